@@ -11,8 +11,8 @@ from tests.web.roles_of_routes import LETTERS, everything
 
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access import permissions
-from refund_worker.engine.access.api_keys import ConsoleRole, Identity, Role
-from refund_worker.engine.access.console_users import ConsoleSession
+from refund_worker.engine.access.api_keys import ConsoleRole, Identity, Role, create_key
+from refund_worker.engine.access.console_users import ConsoleSession, create_user, disable_user
 from refund_worker.engine.access.permissions import Act
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import CorrectionSchema, RefundSchema
@@ -49,6 +49,7 @@ ACTS_DONE: dict[Act, Callable[[Web, Identity], object]] = {
     Act.RESUME: lambda web, who: authorised.resume_processor(web.context, who, "stripe"),
     Act.VERIFY: lambda web, who: authorised.verify_audit(web.context, who, latest=1),
     Act.REDELIVER: lambda web, who: authorised.redeliver(web.context, who, None),
+    Act.MANAGE: lambda web, who: authorised.unlock_user(web.context, who, "anna"),
 }
 WITHDRAWAL = {"kind": "withdrawal", "to": "source", "customer_id": "cust-1", "credits": 10, "reason": "asked"}
 # Written manually: roles of keys, then roles of console users.
@@ -66,6 +67,7 @@ WHO_MAY_ACT = {
     Act.RESUME: ("om", "om"),
     Act.VERIFY: ("", "om"),
     Act.REDELIVER: ("", "om"),
+    Act.MANAGE: ("", "m"),
 }
 USERS = {
     "v": ConsoleRole.VIEWER,
@@ -95,6 +97,32 @@ def test_act_checks_the_table_itself_for_every_caller(web: Web, act: Act) -> Non
         except RefundWorkerError:
             pass
         assert (type(role), role) in allowed, repr(role)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda web, who: authorised.set_role(web.context, who, "anna", "admin"),
+        lambda web, who: authorised.disable_user(web.context, who, "anna"),
+        lambda web, who: authorised.enable_user(web.context, who, "omar"),
+        lambda web, who: authorised.unlock_user(web.context, who, "anna"),
+        lambda web, who: authorised.revoke_key(web.context, who, "omar"),
+    ],
+)
+def test_only_admins_of_the_console_change_users_and_keys(
+    web: Web, change: Callable[[Web, Identity], dict[str, object]]
+) -> None:
+    for name in ("anna", "omar"):
+        create_user(web.context, name=name, role="viewer", password=PASSWORD)
+    disable_user(web.context, "omar")
+    create_key(web.context, name="omar", client="backend", role="viewer")
+    for role in (*Role, *ConsoleRole):
+        if role is not ConsoleRole.ADMIN:
+            before = everything(web)
+            with pytest.raises(Forbidden):
+                change(web, identity(role))
+            assert everything(web) == before
+    assert change(web, identity(ConsoleRole.ADMIN, "console"))["name"] in ("anna", "omar")
 
 
 def test_act_without_a_permit_is_allowed_to_no_role(

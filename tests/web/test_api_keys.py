@@ -28,8 +28,9 @@ def unusable(web: Web, role: Role) -> dict[str, list[tuple[str, str]]]:
 
 @pytest.mark.parametrize("role", list(Role))
 def test_no_route_opens_to_an_unusable_key_of_any_role(web: Web, role: Role) -> None:
+    keys = unusable(web, role)
     before = everything(web)
-    for name, headers in unusable(web, role).items():
+    for name, headers in keys.items():
         for method, path in EXPECTED:
             answer = web.call(method, filled(path), {"reason": "let me in"}, key=None, headers=headers)
             code = "signature_missing" if name == "not signed" else "unauthenticated"

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from refund_worker.cli import runtime
-from refund_worker.cli.options import OutputOption, command, group
+from refund_worker.cli.options import OutputOption, acting_user, command, group
 from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_line, print_table
 
 COLUMNS = (
@@ -54,7 +54,7 @@ def add_to(app: typer.Typer) -> None:
         from refund_worker.engine.access.api_keys import revoke_key
 
         with runtime.context() as context:
-            revoked = revoke_key(context, name, client=client)
+            revoked = revoke_key(context, name, client=client, actor=acting_user())
         if output is Output.JSON:
             print_json(revoked)
         else:
@@ -92,12 +92,12 @@ def _add_create(app: typer.Typer) -> None:
 
         end = None if expires_at is None else parse_schema(Expiry, {"expires_at": expires_at}).expires_at
         with runtime.context() as context:
-            facts = {"client": client, "role": role}
+            facts, by = {"client": client, "role": role}, acting_user()
             if signed:
-                key, secret = create_signed_key(context, name=name, client=client, role=role, expires_at=end)
+                key, secret = create_signed_key(context, name=name, **facts, expires_at=end, actor=by)
                 facts = {"key": key, "signing_secret": secret, **facts}
             else:
-                facts = {"key": create_key(context, name=name, client=client, role=role, expires_at=end), **facts}
+                facts = {"key": create_key(context, name=name, **facts, expires_at=end, actor=by), **facts}
         if output is Output.JSON:
             print_json(facts)
         else:

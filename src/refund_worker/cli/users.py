@@ -57,10 +57,11 @@ def _add_create(app: typer.Typer) -> None:
     ) -> None:
         """Create a user of the console. A generated password is shown once and stored only as a hash.
 
-        viewer sees all pages but Webhooks, Notifications and Settings. support also refunds credits, corrects balances,
-        returns money and deletes wrong entries. operator does what support does, retries and resolves refunds, pauses
-        and resumes processors, verifies the audit chain, and sees Webhooks, Notifications and Settings. approver sees
-        what a viewer sees, and approves or rejects large refunds. admin does everything.
+        viewer sees all pages but Webhooks, Notifications, Settings and "Users and keys". support also refunds credits,
+        corrects balances, returns money and deletes wrong entries. operator does what support does, retries and
+        resolves refunds, pauses and resumes processors, verifies the audit chain, and sees Webhooks, Notifications and
+        Settings. approver sees what a viewer sees, and approves or rejects large refunds. admin does everything, and
+        manages users and keys.
         """
         from refund_worker.engine.access.console_users import create_user
 

@@ -489,6 +489,8 @@ console_users = Table(
     Column("password_hash", Text, nullable=False),
     Column("created_at", Double, nullable=False),
     Column("disabled_at", Double),
+    # NULL until the first sign-in that a version with this column saw.
+    Column("last_sign_in_at", Double),
 )
 
 # Other names of the person behind a console user, each as the trail names it as an actor.

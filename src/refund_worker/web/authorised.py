@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy import RowMapping
 
 from refund_worker.api_schema import Batch
 from refund_worker.domain.refund import Refund, RefundRequest
 from refund_worker.domain.state_machine import Action
-from refund_worker.engine.access import console_users
+from refund_worker.engine.access import api_keys, console_users
 from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.access.permissions import ACT_OF, Act, may, why_not
@@ -181,6 +182,36 @@ def change_own_password(context: Context, session: ConsoleSession, *, current: s
     """Change the password of the person of this session, who gives the current one."""
     check(session.identity, Act.RENEW)
     console_users.change_own_password(context, session, current=current, new=new)
+
+
+def set_role(context: Context, who: Identity, name: str, role: str) -> dict[str, Any]:
+    """Give a user another role, and return the user. The last admin keeps the role."""
+    check(who, Act.MANAGE)
+    return console_users.set_role(context, name, role, actor=who.actor, keep_an_admin=True)
+
+
+def disable_user(context: Context, who: Identity, name: str) -> dict[str, Any]:
+    """Disable a user, but not the last admin, and return the user."""
+    check(who, Act.MANAGE)
+    return console_users.disable_user(context, name, actor=who.actor, keep_an_admin=True)
+
+
+def enable_user(context: Context, who: Identity, name: str) -> dict[str, Any]:
+    """Let a disabled user sign in again, and return the user."""
+    check(who, Act.MANAGE)
+    return console_users.enable_user(context, name, actor=who.actor)
+
+
+def unlock_user(context: Context, who: Identity, name: str) -> dict[str, Any]:
+    """Forget the wrong passwords of a user, and return the user."""
+    check(who, Act.MANAGE)
+    return console_users.unlock_user(context, name, actor=who.actor)
+
+
+def revoke_key(context: Context, who: Identity, key_id: str) -> dict[str, Any]:
+    """Revoke an API key, and return it without its secrets."""
+    check(who, Act.MANAGE)
+    return api_keys.revoke_key(context, key_id, actor=who.actor)
 
 
 def pause_processor(context: Context, who: Identity, name: str, *, reason: str, key: Key | None = None) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Column, Connection, func, select
 
 from refund_worker.domain.refund import FINAL
-from refund_worker.store.tables import events, ledger_transactions, refund_batches, refunds
+from refund_worker.store.tables import api_keys, console_users, events, ledger_transactions, refund_batches, refunds
 from refund_worker.web.console.permissions import RULES
 
 # Static files, downloads, parts that pages load, and addresses that redirect a person who is signed in.
@@ -60,6 +60,8 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
             f"/selected/{action}": [_at(f"/selected/{action}", selected=_latest(connection))]
             for action in ("approve", "reject", "cancel", "retry")
         },
+        "/user": [_at("/user", name=_first(connection, console_users.c.name))],
+        "/key": [_at("/key", id=_first(connection, api_keys.c.key_id))],
         "/notifications": ["/notifications", *(_at("/notifications", state=s) for s in ("waiting", "delivered"))],
         "/search": ["/search", _at("/search", q="no such words"), _at("/search", q=customer)],
         "/refunds/{refund_id}/retry": [f"/refunds/{_needs_attention(connection)}/retry"],
@@ -68,6 +70,10 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
     page_of["/batches/{batch_id}"] = [f"/batches/{batch}"]
     plain = {path for method, path in RULES if method == "GET" and "{" not in path} - page_of.keys()
     return page_of | {path: [path] for path in plain}
+
+
+def _first(connection: Connection, column: Column[str]) -> str:
+    return str(connection.execute(select(func.min(column))).scalar())
 
 
 def _at(path: str, **query: object) -> str:

@@ -10,10 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from tests.web.console.visitor import PASSWORD
+
 from refund_worker.domain.ledger import Purpose
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.domain.state_machine import Action
+from refund_worker.engine.access.api_keys import create_key, create_signed_key, list_keys, revoke_key
+from refund_worker.engine.access.console_users import create_user, disable_user, sign_in
+from refund_worker.engine.access.password_attempts import count_wrong, of_sign_in
+from refund_worker.engine.access.persons import link_person
 from refund_worker.engine.accounts.corrections import correct, reverse_transaction
 from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
@@ -179,6 +185,7 @@ def populate(runtime: Runtime, sandbox: Sandbox) -> dict[str, str]:
     _webhooks(shop)
     pause_processor(shop.context, "manual", actor="console/berta", reason="the bank's portal is closed until Monday")
     _system(shop, named["paid"])
+    named["key"] = _people(shop)
     shop.count()
     return named
 
@@ -213,6 +220,30 @@ def _system(shop: Shop, refund_id: str) -> None:
             connection.execute(tables.outbox.update().where(tables.outbox.c.message_id == f"msg_{n}").values(**changed))
 
     shop.context.database.run(work)
+
+
+def _people(shop: Shop) -> str:
+    """Create users in each state, links between names, and keys that work, that are revoked and that are expired."""
+    context, boss = shop.context, "cli:boss"
+    roles = {"berta": "support", "carla.k@shop.example": "approver", "dora": "viewer"}
+    for name, role in roles.items():
+        create_user(context, name=name, role=role, password=PASSWORD, actor=boss)
+    sign_in(context, name="berta", password=PASSWORD, address="203.0.113.9")
+    disable_user(context, "dora", actor=boss)
+    for n, role in enumerate(("requester", "operator", "viewer")):
+        create_key(context, name=f"admin-backend-{n}", client="backend", role=role, actor=boss)
+    create_signed_key(context, name="nightly", client="accounting", role="viewer", expires_at=shop.now + 9, actor=boss)
+    revoke_key(context, "admin-backend-1", actor=boss)
+    link_person(context, "berta", "key:backend/admin-backend-0", by=boss)
+    link_person(context, "berta", "cli:berta", by=boss)
+    shop.now += 60
+
+    def wrong(connection: Any) -> None:
+        for _ in range(9):
+            count_wrong(connection, of_sign_in("berta", "203.0.113.9"), shop.now)
+
+    context.database.run(wrong)
+    return str(next(key["key_id"] for key in list_keys(context) if key["status"] == "active"))
 
 
 def _seed(shop: Shop) -> dict[str, str]:

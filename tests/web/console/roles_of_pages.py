@@ -47,6 +47,9 @@ EXPECTED = {
     ("GET", "/selected/retry"): "om",
     ("GET", "/system"): "vsoam",
     ("GET", "/notifications"): "om",
+    ("GET", "/key"): "m",
+    ("GET", "/user"): "m",
+    ("GET", "/users"): "m",
     ("GET", "/webhooks"): "om",
     ("POST", "/add-credits"): "som*",
     ("POST", "/approvals/approve"): "am*",
@@ -72,6 +75,8 @@ EXPECTED = {
     ("POST", "/selected/reject"): "am",
     ("POST", "/selected/retry"): "om*",
     ("POST", "/sign-out"): "vsoam",
+    ("POST", "/key"): "m*",
+    ("POST", "/user"): "m*",
 }
 CLOSED = sorted(EXPECTED)
 QUERY = {
@@ -84,6 +89,8 @@ QUERY = {
     "/approvals/approve": "?customer_id=cust-1",
     "/approvals/reject": "?customer_id=cust-1",
     **{f"/selected/{action}": "?selected=rf_x" for action in ("approve", "cancel", "reject", "retry")},
+    "/user": "?name=admin",
+    "/key": "?id={key_id}",
 }
 
 
@@ -95,6 +102,7 @@ class Things:
     approvable_id: str
     batch_id: str
     correction: str
+    key_id: str = "key_none"
 
 
 def call_page(person: Visitor, method: str, path: str, fields: dict[str, str], things: Things | None = None):  # type: ignore[no-untyped-def]
@@ -102,7 +110,9 @@ def call_page(person: Visitor, method: str, path: str, fields: dict[str, str], t
     refund_id = named.approvable_id if path.endswith(("/approve", "/reject")) else named.refund_id
     filled = path.replace("{refund_id}", refund_id).replace("{batch_id}", named.batch_id)
     if method == "GET":
-        return person.get(filled + QUERY.get(path, "").replace("{correction}", named.correction))
+        return person.get(
+            filled + QUERY.get(path, "").replace("{correction}", named.correction).replace("{key_id}", named.key_id)
+        )
     return person.post(filled, fields)
 
 

@@ -51,6 +51,8 @@ def addresses(named: dict[str, str]) -> dict[str, str]:
         "/approvals/reject": f"?customer_id={named['waiting']}",
         "/search": "?q=camera",
         **{f"/selected/{action}": f"?{selected}" for action in ("retry", "approve", "reject", "cancel")},
+        "/user": "?name=berta",
+        "/key": f"?id={named['key']}",
     }
     refunds = {name: named[name] for name in ("paid", "pending", "approval", "unknown")}
     found = {
@@ -64,6 +66,7 @@ def addresses(named: dict[str, str]) -> dict[str, str]:
         "customers-search": "/customers?q=NO",
         "retry-of-one": f"/refunds/{named['unknown']}/retry",
         "not-found": "/nothing-here",
+        "user-of-mine": "/user?name=anna",
         **{f"refund-{name}": f"/refunds/{refund_id}" for name, refund_id in refunds.items()},
     }
     for method, path in RULES:

@@ -14,7 +14,7 @@ from tests.web.console.visitor import PASSWORD, Visitor, text_of, visitor
 
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.engine.access import console_users
-from refund_worker.engine.access.api_keys import ConsoleRole
+from refund_worker.engine.access.api_keys import ConsoleRole, create_key, list_keys
 from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.intake.batches import accept_batch
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
@@ -87,7 +87,9 @@ def things_of(web: Web, client: str) -> Things:
         idempotency_key="off",
         actor=f"{client}/x",
     )
-    return Things(made[0], made[1], batch, entry["transaction_id"])
+    create_key(web.context, name="somebody", client=client if client != "console" else "shop", role="viewer")
+    key_id = list_keys(web.context)[0]["key_id"]
+    return Things(made[0], made[1], batch, entry["transaction_id"], key_id)
 
 
 @pytest.mark.parametrize("client", ["console", "another-backend"])
@@ -155,6 +157,8 @@ def _fields(path: str, things: Things) -> dict[str, str]:
         "/split-correction": {"id": things.correction, "first": "USD"},
         "/refund-transaction": {"id": "tx-1", "credits": "1", "to": "balance", "left": "50"},
         "/refund-transaction/preview": {"id": "tx-1", "credits": "1", "to": "balance"},
+        "/user": {"name": "admin", "act": "unlock"},
+        "/key": {"id": things.key_id},
         "/password": {"current": PASSWORD, "new": PASSWORD, "again": PASSWORD},
         "/processors/pause": {"name": "stripe"},
         "/processors/resume": {"name": "stripe"},

@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -22,8 +23,10 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping
 from sqlalchemy.exc import IntegrityError
 
+from refund_worker.domain.decision import Event
 from refund_worker.engine.context import Context
 from refund_worker.errors import Conflict, InvalidRequest, NotFound
+from refund_worker.store import timeline
 from refund_worker.store.access import api_keys
 from refund_worker.store.database import now
 from refund_worker.times import iso
@@ -92,18 +95,20 @@ class Identity:
         return self.client
 
 
-def create_key(context: Context, *, name: str, client: str, role: str, expires_at: float | None = None) -> str:
+def create_key(
+    context: Context, *, name: str, client: str, role: str, expires_at: float | None = None, actor: str = "unknown"
+) -> str:
     """Create a key and return it in plain text; it is not shown again. `expires_at` is in epoch seconds.
 
     Raises `InvalidRequest` naming the field, `Conflict` if the client already has a live key with this name.
     """
     key = PREFIX + secrets.token_urlsafe(KEY_BYTES)
-    _store(context, key, None, name=name, client=client, role=role, expires_at=expires_at)
+    _store(context, key, None, actor, name=name, client=client, role=role, expires_at=expires_at)
     return key
 
 
 def create_signed_key(
-    context: Context, *, name: str, client: str, role: str, expires_at: float | None = None
+    context: Context, *, name: str, client: str, role: str, expires_at: float | None = None, actor: str = "unknown"
 ) -> tuple[str, str]:
     """Create a key with a signing secret; return (key, secret). Every request with this key must be signed with the
     secret.
@@ -111,7 +116,7 @@ def create_signed_key(
     Arguments and errors are those of `create_key`.
     """
     key, secret = PREFIX + secrets.token_urlsafe(KEY_BYTES), secrets.token_bytes(KEY_BYTES)
-    _store(context, key, _padded(key, secret).hex(), name=name, client=client, role=role, expires_at=expires_at)
+    _store(context, key, _padded(key, secret).hex(), actor, name=name, client=client, role=role, expires_at=expires_at)
     return key, _signing_text(secret)
 
 
@@ -119,6 +124,7 @@ def _store(
     context: Context,
     key: str,
     signing_box: str | None,
+    actor: str,
     *,
     name: str,
     client: str,
@@ -147,6 +153,7 @@ def _store(
         if expires_at is not None and expires_at <= at:
             raise InvalidRequest("expires_at is already past", field="expires_at")
         api_keys.insert_key(connection, row | {"created_at": at})
+        _note(connection, "key_created", row, at, actor, role=role)
 
     try:
         context.database.run(work)
@@ -161,7 +168,9 @@ def list_keys(context: Context) -> list[dict[str, Any]]:
         return [_view(row, at) for row in api_keys.all_keys(connection)]
 
 
-def revoke_key(context: Context, key_id_or_name: str, *, client: str | None = None) -> dict[str, Any]:
+def revoke_key(
+    context: Context, key_id_or_name: str, *, client: str | None = None, actor: str = "unknown"
+) -> dict[str, Any]:
     """Revoke a key by its id or name and return it. Pass `client` if several clients have a key with that name.
 
     Raises `NotFound`, or `Conflict` if several keys have that name.
@@ -170,15 +179,25 @@ def revoke_key(context: Context, key_id_or_name: str, *, client: str | None = No
     def work(connection: Connection) -> dict[str, Any]:
         at = context.clock(connection)
         found = api_keys.live_keys_named(connection, key_id_or_name, client)
+        # An id is unique; a key whose name is the id of another one does not hide it.
+        found = [row for row in found if row["key_id"] == key_id_or_name] or found
         if not found:
             raise NotFound(f"no live key has the name or id {key_id_or_name}")
         if len(found) > 1:
             owners = ", ".join(sorted(row["client"] for row in found))
             raise Conflict(f"several clients have a key named {key_id_or_name} ({owners}): say which")
         api_keys.revoke(connection, found[0]["key_id"], at)
+        _note(connection, "key_revoked", found[0], at, actor)
         return _view({**found[0], "revoked_at": at}, at)
 
     return context.database.run(work)
+
+
+def _note(
+    connection: Connection, kind: str, row: Mapping[str, Any] | RowMapping, at: float, actor: str, **detail: str
+) -> None:
+    named = {"key": f"{row['client']}/{row['name']}", "key_id": row["key_id"]}
+    timeline.insert_events(connection, [(None, Event(kind, actor, detail={**named, **detail}))], at)
 
 
 def authenticate(connection: Connection, presented: str) -> Identity | None:

@@ -11,7 +11,7 @@ import hashlib
 import re
 import secrets
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,13 +138,18 @@ def check_length(password: str) -> None:
 def list_users(context: Context) -> list[dict[str, Any]]:
     """Return all users by name, as JSON objects without password hashes."""
     with context.database.read() as connection:
-        return [_view(row) for row in store.all_users(connection)]
+        return [user_view(row) for row in store.all_users(connection)]
 
 
-def disable_user(context: Context, name: str, *, actor: str = "unknown") -> dict[str, Any]:
-    """Disable a user and end the user's sessions; the name stays reserved. Raises `NotFound`."""
+def disable_user(context: Context, name: str, *, actor: str = "unknown", keep_an_admin: bool = False) -> dict[str, Any]:
+    """Disable a user and end the user's sessions; the name stays reserved. Raises `NotFound`.
+
+    With `keep_an_admin` also `Conflict` if no admin could sign in afterwards.
+    """
 
     def change(connection: Connection, row: RowMapping, now: float) -> None:
+        if keep_an_admin:
+            _check_admin_remains(connection, row)
         store.disable_user(connection, row["name"], now)
         if row["disabled_at"] is None:
             _note(connection, "user_disabled", row["name"], now, actor=actor)
@@ -163,11 +168,16 @@ def enable_user(context: Context, name: str, *, actor: str) -> dict[str, Any]:
     return _changed(context, name, change)
 
 
-def set_role(context: Context, name: str, role: str, *, actor: str) -> dict[str, Any]:
-    """Change the role of a user, in live sessions immediately. Raises `NotFound`, `InvalidRequest`."""
+def set_role(context: Context, name: str, role: str, *, actor: str, keep_an_admin: bool = False) -> dict[str, Any]:
+    """Change the role of a user, in live sessions immediately. Raises `NotFound`, `InvalidRequest`.
+
+    With `keep_an_admin` also `Conflict` if no admin could sign in afterwards.
+    """
     checked_role(role)
 
     def change(connection: Connection, row: RowMapping, now: float) -> None:
+        if keep_an_admin and role != ConsoleRole.ADMIN:
+            _check_admin_remains(connection, row)
         if row["role"] != role:
             store.set_role(connection, row["name"], role)
             _note(connection, "user_role_set", row["name"], now, actor=actor, role=role, before=row["role"])
@@ -218,6 +228,19 @@ def unlock_user(context: Context, name: str, *, actor: str) -> dict[str, Any]:
     return _changed(context, name, change)
 
 
+def is_last_admin(row: RowMapping, all_rows: Sequence[RowMapping]) -> bool:
+    """Return True if this user is the only admin who can sign in."""
+    admins = [each["name"] for each in all_rows if each["disabled_at"] is None and _role_of(each) is ConsoleRole.ADMIN]
+    return admins == [row["name"]]
+
+
+def _check_admin_remains(connection: Connection, row: RowMapping) -> None:
+    if is_last_admin(row, store.all_users(connection)):
+        raise Conflict(
+            f"the only admin who can sign in is {row['name']}: make another user admin first, or use the command line"
+        )
+
+
 def _changed(context: Context, name: str, change: Callable[[Connection, RowMapping, float], None]) -> dict[str, Any]:
     """Run `change` on the user and return the user after it. Raises `NotFound`."""
 
@@ -229,7 +252,7 @@ def _changed(context: Context, name: str, change: Callable[[Connection, RowMappi
         change(connection, row, context.clock(connection))
         after = store.find_user(connection, row["name"])
         assert after is not None
-        return _view(after)
+        return user_view(after)
 
     return context.database.run(work)
 
@@ -239,7 +262,8 @@ def _note(connection: Connection, kind: str, name: str, now: float, *, actor: st
     timeline.insert_events(connection, [(None, event)], now)
 
 
-def _view(row: RowMapping) -> dict[str, Any]:
+def user_view(row: RowMapping) -> dict[str, Any]:
+    """Return a user as a JSON object without the password hash."""
     disabled_at = row["disabled_at"]
     return {
         "name": row["name"],

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -43,6 +44,17 @@ class Tries:
     wait_seconds_max: float
 
 
+@dataclass(frozen=True, slots=True)
+class WrongPasswords:
+    """The wrong passwords of one user in the last day: how many, the time of the last, and the seconds until the next
+    password is checked everywhere; 0 if nobody waits.
+    """
+
+    count: int
+    last_at: float
+    wait_seconds: float
+
+
 def of_sign_in(name: str, address: str) -> Tries:
     """Return the counters for a sign-in as `name` from `address`."""
     by_name = f"name:{_subject(name)}"
@@ -67,13 +79,45 @@ def seconds_to_wait(connection: Connection, tries: Tries, now: float) -> float:
     count, last = _counted(connection, tries.own, now)
     if count < FREE_TRIES:
         return 0.0
-    wait = min(tries.wait_seconds_max, WAIT_SECONDS * 2.0 ** min(count - FREE_TRIES, 20))
-    until = last + wait
+    until = _own_end(count, last, tries.wait_seconds_max)
     if tries.name is not None:
         of_name, last_of_name = _counted(connection, tries.name, now)
         if of_name >= FREE_TRIES_OF_NAME:
             until = max(until, last_of_name + NAME_WAIT_SECONDS)
     return max(0.0, until - now)
+
+
+def _own_end(count: int, last: float, wait_seconds_max: float) -> float:
+    """Return the end of the wait after the last of `count` wrong passwords."""
+    if count < FREE_TRIES:
+        return last
+    return last + min(wait_seconds_max, WAIT_SECONDS * 2.0 ** min(count - FREE_TRIES, 20))
+
+
+def wrong_passwords(
+    connection: Connection, sessions: Mapping[str, Collection[str]], now: float
+) -> dict[str, WrongPasswords]:
+    """Return the wrong passwords of each user who had some in the last day.
+
+    `sessions` is a mapping from user to the hashes of that user's sessions.
+    """
+    since = now - TRIES_FORGOTTEN_SECONDS
+    by_subject = {f"name:{_subject(name)}": name for name in sessions}
+    of_sessions = {f"session:{one}": name for name, hashes in sessions.items() for one in hashes}
+    found = store.tries_of_all(connection, [*by_subject, *of_sessions], since)
+    held, counted = dict[str, float](), dict[str, list[tuple[int, float]]]()
+    for subject, (count, last) in found.items():
+        name = by_subject.get(subject) or of_sessions[subject]
+        counted.setdefault(name, []).append((count, last))
+        ends = [_own_end(count, last, SESSION_WAIT_SECONDS_MAX)]
+        if subject in by_subject:
+            at_addresses = store.tries_below(connection, f"{subject}|", now - WAIT_SECONDS_MAX)
+            ends = [_own_end(*one, WAIT_SECONDS_MAX) for one in at_addresses]
+        held[name] = max(held.get(name, now), *ends, now)
+    return {
+        name: WrongPasswords(max(count for count, _ in all), max(last for _, last in all), held[name] - now)
+        for name, all in counted.items()
+    }
 
 
 def count_wrong(connection: Connection, tries: Tries, now: float) -> None:

@@ -34,6 +34,7 @@ class Act(StrEnum):
     VERIFY = "verify the audit chain"
     INSPECT = "read settings, webhooks and notifications"
     REDELIVER = "send notifications again"
+    MANAGE = "manage users and keys"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ _OPERATORS = frozenset({Role.OPERATOR, Role.ADMIN})
 _SUPPORT = _users(ConsoleRole.SUPPORT, ConsoleRole.OPERATOR)
 _OPERATOR = _users(ConsoleRole.OPERATOR)
 _APPROVER = _users(ConsoleRole.APPROVER)
+_ADMIN = _users()
 
 PERMITS: Mapping[Act, Permit] = {
     Act.READ: Permit(_ALL_KEYS, _ALL_USERS),
@@ -80,6 +82,7 @@ PERMITS: Mapping[Act, Permit] = {
     Act.VERIFY: Permit(_NO_KEY, _OPERATOR),
     Act.INSPECT: Permit(_NO_KEY, _OPERATOR),
     Act.REDELIVER: Permit(_NO_KEY, _OPERATOR),
+    Act.MANAGE: Permit(_NO_KEY, _ADMIN, password=True),
 }
 
 ACT_OF: Mapping[Action, Act] = {
@@ -92,12 +95,12 @@ ACT_OF: Mapping[Action, Act] = {
 
 # Description of each role, for the person who assigns it.
 CONSOLE_ROLES: Mapping[ConsoleRole, str] = {
-    ConsoleRole.VIEWER: "sees all pages but Webhooks, Notifications and Settings, and changes nothing",
+    ConsoleRole.VIEWER: 'sees all pages but Webhooks, Notifications, Settings and "Users and keys"; changes nothing',
     ConsoleRole.SUPPORT: "sees what a viewer sees; refunds credits, corrects balances, returns money, deletes entries",
     ConsoleRole.OPERATOR: "does what support does; retries and resolves refunds, pauses and resumes processors, "
     "verifies the audit chain, sees Webhooks, Notifications and Settings",
     ConsoleRole.APPROVER: "sees what a viewer sees; approves and rejects large refunds",
-    ConsoleRole.ADMIN: "does everything that the other roles do",
+    ConsoleRole.ADMIN: "does everything that the other roles do, and manages users and API keys",
 }
 
 

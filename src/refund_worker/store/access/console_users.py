@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection, RowMapping, case, delete, func, select, update
 
 from refund_worker.store import snapshots
@@ -66,9 +68,10 @@ def replace_hash(connection: Connection, name: str, password_hash: str) -> None:
 
 
 def insert_session(connection: Connection, session_hash: str, name: str, now: float) -> None:
-    """Insert a session that was created, last seen and confirmed at `now`."""
+    """Insert a session that was created, last seen and confirmed at `now`, the user's last sign-in."""
     times = {"created_at": now, "seen_at": now, "confirmed_at": now}
     connection.execute(console_sessions.insert().values(session_hash=session_hash, name=name, **times))
+    connection.execute(update(console_users).where(_u.name == name).values(last_sign_in_at=now))
 
 
 def find_session(connection: Connection, session_hash: str) -> RowMapping | None:
@@ -100,6 +103,24 @@ def tries_of(connection: Connection, subject: str) -> tuple[int, float]:
     """Return (number of wrong passwords, time of the last one) for this subject; (0, 0.0) if there were none."""
     row = connection.execute(select(_t.tries, _t.last_at).where(_t.subject == subject)).first()
     return (row.tries, row.last_at) if row else (0, 0.0)
+
+
+def tries_of_all(connection: Connection, subjects: Collection[str], since: float) -> dict[str, tuple[int, float]]:
+    """Return (wrong passwords, time of the last one) of each subject that had one at `since` or later."""
+    query = select(_t.subject, _t.tries, _t.last_at).where(_t.subject.in_(subjects), _t.last_at >= since)
+    return {row.subject: (row.tries, row.last_at) for row in connection.execute(query)}
+
+
+def tries_below(connection: Connection, prefix: str, since: float) -> list[tuple[int, float]]:
+    """Return (wrong passwords, time of the last one) of the subjects that begin with `prefix`, not before `since`."""
+    query = select(_t.tries, _t.last_at).where(_t.last_at >= since, _t.subject.startswith(prefix, autoescape=True))
+    return [(row.tries, row.last_at) for row in connection.execute(query)]
+
+
+def open_sessions(connection: Connection, *, created_since: float, seen_since: float) -> list[RowMapping]:
+    """Return (name, session_hash) of the sessions that were created and last seen at the given times or later."""
+    query = select(_s.name, _s.session_hash).where(_s.created_at >= created_since, _s.seen_at >= seen_since)
+    return list(connection.execute(query.order_by(_s.name)).mappings())
 
 
 def count_try(connection: Connection, subject: str, now: float, *, fresh_after: float) -> None:

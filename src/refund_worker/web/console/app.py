@@ -23,6 +23,7 @@ from refund_worker.web.console import (
     failures,
     overview,
     own_password,
+    people,
     processors,
     refund_transaction,
     refunds,
@@ -56,6 +57,7 @@ _PARTS = (
     batches,
     charts,
     audit,
+    people,
 )
 ROUTERS = tuple(part.router for part in _PARTS)
 
@@ -125,7 +127,7 @@ def _install(app: FastAPI) -> None:
 
     @app.exception_handler(PasswordNeeded)
     async def confirm(request: Request, error: PasswordNeeded) -> HTMLResponse:
-        return Page(request).render("confirm.html", 403, fields=Page(request).form, why=error.why)
+        return Page(request).render("confirm.html", 403, fields=Page(request).form, why=error.why, does=error.does)
 
     @app.exception_handler(RefundWorkerError)
     async def ours(request: Request, error: RefundWorkerError) -> HTMLResponse:

@@ -86,6 +86,7 @@ MENU = (
             ("/webhooks", "Webhooks"),
             ("/notifications", "Notifications"),
             ("/audit", "Audit"),
+            ("/users", "Users and keys"),
             ("/settings", "Settings"),
             ("/help", "Help"),
             ("/password", "Your password"),
@@ -102,6 +103,8 @@ BELOW = {
     "/refund-transaction": "/transactions",
     "/delete-transaction": "/transactions",
     **{f"/selected/{action}": "/refunds" for action in ("retry", "approve", "reject", "cancel")},
+    "/user": "/users",
+    "/key": "/users",
 }
 
 

@@ -1,7 +1,7 @@
 """The act of each route of the console, in one table; the program does not start if a route has no line in it.
 
 `engine/access/permissions.py` says who may do an act, for the API and the console alike. Every form carries the
-session's token; an act that moves money needs a password entered recently.
+session's token; an act that moves money or changes who may do what needs a password entered recently.
 """
 
 from __future__ import annotations
@@ -104,6 +104,11 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/notifications"): Act.INSPECT,
     ("POST", "/notifications/redeliver"): Act.REDELIVER,
     ("GET", "/settings"): Act.INSPECT,
+    ("GET", "/users"): Act.MANAGE,
+    ("GET", "/user"): Act.MANAGE,
+    ("POST", "/user"): Act.MANAGE,
+    ("GET", "/key"): Act.MANAGE,
+    ("POST", "/key"): Act.MANAGE,
     ("GET", "/help"): Act.READ,
 }
 
@@ -115,12 +120,13 @@ class SignInNeeded(RefundWorkerError):
 
 
 class PasswordNeeded(RefundWorkerError):
-    """The act moves money and the password was entered too long ago; `why` says what was wrong with a new one."""
+    """The act needs the password, which was entered too long ago; `why` says what was wrong with a new one."""
 
     code, status = "password_needed", 403
 
-    def __init__(self, why: str = "") -> None:
-        super().__init__("enter your password again: this moves credits or money")
+    def __init__(self, act: Act, why: str = "") -> None:
+        self.does = "changes who may do what" if act is Act.MANAGE else "moves credits or money"
+        super().__init__(f"enter your password again: this {self.does}")
         self.why = why
 
 
@@ -176,7 +182,7 @@ async def console_guard(request: Request) -> None:
             raise Forbidden("this form is from another session: open the page again and repeat it there")
         password = form.pop("password", None)
         if permissions.needs_password(rule) and not session.confirmed:
-            await _confirm(request, session, password)
+            await _confirm(request, session, rule, password)
 
 
 def _refuse_nul(request: Request) -> None:
@@ -196,9 +202,9 @@ async def session_of(request: Request) -> ConsoleSession | None:
     return await run_in_threadpool(console_users.find_session, state.context, cookie, seen=seen)
 
 
-async def _confirm(request: Request, session: ConsoleSession, password: str | None) -> None:
+async def _confirm(request: Request, session: ConsoleSession, act: Act, password: str | None) -> None:
     if password is None:
-        raise PasswordNeeded
+        raise PasswordNeeded(act)
     state: AppState = request.app.state.shared
     try:
         await hashing_of(request).run(
@@ -206,9 +212,9 @@ async def _confirm(request: Request, session: ConsoleSession, password: str | No
         )
     except console_users.WrongPassword:
         # The user is already known here, so the message may say that it is the password that is wrong.
-        raise PasswordNeeded("The password is wrong.") from None
+        raise PasswordNeeded(act, "The password is wrong.") from None
     except console_users.TooManyTries as error:
-        raise PasswordNeeded(sentence(error.message)) from None
+        raise PasswordNeeded(act, sentence(error.message)) from None
 
 
 def hashing_of(request: Request) -> Hashing:
