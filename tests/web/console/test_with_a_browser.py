@@ -14,10 +14,12 @@ from tests.web.console.browser import Aside, served
 from tests.web.console.visitor import PASSWORD
 
 from refund_worker.engine.access.console_users import create_user
+from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.accept import request_refunds
 from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime, build_runtime
+from refund_worker.store.tables import console_sessions
 
 STUCK = 37
 
@@ -310,3 +312,40 @@ def _another(shop: Shop, browser: Browser, **options: object) -> Page:
     address, _, _ = shop.page.url.partition("/console")
     state = shop.page.context.storage_state()
     return browser.new_context(base_url=address, storage_state=state, **options).new_page()  # type: ignore[arg-type]
+
+
+def test_admin_changes_a_user_and_their_own_password(shop: Shop) -> None:
+    """Walk the people's pages: the confirmation keeps the chosen role, and a download of the trail names the admin."""
+    context, page = shop.runtime.context, shop.page
+    shop.aside.do(create_user, context, name="berta", role="support", password=PASSWORD)
+    page.get_by_role("link", name="Users and keys").click()
+    page.get_by_role("link", name="berta").click()
+    page.get_by_label("New role").select_option("operator")
+    shop.aside.do(_confirmed_long_ago, context)
+    page.get_by_role("button", name="Change the role").click()
+    expect(page.locator("#main")).to_contain_text("This changes who may do what")
+    page.get_by_label("Password of anna").fill(PASSWORD)
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("status")).to_have_text("The role is changed. It applies at once, also in open sessions.")
+    expect(page.get_by_label("New role")).to_have_value("operator")
+    page.get_by_role("button", name="Disable berta").click()
+    expect(page.get_by_role("button", name="Enable berta")).to_be_visible()
+    page.get_by_role("link", name="Your password").click()
+    for label, text in (("Current password", PASSWORD), ("New password", "staple battery horse")):
+        page.get_by_label(label).first.fill(text)
+    page.get_by_label("New password again").fill("staple battery horse")
+    page.get_by_role("button", name="Change the password").click()
+    expect(page.get_by_role("status")).to_contain_text("Your password is changed")
+    page.get_by_role("link", name="Audit", exact=True).click()
+    with page.expect_download() as started:
+        page.get_by_role("link", name="Download as CSV").click()
+    text = started.value.path().read_text("utf-8-sig")
+    assert started.value.suggested_filename == "audit-timeline.csv"
+    lines = [line.split(",")[2:4] for line in text.splitlines()[1:4]]
+    kinds = ("user_password_set", "user_disabled", "user_role_set")
+    assert lines == [["console/anna", kind] for kind in kinds]
+
+
+def _confirmed_long_ago(context: Context) -> None:
+    old = console_sessions.update().values(confirmed_at=0.0)
+    context.database.run(lambda connection: connection.execute(old))
