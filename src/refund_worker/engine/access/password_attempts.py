@@ -46,8 +46,9 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class WrongPasswords:
-    """The wrong passwords of one user in the last day: how many, the time of the last, and the seconds until the next
-    password is checked everywhere; 0 if nobody waits.
+    """The wrong passwords of one user in the last day: how many, and the time of the last.
+
+    `wait_seconds` is the time until passwords are checked again in every place; it is 0 if that is now.
     """
 
     count: int
