@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
-from sqlalchemy import Connection, and_, bindparam, case, func, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, func, select, update
 
 from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction
 from refund_worker.domain.allocation import RefundablePayment
@@ -94,17 +95,56 @@ def refundable_payments(connection: Connection, customer_ids: Collection[str]) -
     """
     found: dict[str, list[RefundablePayment]] = defaultdict(list)
     rows = connection.execute(_PAYMENTS, {"customer_ids": list(customer_ids)})
-    for customer_id, captured, refunded, outside, *values in rows:
-        payment = _payment(values)
-        untouched = captured is None and not refunded and not outside
-        found[customer_id].append(
-            payment if untouched else payment.after_refunds_elsewhere(captured, refunded + outside)
-        )
+    for customer_id, *values in rows:
+        found[customer_id].append(_refundable(values))
     return found
 
 
-def _payment(values: list[object]) -> RefundablePayment:
-    return RefundablePayment(**{column.name: value for column, value in zip(_PAYMENT, values, strict=True)})  # type: ignore[arg-type]
+def payments_for(connection: Connection, customer_id: str, credits: int, allocation: str) -> list[RefundablePayment]:
+    """Return the payments that `credits` could go back over, without a lock and in no order.
+
+    Pro rata these are all. Otherwise they are in each currency the first that suffice. A payment of which money went
+    back elsewhere counts for nothing in that, because only `RefundablePayment` knows its share of the credits.
+    """
+    if credits <= 0:
+        return []
+    if allocation == "pro_rata":
+        return refundable_payments(connection, [customer_id]).get(customer_id, [])
+    query = _FIRST_OLDEST if allocation == "oldest_first" else _FIRST_NEWEST
+    rows = connection.execute(query, {"customer_id": customer_id, "needed": credits})
+    return [_refundable(list(values)) for values in rows]
+
+
+def _first_that_suffice(newest_first: bool) -> Select[Any]:
+    """Return a query of the payments of one customer before which others do not suffice.
+
+    All payments of one moment count together: the databases sort ids in their own ways.
+    """
+    columns = payments.c
+    whole = and_(columns.captured_minor.is_(None), columns.refunded_minor == 0, columns.word_outside == 0)
+    left = case(
+        (and_(whole, columns.credits > columns.credits_taken), columns.credits - columns.credits_taken), else_=0
+    )
+    moment = columns.captured_at.desc() if newest_first else columns.captured_at
+    with_these = func.sum(left).over(partition_by=columns.currency, order_by=moment, range_=(None, 0))
+    of_the_moment = func.sum(left).over(partition_by=(columns.currency, columns.captured_at))
+    found = (
+        select(*_NOT_REFUNDABLE, *_PAYMENT, (with_these - of_the_moment).label("before"))
+        .where(columns.customer_id == bindparam("customer_id"))
+        .subquery()
+    )
+    shown = [found.c[column.name] for column in (*_NOT_REFUNDABLE, *_PAYMENT)]
+    return select(*shown).where(found.c.before < bindparam("needed"))
+
+
+_FIRST_NEWEST, _FIRST_OLDEST = _first_that_suffice(True), _first_that_suffice(False)
+
+
+def _refundable(values: list[Any]) -> RefundablePayment:
+    captured, refunded, outside, *rest = values
+    payment = RefundablePayment(**{column.name: value for column, value in zip(_PAYMENT, rest, strict=True)})
+    untouched = captured is None and not refunded and not outside
+    return payment if untouched else payment.after_refunds_elsewhere(captured, refunded + outside)
 
 
 _TRANSACTIONS = select(transaction_rooms).where(

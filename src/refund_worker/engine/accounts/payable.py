@@ -18,9 +18,7 @@ def payable_parts(connection: Connection, customer_id: str, credits: int, alloca
 
     All payments count, as they do when the withdrawal is accepted.
     """
-    if credits <= 0:
-        return ()
-    payments = accounts.refundable_payments(connection, [customer_id]).get(customer_id, [])
+    payments = accounts.payments_for(connection, customer_id, credits, allocation)
     return payable_by_currency(credits, payments, allocation)
 
 

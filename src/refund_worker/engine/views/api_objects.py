@@ -151,7 +151,7 @@ def customer(connection: Connection, customer_id: str, allocation: str) -> api_s
         raise NotFound(f"customer {customer_id} is not known")
     rows = ledger.corrections_of(connection, customer_id, limit=RECENT_CORRECTIONS)
     most = account.payable_besides(accounts.credits_to_pay_out(connection, customer_id))
-    payments = accounts.refundable_payments(connection, [customer_id]).get(customer_id, []) if most else []
+    payments = accounts.payments_for(connection, customer_id, most, allocation)
     parts = payable_by_currency(most, payments, allocation)
     return customer_view(account, parts, [transaction_view(row) for row in rows])
 
