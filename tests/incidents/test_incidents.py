@@ -38,7 +38,7 @@ __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template"]
 
 @pytest.fixture(autouse=True)
 def _nothing_counted() -> None:
-    COUNTS.take()
+    COUNTS.forget()
 
 
 @pytest.fixture
