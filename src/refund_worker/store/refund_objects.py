@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, and_, select
+from sqlalchemy import Connection, select, tuple_
 
 from refund_worker.domain.decision import RefundObjectUpdate
 from refund_worker.store.database import insert_into
@@ -45,11 +45,15 @@ def write_objects(connection: Connection, seen: Iterable[tuple[str, RefundObject
 
 def find_leg(connection: Connection, *, processor: str, processor_refund_id: str) -> tuple[str, str] | None:
     """Return (refund_id, leg_id) of a processor's refund object, or None if it is not in our records."""
+    return next(iter(find_legs(connection, [(processor, processor_refund_id)]).values()), None)
+
+
+def find_legs(connection: Connection, objects: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return (refund_id, leg_id) by (processor, processor_refund_id), for the refund objects in our records."""
     o = refund_objects.c
     query = (
-        select(legs.c.refund_id, legs.c.leg_id)
-        .join(refund_objects, o.leg_id == legs.c.leg_id)
-        .where(and_(o.processor == processor, o.processor_refund_id == processor_refund_id))
+        select(o.processor, o.processor_refund_id, legs.c.refund_id, legs.c.leg_id)
+        .join(legs, o.leg_id == legs.c.leg_id)
+        .where(tuple_(o.processor, o.processor_refund_id).in_(objects))
     )
-    row = connection.execute(query).first()
-    return (row[0], row[1]) if row else None
+    return {(row[0], row[1]): (row[2], row[3]) for row in connection.execute(query)} if objects else {}

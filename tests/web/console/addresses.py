@@ -15,7 +15,18 @@ from refund_worker.store.tables import api_keys, console_users, events, ledger_t
 from refund_worker.web.console.permissions import RULES
 
 # Static files, downloads, parts that pages load, and addresses that redirect a person who is signed in.
-NO_PAGES = frozenset({"/static/{name}", "/refunds.csv", "/audit.csv", "/refund-transaction/preview", "/sign-in"})
+NO_PAGES = frozenset(
+    {
+        "/static/{name}",
+        "/refunds.csv",
+        "/refunds/{refund_id}/timeline.json",
+        "/audit.csv",
+        "/refund-transaction/preview",
+        "/sign-in",
+    }
+)
+
+WEBHOOKS = ({"status": "failed"}, {"status": "refund", "type": "refund.created"}, {"status": "waiting"}, {"type": "x"})
 
 
 def addresses(connection: Connection) -> Mapping[str, Sequence[str]]:
@@ -63,6 +74,8 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         "/user": [_at("/user", name=_first(connection, console_users.c.name))],
         "/key": [_at("/key", id=_first(connection, api_keys.c.key_id))],
         "/notifications": ["/notifications", *(_at("/notifications", state=s) for s in ("waiting", "delivered"))],
+        "/figures": [_at("/figures", days=days) for days in (14, 90)],
+        "/webhooks": ["/webhooks", *(_at("/webhooks", **chosen) for chosen in WEBHOOKS)],
         "/search": ["/search", _at("/search", q="no such words"), _at("/search", q=customer)],
         "/refunds/{refund_id}/retry": [f"/refunds/{_needs_attention(connection)}/retry"],
     }

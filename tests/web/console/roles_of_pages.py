@@ -37,6 +37,7 @@ EXPECTED = {
     ("GET", "/refunds.csv"): "vsoam",
     ("GET", "/refunds/{refund_id}"): "vsoam",
     ("GET", "/refunds/{refund_id}/retry"): "om",
+    ("GET", "/refunds/{refund_id}/timeline.json"): "vsoam",
     ("GET", "/return-money"): "som",
     ("GET", "/search"): "vsoam",
     ("GET", "/settings"): "om",

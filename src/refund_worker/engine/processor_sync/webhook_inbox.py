@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -28,6 +29,14 @@ log = logging.getLogger(__name__)
 # poll follows a refund that has succeeded: only the hourly listing would find a later change.
 TRIES_MAX = 200
 
+# How an event ends, as stored.
+PROCESSED = "taken in"
+NOT_ABOUT_REFUND = "not about a refund"
+NOT_UNDERSTOOD = "not understood: left to polling"
+UNKNOWN_REFUND = "unknown refund: left to reconciliation"
+BROKEN = "this program broke on it: left to polling"
+UNANSWERED = "the processor did not answer: left to polling"
+
 
 @dataclass(frozen=True, slots=True)
 class InboxEvent:
@@ -35,13 +44,15 @@ class InboxEvent:
 
     `object_id` is the id of the refund object that the event is about, None for any other event. `place` is
     (refund_id, leg_id) if the object is known to be one of ours; `names_owner` is False if only asking can show it.
-    `answer` is the processor's answer about the object, None if it was not asked.
+    `understood` is False if reading the event failed, or the id in it is unusable. `answer` is the processor's answer
+    about the object, None if it was not asked.
     """
 
     row: RowMapping
     object_id: str | None = None
     place: tuple[str, str] | None = None
     names_owner: bool = True
+    understood: bool = True
     answer: Answer | None = None
 
     @property
@@ -80,7 +91,18 @@ def process_inbox(context: Context, limit: int = 100) -> int:
 
 
 def _read_event(connection: Connection, row: RowMapping) -> InboxEvent:
-    hint = _read(row)
+    try:
+        hint = read_hint(row)
+    except UnusableEvent:
+        raise_alarm(
+            log,
+            Alarm.WEBHOOK_UNREADABLE,
+            "event %s of %s cannot be read",
+            row["event_id"],
+            row["processor"],
+            error=True,
+        )
+        return InboxEvent(row, understood=False)
     if hint is None:
         return InboxEvent(row)
     object_id = hint.processor_refund_id
@@ -95,27 +117,45 @@ def _place_of_leg(connection: Connection, leg_id: str) -> tuple[str, str] | None
     return (refund_id, leg_id) if refund_id else None
 
 
-def _read(row: RowMapping) -> EventHint | None:
+class UnusableEvent(Exception):
+    """The adapter cannot read the event, or reads an id in it that is not plain."""
+
+
+def read_hint(row: RowMapping) -> EventHint | None:
     """Return the hint that the processor's adapter package reads from the event, or None if it names no refund object.
 
-    The processor makes the ids, but they are never trusted: an id that is not plain is not asked for.
+    The processor makes the ids, but they are never trusted: an id that is not plain is not asked for. Raises
+    `UnusableEvent`.
     """
     entry = registry.find_entry(row["processor"])
     if entry is None or entry.webhooks is None:
         return None
     try:
         hint = entry.webhooks.event_hint(row["kind"], row["body"])
-    except Exception:  # noqa: BLE001 - one event must not keep all others from being read
-        raise_alarm(
-            log,
-            Alarm.WEBHOOK_UNREADABLE,
-            "event %s of %s cannot be read",
-            row["event_id"],
-            row["processor"],
-            error=True,
-        )
-        return None
-    return hint if hint is not None and is_plain_id(hint.processor_refund_id) else None
+    except Exception as error:
+        raise UnusableEvent from error
+    if hint is not None and not is_plain_id(hint.processor_refund_id):
+        raise UnusableEvent
+    return hint
+
+
+def refunds_of_events(connection: Connection, rows: Sequence[RowMapping]) -> dict[tuple[str, str], str]:
+    """Return the refund that each stored event is about, by (processor, event_id), for the events of our refunds."""
+    hints: dict[tuple[str, str], EventHint] = {}
+    for row in rows:
+        with contextlib.suppress(UnusableEvent):
+            if (hint := read_hint(row)) is not None:
+                hints[row["processor"], row["event_id"]] = hint
+    objects = {(name[0], hint.processor_refund_id) for name, hint in hints.items()}
+    by_object = refund_objects.find_legs(connection, objects)
+    by_leg = refunds.refunds_of_legs(connection, {hint.leg_id for hint in hints.values() if hint.leg_id})
+    found = {}
+    for name, hint in hints.items():
+        place = by_object.get((name[0], hint.processor_refund_id))
+        refund_id = place[0] if place else by_leg.get(hint.leg_id or "")
+        if refund_id is not None:
+            found[name] = refund_id
+    return found
 
 
 def _ask_about(context: Context, events: Sequence[InboxEvent]) -> list[InboxEvent]:
@@ -147,18 +187,20 @@ def _placed(connection: Connection, event: InboxEvent) -> InboxEvent:
 
 def _outcome(event: InboxEvent, broken: Collection[str]) -> str | None:
     """Return how the event ends, or None if it is to be tried again. Nothing was recorded for `broken` refunds."""
+    if not event.understood:
+        return NOT_UNDERSTOOD
     if event.object_id is None:
-        return "not about a refund"
+        return NOT_ABOUT_REFUND
     is_answered = isinstance(event.answer, Answered)
     if event.place is None and (event.names_owner or is_answered):
-        return "unknown refund: left to reconciliation"
+        return UNKNOWN_REFUND
     if event.place and is_answered and event.place[0] not in broken:
-        return "taken in"
+        return PROCESSED
     if event.row["tries"] + 1 < TRIES_MAX:
         return None
     if is_answered:
-        return "this program broke on it: left to polling"
-    return "the processor did not answer: left to polling"
+        return BROKEN
+    return UNANSWERED
 
 
 def _observe_lags(lags: Iterable[tuple[str, float]]) -> None:

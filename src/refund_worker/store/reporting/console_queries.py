@@ -140,11 +140,40 @@ def last_paid_at(connection: Connection) -> float | None:
     return at
 
 
-def latest_events(connection: Connection, limit: int) -> list[RowMapping]:
-    """Return the latest webhook events of the inbox, newest first, without their bodies."""
-    columns = [column for column in inbox.c if column.name != "body"]
-    query = select(*columns).order_by(inbox.c.received_at.desc()).limit(limit)
-    return list(connection.execute(query).mappings())
+# Webhook events among which a filter searches. Not all: most filters have no index.
+EVENTS_SEARCHED = 1_000
+
+
+def latest_events(
+    connection: Connection,
+    limit: int,
+    *,
+    kind: str | None = None,
+    outcomes: Collection[str] | None = None,
+    waiting: bool = False,
+) -> list[RowMapping]:
+    """Return the latest webhook events of the inbox, newest first.
+
+    A filter searches the latest `EVENTS_SEARCHED`: `outcomes` are the stored results to show. `waiting` asks for events
+    that are not processed yet, however old.
+    """
+    c, query = inbox.c, select(inbox)
+    if waiting:
+        query = query.where(c.taken_at.is_(None))
+    elif kind is not None or outcomes is not None:
+        latest = select(c.received_at).order_by(c.received_at.desc()).limit(EVENTS_SEARCHED).subquery()
+        query = query.where(c.received_at >= select(func.min(latest.c.received_at)).scalar_subquery())
+    if kind is not None:
+        query = query.where(c.kind == kind)
+    if outcomes is not None:
+        query = query.where(c.outcome.in_(outcomes))
+    return list(connection.execute(query.order_by(c.received_at.desc()).limit(limit)).mappings())
+
+
+def kinds_of_events(connection: Connection) -> list[str]:
+    """Return the kinds of the latest `EVENTS_SEARCHED` webhook events, sorted."""
+    latest = select(inbox.c.kind).order_by(inbox.c.received_at.desc()).limit(EVENTS_SEARCHED).subquery()
+    return sorted(connection.execute(select(latest.c.kind).distinct()).scalars())
 
 
 def processors_of_payments(connection: Connection) -> dict[str, int]:

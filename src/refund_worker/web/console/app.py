@@ -20,6 +20,7 @@ from refund_worker.web.console import (
     charts,
     corrections,
     customers,
+    download,
     failures,
     overview,
     own_password,
@@ -31,6 +32,7 @@ from refund_worker.web.console import (
     selection,
     system,
     transactions,
+    webhooks,
 )
 from refund_worker.web.console import sign_in as sign_in_pages
 from refund_worker.web.console.forms import sentence
@@ -47,10 +49,12 @@ _PARTS = (
     corrections,
     refund_transaction,
     refunds,
+    download,
     selection,
     search,
     overview,
     system,
+    webhooks,
     failures,
     approvals,
     processors,

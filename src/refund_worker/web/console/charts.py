@@ -1,7 +1,8 @@
-"""Figures: charts of the last two weeks, from the daily sums that the scheduler computes."""
+"""Figures: charts of the last days, from the daily sums that the scheduler computes."""
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,8 +15,9 @@ from refund_worker.domain.refund import ENDED_PAID, ENDED_UNPAID, UNDER_WAY, WAI
 from refund_worker.engine.jobs import daily_stats
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_codes import explain
-from refund_worker.engine.views.failure_groups import failures
+from refund_worker.engine.views.failure_groups import FAILED_AT_MOST, failures
 from refund_worker.engine.views.money_format import money
+from refund_worker.errors import InvalidRequest
 from refund_worker.store.reporting import daily_stats as stored_stats
 from refund_worker.store.reporting.daily_stats import Slot
 from refund_worker.web.console.pages import ThePage, age
@@ -23,7 +25,11 @@ from refund_worker.web.console.svg import Columns, Lines, columns, lines
 
 router = APIRouter()
 
+# Days that can be shown → hours in each period of the oldest unfinished refund: about a hundred periods are legible.
+RANGES: Mapping[int, int] = {7: 2, 14: 3, 30: 6, 90: 24}
 DAYS = 14
+# Days that a chart names below its axis, at most.
+NAMED_DAYS = 5
 CAUSES = 8
 # From the bottom up.
 BANDS: Mapping[str, tuple[RefundStatus, ...]] = {
@@ -37,12 +43,11 @@ PREVENTED = {
     "a send repeated with the same key": daily_stats.SENT_AGAIN,
     "found instead of sent again": daily_stats.FOUND,
 }
-SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+SHARES = {"half": 0.5, "95 %": 0.95, "99 %": 0.99}
 NAMES = (
     daily_stats.BY_STATUS, daily_stats.ASKED, daily_stats.PAID, daily_stats.PAID_LATER_LOST, daily_stats.LATE,
     daily_stats.TO_ACCEPTED, daily_stats.TO_CONFIRMED, daily_stats.SENT_AGAIN, daily_stats.FOUND, daily_stats.OLDEST,
 )  # fmt: skip
-PLACES_OF_OLDEST = 2 * DAYS * 4
 
 
 class Sums:
@@ -72,19 +77,27 @@ class Sums:
 
 
 @router.get("/figures")
-def show_figures(page: ThePage) -> HTMLResponse:
-    """Show the charts, each with its data table."""
+def show_figures(page: ThePage, days: int = DAYS) -> HTMLResponse:
+    """Show the charts of the last `days`, each with its data table."""
+    if days not in RANGES:
+        raise InvalidRequest(f"days: choose from {', '.join(str(each) for each in RANGES)}", field="days")
     with page.context.database.read() as connection:
         now = page.context.clock(connection)
         today = times.day_of(now)
-        days = [today - times.DAY * back for back in range(DAYS - 1, -1, -1)]
-        sums = Sums(
-            stored_stats.tallied(connection, NAMES, days[0]), stored_stats.repeats_by_day(connection, days[0]), days
+        shown = [today - times.DAY * back for back in range(days - 1, -1, -1)]
+        found, repeats = (
+            stored_stats.tallied(connection, NAMES, shown[0]),
+            stored_stats.repeats_by_day(connection, shown[0]),
         )
+        sums = Sums(found, repeats, shown)
         groups = failures(connection)
     causes = [(_cause(g["failure_code"]), g["failure_code"], g["refunds"]) for g in groups[:CAUSES]]
     values: Json = {
-        "days": DAYS,
+        "days": days,
+        "ranges": list(RANGES),
+        "every": math.ceil(days / NAMED_DAYS),
+        "every_period": math.ceil(days / NAMED_DAYS) * 24 // RANGES[days],
+        "failed_at_most": FAILED_AT_MOST,
         "states": _states(sums),
         "oldest": _oldest(sums, now),
         "accepted": _times(sums, daily_stats.TO_ACCEPTED, "Time until the processor accepts"),
@@ -122,14 +135,13 @@ def _states(sums: Sums) -> Columns:
 
 def _oldest(sums: Sums, now: float) -> Lines:
     """Return the highest age in each period of some hours; a period without measurements has a gap in the line."""
-    width = DAYS * times.DAY / PLACES_OF_OLDEST
+    width = RANGES[len(sums.days)] * times.HOUR
     rows: list[tuple[str, Sequence[float | None]]] = []
-    for place in range(PLACES_OF_OLDEST):
-        begin = sums.days[0] + place * width
-        hours = range(int(begin), int(begin + width), times.HOUR)
+    for begin in range(sums.days[0], sums.days[-1] + times.DAY, width):
+        hours = range(begin, begin + width, times.HOUR)
         seen = [value for hour in hours for value in sums.of(daily_stats.OLDEST, hour).values()]
         rows.append((_hour(begin), [float(max(seen)) if seen and begin <= now else None]))
-    each = f"at its highest in each {width / times.HOUR:g} hours"
+    each = "at its highest in each day" if width == times.DAY else f"at its highest in each {width // times.HOUR} hours"
     note = f"The oldest refund in progress or waiting for a person, {each}. Logarithmic."
     return lines("Age of the oldest unfinished refund", note, ["latest"], rows, age)
 
@@ -141,7 +153,7 @@ def _times(sums: Sums, name: str, heading: str) -> Lines:
     ]
     begins = "From the request until the processor"
     answer = f"{begins} takes the refund" if name == daily_stats.TO_ACCEPTED else f"{begins} reports its final result"
-    note = f"{answer}. Half, 95 % and 99 % of a day's refunds took at most this long. Waiting for approval counts."
+    note = f"{answer}. Half, 95\N{NO-BREAK SPACE}% and 99\N{NO-BREAK SPACE}% of a day's refunds took at most this long. Waiting for approval counts."
     return lines(heading, note, list(SHARES), rows, latency)
 
 

@@ -152,6 +152,7 @@ OUTCOME_LABELS: Mapping[str, str] = {
 WEBHOOK_RESULT_LABELS: Mapping[str, str] = {
     "taken in": "processed",
     "unknown refund: left to reconciliation": "the refund is unknown here: reconciliation checks it",
+    "not understood: left to polling": "not understood: the next poll finds the change",
     "this program broke on it: left to polling": "internal error: the next poll finds the change",
     "the processor did not answer: left to polling": "the processor did not answer: the next poll finds the change",
 }

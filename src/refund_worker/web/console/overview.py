@@ -1,4 +1,4 @@
-"""Overview, the latest webhooks, the settings and the help page."""
+"""Overview, the settings and the help page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from refund_worker.web.console.pages import ThePage
 from refund_worker.web.console.system import compared_processors
 
 router = APIRouter()
-LATEST = 100
 
 
 @router.get("/")
@@ -44,15 +43,6 @@ def overview(page: ThePage) -> HTMLResponse:
             "paused": [switch for switch in switches if switch["paused"]],
         }
     return page.render("overview.html", **values)
-
-
-@router.get("/webhooks")
-def webhooks(page: ThePage) -> HTMLResponse:
-    """Show the latest webhook events, newest first."""
-    with page.context.database.read() as connection:
-        rows = console_queries.latest_events(connection, LATEST)
-        waiting = metrics.count_waiting_events(connection)
-    return page.render("webhooks.html", rows=rows, waiting=waiting)
 
 
 @router.get("/settings")

@@ -67,6 +67,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/refunds"): Act.READ,
     ("GET", "/refunds.csv"): Act.READ,
     ("GET", "/refunds/{refund_id}"): Act.READ,
+    ("GET", "/refunds/{refund_id}/timeline.json"): Act.READ,
     ("GET", "/refunds/{refund_id}/retry"): Act.RETRY,
     ("POST", "/refunds/{refund_id}/approve"): Act.APPROVE,
     ("POST", "/refunds/{refund_id}/reject"): Act.REJECT,

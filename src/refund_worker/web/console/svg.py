@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 WIDTH, HEIGHT = 460, 150
 # Line charts leave space for the names at the right.
 LINES_WIDTH = 330
 LABEL_HEIGHT = 15
+# A value above zero is never invisible beside a much larger one.
+BAR_HEIGHT_MIN = 2.0
 # Ticks of the logarithmic scale: (seconds, name).
 TICKS = (
     (0.1, "0.1 s"), (1, "1 s"), (10, "10 s"), (60, "1 min"), (600, "10 min"), (3_600, "1 h"), (36_000, "10 h"),
@@ -75,26 +77,27 @@ def _stacked(
 ) -> Iterator[Bar]:
     step = WIDTH / len(rows)
     for place, (name, values) in enumerate(rows):
-        below = 0
+        below = 0.0
         for band, value in enumerate(values):
             if value <= 0:
                 continue
-            height = HEIGHT * value / top
-            y = HEIGHT - HEIGHT * below / top - height
+            height = max(BAR_HEIGHT_MIN, HEIGHT * value / top)
+            y = HEIGHT - below - height
             of = f" {bands[band]}" if len(bands) > 1 else ""
             yield Bar(
                 place * step + step * 0.14, y, step * 0.72, height, first_band + band, f"{name}: {show(value)}{of}"
             )
-            below += value
+            below += height
 
 
 @dataclass(frozen=True, slots=True)
 class Dot:
-    """A point of a line; `title` is its text for the pointer."""
+    """A point of a line; `title` is its text for the pointer. One that is `alone`, without a line, is drawn large."""
 
     x: float
     y: float
     title: str
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ def _line(
             continue
         last = value
         runs[-1].append(Dot((place + 0.5) * step, _height(value, low, high), f"{row} {name}: {show(value)}"))
-    dots = tuple(dot for run in runs for dot in run)
+    dots = tuple(replace(dot, alone=len(run) == 1) for run in runs for dot in run)
     paths = tuple(" ".join(f"{dot.x:.1f},{dot.y:.1f}" for dot in run) for run in runs if len(run) > 1)
     return Line(name, dots, paths, f"{name} {show(last)}" if dots else "", dots[-1].y if dots else 0.0)
 
