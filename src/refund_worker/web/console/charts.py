@@ -153,7 +153,8 @@ def _times(sums: Sums, name: str, heading: str) -> Lines:
     ]
     begins = "From the request until the processor"
     answer = f"{begins} takes the refund" if name == daily_stats.TO_ACCEPTED else f"{begins} reports its final result"
-    note = f"{answer}. Half, 95\N{NO-BREAK SPACE}% and 99\N{NO-BREAK SPACE}% of a day's refunds took at most this long. Waiting for approval counts."
+    shares = "Half, 95\N{NO-BREAK SPACE}% and 99\N{NO-BREAK SPACE}% of a day's refunds took at most this long"
+    note = f"{answer}. {shares}. Waiting for approval counts."
     return lines(heading, note, list(SHARES), rows, latency)
 
 

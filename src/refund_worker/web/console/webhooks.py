@@ -16,7 +16,7 @@ from refund_worker.web.console.query import ShortText
 
 router = APIRouter()
 LATEST = 100
-# Status in the address → its label, and the stored results that it stands for; None for events not processed yet.
+# Status in the address → its label and the stored results that it stands for. Events not processed yet have none.
 STATUSES: Mapping[str, tuple[str, tuple[str, ...] | None]] = {
     "refund": ("about a refund", (webhook_inbox.PROCESSED,)),
     "unknown": ("refund unknown here", (webhook_inbox.UNKNOWN_REFUND,)),
