@@ -74,7 +74,7 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         "/user": [_at("/user", name=_first(connection, console_users.c.name))],
         "/key": [_at("/key", id=_first(connection, api_keys.c.key_id))],
         "/notifications": ["/notifications", *(_at("/notifications", state=s) for s in ("waiting", "delivered"))],
-        "/figures": [_at("/figures", days=days) for days in (14, 90)],
+        "/figures": [_at("/figures", days=days) for days in (14, 7)],
         "/webhooks": ["/webhooks", *(_at("/webhooks", **chosen) for chosen in WEBHOOKS)],
         "/search": ["/search", _at("/search", q="no such words"), _at("/search", q=customer)],
         "/refunds/{refund_id}/retry": [f"/refunds/{_needs_attention(connection)}/retry"],

@@ -21,7 +21,7 @@ from tests.web.console.addresses import addresses
 from tests.web.console.visitor import Visitor, text_of, visitor
 
 from refund_worker.engine.views.failure_groups import failures
-from refund_worker.store.reporting import entry_search
+from refund_worker.store.reporting import console_queries, entry_search
 from refund_worker.store.tables import refunds
 
 FEW, MANY = 1_500, 4_500
@@ -105,9 +105,10 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Filled, F
         Filled(f"sqlite:///{folder / 'many.db'}", MANY, ENTRIES_MANY) as many,
     ):
         assert many.rows["refunds"] > 2.5 * few.rows["refunds"]
-        # A search in texts reads rows up to a bound, which only a database of other sizes would reach.
+        # Searches in texts and in webhooks read rows up to a bound, which only a database of other sizes would reach.
         patch.setattr(entry_search, "ENTRIES_READ_MAX", ENTRIES_FEW // 2)
         patch.setattr(entry_search, "CUSTOMERS_READ_MAX", FEW // 10)
+        patch.setattr(console_queries, "EVENTS_SEARCHED", FEW // 20)
         yield few, many
 
 
