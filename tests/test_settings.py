@@ -237,6 +237,14 @@ def test_secret_and_its_file_in_other_capitals_are_both_set(tmp_path: Path) -> N
         load_settings(both)
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URL", "STRIPE_API_KEY"])
+def test_one_setting_in_two_spellings_is_refused_with_both_names(name: str) -> None:
+    first = PREFIX + name
+    second = first.lower()
+    with pytest.raises(BadSettings, match=f"^{first} and {second} are both set: keep one$"):
+        load_settings({first: "sqlite:///a.db", second: "sqlite:///b.db"})
+
+
 @pytest.mark.parametrize("content", ["", "\n", "  \n"])
 def test_empty_secret_file_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "secret").write_text(content)

@@ -243,6 +243,7 @@ def given_settings(environ: Mapping[str, str]) -> dict[str, str]:
 def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
     """Return the settings from the environment (`…_FILE` variants read a file). Raises `BadSettings` with the fault."""
     values: dict[str, str] = {}
+    names: dict[str, str] = {}
     for name, value in given_settings(os.environ if environ is None else environ).items():
         field = name[len(PREFIX) :].lower()
         is_file = field.endswith("_file") and field.removesuffix("_file") in SECRETS
@@ -254,7 +255,8 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         if not value:  # an empty variable counts as not set: Compose cannot leave one out
             continue
         if field in values:
-            raise BadSettings(f"{PREFIX}{field.upper()} and its _FILE variant are both set: keep one")
+            raise BadSettings(f"{names[field]} and {name} are both set: keep one")
+        names[field] = name
         values[field] = _read_secret(name, value) if is_file else value
     try:
         return _FromMapping(**values)  # type: ignore[arg-type]

@@ -153,7 +153,7 @@ def test_every_wrong_field_is_told_at_once(web: Web) -> None:
 def test_every_wrong_parameter_is_told_at_once(web: Web) -> None:
     answer = web.call("GET", "/v1/refunds?limit=0&status=paid&created_gte=yesterday&colour=red")
     assert is_problem(answer, 422, "invalid_request")
-    assert [each["field"] for each in answer.json()["errors"]] == ["limit", "status.0", "created_gte", "colour"]
+    assert [each["field"] for each in answer.json()["errors"]] == ["limit", "status", "created_gte", "colour"]
     assert not any("pointer" in each for each in answer.json()["errors"])
 
 

@@ -52,6 +52,13 @@ def test_wrong_purpose_is_refused_by_name(web: Web, credits: int, purpose: objec
     assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == 150
 
 
+def test_correction_of_zero_credits_is_refused_by_field_name(web: Web) -> None:
+    answer = correct(web, 0)
+    assert is_problem(answer, 422, "invalid_request")
+    assert answer.json()["field"] == "credits"
+    assert web.call("GET", "/v1/customers/cust-1").json()["recent_corrections"] == []
+
+
 def test_same_key_with_another_purpose_is_refused(web: Web) -> None:
     assert correct(web, -10, purpose="other").status_code == 201
     for other in ({}, {"purpose": "payout"}, {"purpose": "expiry"}):

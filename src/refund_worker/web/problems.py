@@ -165,7 +165,8 @@ def _invalid(error: RequestValidationError) -> RefundWorkerError:
         message = str(each["msg"]).removeprefix("Value error, ")
         if each["type"] == "extra_forbidden":
             message = "this parameter is not known"
-        field = ".".join(shown_name(name) for name in names) or str(place)
+        # The number of a repeated parameter's value is no part of its name.
+        field = ".".join(shown_name(name) for name in names if not isinstance(name, int)) or str(place)
         wrong.append(WrongField(field, message))
     first = wrong[0]
     return InvalidRequest(f"{first.field}: {first.detail}", field=first.field, errors=tuple(wrong))

@@ -99,6 +99,14 @@ def test_what_a_spreadsheet_adds_to_a_table_changes_nothing(tmp_path: Path) -> N
     assert rows.count == 2
 
 
+def test_rows_may_end_before_the_columns_without_a_name(tmp_path: Path) -> None:
+    content = PAYMENTS.strip() + ", ,\n" + PAYMENT.strip() + "\n" + PAYMENT.strip() + ",\n"
+    assert [type(row) for _, row in read_payments(written(tmp_path, content))] == [PaymentRecord, PaymentRecord]
+    short = PAYMENT.strip().rpartition(",")[0]
+    ((_, wrong),) = read_payments(written(tmp_path, PAYMENTS.strip() + ",,\n" + short + "\n"))
+    assert isinstance(wrong, InvalidRequest)
+
+
 def test_a_value_without_a_column_is_an_error_of_its_row(tmp_path: Path) -> None:
     content = PAYMENTS.strip() + ",\n" + PAYMENT.strip() + ",7\n" + PAYMENT.strip() + ",,7\n" + PAYMENT.strip() + ",\n"
     ((_, nameless), (_, surplus), (_, right)) = read_payments(written(tmp_path, content))

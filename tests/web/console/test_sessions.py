@@ -108,6 +108,12 @@ def test_form_after_session_end_does_nothing_and_asks_to_sign_in(web: Web) -> No
         ("http://api.test/v1/refunds", "/console/"),
         ("http://api.test/console/refunds/rf_1/approve", "/console/refunds/rf_1"),
         ("http://api.test/console/refunds/rf_1/retry", "/console/refunds/rf_1/retry"),
+        ("http://api.test/console/refunds/a%20b/resolve?x=1", "/console/refunds/a%20b"),
+        ("http://api.test/console/refunds?status=sending", "/console/refunds?status=sending"),
+        ("http://api.test/console/processors/pause", "/console/processors"),
+        ("http://api.test/console/notifications/redeliver?page=2", "/console/notifications"),
+        ("http://api.test/console/split-correction", "/console/"),
+        ("http://api.test/console/sign-out", "/console/"),
         ("", None),
     ],
 )

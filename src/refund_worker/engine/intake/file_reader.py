@@ -306,6 +306,8 @@ def _checked_header(
         if names:
             shown = ", ".join(json.dumps(name[:60], ensure_ascii=False) for name in names[:5])
             raise lines.unreadable(f"{problem} column {shown} in the header: {expected}")
+    while not named[-1]:  # columns without a name at the end: not every program writes their cells in every row
+        named.pop()
     return named
 
 

@@ -231,11 +231,12 @@ class CorrectionSchema(Schema):
         Field(description="why credits are taken off; payout by default. Added credits have the purpose other"),
     ] = None
 
-    @model_validator(mode="after")
-    def _not_zero(self) -> CorrectionSchema:
-        if self.credits == 0:
-            raise ValueError("credits must not be zero")
-        return self
+    @field_validator("credits")
+    @classmethod
+    def _not_zero(cls, value: int) -> int:
+        if value == 0:
+            raise ValueError("must not be zero")
+        return value
 
     @field_validator("purpose")
     @classmethod

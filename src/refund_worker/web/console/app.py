@@ -9,6 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refund_worker.alarms import Alarm, raise_alarm
@@ -167,13 +168,17 @@ def came_from(request: Request) -> str | None:
     same_origin = request.headers.get("sec-fetch-site") == "same-origin"
     if not same_origin and referer.netloc != request.url.netloc:
         return None
-    path = referer.path.removeprefix(PREFIX)
-    # The page after a refused `approve` or similar has no GET route of its own: return the refund's page.
-    for of_one in ("/refunds", "/batches"):
-        parts = path.removeprefix(of_one).split("/")
-        if path.startswith(of_one + "/") and len(parts) > 2 and parts[2] != "retry":
-            return f"{PREFIX}{of_one}/{parts[1]}"
-    return referer.path + (f"?{referer.query}" if referer.query else "")
+    path, query = referer.path, referer.query
+    # The page after a refused act stands at an address that takes only forms, such as `…/approve`: its parent opens.
+    while path.startswith(PREFIX + "/") and not _opens(request, path.removeprefix(PREFIX)):
+        path, query = path.rpartition("/")[0], ""
+    return path + (f"?{query}" if query else "")
+
+
+def _opens(request: Request, path: str) -> bool:
+    """Return True if a person can open this page of the console by its address."""
+    asked = {**request.scope, "method": "GET", "path": PREFIX + path}
+    return any(route.matches(asked)[0] is Match.FULL for route in request.app.routes)
 
 
 def _error(request: Request, status: int, code: str, message: str) -> HTMLResponse:
