@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 from sqlalchemy import text
-from tests.web.client import Web, is_problem, settings_for
+from tests.web.client import PAYMENT, Web, is_problem, settings_for
 
 from refund_worker import errors
 from refund_worker.logs import JsonLines
@@ -148,6 +148,25 @@ def test_every_wrong_field_is_told_at_once(web: Web) -> None:
     assert told["fields"] == [each["field"] for each in told["errors"]]
     first = told["errors"][0]
     assert (told["field"], told["detail"]) == (first["field"], f"{first['field']}: {first['detail']}")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field", "wrong"),
+    [
+        ("payments", PAYMENT | {"refunded_minor": 2001}, "refunded_minor", "at most what was captured, which is 2000"),
+        ("refunds/rf_1/resolve", {"reason": "x", "outcome": "paid_manually"}, "reference", "required"),
+        ("refunds/rf_1/resolve", {"reason": "x", "outcome": "reverse", "reference": "b-1"}, "reference", "not allowed"),
+        ("refunds/rf_1/cancel", {"reason": ""}, "reason", "must not be empty"),
+        ("refunds/rf_1/cancel", {"reason": "x" * 1001}, "reason", "must have at most 1000 characters"),
+    ],
+)
+def test_refusal_of_one_value_names_its_field_in_plain_words(
+    web: Web, path: str, body: dict[str, Any], field: str, wrong: str
+) -> None:
+    answer = web.call("POST", f"/v1/{path}", body)
+    assert is_problem(answer, 422, "invalid_request")
+    assert (answer.json()["field"], answer.json()["errors"][0]["pointer"]) == (field, f"#/{field}")
+    assert wrong in answer.json()["detail"]
 
 
 def test_every_wrong_parameter_is_told_at_once(web: Web) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import model_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from refund_worker.engine.intake.schemas import OptionalReason, Reason, Reference, RefundSchema, Schema
 
@@ -19,15 +19,15 @@ class ResolveBody(ActionBody):
     """The outcome of a refund that needs a person: paid manually, with a reference, or credits given back."""
 
     outcome: Literal["paid_manually", "reverse"]
-    reference: Reference | None = None
+    reference: Annotated[Reference | None, Field(validate_default=True)] = None
 
-    @model_validator(mode="after")
-    def _named_payment(self) -> ResolveBody:
-        if (self.outcome == "paid_manually") != (self.reference is not None):
-            raise ValueError(
-                "reference names the manual payment: required with paid_manually, and not allowed otherwise"
-            )
-        return self
+    @field_validator("reference")
+    @classmethod
+    def _named_payment(cls, value: str | None, fields: ValidationInfo) -> str | None:
+        outcome = fields.data.get("outcome")
+        if outcome and (outcome == "paid_manually") != (value is not None):
+            raise ValueError("names the manual payment: required with paid_manually, and not allowed otherwise")
+        return value
 
 
 class SwitchBody(Schema):

@@ -21,7 +21,6 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
-    model_validator,
 )
 
 from refund_worker.domain import ids
@@ -184,12 +183,13 @@ class PaymentSchema(Schema):
         Annotated[int, Field(ge=0, le=AMOUNT_MAX)] | None, Field(description="what was returned before")
     ] = None
 
-    @model_validator(mode="after")
-    def _refunded_within_captured(self) -> PaymentSchema:
-        captured = self.amount_minor if self.captured_minor is None else self.captured_minor
-        if (self.refunded_minor or 0) > captured:
-            raise ValueError(f"refunded_minor is more than was captured, which is {captured}")
-        return self
+    @field_validator("refunded_minor")
+    @classmethod
+    def _within_captured(cls, value: int | None, fields: ValidationInfo) -> int | None:
+        captured = fields.data.get("captured_minor") or fields.data.get("amount_minor")
+        if value and captured and value > captured:
+            raise ValueError(f"must be at most what was captured, which is {captured}")
+        return value
 
     @field_validator("processor_payment_id")
     @classmethod
@@ -372,7 +372,10 @@ def invalid(error: ValidationError) -> InvalidRequest:
 
 
 def _message(error: ErrorDetails) -> str:
-    return _own_message(error["type"], error.get("ctx", {})) or error["msg"].removeprefix("Value error, ")
+    kind = error["type"]
+    if kind in ("too_short", "too_long") and isinstance(error["input"], str):
+        kind = f"string_{kind}"  # after rules of our own, Pydantic calls a text's characters elements
+    return _own_message(kind, error.get("ctx", {})) or error["msg"].removeprefix("Value error, ")
 
 
 def _shown(place: tuple[int | str, ...]) -> tuple[str, ...]:
@@ -404,6 +407,8 @@ def _own_message(kind: str, context: Mapping[str, Any]) -> str | None:
             return f"must have at most {context['max_length']} of them"
         case "string_too_short" if context["min_length"] == 1:
             return "must not be empty"
+        case "string_too_long":
+            return f"must have at most {context['max_length']} characters"
         case "string_unicode":
             return "half a character (a lone surrogate) is in it"
     return None
