@@ -2877,6 +2877,20 @@ DEFECTS = (
         ("tests/worker/test_group_signals.py::test_worker_finishes_its_call",),
     ),
     Defect(
+        "RabbitMQ without memory holds each request for a minute",
+        WORKER + "celery_app/app.py",
+        "max(60.0, socket_seconds) if tries is None else socket_seconds",
+        "max(60.0, socket_seconds)",
+        ("tests/worker/test_rabbitmq.py::test_rabbitmq_without_memory_delays_no_request",),
+    ),
+    Defect(
+        "a missing vhost is told as a broker that is down",
+        WORKER + "broker_check.py",
+        '("NOT_ALLOWED", VHOST), ',
+        "",
+        ("tests/worker/test_rabbitmq.py::test_vhost_that_is_missing_is_named",),
+    ),
+    Defect(
         "the limiter keeps its connection to the old primary",
         WORKER + "limiter.py",
         ("                await self._forget()\n                self._away_until"),

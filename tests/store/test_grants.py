@@ -117,6 +117,12 @@ def test_unknown_and_privileged_roles_are_refused(owner: Database, tmp_path: Pat
         grant_least_rights(owner, "nobody_here")
     with pytest.raises(Conflict, match="superuser"):
         grant_least_rights(owner, "postgres")
+    with owner.write() as connection:
+        connection.execute(text("CREATE ROLE member_of_owner LOGIN IN ROLE postgres"))
+    with pytest.raises(Conflict, match="a member of such a role"):
+        grant_least_rights(owner, "member_of_owner")
+    with owner.write() as connection:
+        connection.execute(text("DROP ROLE member_of_owner"))
     file = Database(f"sqlite:///{tmp_path / 'refunds.db'}")
     with pytest.raises(InvalidRequest, match="SQLite"):
         grant_least_rights(file, ROLE)

@@ -119,16 +119,19 @@ class RabbitServer(ServerProcess):
 
     def names(self, kind: str) -> set[str]:
         """Return the names of all "queues" or "exchanges"."""
-        done = subprocess.run(
-            [str(self._program.with_name("rabbitmqctl")), "--quiet", f"list_{kind}", "name"],
+        return {line for line in self.control(f"list_{kind}", "name").splitlines() if line and line != "name"}
+
+    def control(self, *arguments: str) -> str:
+        """Run rabbitmqctl and return what it prints."""
+        return subprocess.run(
+            [str(self._program.with_name("rabbitmqctl")), "--quiet", *arguments],
             env=dict(self.environment()),
             cwd=self.folder,
             capture_output=True,
             text=True,
             timeout=60,
             check=True,
-        )
-        return {line for line in done.stdout.splitlines() if line and line != "name"}
+        ).stdout
 
     def close(self) -> None:
         """End the server, then the port mapper."""

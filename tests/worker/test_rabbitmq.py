@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.support.deployment import Deployment, wait_until
 
 from refund_worker.cli import doctor
 from refund_worker.settings import PREFIX, load_settings
+from refund_worker.worker.publisher import BrokerUnavailable, Publisher, make_publisher
 
 pytestmark = pytest.mark.slow
 
@@ -89,4 +92,40 @@ def test_queue_with_other_properties_is_named_by_doctor_and_worker(rabbit: Rabbi
 def test_user_without_rights_is_a_fault(rabbit: RabbitServer) -> None:
     found = finding(rabbit, BROKER_URL=rabbit.url.replace("guest:guest", "guest:wrong"))
     assert (found.verdict, "ACCESS_REFUSED" in found.found) == ("fail", True)
+    assert "correct user and password" in found.do
     assert "wrong" not in found.found
+
+
+def test_vhost_that_is_missing_is_named(rabbit: RabbitServer) -> None:
+    found = finding(rabbit, BROKER_URL=rabbit.url.removesuffix("//") + "/nowhere")
+    assert (found.verdict, "NOT_ALLOWED" in found.found, "nowhere" in found.found) == ("fail", True, True)
+    assert "correct the vhost" in found.do
+
+
+def test_rabbitmq_without_memory_delays_no_request(rabbit: RabbitServer) -> None:
+    # RabbitMQ then reads nothing more from a connection that publishes, also not to answer it.
+    settings = load_settings({PREFIX + "BROKER_URL": rabbit.url, PREFIX + "BROKER_PREFIX": "full."})
+    publish = make_publisher(settings)
+    publish(["rf_1"], False)
+    scheduler = Publisher(settings, rabbit.url, socket_seconds=1.0)
+    rabbit.control("set_vm_memory_high_watermark", "0.00001")
+    try:
+        began = time.monotonic()
+        publish(["rf_2"], False)
+        with pytest.raises(BrokerUnavailable):
+            scheduler.publish(["rf_3"], bulk=False)
+        with suppress(BrokerUnavailable):  # a new connection is read until it publishes
+            scheduler.waiting(bulk=False)
+        assert time.monotonic() - began < 10
+    finally:
+        rabbit.control("set_vm_memory_high_watermark", "0.6")
+    wait_until(lambda: _publishes(scheduler))
+    scheduler.close()
+
+
+def _publishes(publisher: Publisher) -> bool:
+    try:
+        publisher.publish(["rf_4"], bulk=False)
+    except BrokerUnavailable:
+        return False
+    return publisher.waiting(bulk=False) > 0

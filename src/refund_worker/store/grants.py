@@ -12,9 +12,12 @@ from refund_worker.store.namespace import VERSION_TABLE
 from refund_worker.store.tables import APPEND_ONLY, metadata
 
 _NAMES: BindParameter[str] = bindparam("names", expanding=True)
+# A member of another role may act as it, whatever is granted to itself.
 _OWNED = text(
-    "SELECT count(*) FROM pg_tables WHERE tableowner = :role AND schemaname = current_schema() AND tablename IN :names"
+    "SELECT count(*) FROM pg_tables WHERE pg_has_role(:role, tableowner, 'MEMBER') "
+    "AND schemaname = current_schema() AND tablename IN :names"
 ).bindparams(_NAMES)
+_SUPERUSER = text("SELECT bool_or(rolsuper AND pg_has_role(:role, oid, 'MEMBER')) FROM pg_roles")
 # Only our own: other programs may have sequences in the same schema.
 _SEQUENCES = text(
     "SELECT s.relname FROM pg_class s JOIN pg_depend d ON d.objid = s.oid AND d.classid = 'pg_class'::regclass "
@@ -28,7 +31,7 @@ def grant_least_rights(database: Database, role: str) -> None:
 
     Run it as the owner of the tables, again after each upgrade. Earlier rights of the role on our tables are revoked.
     Raises `InvalidRequest` on SQLite, which has no roles; `NotFound` if there is no such role; `Conflict` if the role
-    is a superuser or owns tables, because then no right can be denied to it.
+    is a superuser or owns tables, or may act as a role that does, because then no right can be denied to it.
     """
     if database.is_sqlite:
         raise InvalidRequest("SQLite has no roles: only triggers protect its ledger, so grant nothing", field="role")
@@ -45,11 +48,15 @@ def grant_least_rights(database: Database, role: str) -> None:
 
 
 def _check(connection: Connection, role: str) -> None:
-    found = connection.execute(text("SELECT rolsuper FROM pg_roles WHERE rolname = :role"), {"role": role}).scalar()
-    if found is None:
+    exists = connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).scalar()
+    if exists is None:
         raise NotFound(f"there is no role {role}: make it first, CREATE ROLE … LOGIN PASSWORD …")
-    if found or connection.execute(_OWNED, {"role": role, "names": list(metadata.tables)}).scalar_one():
-        raise Conflict(f"{role} is a superuser or owns the tables: its rights cannot be limited, so use another role")
+    is_super = connection.execute(_SUPERUSER, {"role": role}).scalar_one()
+    if is_super or connection.execute(_OWNED, {"role": role, "names": list(metadata.tables)}).scalar_one():
+        raise Conflict(
+            f"{role} is a superuser or owns the tables, or is a member of such a role: its rights cannot be limited, "
+            "so use another role"
+        )
 
 
 def _statements(role: str, schema: str, sequences: Sequence[str], quote: Callable[[str], str]) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import ssl
 import time
 from typing import Any, NamedTuple
 
@@ -28,6 +29,10 @@ SEARCH_SECONDS_MAX = 2.0
 NAMES_SHOWN = 5
 
 START = "start the broker; requests are accepted meanwhile"
+FULL = "free memory or disk space at the broker, if it is up; requests are accepted meanwhile"
+VHOST = "correct the vhost in REFUND_WORKER_BROKER_URL, or add it with this user's permissions, or raise its limits"
+SIGN_IN = "correct user and password in REFUND_WORKER_BROKER_URL"
+TLS = "correct the scheme and the TLS options in REFUND_WORKER_BROKER_URL, or the broker's certificate"
 SHARED = "set REFUND_WORKER_BROKER_PREFIX, or give refund-worker a Redis database or a vhost of its own"
 PREFIXES = "set REFUND_WORKER_BROKER_PREFIX in one of the two: each takes the other's messages"
 RIGHTS = "give this user the rights that docs/operations.md lists (A shared broker)"
@@ -72,6 +77,11 @@ def trouble_with_broker(settings: Settings, seconds: float, installation: str | 
 
 def _of_error(error: Exception) -> Trouble:
     text = " ".join(str(error).split())
+    for words, remedy in (("NOT_ALLOWED", VHOST), ("limit in vhost", VHOST), ("Login was refused", SIGN_IN)):
+        if words in text:
+            return Trouble(text, remedy)
+    if isinstance(error, redis.AuthenticationError):
+        return Trouble(f"{type(error).__name__}: {text}", SIGN_IN)
     if "PRECONDITION_FAILED" in text:
         return Trouble(text, f"another application has a queue of this name: {SHARED}")
     if isinstance(error, redis.exceptions.NoPermissionError) or any(part in text for part in NO_RIGHTS):
@@ -80,8 +90,10 @@ def _of_error(error: Exception) -> Trouble:
         return Trouble(text, "remove this option from REFUND_WORKER_BROKER_URL")
     if isinstance(error, redis.ResponseError) or (isinstance(error, redis.ConnectionError) and "clients" in text):
         return Trouble(f"{type(error).__name__}: {text}", "correct this at the broker; requests are accepted meanwhile")
-    why = getattr(error, "verify_message", None) or getattr(error, "strerror", None)
-    return Trouble(why or type(error).__name__, START)
+    why = getattr(error, "verify_message", None) or getattr(error, "strerror", None) or type(error).__name__
+    if isinstance(error, ssl.SSLError):
+        return Trouble(why, TLS)
+    return Trouble(why, FULL if isinstance(error, TimeoutError) else START)
 
 
 def _cluster(client: redis.Redis) -> Trouble | None:

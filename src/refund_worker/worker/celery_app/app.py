@@ -60,7 +60,7 @@ def _settings(url: str, queues: list[str], socket_seconds: float, tries: int | N
         "broker_url": url,
         "broker_transport": REDIS_TRANSPORT if url.startswith(("redis://", "rediss://")) else None,
         "broker_use_ssl": tls,
-        "broker_transport_options": _amqp_options(socket_seconds) if is_amqp else _redis_options(socket_seconds),
+        "broker_transport_options": _amqp_options(socket_seconds, tries) if is_amqp else _redis_options(socket_seconds),
         "broker_connection_timeout": socket_seconds,
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
@@ -155,11 +155,14 @@ def _keepalive() -> dict[int, int]:
     return {getattr(socket, name): value for name, value in wanted if hasattr(socket, name)}
 
 
-def _amqp_options(socket_seconds: float) -> dict[str, Any]:
+def _amqp_options(socket_seconds: float, tries: int | None) -> dict[str, Any]:
+    # A consumer's time-out is above the heartbeat, which finds a dead connection. Whoever publishes must not wait so
+    # long: RabbitMQ without memory or disk space reads nothing more from a connection that publishes.
+    read_seconds = max(60.0, socket_seconds) if tries is None else socket_seconds
     return {
         "confirm_publish": True,
         "connect_timeout": socket_seconds,
-        "read_timeout": max(60.0, socket_seconds),  # above the heartbeat, which finds a dead connection
+        "read_timeout": read_seconds,
         "write_timeout": socket_seconds,
         "max_retries": 0,
     }
