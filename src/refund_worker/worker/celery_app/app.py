@@ -156,7 +156,7 @@ def _keepalive() -> dict[int, int]:
 
 
 def _amqp_options(socket_seconds: float, tries: int | None) -> dict[str, Any]:
-    # A consumer's time-out is above the heartbeat, which finds a dead connection. Whoever publishes must not wait so
+    # A consumer's time-out is above the heartbeat, which finds a dead connection. A publisher must not wait so
     # long: RabbitMQ without memory or disk space reads nothing more from a connection that publishes.
     read_seconds = max(60.0, socket_seconds) if tries is None else socket_seconds
     return {
