@@ -130,7 +130,9 @@ def test_database_read_only(tmp_path: Path, own_postgres: PostgresServer) -> Non
             connection.execute(
                 text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"), {"name": name}
             )
-        wait_until(lambda: "refund_worker_database_writable 0.0" in metrics_of(web), pause=PAUSE)
+        # The ended connections can make it look unavailable for a moment first.
+        read_only = ("refund_worker_database_up 1.0", "refund_worker_database_writable 0.0")
+        wait_until(lambda: (page := metrics_of(web)) and all(line in page for line in read_only), pause=PAUSE)
         assert "DatabaseReadOnly" in firing(tmp_path, before, metrics_of(web))
         line = alarm_in(deployment, "scheduler", Condition.DATABASE_READ_ONLY)
         assert "accepts no writes" in line["message"]

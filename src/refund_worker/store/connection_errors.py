@@ -72,9 +72,9 @@ def cause_of(error: DBAPIError, url: URL) -> str:
         return _permission(str(error.orig), url)
     if state in _TEXTS:
         return _TEXTS[state]
-    # The server's message alone: what it adds may quote rows. libpq's own texts have no such parts.
-    diagnosis = getattr(error.orig, "diag", None) if state else None
-    text = _one_line(str(error.orig if diagnosis is None else diagnosis.message_primary), url)
+    # The server's message alone: what it adds may quote rows. libpq's texts and our own errors have no such parts.
+    diagnosis = getattr(error.orig, "diag", None)
+    text = _one_line(getattr(diagnosis, "message_primary", None) or str(error.orig), url)
     for pattern, todo in _ADVICE:
         if pattern.search(text):
             return f"{text}: {todo}"
