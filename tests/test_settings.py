@@ -241,8 +241,9 @@ def test_secret_and_its_file_in_other_capitals_are_both_set(tmp_path: Path) -> N
 def test_one_setting_in_two_spellings_is_refused_with_both_names(name: str) -> None:
     first = PREFIX + name
     second = first.lower()
-    with pytest.raises(BadSettings, match=f"^{first} and {second} are both set: keep one$"):
-        load_settings({first: "sqlite:///a.db", second: "sqlite:///b.db"})
+    for one, other in ((first, second), (second, first)):
+        with pytest.raises(BadSettings, match=f"^{one} and {other} are both set: keep one$"):
+            load_settings({one: "sqlite:///a.db", other: "sqlite:///b.db"})
 
 
 @pytest.mark.parametrize("content", ["", "\n", "  \n"])

@@ -102,9 +102,14 @@ def test_what_a_spreadsheet_adds_to_a_table_changes_nothing(tmp_path: Path) -> N
 def test_rows_may_end_before_the_columns_without_a_name(tmp_path: Path) -> None:
     content = PAYMENTS.strip() + ", ,\n" + PAYMENT.strip() + "\n" + PAYMENT.strip() + ",\n"
     assert [type(row) for _, row in read_payments(written(tmp_path, content))] == [PaymentRecord, PaymentRecord]
-    short = PAYMENT.strip().rpartition(",")[0]
-    ((_, wrong),) = read_payments(written(tmp_path, PAYMENTS.strip() + ",,\n" + short + "\n"))
+
+
+@pytest.mark.parametrize("header", [PAYMENTS, PAYMENTS.strip() + ",captured_minor,refunded_minor,\n"])
+def test_row_that_lacks_a_named_column_is_refused(tmp_path: Path, header: str) -> None:
+    row = ",".join(PAYMENT.strip().split(",")[: header.strip().strip(",").count(",")])
+    ((_, wrong),) = read_payments(written(tmp_path, header + row + "\n"))
     assert isinstance(wrong, InvalidRequest)
+    assert "fields where the header has" in wrong.message
 
 
 def test_a_value_without_a_column_is_an_error_of_its_row(tmp_path: Path) -> None:
