@@ -89,6 +89,17 @@ def test_queue_with_other_properties_is_named_by_doctor_and_worker(rabbit: Rabbi
         assert not deployment.is_alive("worker"), "it never was ready"
 
 
+def test_queue_of_an_earlier_build_is_named_as_such(rabbit: RabbitServer) -> None:
+    with rabbit.connection() as connection:
+        arguments = {"x-queue-type": "quorum", "x-delivery-limit": -1}
+        connection.channel().queue_declare("old.refunds", durable=True, auto_delete=False, arguments=arguments)
+        found = finding(rabbit, BROKER_PREFIX="old.")
+        assert (found.verdict, "'old.refunds'" in found.found) == ("fail", True), found
+        assert "an earlier build made this queue: delete it" in found.do
+        connection.channel().queue_delete("old.refunds")
+        connection.channel().exchange_delete("old.refunds")
+
+
 def test_user_without_rights_is_a_fault(rabbit: RabbitServer) -> None:
     found = finding(rabbit, BROKER_URL=rabbit.url.replace("guest:guest", "guest:wrong"))
     assert (found.verdict, "ACCESS_REFUSED" in found.found) == ("fail", True)

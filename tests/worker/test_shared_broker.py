@@ -195,22 +195,27 @@ def test_installations_without_prefixes_notice_each_other(
         staging.settle([*staging.ask(publish=True), *unnamed])
         ids = production.ask(publish=True)
         alarm = f"the queue has messages of another installation ({ours})"
-        wait_until(lambda: alarm in staging.log("worker"))
+        wait_until(lambda: alarm in staging.log("worker"), pause=0.1)
         request(production, "refunds", "named", headers={"installation": ours})
-        production.start("worker", "scheduler")
-        production.settle(ids)
-        wait_until(lambda: "is refused: unknown_customer (client 'shop', key 'named')" in production.log("worker"))
+        production.start("worker")
+        wait_until(
+            lambda: "is refused: unknown_customer (client 'shop', key 'named')" in production.log("worker"), pause=0.1
+        )
         assert "is refused" not in staging.log("worker"), "production alone may answer a request that names it"
         # A request that names none is taken by either.
         request(production, "refunds", "unnamed")
-        wait_until(lambda: "key 'unnamed'" in production.log("worker") + staging.log("worker"))
+        wait_until(lambda: "key 'unnamed'" in production.log("worker") + staging.log("worker"), pause=0.1)
         # Both mark the broker. So the operators of each learn of the other without any message.
         marked = f"another installation ({theirs}) uses the queues of this one ({ours}): set {PREFIX}BROKER_PREFIX"
-        wait_until(lambda: marked in production.log("worker") + production.log("scheduler"))
+        wait_until(lambda: marked in production.log("worker"), pause=0.1)
         for deployment, other in ((production, theirs), (staging, ours)):
             found = doctor._broker(deployment.settings)
             assert (found.verdict, "BROKER_PREFIX" in found.do) == ("warn", True)
             assert f"another installation of refund-worker reads the same queues ({other})" in found.found
+        # The hint is lost, the refund is not.
+        staging.stop("worker")
+        make_publisher(production.settings)(ids, False, ours)
+        production.settle([*ids, *production.ask(publish=True)])
         # A mark is forgotten ten minutes later by the server's clock.
         client.zadd(MARKS, {theirs: time.time() - FORGET_SECONDS - 5})
         assert doctor._broker(production.settings).verdict == "ok"

@@ -35,6 +35,7 @@ SIGN_IN = "correct user and password in REFUND_WORKER_BROKER_URL"
 TLS = "correct the scheme and the TLS options in REFUND_WORKER_BROKER_URL, or the broker's certificate"
 SHARED = "set REFUND_WORKER_BROKER_PREFIX, or give refund-worker a Redis database or a vhost of its own"
 PREFIXES = "set REFUND_WORKER_BROKER_PREFIX in one of the two: each takes the other's messages"
+EARLIER = "an earlier build made this queue: delete it when it is empty, and a worker makes it again"
 RIGHTS = "give this user the rights that docs/operations.md lists (A shared broker)"
 
 # The words of RabbitMQ, and those of Redis about the commands of a script.
@@ -82,6 +83,8 @@ def _of_error(error: Exception) -> Trouble:
             return Trouble(text, remedy)
     if isinstance(error, redis.AuthenticationError):
         return Trouble(f"{type(error).__name__}: {text}", SIGN_IN)
+    if "x-delivery-limit" in text:
+        return Trouble(text, EARLIER)
     if "PRECONDITION_FAILED" in text:
         return Trouble(text, f"another application has a queue of this name: {SHARED}")
     if isinstance(error, redis.exceptions.NoPermissionError) or any(part in text for part in NO_RIGHTS):
