@@ -3685,6 +3685,13 @@ DEFECTS = (
         ),
     ),
     Defect(
+        "a version table of another program is an internal error",
+        STORE + "schema.py",
+        '_NO_SUCH_COLUMN = "42703"',
+        '_NO_SUCH_COLUMN = "42P01"',
+        ("tests/store/test_shared_database.py::test_version_table_of_another_program_is_named",),
+    ),
+    Defect(
         "another program loses its alembic_version",
         STORE + "schema.py",
         "not database.is_sqlite and _is_left_of_ours(connection)",

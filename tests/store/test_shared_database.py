@@ -116,6 +116,17 @@ def test_unknown_revision_is_an_error_that_names_it(postgres_url: str, ours: Dat
             act(ours)
 
 
+def test_version_table_of_another_program_is_named(postgres_url: str, tmp_path: Path) -> None:
+    run(postgres_url, f"CREATE TABLE {VERSION_TABLE} (release text)")
+    file = Database(f"sqlite:///{tmp_path / 'other.db'}")
+    with file.write() as connection:
+        connection.exec_driver_sql(f"CREATE TABLE {VERSION_TABLE} (release text)")
+    for database in (Database(postgres_url), file):
+        with pytest.raises(Conflict, match=rf"{VERSION_TABLE} is another program's: rename it"):
+            schema.upgrade(database)
+        database.close()
+
+
 @pytest.mark.parametrize(
     ("made", "named"),
     [

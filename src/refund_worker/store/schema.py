@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from refund_worker.errors import Unavailable
+from refund_worker.errors import Conflict, Unavailable
 from refund_worker.store import locks, namespace
 from refund_worker.store.database import Database
 from refund_worker.store.locks import Lock
@@ -28,6 +29,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 OLD_VERSION_TABLE = "alembic_version"
 _OURS = frozenset({"installation", "ledger_entries", "transaction_rooms"})
 _NUMBER = re.compile("[0-9]{4}")
+_NO_SUCH_COLUMN = "42703"  # SQLSTATE
 # The comment on the old table after it was taken over. It ends with the revision, because another program may have
 # adopted the table since then. A table without the comment may belong to another program.
 _MARK = "taken over by refund_worker_version: "
@@ -148,7 +150,12 @@ def _old_revision(connection: Connection, there: frozenset[str]) -> str | None:
 
 
 def _revision_in(connection: Connection, table: str) -> str | None:
-    found = connection.execute(text(f"SELECT version_num FROM {table}")).scalars().all()  # noqa: S608 - our own names
+    try:
+        found = connection.execute(text(f"SELECT version_num FROM {table}")).scalars().all()  # noqa: S608 - our own names
+    except (ProgrammingError, OperationalError) as error:
+        if getattr(error.orig, "sqlstate", "") != _NO_SUCH_COLUMN and "no such column" not in str(error.orig):
+            raise
+        raise Conflict(f"the table {table} is another program's: rename it, or set {namespace.SETTING}") from None
     return next((str(each) for each in found if each in revisions()), str(found[0]) if found else None)
 
 
