@@ -37,6 +37,7 @@ WEB = "src/refund_worker/web/"
 MESSAGES = "tests/worker/test_messages.py::test_"
 CONNECTIONS = "tests/web/connections/"
 GUESSERS = "tests/web/console/test_password_guessers.py::test_"
+LOOKS = "tests/web/console/test_looks.py::test_"
 PURPOSES = "tests/engine/accounts/test_purposes.py::test_"
 SECOND = "tests/web/console/test_second_procedure.py::test_"
 NOTIFY = "tests/engine/notifications/test_notification_addresses.py::test_"
@@ -3071,6 +3072,20 @@ DEFECTS = (
         "        if len(self._line) >= self._waiting_max:\n",
         "        if False:\n",
         (GUESSERS + "full_queue_refuses_sign_ins_at_once_while_the_api_answers",),
+    ),
+    Defect(
+        "controls are printed on paper",
+        WEB + "console/static/console.css",
+        "#held, button, .button, .actions, th.acting {",
+        "#held {",
+        (LOOKS + "printed_lists_fit_on_a4_without_controls",),
+    ),
+    Defect(
+        "a person with a dark screen prints pale text",
+        WEB + "console/static/console.css",
+        "@media screen and (prefers-color-scheme: dark)",
+        "@media (prefers-color-scheme: dark)",
+        (LOOKS + "printed_lists_fit_on_a4_without_controls",),
     ),
     Defect(
         "a person's password waits behind all guesses",

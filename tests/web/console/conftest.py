@@ -1,13 +1,21 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-from tests.support.migrated import migrated_sqlite_url, migrated_url, sqlite_template
+from tests.support.migrated import migrate, migrated_sqlite_url, migrated_url, sqlite_template
 from tests.support.skipped import BROWSER, leave_out
+from tests.web.client import settings_for
 from tests.web.conftest import web
-from tests.web.console.browser import NoBrowser, launch
+from tests.web.console.addresses import addresses
+from tests.web.console.browser import Aside, NoBrowser, launch, served
+from tests.web.console.populated import populate
+from tests.web.console.visitor import PASSWORD
+
+from refund_worker.engine.access.console_users import create_user
+from refund_worker.processors.sandbox import Sandbox
+from refund_worker.runtime import build_runtime
 
 __all__ = ["migrated_sqlite_url", "migrated_url", "sqlite_template", "web"]
 
@@ -22,3 +30,32 @@ def browser() -> Iterator[Browser]:
             leave_out(BROWSER, missing)
         yield found
         found.close()
+
+
+@pytest.fixture(scope="session")
+def populated_console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Mapping[str, Sequence[str]]]]:
+    """Give the address of a console with data on every page, and the addresses of these pages.
+
+    It takes a while to fill: the tests that use it are in one group of the parallel run.
+    """
+    folder = tmp_path_factory.mktemp("console")
+    url = f"sqlite:///{folder / 'refunds.db'}"
+    migrate(url)
+    aside = Aside()
+    with Sandbox(book=folder / "book.jsonl") as sandbox:
+        settings = settings_for(
+            url,
+            STRIPE_API_KEY="sk_test_aKeyForTheSandbox",
+            STRIPE_API_BASE=sandbox.url,
+            PROCESSOR_TIMEOUT_SECONDS="1",
+            STRIPE_RATE_PER_SECOND="100",
+        )
+        runtime = aside.do(build_runtime, settings)
+        aside.do(populate, runtime, sandbox, seconds=300)
+        create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
+        with runtime.context.database.read() as connection:
+            found = addresses(connection)
+        with served(settings) as address:
+            yield address, found
+        aside.do(runtime.close)
+    aside.close()

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from tests.web.console.visitor import PASSWORD
 
@@ -161,11 +161,21 @@ class Shop:
                 )  # fmt: skip
 
 
-def populate(runtime: Runtime, sandbox: Sandbox) -> dict[str, str]:
+class More(Protocol):
+    """More refunds than the usual few: on each day, and at the end, with the ids that pages need, by name."""
+
+    def day(self, shop: Shop, days_ago: int) -> None: ...
+
+    def named(self, shop: Shop) -> dict[str, str]: ...
+
+
+def populate(runtime: Runtime, sandbox: Sandbox, more: More | None = None) -> dict[str, str]:
     """Fill an empty database and return the ids that pages need, by name."""
     shop = Shop(runtime, sandbox)
     for days_ago in range(DAYS - 1, -1, -1):
         shop.day(days_ago)
+        if more is not None:
+            more.day(shop, days_ago)
     named: dict[str, str] = {}
     (named["paid"],) = shop.ask(1, NO_ANSWER)
     (named["pending"],) = shop.ask(1, PENDING)
@@ -186,6 +196,8 @@ def populate(runtime: Runtime, sandbox: Sandbox) -> dict[str, str]:
     pause_processor(shop.context, "manual", actor="console/berta", reason="the bank's portal is closed until Monday")
     _system(shop, named["paid"])
     named["key"] = _people(shop)
+    if more is not None:
+        named |= more.named(shop)
     shop.count()
     return named
 

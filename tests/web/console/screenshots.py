@@ -1,7 +1,8 @@
 """Screenshots of every page, light and dark, wide and narrow: `python -m tests.web.console.screenshots FOLDER [NAME…]`.
 
 They are for people; no test compares them. With names, only pages whose names begin so; with `--readme` alone the four
-screenshots of the README and docs/operations.md, for `docs/screenshots`.
+screenshots of the README and docs/operations.md, for `docs/screenshots`. With `--refunds=1000` first, the pages show
+that many, with long ids and texts; with `--print`, the pages as they are printed on A4 paper, as PDF.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from tests.web.client import settings_for
 from tests.web.console.addresses import NO_PAGES
 from tests.web.console.browser import Aside, launch, served
 from tests.web.console.populated import populate
+from tests.web.console.populated_many import Many
 from tests.web.console.visitor import PASSWORD
 
 from refund_worker.engine.access.console_users import create_user
@@ -33,6 +35,7 @@ README_WIDTH = 1_100
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 # The beginning of a long list is enough.
 HEIGHT_MAX = 2_600
+CUT = "[...document.querySelectorAll('.scroll')].filter((part) => part.scrollWidth > part.clientWidth).length"
 SIZE = "(({scrollWidth: x, scrollHeight: y, clientWidth: window}) => [x, y, window])(document.documentElement)"
 
 
@@ -46,7 +49,7 @@ def addresses(named: dict[str, str]) -> dict[str, str]:
         "/delete-transaction": f"?id={named['correction']}",
         "/return-money": f"?id={named['correction']}",
         "/failures/retry": "?code=balance_insufficient",
-        "/failures/watch": "?first=1&last=5000&by=console/anna",
+        "/failures/watch": "?first=1&last=99999&by=console/anna",
         "/approvals/approve": f"?customer_id={named['waiting']}",
         "/approvals/reject": f"?customer_id={named['waiting']}",
         "/search": "?q=camera",
@@ -76,7 +79,7 @@ def addresses(named: dict[str, str]) -> dict[str, str]:
     return found
 
 
-def take(folder: Path, wanted: Sequence[str]) -> None:
+def take(folder: Path, wanted: Sequence[str], *, refunds: int = 0, printed: bool = False) -> None:
     """Take the wanted screenshots (all without names) and store them in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     aside = Aside()
@@ -91,7 +94,7 @@ def take(folder: Path, wanted: Sequence[str]) -> None:
             STRIPE_RATE_PER_SECOND="100",
         )
         runtime = aside.do(build_runtime, settings)
-        named = aside.do(populate, runtime, sandbox, seconds=300)
+        named = aside.do(populate, runtime, sandbox, Many(refunds) if refunds else None, seconds=300)
         create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
         approving = settings.model_copy(update={"approval_threshold_minor": 100})
         with served(approving) as address, sync_playwright() as playwright:
@@ -103,6 +106,8 @@ def take(folder: Path, wanted: Sequence[str]) -> None:
                     page.goto("/console" + addresses(named)[name])
                     page.set_viewport_size({"width": README_WIDTH, "height": height})
                     page.screenshot(path=folder / f"console-{name}.png")
+            elif printed:
+                _print(browser, address, folder, addresses(named), wanted)
             else:
                 _take_every_look(browser, address, folder, addresses(named), wanted)
             browser.close()
@@ -113,6 +118,9 @@ def take(folder: Path, wanted: Sequence[str]) -> None:
 def _take_every_look(
     browser: Browser, address: str, folder: Path, pages: dict[str, str], wanted: Sequence[str]
 ) -> None:
+    for name in ("docs", "docs/errors"):
+        if _is_wanted(name, wanted):
+            pages = pages | {name.replace("/", "-"): f"/{name}"}
     for scheme in SCHEMES:
         for size, (width, height) in SIZES.items():
             page = browser.new_page(base_url=address, color_scheme=scheme, viewport={"width": width, "height": height})
@@ -121,6 +129,20 @@ def _take_every_look(
             _sign_in(page)
             _take_all(page, folder, f"{scheme}-{size}", pages, wanted)
             page.close()
+
+
+def _print(browser: Browser, address: str, folder: Path, pages: dict[str, str], wanted: Sequence[str]) -> None:
+    page = browser.new_page(base_url=address, color_scheme="dark")
+    _sign_in(page)
+    for name, path in pages.items():
+        if _is_wanted(name, wanted):
+            page.goto("/console" + path)
+            page.pdf(path=folder / f"{name}.pdf", format="A4")
+    page.close()
+
+
+def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
+    return not wanted or any(name.startswith(part) for part in wanted)
 
 
 def _sign_in(page: Page) -> None:
@@ -132,9 +154,9 @@ def _sign_in(page: Page) -> None:
 
 def _take_all(page: Page, folder: Path, suffix: str, pages: dict[str, str], wanted: Sequence[str]) -> None:
     for name, path in pages.items():
-        if wanted and not any(name.startswith(part) for part in wanted):
+        if not _is_wanted(name, wanted):
             continue
-        page.goto("/console" + path)
+        page.goto(path if path.startswith("/docs") else "/console" + path)
         if name == "refund-unknown":
             page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
         width, height, window = page.evaluate(SIZE)
@@ -143,7 +165,11 @@ def _take_all(page: Page, folder: Path, suffix: str, pages: dict[str, str], want
         wide = width > window
         if wide:
             print(f"{name}-{suffix}: wider than the window", flush=True)
+        if page.evaluate(CUT):
+            print(f"{name}-{suffix}: a table is cut", flush=True)
 
 
 if __name__ == "__main__":
-    take(Path(sys.argv[1]), sys.argv[2:])
+    names = [name for name in sys.argv[2:] if name == "--readme" or not name.startswith("--")]
+    many = next((int(name.partition("=")[2]) for name in sys.argv if name.startswith("--refunds=")), 0)
+    take(Path(sys.argv[1]), names, refunds=many, printed="--print" in sys.argv)

@@ -5,23 +5,13 @@ Colours depend on the scheme alone and the layout on the width alone, so two of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page
-from tests.support.migrated import migrate
-from tests.web.client import settings_for
-from tests.web.console.addresses import addresses
-from tests.web.console.browser import Aside, served
-from tests.web.console.populated import populate
 from tests.web.console.visitor import PASSWORD
-
-from refund_worker.engine.access.console_users import create_user
-from refund_worker.processors.sandbox import Sandbox
-from refund_worker.runtime import build_runtime
 
 SIZES = {"wide": {"width": 1280, "height": 800}, "narrow": {"width": 390, "height": 844}}
 # axe's tags for the rules of WCAG 2.2 A and AA, and for its own best practices.
@@ -35,37 +25,11 @@ pytestmark = pytest.mark.xdist_group("accessibility")
 Found = Mapping[str, Sequence[str]]
 
 
-@pytest.fixture(scope="module")
-def console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Found]]:
-    """Give the address of a console with data on every page, and the addresses of these pages."""
-    folder: Path = tmp_path_factory.mktemp("console")
-    url = f"sqlite:///{folder / 'refunds.db'}"
-    migrate(url)
-    aside = Aside()
-    with Sandbox(book=folder / "book.jsonl") as sandbox:
-        settings = settings_for(
-            url,
-            STRIPE_API_KEY="sk_test_aKeyForTheSandbox",
-            STRIPE_API_BASE=sandbox.url,
-            PROCESSOR_TIMEOUT_SECONDS="1",
-            STRIPE_RATE_PER_SECOND="100",
-        )
-        runtime = aside.do(build_runtime, settings)
-        aside.do(populate, runtime, sandbox, seconds=300)
-        create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
-        with runtime.context.database.read() as connection:
-            found = addresses(connection)
-        with served(settings) as address:
-            yield address, found
-        aside.do(runtime.close)
-    aside.close()
-
-
 @pytest.mark.parametrize(("scheme", "size"), [("light", "wide"), ("dark", "narrow")])
 def test_axe_finds_nothing_serious_on_any_page(
-    browser: Browser, console: tuple[str, Found], scheme: Any, size: str
+    browser: Browser, populated_console: tuple[str, Found], scheme: Any, size: str
 ) -> None:
-    address, found = console
+    address, found = populated_console
     context = browser.new_context(base_url=address, color_scheme=scheme, viewport=SIZES[size])  # type: ignore[arg-type]
     context.set_default_timeout(15_000)
     page = context.new_page()

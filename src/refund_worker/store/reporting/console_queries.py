@@ -135,7 +135,8 @@ LATEST_EVENTS = 5_000
 def last_paid_at(connection: Connection) -> float | None:
     """Return when a processor last confirmed that it paid, among the latest `LATEST_EVENTS` events, or None."""
     e = events.c
-    query = select(e.at).where(e.seq > last_event(connection) - LATEST_EVENTS, e.kind == "leg_paid")
+    newest = select(func.coalesce(func.max(events.alias().c.seq), 0)).scalar_subquery()
+    query = select(e.at).where(e.seq > newest - LATEST_EVENTS, e.kind == "leg_paid")
     at: float | None = connection.execute(query.order_by(e.seq.desc()).limit(1)).scalar()
     return at
 

@@ -25,14 +25,12 @@ def oldest_in(connection: Connection, statuses: Collection[str]) -> float | None
     Ids sort by time, so the index finds it.
     """
     r = refunds.c
+    one = refunds.alias()  # an alias: a subquery of the same table would refer to the outer row
     oldest = [
-        connection.execute(select(r.refund_id).where(r.status == status).order_by(r.refund_id).limit(1)).scalar()
+        select(one.c.refund_id).where(one.c.status == status).order_by(one.c.refund_id).limit(1).scalar_subquery()
         for status in statuses
     ]
-    ids = [refund_id for refund_id in oldest if refund_id is not None]
-    if not ids:
-        return None
-    at: float | None = connection.execute(select(func.min(r.created_at)).where(r.refund_id.in_(ids))).scalar()
+    at: float | None = connection.execute(select(func.min(r.created_at)).where(r.refund_id.in_(oldest))).scalar()
     return at
 
 

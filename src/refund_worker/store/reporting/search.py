@@ -74,13 +74,11 @@ def transaction_of(connection: Connection, transaction_id: str) -> RowMapping | 
 
 def processor_names(connection: Connection) -> list[str]:
     """Return the processors that payments name, stepping through their index from name to name."""
-    p = payments.c
-    found: list[str] = []
-    name = connection.execute(select(func.min(p.processor))).scalar()
-    while name is not None:
-        found.append(name)
-        name = connection.execute(select(func.min(p.processor)).where(p.processor > name)).scalar()
-    return found
+    first = select(func.min(payments.c.processor).label("name")).cte(recursive=True)
+    one = payments.alias()
+    following = select(func.min(one.c.processor)).where(one.c.processor > first.c.name).scalar_subquery()
+    names = first.union_all(select(following).where(first.c.name.is_not(None)))
+    return list(connection.execute(select(names.c.name).where(names.c.name.is_not(None))).scalars())
 
 
 def window(connection: Connection, filters: Filters) -> list[RowMapping]:
