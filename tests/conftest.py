@@ -48,8 +48,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("loadgroup", default=False):
         return
     for item in items:
-        if (group := item.get_closest_marker("xdist_group")) and "@" not in item.nodeid.rpartition("]")[2]:
-            item._id = type(item.id).parse(f"{item.nodeid}@{group.args[0]}")
+        if (group := _group_of(item)) and "@" not in item.nodeid.rpartition("]")[2]:
+            item._id = type(item.id).parse(f"{item.nodeid}@{group}")
+
+
+def _group_of(item: pytest.Item) -> str | None:
+    """Return the group that a test names, or its module if it shares a fixture of its module with other tests.
+
+    Each process would set up such a fixture again, and many start servers.
+    """
+    marker = item.get_closest_marker("xdist_group")
+    if marker:
+        return str(marker.args[0])
+    module = getattr(item, "module", None)
+    definitions = getattr(item, "_fixtureinfo").name2fixturedefs.values() if module else ()  # noqa: B009 - pytest's own
+    shared = any(found[-1].scope == "module" and found[-1].func.__module__ == module.__name__ for found in definitions)
+    return str(module.__name__) if shared else None
 
 
 def pytest_collection_finish() -> None:

@@ -1,4 +1,4 @@
-"""Tests of one group run in one process: they share results that take minutes, or a deployment."""
+"""Tests of one group, or with a fixture of their module, run in one process: they share what takes long to make."""
 
 from __future__ import annotations
 
@@ -14,15 +14,26 @@ import pytest
 def test_grouped(n, record):
     record(os.getpid())
 """
+SHARING = """
+import os
+import pytest
+
+@pytest.fixture(scope="module")
+def server():
+    return os.getpid()
+
+@pytest.mark.parametrize("n", range(60))
+def test_sharing(n, server, record):
+    record(server)
+"""
 CONFTEST = """
-import pathlib
 import pytest
 from tests.conftest import pytest_collection_modifyitems
 
 @pytest.fixture
-def record():
+def record(request):
     def write(pid):
-        with pathlib.Path(__file__).with_name("pids").open("a") as file:
+        with request.path.with_suffix(".pids").open("a") as file:
             file.write(f"{pid}\\n")
     return write
 """
@@ -30,7 +41,8 @@ ROOT = Path(__file__).parent.parent
 
 
 def test_grouped_tests_run_in_one_process(tmp_path: Path) -> None:
-    (tmp_path / "test_grouped.py").write_text(GROUPED)
+    (tmp_path / "test_named_group.py").write_text(GROUPED)
+    (tmp_path / "test_fixture_of_the_module.py").write_text(SHARING)
     (tmp_path / "conftest.py").write_text(CONFTEST)
     options = ["-n", "2", "--dist", "loadgroup", "-q", "-p", "no:valkey", "-p", "no:cacheprovider"]
     done = subprocess.run(
@@ -41,5 +53,5 @@ def test_grouped_tests_run_in_one_process(tmp_path: Path) -> None:
         timeout=60,
         check=False,
     )
-    assert "6 passed" in done.stdout, done.stdout + done.stderr
-    assert len(set((tmp_path / "pids").read_text().split())) == 1
+    assert "66 passed" in done.stdout, done.stdout + done.stderr
+    assert [len(set(pids.read_text().split())) for pids in tmp_path.glob("*.pids")] == [1, 1]
