@@ -3779,9 +3779,16 @@ DEFECTS = (
     Defect(
         "the cause of a failed statement quotes rows",
         STORE + "connection_errors.py",
-        "error.orig if diagnosis is None else diagnosis.message_primary",
-        "error.orig",
+        'getattr(diagnosis, "message_primary", None) or str(error.orig)',
+        "str(error.orig)",
         ("tests/store/test_connection_errors.py",),
+    ),
+    Defect(
+        "a read-only server is told without its cause",
+        STORE + "connection_errors.py",
+        'getattr(diagnosis, "message_primary", None) or str(error.orig)',
+        "str(diagnosis.message_primary if diagnosis else error.orig)",
+        ("tests/store/test_read_only_server.py",),
     ),
     Defect(
         "a parameter that Python cannot read is an internal error",

@@ -157,7 +157,7 @@ def test_every_wrong_field_is_told_at_once(web: Web) -> None:
         ("refunds/rf_1/resolve", {"reason": "x", "outcome": "paid_manually"}, "reference", "required"),
         ("refunds/rf_1/resolve", {"reason": "x", "outcome": "reverse", "reference": "b-1"}, "reference", "not allowed"),
         ("refunds/rf_1/cancel", {"reason": ""}, "reason", "must not be empty"),
-        ("refunds/rf_1/cancel", {"reason": "x" * 1001}, "reason", "must have at most 1000 characters"),
+        ("refunds/rf_1/cancel", {"reason": "x" * 1001}, "reason", "must have at most 1,000 characters"),
     ],
 )
 def test_refusal_of_one_value_names_its_field_in_plain_words(

@@ -51,6 +51,7 @@ def test_all_processes_follow_a_promoted_standby_and_list_first(pair: Pair, tmp_
             _fail_over(pair)
             wait_until(lambda: _status(web, "/readyz", key) == 503)
             assert _ask(web, key, "demoted").status_code == 503
+            wait_until(lambda: "the server accepts no writes" in deployment.log("scheduler"))
             pair.name.move_to(pair.standby)
             moved = time.monotonic()
             wait_until(lambda: _status(web, "/readyz", key) == 200, FOUND_SECONDS_MAX)
@@ -64,7 +65,6 @@ def test_all_processes_follow_a_promoted_standby_and_list_first(pair: Pair, tmp_
             deployment.sandbox.clear_faults()
             deployment.settle([refund])
             assert len(deployment.sandbox.refunds()) == before + 1
-    assert "the server accepts no writes" in deployment.log("scheduler")
 
 
 def _fail_over(pair: Pair) -> None:

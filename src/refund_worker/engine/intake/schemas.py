@@ -402,13 +402,13 @@ def _own_message(kind: str, context: Mapping[str, Any]) -> str | None:
         case "extra_forbidden":
             return "this field is not known"
         case "too_short":
-            return f"must have at least {context['min_length']} of them"
+            return f"must have at least {context['min_length']:,} of them"
         case "too_long":
-            return f"must have at most {context['max_length']} of them"
+            return f"must have at most {context['max_length']:,} of them"
         case "string_too_short" if context["min_length"] == 1:
             return "must not be empty"
         case "string_too_long":
-            return f"must have at most {context['max_length']} characters"
+            return f"must have at most {context['max_length']:,} characters"
         case "string_unicode":
             return "half a character (a lone surrogate) is in it"
     return None
