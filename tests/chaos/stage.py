@@ -38,7 +38,8 @@ CLOCKS = {
 }
 SANDBOX_KEY = "sk_test_ofTheChaosRun"
 PAYMENTS_EACH = 2
-CUSTOMERS, CLIENTS, WORKERS, SCHEDULERS = 40, 4, 2, 2
+# So many that no payment gets more than some tens of refunds, however long the run: before a send its list is read.
+CUSTOMERS, CLIENTS, WORKERS, SCHEDULERS = 300, 4, 2, 2
 # Much more than is ever requested, so that a double refund is not refused because too little is left.
 PAYMENT_CREDITS, SPEND_CREDITS = 100_000, 50_000
 WEBHOOK_SECRET = "whsec_ofTheChaosRunAlone"

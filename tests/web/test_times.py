@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 from tests.web.client import PAYMENT, SPEND, Web, is_problem
 
 from refund_worker.domain.records import PaymentRecord
@@ -15,6 +16,7 @@ from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.intake.file_reader import read_payments
 from refund_worker.engine.intake.schemas import PaymentSchema, SpendSchema
 from refund_worker.errors import InvalidRequest
+from refund_worker.store.tables import ledger_transactions, payments
 
 UNUSABLE = [
     "0001-01-01T00:00:00+14:00",
@@ -90,6 +92,13 @@ def test_an_answer_that_is_sent_again_is_the_same_body(web: Web, time: str) -> N
     for at in (time, spent["occurred_at"]):
         again = web.call("POST", "/v1/transactions", spend | {"occurred_at": at})
         assert (again.status_code, again.json()) == (200, spent)
+    with web.context.database.read() as connection:
+        stored = [
+            *connection.execute(
+                select(payments.c.captured_at).union(select(ledger_transactions.c.occurred_at))
+            ).scalars()
+        ]
+    assert stored == [round(at, 3) for at in stored]
 
 
 def test_a_time_that_an_earlier_version_stored_exactly_is_the_same(web: Web) -> None:

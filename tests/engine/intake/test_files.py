@@ -118,6 +118,9 @@ def test_a_value_without_a_column_is_an_error_of_its_row(tmp_path: Path) -> None
     assert isinstance(nameless, InvalidRequest)
     assert isinstance(surplus, InvalidRequest)
     assert isinstance(right, PaymentRecord)
+    ((_, before),) = read_payments(written(tmp_path, "," + PAYMENTS.strip() + "\n7," + PAYMENT.strip() + "\n"))
+    assert isinstance(before, InvalidRequest)
+    assert "no name in the header" in before.message
 
 
 def test_a_column_in_two_spellings_is_refused(tmp_path: Path) -> None:

@@ -148,8 +148,8 @@ _REFUNDS: Final[dict[str, Entry]] = {
 _MESSAGES: Final[dict[str, Entry]] = {
     "webhooks_rejected": Entry(
         "Webhooks of the processor are rejected",
-        "Requests to the webhook address answer 401: none of our secrets signed them. Usually the secret was rotated "
-        "at the processor, or the request is not from the processor.",
+        "Requests to the webhook address answer 400 (`invalid_signature`): none of our secrets signed them. Usually "
+        "the secret was rotated at the processor. Or our clock is wrong, or the request is not from the processor.",
         "Nothing is stored. Polling finds the same changes later, so refunds still end, with a delay.",
         (
             "Take the secret of this endpoint from the processor's dashboard.",
