@@ -101,9 +101,22 @@ class Receiver:
     got: list[tuple[bytes, str]] = field(default_factory=list)
 
     def events(self, count: int, within_seconds: float = 10.0) -> list[stripe.Event]:
-        """Wait for at least `count` events and return all events so far, verified."""
-        wait_until(lambda: len(self.got) >= count, within_seconds)
+        """Wait for at least `count` different events and return all so far, in the order of their first delivery.
+
+        An event whose answer was lost on the way is delivered again, as Stripe does: that is no second event.
+        """
+        wait_until(lambda: len(self._first_deliveries()) >= count, within_seconds)
+        return list(self._first_deliveries().values())
+
+    def deliveries(self) -> list[stripe.Event]:
+        """Return the event of each delivery so far, verified."""
         return [stripe.Webhook.construct_event(body, signature, self.secret) for body, signature in list(self.got)]
+
+    def _first_deliveries(self) -> dict[str, stripe.Event]:
+        first: dict[str, stripe.Event] = {}
+        for event in self.deliveries():
+            first.setdefault(event.id, event)
+        return first
 
 
 @pytest.fixture

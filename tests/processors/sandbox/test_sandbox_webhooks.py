@@ -109,9 +109,8 @@ def test_event_can_arrive_three_times_with_one_id(
 ) -> None:
     sandbox.add_fault({"webhook": {"copies": 3}}, match={"path_kind": "webhook", "event": "refund.created"})
     client.v1.refunds.create({"charge": charge})
-    events = subscriber.events(4)
-    assert types(events) == ["refund.created"] * 3 + ["charge.refunded"]
-    assert len({event.id for event in events}) == 2
+    assert types(subscriber.events(2)) == ["refund.created", "charge.refunded"]
+    assert types(subscriber.deliveries()).count("refund.created") >= 3
 
 
 def test_event_can_arrive_after_the_next_one(
