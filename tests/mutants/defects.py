@@ -60,6 +60,8 @@ REFUSALS = ("tests/processors/test_stripe_error_codes.py",)
 OTHERS = "tests/engine/refunds/test_outside_refunds.py::test_"
 OTHERS_DECIDED = "tests/engine/refunds/test_outside_refunds_decided.py::test_"
 OTHERS_COUNTED = "tests/engine/refunds/test_outside_refunds_counted.py::test_"
+BACKLOG = "tests/engine/refunds/test_backlog.py"
+REFUSED_KEY = "tests/engine/processor_sync/test_refused_key.py"
 OTHERS_PAUSED = "tests/engine/refunds/test_outside_refunds_after_pause.py::test_"
 INTERRUPTED = ("tests/engine/refunds/test_interrupted.py",)
 SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
@@ -416,15 +418,15 @@ DEFECTS = (
     ),
     Defect(
         "a pause for a fault of ours tells nobody",
-        ENGINE + "refunds/apply.py",
-        "        if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):",
+        ENGINE + "refunds/circuit.py",
+        "        if processors.is_new_cause(connection, denial.processor, denial.code, now - ALARM_AGAIN_SECONDS):",
         "        if False:",
         (ADVANCE_ANSWERS + "lasting_cause_alarms_once_a_day_and_a_new_cause_at_once",),
     ),
     Defect(
         "a pause for a fault of ours is told at each try",
-        ENGINE + "refunds/apply.py",
-        "        if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):",
+        ENGINE + "refunds/circuit.py",
+        "        if processors.is_new_cause(connection, denial.processor, denial.code, now - ALARM_AGAIN_SECONDS):",
         "        if True:",
         (ADVANCE_ANSWERS + "lasting_cause_alarms_once_a_day_and_a_new_cause_at_once",),
     ),
@@ -1179,6 +1181,104 @@ DEFECTS = (
         "            if processor not in stale or not self._was_answered:",
         "            if processor not in stale:",
         ("tests/engine/processor_sync/test_restored_backup.py",),
+    ),
+    Defect(
+        "a list that is refused for the key leaves the circuit closed",
+        ENGINE + "processor_sync/sync.py",
+        "open_circuits(connection, denied, context.clock(connection))",
+        "None",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "a repaired key is noticed only after the circuit's time",
+        ENGINE + "processor_sync/sync.py",
+        "        if ends_circuit:",
+        "        if False:",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "each list closes the circuit, although only sends are refused",
+        ENGINE + "processor_sync/sync.py",
+        "        if ends_circuit:",
+        "        if True:",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "a list that is accepted again after a refusal closes nothing",
+        ENGINE + "processor_sync/sync.py",
+        "            self._is_accepted = False\n            raise",
+        "            raise",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "a new process does not try its key at once",
+        ENGINE + "processor_sync/sync.py",
+        "        self._is_accepted = False\n\n",
+        "        self._is_accepted = True\n\n",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "a circuit that is opened during a list is closed by it",
+        STORE + "processors.py",
+        "p.paused_at <= at, p.paused_until > at)",
+        "p.paused_until > at)",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "refunds wait for the circuit's time after it was closed",
+        ENGINE + "refunds/circuit.py",
+        "        refunds.requeue_waiting_for(connection, processor, now)",
+        "        pass",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "webhook events are asked about although the key is refused",
+        ENGINE + "processor_sync/webhook_inbox.py",
+        ", without=refusing)",
+        ")",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "webhook events of every processor wait for one circuit",
+        ENGINE + "processor_sync/webhook_inbox.py",
+        "    if not read:\n",
+        "    if not read or refusing:\n",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "a question about a webhook event that is refused for the key opens no circuit",
+        ENGINE + "processor_sync/webhook_inbox.py",
+        '    open_circuits(connection, denials((event.row["processor"], event.answer) for event in events), now)\n',
+        "",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "an event of an object that the processor does not know is tried for a day",
+        ENGINE + "processor_sync/webhook_inbox.py",
+        "TRIES_MAX_NOT_THERE = 20",
+        "TRIES_MAX_NOT_THERE = 200",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "an event of a new object that cannot be read yet ends at once",
+        ENGINE + "processor_sync/webhook_inbox.py",
+        "TRIES_MAX_NOT_THERE = 20",
+        "TRIES_MAX_NOT_THERE = 1",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "a leg whose list was read goes to the end of the queue, where the list is too old",
+        DOMAIN + "handle_reply.py",
+        "next_at=min(builder.now, leg.next_at or builder.now))",
+        "next_at=builder.now)",
+        (BACKLOG,),
+    ),
+    Defect(
+        "a list counts only for a few seconds",
+        DOMAIN + "outside_refunds.py",
+        "    seconds = max(policy.lease_seconds, policy.poll_seconds)",
+        "    seconds = 10",
+        (BACKLOG,),
     ),
     Defect(
         "a strange word about what failed before stops the present attempt",
@@ -3855,9 +3955,9 @@ DEFECTS = (
     ),
     Defect(
         "the alarm of a pause is counted again when its transaction reruns",
-        ENGINE + "refunds/apply.py",
-        "after_commit(connection, partial(_raise_pause_alarm, pause))",
-        "_raise_pause_alarm(pause)",
+        ENGINE + "refunds/circuit.py",
+        "after_commit(connection, partial(_raise_alarm, denial))",
+        "_raise_alarm(denial)",
         ("tests/engine/refunds/test_log_lines.py",),
     ),
     Defect(

@@ -21,6 +21,7 @@ from refund_worker.domain.payment_check import hold_for_payment
 from refund_worker.domain.processor_calls import LookUp, RecordedReply, Send, Verify
 from refund_worker.domain.processor_replies import (
     KEY_CONFLICT,
+    NOT_THERE,
     UNKNOWN_REFUSAL,
     AlreadyRefunded,
     Answer,
@@ -57,9 +58,6 @@ BACKOFFS_BEFORE_ATTENTION = 12
 BACKOFFS_WHILE_ANSWERED = 8
 # Others may have refunded the payment: the list shows it before the refusal takes effect.
 REFUSALS_NEEDING_LIST = frozenset({RefusalKind.ALREADY_REFUNDED, RefusalKind.OVER_REFUND})
-
-# Codes of a processor that does not know the payment.
-_NOT_THERE = frozenset({"resource_missing", "not_found"})
 
 
 def apply_replies(
@@ -104,7 +102,7 @@ def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> 
         case PaymentRead() | PaymentUnreadable():
             builder.update_leg(clear_unreachable(leg), next_at=builder.now)
         case Misconfigured(code=code, message=message):
-            event = "payment_not_found" if code in _NOT_THERE else "payment_not_read"
+            event = "payment_not_found" if code in NOT_THERE else "payment_not_read"
             hold_for_payment(builder, leg, code, message, event=event)
         case _:
             problem = getattr(reply, "reason", None) or getattr(reply, "message", None) or getattr(reply, "code", None)

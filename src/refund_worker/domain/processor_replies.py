@@ -135,6 +135,10 @@ class Misconfigured:
     replayed: bool = False
 
 
+# Codes of a processor that does not know what it was asked about.
+NOT_THERE = frozenset({"resource_missing", "not_found"})
+
+
 UNKNOWN_REFUSAL, KEY_CONFLICT = "unknown_refusal", "idempotency_key_conflict"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from sqlalchemy import Connection, Double, Integer, RowMapping, bindparam, delete, select, tuple_, update
 
@@ -24,6 +24,7 @@ _WAITING = (
     select(inbox)
     .where(
         inbox.c.taken_at.is_(None),
+        inbox.c.processor.not_in(bindparam("without", expanding=True)),
         inbox.c.received_at + inbox.c.tries * inbox.c.tries * bindparam("wait", type_=Double) <= bindparam("now"),
     )
     .order_by(inbox.c.tries, inbox.c.received_at)
@@ -31,12 +32,14 @@ _WAITING = (
 )
 
 
-def waiting_events(connection: Connection, limit: int, now: float, wait_seconds: float) -> list[RowMapping]:
-    """Return at most `limit` events to process now, those tried least often first.
+def waiting_events(
+    connection: Connection, limit: int, now: float, wait_seconds: float, *, without: Collection[str] = ()
+) -> list[RowMapping]:
+    """Return at most `limit` events to process now, those tried least often first; none of the processors `without`.
 
     The waits grow: the nth retry comes `wait_seconds` × n² after the event was received.
     """
-    wanted = {"limit": limit, "now": now, "wait": wait_seconds}
+    wanted = {"limit": limit, "now": now, "wait": wait_seconds, "without": list(without)}
     return list(connection.execute(_WAITING, wanted).mappings())
 
 

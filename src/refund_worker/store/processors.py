@@ -70,6 +70,21 @@ def end_pauses_made_after(connection: Connection, at: float, now: float) -> None
     snapshots.append_current_rows(connection, "processors", names)
 
 
+def end_automatic_pause(connection: Connection, name: str, at: float) -> bool:
+    """End the automatic pause of `name` if it was made until `at` and lasts longer. Return True if one was ended."""
+    p = processors.c
+    lasting = (p.name == name, p.paused_at <= at, p.paused_until > at)
+    changed = connection.execute(processors.update().where(*lasting).values(paused_until=at))
+    if changed.rowcount:
+        snapshots.append_current_rows(connection, "processors", [name])
+    return changed.rowcount > 0
+
+
+def open_circuits(connection: Connection, now: float) -> frozenset[str]:
+    """Return the processors that the program has paused until a time after `now`: they accept no call of ours."""
+    return frozenset(name for name, until in paused_processors(connection, now).items() if until is not None)
+
+
 _listed_at = processors.c.looked_at
 _switch_of_all = processors.alias()
 _all_paused_until = select(_switch_of_all.c.paused_until).where(_switch_of_all.c.name == ALL).scalar_subquery()

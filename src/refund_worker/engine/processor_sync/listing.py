@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from refund_worker.domain.processor_replies import Found, RefundObject
+from refund_worker.domain.processor_replies import Denied, Found, RefundObject
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
 
@@ -12,10 +12,18 @@ from refund_worker.errors import Unavailable
 DAYS = 35
 
 
+class ListDenied(Unavailable):
+    """The processor does not accept our key, our account or our requests, so it lists nothing. `denied` says why."""
+
+    def __init__(self, processor: str, denied: Denied) -> None:
+        super().__init__(f"{processor} refused to list its refunds: {denied.code}: {denied.message}")
+        self.denied = denied
+
+
 def list_recent(context: Context, processor: str, days: float) -> tuple[float, tuple[RefundObject, ...]]:
     """List what the processor made in the last `days`. Return (start in epoch seconds by our clock, refund objects).
 
-    Raises `Unavailable` if the processor does not list all of it.
+    Raises `ListDenied` if the processor does not accept our set-up, and `Unavailable` if it does not list all of it.
     """
     with context.database.read() as connection:
         since = float(int(context.clock(connection) - days * 86_400))
@@ -24,6 +32,8 @@ def list_recent(context: Context, processor: str, days: float) -> tuple[float, t
         return [await context.processors[processor].recent(datetime.fromtimestamp(since, UTC))]
 
     (reply,) = context.run(ask())  # type: ignore[arg-type]
+    if isinstance(reply, Denied):
+        raise ListDenied(processor, reply)
     if not isinstance(reply, Found):
         raise Unavailable(f"{processor} did not list its refunds: {type(reply).__name__}, try again later")
     return since, reply.objects

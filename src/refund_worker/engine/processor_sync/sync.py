@@ -30,7 +30,8 @@ from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, RefundObject
 from refund_worker.domain.refund import UNPAID_OBJECT_STATES
 from refund_worker.engine.context import Context
-from refund_worker.engine.processor_sync.listing import DAYS, list_recent
+from refund_worker.engine.processor_sync.listing import DAYS, ListDenied, list_recent
+from refund_worker.engine.refunds.circuit import close_circuit, denials, open_circuits
 from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_owner
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.send_gate import stale_processors
@@ -57,9 +58,10 @@ def sync_interval_seconds(poll_seconds: float) -> float:
     return max(SYNC_SECONDS_MIN, poll_seconds / 5)
 
 
-def sync_recent(context: Context, processor: str) -> int:
+def sync_recent(context: Context, processor: str, *, ends_circuit: bool = False) -> int:
     """Record what the processor made recently; return the number of our refunds there that are unknown here.
 
+    `ends_circuit` says that a list which can be read shows a repaired set-up: then sending is tried again at once.
     Raises `Unavailable` if its list cannot be read to its end; then the last listing only gets older.
     """
     if processor not in context.processors:
@@ -80,6 +82,8 @@ def sync_recent(context: Context, processor: str) -> int:
     def note(connection: Connection) -> None:
         requeue(connection)  # again: for refunds that were postponed since
         processors.record_listing(connection, processor, began, server)
+        if ends_circuit:
+            close_circuit(connection, processor, began, context.clock(connection))
 
     context.database.run(requeue)
     _record(context, processor, found)
@@ -93,6 +97,8 @@ class RecentSync:
     def __init__(self) -> None:
         self._tried_at = -math.inf
         self._was_answered = True
+        # False until the first list of this process, which may have been started with a new key, and after a refusal.
+        self._is_accepted = False
 
     def sync_when_due(self, context: Context, processor: str) -> int:
         """Call `sync_recent` if it is due and return its result, else 0.
@@ -106,8 +112,12 @@ class RecentSync:
             if processor not in stale or not self._was_answered:
                 return 0
         self._tried_at, self._was_answered = now, False
-        unknown = sync_recent(context, processor)
-        self._was_answered = True
+        try:
+            unknown = sync_recent(context, processor, ends_circuit=not self._is_accepted)
+        except ListDenied:
+            self._is_accepted = False
+            raise
+        self._was_answered = self._is_accepted = True
         return unknown
 
 
@@ -138,7 +148,12 @@ class _Found:
 
 def _read(context: Context, processor: str, days: float) -> _Found:
     # Read the list first and our legs second: legs are committed before anything is sent for them.
-    _, refund_objects = list_recent(context, processor, days)
+    try:
+        _, refund_objects = list_recent(context, processor, days)
+    except ListDenied as error:
+        denied = denials([(processor, error.denied)])
+        context.database.run(lambda connection: open_circuits(connection, denied, context.clock(connection)))
+        raise
     with context.database.read() as connection:
         return _classify(connection, context.policy, processor, refund_objects)
 

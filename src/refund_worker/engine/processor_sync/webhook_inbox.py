@@ -12,15 +12,16 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.processor_calls import RecordedReply
-from refund_worker.domain.processor_replies import Answer, Answered, Misconfigured
+from refund_worker.domain.processor_replies import NOT_THERE, Answer, Answered, Misconfigured
 from refund_worker.engine.context import Context
+from refund_worker.engine.refunds.circuit import denials, open_circuits
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.logs import log_fields
 from refund_worker.metrics import WEBHOOK_LAG, observe
 from refund_worker.processors import registry
 from refund_worker.processors.base import EventHint, is_plain_id
-from refund_worker.store import inbox, refund_objects, refunds
+from refund_worker.store import inbox, processors, refund_objects, refunds
 from refund_worker.store.database import after_commit
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 # An event with a refund object that cannot be fetched is tried this often, for most of a day with the default waits. No
 # poll follows a refund that has succeeded: only the hourly listing would find a later change.
 TRIES_MAX = 200
+# An object that the processor does not know is tried for a quarter of an hour: a new one can be read a little late.
+TRIES_MAX_NOT_THERE = 20
 
 # How an event ends, as stored.
 PROCESSED = "taken in"
@@ -35,6 +38,7 @@ NOT_ABOUT_REFUND = "not about a refund"
 NOT_UNDERSTOOD = "not understood: left to polling"
 UNKNOWN_REFUND = "unknown refund: left to reconciliation"
 BROKEN = "this program broke on it: left to polling"
+NOT_THERE_OUTCOME = "the processor does not know this refund: left to reconciliation"
 UNANSWERED = "the processor did not answer: left to polling"
 
 
@@ -69,11 +73,12 @@ class InboxEvent:
 def process_inbox(context: Context, limit: int = 100) -> int:
     """Process up to `limit` stored events: ask the processor about each named refund object and record its answer.
 
-    Return how many events ended.
+    Events of a processor whose circuit is open wait: it would refuse each question. Return how many events ended.
     """
     with context.database.read() as connection:
         now = context.clock(connection)
-        rows = inbox.waiting_events(connection, limit, now, context.policy.retry_base_seconds)
+        refusing = processors.open_circuits(connection, now)
+        rows = inbox.waiting_events(connection, limit, now, context.policy.retry_base_seconds, without=refusing)
         read = [_read_event(connection, row) for row in rows]
     if not read:
         return 0
@@ -196,7 +201,10 @@ def _outcome(event: InboxEvent, broken: Collection[str]) -> str | None:
         return UNKNOWN_REFUND
     if event.place and is_answered and event.place[0] not in broken:
         return PROCESSED
-    if event.row["tries"] + 1 < TRIES_MAX:
+    tries = event.row["tries"] + 1
+    if tries >= TRIES_MAX_NOT_THERE and isinstance(event.answer, Misconfigured) and event.answer.code in NOT_THERE:
+        return NOT_THERE_OUTCOME
+    if tries < TRIES_MAX:
         return None
     if is_answered:
         return BROKEN
@@ -209,6 +217,7 @@ def _observe_lags(lags: Iterable[tuple[str, float]]) -> None:
 
 
 def _mark(connection: Connection, now: float, events: Sequence[InboxEvent], broken: Collection[str]) -> int:
+    open_circuits(connection, denials((event.row["processor"], event.answer) for event in events), now)
     outcomes = {event.name: _outcome(event, broken) for event in events}
     ended = [(*name, outcome) for name, outcome in outcomes.items() if outcome is not None]
     lags = [(event.name[0], now - event.row["received_at"]) for event in events if outcomes[event.name] is not None]

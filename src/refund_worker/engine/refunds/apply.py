@@ -6,23 +6,21 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm, runbook_link
-from refund_worker.domain.decision import PAUSE_SECONDS, AccountDelta, Decision, Event, PaymentDelta, ProcessorDenied
+from refund_worker.domain.decision import AccountDelta, Decision, PaymentDelta
 from refund_worker.domain.refund import NON_FINAL, RefundStatus, To
 from refund_worker.engine.notifications.outbox import announce_changes
+from refund_worker.engine.refunds.circuit import open_circuits
 from refund_worker.engine.views.runbook import event_entry
 from refund_worker.metrics import CONFIRMED, LATE_FAILURES, REFUNDS_ENDED, count, observe
-from refund_worker.store import accounts, ledger, payment_readings, processors, refund_objects, refunds, timeline
+from refund_worker.store import accounts, ledger, payment_readings, refund_objects, refunds, timeline
 from refund_worker.store.database import after_commit
 
 log = logging.getLogger(__name__)
 
-# Sending is tried again and again while a cause lasts. One alarm a day for each cause is enough.
-ALARM_AGAIN_SECONDS = 86_400.0
 CODE = re.compile("[a-z0-9_]+")  # a reason that is no code is a sentence, which belongs into the timeline
 
 
@@ -58,7 +56,7 @@ def apply(
     )
     payment_readings.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
     accounts.change_transactions(connection, _transactions(decisions))
-    _pause(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
+    open_circuits(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
     after_commit(connection, lambda: _note_ends(decisions, now))
     after_commit(connection, lambda: _raise_alarms(decisions))
 
@@ -97,38 +95,6 @@ def _raise_alarms(decisions: Iterable[Decision]) -> None:
                 code=event.reason if event.reason and CODE.fullmatch(event.reason) else None,
                 runbook=runbook_link(event_entry(event.kind, event.from_status, event.reason)),
             )
-
-
-def _pause(connection: Connection, pauses: Iterable[ProcessorDenied], now: float) -> None:
-    """Stop sending where our configuration is at fault. Alert an operator once a day of each cause, not at each try."""
-    for pause in pauses:
-        if processors.is_new_cause(connection, pause.processor, pause.code, now - ALARM_AGAIN_SECONDS):
-            after_commit(connection, partial(_raise_pause_alarm, pause))
-            detail = {"processor": pause.processor, "code": pause.code}
-            event = Event("processor_paused", "refund-worker", reason=pause.message, detail=detail, alarm=True)
-            timeline.insert_events(connection, [(None, event)], now)
-        processors.pause(
-            connection,
-            pause.processor,
-            now,
-            by="refund-worker",
-            code=pause.code,
-            reason=pause.message,
-            until=now + PAUSE_SECONDS,
-        )
-
-
-def _raise_pause_alarm(pause: ProcessorDenied) -> None:
-    raise_alarm(
-        log,
-        Alarm.SENDING_STOPPED,
-        "nothing more is sent to %s: %s: %s",
-        pause.processor,
-        pause.code,
-        pause.message,
-        code=pause.code,
-        runbook=runbook_link(event_entry("processor_paused", None, pause.code)),
-    )
 
 
 def _customers(decisions: Sequence[Decision]) -> dict[str, AccountDelta]:

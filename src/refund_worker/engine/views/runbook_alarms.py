@@ -18,15 +18,18 @@ _SENDING: Final[dict[Alarm, Entry]] = {
         "Nothing more is sent to a processor",
         "The processor does not accept our key, our account, its mode or the form of our requests. The line's field "
         "`code` says which.",
-        "No refund fails. Requests are accepted and wait. The worker tries one refund every five minutes. The "
-        "processor's state is `open` meanwhile. A cause that lasts raises one alarm a day.",
+        "No refund fails. Requests are accepted and wait, and so do webhook events. The processor's state is `open` "
+        "meanwhile. The scheduler asks for the processor's list every minute (a fifth of `POLL_SECONDS`). Everything "
+        "continues as soon as a list that was refused is answered again. If only sends are refused, the worker tries "
+        "again every five minutes. A cause that lasts raises one alarm a day.",
         (
             "Read the code and the message: `refund-worker processors status -o json`, or the page "
             "`/console/processors`.",
             "Look the code up here: each has an entry of its own, and so does `refund-worker explain CODE`.",
             "Correct what it names, and restart the processes if a setting changed. Check it with `refund-worker "
             "doctor`.",
-            "Send everything that waits at once: `refund-worker processors resume PROCESSOR --reason 'WHY'`.",
+            "Do not wait if you know that it is repaired: `refund-worker processors resume PROCESSOR --reason 'WHY'` "
+            "sends everything.",
         ),
         "At once: all refunds to this processor wait.",
         "`refund-worker processors status` shows `sending`.",

@@ -154,6 +154,9 @@ WEBHOOK_RESULT_LABELS: Mapping[str, str] = {
     "unknown refund: left to reconciliation": "the refund is unknown here: reconciliation checks it",
     "not understood: left to polling": "not understood: the next poll finds the change",
     "this program broke on it: left to polling": "internal error: the next poll finds the change",
+    "the processor does not know this refund: left to reconciliation": (
+        "the processor does not know this refund: another account's or mode's, reconciliation checks it"
+    ),
     "the processor did not answer: left to polling": "the processor did not answer: the next poll finds the change",
 }
 

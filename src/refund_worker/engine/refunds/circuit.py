@@ -1,0 +1,72 @@
+"""The circuit of a processor: sending pauses while it accepts no call of ours, and is tried again automatically."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+from sqlalchemy import Connection
+
+from refund_worker.alarms import Alarm, raise_alarm, runbook_link
+from refund_worker.domain.decision import PAUSE_SECONDS, Event, ProcessorDenied
+from refund_worker.domain.processor_replies import Denied
+from refund_worker.engine.views.runbook import event_entry
+from refund_worker.store import processors, refunds, timeline
+from refund_worker.store.database import after_commit
+
+log = logging.getLogger(__name__)
+
+# Sending is tried again and again while a cause lasts. One alarm a day for each cause is enough.
+ALARM_AGAIN_SECONDS = 86_400.0
+
+
+def denials(answers: Iterable[tuple[str, object]]) -> Iterable[ProcessorDenied]:
+    """Return one denial for each processor that refused our set-up in `answers`: (processor, answer)."""
+    found: Mapping[str, ProcessorDenied] = {
+        name: ProcessorDenied(name, answer.code, answer.message)
+        for name, answer in answers
+        if isinstance(answer, Denied)
+    }
+    return found.values()
+
+
+def open_circuits(connection: Connection, denied: Iterable[ProcessorDenied], now: float) -> None:
+    """Stop sending where our configuration is at fault. Alert an operator once a day of each cause, not at each try."""
+    for denial in denied:
+        if processors.is_new_cause(connection, denial.processor, denial.code, now - ALARM_AGAIN_SECONDS):
+            after_commit(connection, partial(_raise_alarm, denial))
+            detail = {"processor": denial.processor, "code": denial.code}
+            event = Event("processor_paused", "refund-worker", reason=denial.message, detail=detail, alarm=True)
+            timeline.insert_events(connection, [(None, event)], now)
+        processors.pause(
+            connection,
+            denial.processor,
+            now,
+            by="refund-worker",
+            code=denial.code,
+            reason=denial.message,
+            until=now + PAUSE_SECONDS,
+        )
+
+
+def close_circuit(connection: Connection, processor: str, at: float, now: float) -> None:
+    """Send again, because the processor has accepted a call that began at `at`: the refunds that wait are due `now`.
+
+    A circuit that was opened after `at` stays open, and so does a person's pause.
+    """
+    if processors.end_automatic_pause(connection, processor, at):
+        refunds.requeue_waiting_for(connection, processor, now)
+
+
+def _raise_alarm(denial: ProcessorDenied) -> None:
+    raise_alarm(
+        log,
+        Alarm.SENDING_STOPPED,
+        "nothing more is sent to %s: %s: %s",
+        denial.processor,
+        denial.code,
+        denial.message,
+        code=denial.code,
+        runbook=runbook_link(event_entry("processor_paused", None, denial.code)),
+    )
