@@ -121,9 +121,8 @@ def test_show_explains_the_failure_with_the_facts_of_this_refund(stuck: Cli) -> 
 def test_doctor_names_what_waits_for_a_person_and_where_to_read(stuck: Cli) -> None:
     stuck("processors", "pause", "stripe", "--reason", "wrong amounts")
     findings = {line["found"]: line["do"] for line in stuck("doctor", "-o", "json").json["data"]}
-    assert (
-        findings["stripe is paused: A person paused sending (paused_by_hand)"] == "refund-worker explain paused_by_hand"
-    )
+    paused = "stripe is paused: A person paused sending (paused_by_hand): wrong amounts"
+    assert findings[paused] == "refund-worker explain paused_by_hand"
     stopped = "2 refunds need attention: The bank declined the refund (declined)"
     assert findings[stopped] == "refund-worker explain declined"
 

@@ -119,6 +119,19 @@ def test_worker_is_missed_only_where_processes_share_a_broker(tmp_path: Path) ->
     assert "WorkerDown" not in firing(tmp_path, page.format(0), page.format(0))
 
 
+def test_read_only_database_is_the_one_alert_while_no_process_can_report(tmp_path: Path) -> None:
+    page = (
+        '# TYPE refund_worker_processes gauge\nrefund_worker_processes{{kind="worker"}} 0\n'
+        'refund_worker_processes{{kind="scheduler"}} 0\n'
+        "# TYPE refund_worker_processor_state gauge\n"
+        'refund_worker_processor_state{{processor="stripe",state="stale"}} 1\n'
+        "# TYPE refund_worker_database_up gauge\nrefund_worker_database_up 1\n"
+        "# TYPE refund_worker_database_writable gauge\nrefund_worker_database_writable {}\n"
+    )
+    assert firing(tmp_path, page.format(0), page.format(0)) - {"WebDown"} == {"DatabaseReadOnly"}
+    assert firing(tmp_path, page.format(1), page.format(1)) >= {"SchedulerDown", "WorkerDown", "ListingStale"}
+
+
 def test_first_alarm_of_its_kind_raises_an_alert(tmp_path: Path) -> None:
     page = '# TYPE refund_worker_alarms counter\nrefund_worker_alarms_total{{alarm="refunded_twice"}} {}\n'
     assert "RefundedTwice" in firing(tmp_path, page.format(0), page.format(1))

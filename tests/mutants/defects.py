@@ -33,6 +33,7 @@ NEAR = {
     DOMAIN + "state_machine.py": ("tests/domain/test_state_machine.py", "tests/domain/test_operator_action.py"),
 }
 WORKER = "src/refund_worker/worker/"
+DOCTOR = "tests/cli/test_doctor_running.py"
 WEB = "src/refund_worker/web/"
 MESSAGES = "tests/worker/test_messages.py::test_"
 CONNECTIONS = "tests/web/connections/"
@@ -3984,7 +3985,7 @@ DEFECTS = (
     Defect(
         "refused webhooks are not counted",
         "src/refund_worker/web/webhooks.py",
-        "    count(WEBHOOKS_REFUSED, processor)\n",
+        "    count(WEBHOOKS_REFUSED, processor, error.fault.value)\n",
         "",
         ("tests/incidents",),
     ),
@@ -3994,5 +3995,103 @@ DEFECTS = (
         "type(_origin(error)).__name__",
         "type(error).__name__",
         ("tests/incidents",),
+    ),
+    Defect(
+        "doctor does not ask the processor with the key",
+        "src/refund_worker/cli/doctor.py",
+        'return known if server.verdict is Verdict.FAIL else tried(settings, "stripe", known)',
+        "return known",
+        (DOCTOR,),
+    ),
+    Defect(
+        "doctor takes a refused key for a good one",
+        "src/refund_worker/cli/doctor_keys.py",
+        "        case Found():",
+        "        case Found() | Denied():",
+        (DOCTOR,),
+    ),
+    Defect(
+        "doctor forgives a deployment whose processes were all stopped",
+        "src/refund_worker/engine/views/process_health.py",
+        "return bool(processes.reports(connection) or metric_values.counted(connection, SWEEP_SECONDS.name))",
+        "return bool(processes.reports(connection))",
+        (DOCTOR,),
+    ),
+    Defect(
+        "doctor misses the worker where none is needed",
+        "src/refund_worker/cli/doctor_work.py",
+        '["scheduler", "worker"] if _has_broker(settings) and health.broker != "none" else ["scheduler"]',
+        '["scheduler", "worker"]',
+        (DOCTOR,),
+    ),
+    Defect(
+        "doctor does not name a queue without a worker",
+        "src/refund_worker/cli/doctor_work.py",
+        "for queue in sorted(set(QUEUES) - served):",
+        "for queue in ():",
+        (DOCTOR,),
+    ),
+    Defect(
+        "doctor fails because a person paused sending",
+        "src/refund_worker/cli/doctor_work.py",
+        "verdict = Verdict.WARN if by_a_person else Verdict.FAIL",
+        "verdict = Verdict.FAIL",
+        (DOCTOR,),
+    ),
+    Defect(
+        "doctor says nothing of a list that is too old",
+        "src/refund_worker/cli/doctor_work.py",
+        "if state == STALE:",
+        "if False:",
+        (DOCTOR,),
+    ),
+    Defect(
+        "doctor never forgets a refused webhook",
+        "src/refund_worker/cli/doctor_work.py",
+        "if now - last > RECENT_SECONDS:",
+        "if False:",
+        (DOCTOR,),
+    ),
+    Defect(
+        "the time of a count is not stored",
+        STORE + "reporting/metric_values.py",
+        '                "changed_at": insert.excluded.changed_at,\n',
+        "",
+        ("tests/test_metrics.py", DOCTOR),
+    ),
+    Defect(
+        "doctor does not say why a server is read-only",
+        "src/refund_worker/cli/doctor_database.py",
+        "if condition_of_database(why) is Condition.DATABASE_READ_ONLY:",
+        "if False:",
+        ("tests/store/test_read_only_server.py",),
+    ),
+    Defect(
+        "metrics lose their series on a read-only server",
+        WEB + "api/metrics.py",
+        "            connection = stack.enter_context(database.read_anywhere())",
+        "            raise",
+        ("tests/store/test_read_only_server.py",),
+    ),
+    Defect(
+        "a connection to a read-only server is kept after its metrics are read",
+        STORE + "database.py",
+        '{"poolclass": NullPool}',
+        "{}",
+        ("tests/store/test_read_only_server.py",),
+    ),
+    Defect(
+        "a worker does not say that its database is read-only",
+        WORKER + "process_reports.py",
+        "            database.on_failure = ConditionLog(log).hear",
+        "            pass",
+        ("tests/store/test_read_only_server.py",),
+    ),
+    Defect(
+        "a condition that lasts is logged each time",
+        "src/refund_worker/condition_log.py",
+        "        if is_new:",
+        "        if True:",
+        ("tests/test_condition_log.py",),
     ),
 )

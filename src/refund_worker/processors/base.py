@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
 
 from refund_worker.domain.decision import ProcessorRules
@@ -128,8 +129,21 @@ class EventHint:
     names_owner: bool
 
 
+class EventFault(StrEnum):
+    """Why a webhook request is refused, as metrics and `doctor` name it."""
+
+    BAD_SIGNATURE = "bad_signature"  # none of our secrets made it
+    NO_SIGNATURE = "no_signature"  # the headers of the signature are missing or broken
+    NOT_RECENT = "not_recent"  # it was signed at another time: a clock is wrong, or it is sent again
+    NO_EVENT = "no_event"  # the body is not an event
+
+
 class InvalidEvent(ValueError):
-    """A webhook request that is no event, or that none of our secrets signed recently."""
+    """A webhook request that is no event, or that none of our secrets signed recently. `fault` says which."""
+
+    def __init__(self, message: str, fault: EventFault = EventFault.BAD_SIGNATURE) -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 def is_plain_id(value: object) -> TypeGuard[str]:
@@ -142,7 +156,7 @@ def is_plain_id(value: object) -> TypeGuard[str]:
 def checked_event_name(event_id: object, kind: object) -> tuple[str, str]:
     """Return an event's id and kind. Raises `InvalidEvent` unless both are plain ids."""
     if not is_plain_id(event_id) or not is_plain_id(kind):
-        raise InvalidEvent("the body is not an event")
+        raise InvalidEvent("the body is not an event", EventFault.NO_EVENT)
     return event_id, kind
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, Select, Table, create_engine, event, 
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import NullPool
 
 from refund_worker.errors import Unavailable, UnsafeSavepoint
 from refund_worker.store import postgres
@@ -89,6 +90,20 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """Open a transaction that only reads. Raises `Unavailable` if the database does not answer."""
         with self._as_unavailable(), self.engine.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read_anywhere(self) -> Iterator[Connection]:
+        """Open a transaction that only reads, also on a server that only reads, whose rows may be old.
+
+        It has a connection of its own, so that none is kept to such a server. Raises the same error as `read`.
+        """
+        if self.is_sqlite:
+            with self.read() as connection:
+                yield connection
+            return
+        engine = postgres.make_engine(self.url, self.schema, {"poolclass": NullPool}, anywhere=True)
+        with self._as_unavailable(), engine.connect() as connection, connection.begin():
             yield connection
 
     def run(self, work: Callable[[Connection], T]) -> T:

@@ -27,6 +27,10 @@ CONNECT_SECONDS = 5
 TCP = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 # A standby, or a server or database that was set to allow only reading.
 READ_ONLY_STATE = "25006"
+# Tells the two apart, for operators: (is it a standby, is the setting on, what has set it).
+WHY_READ_ONLY = (
+    "SELECT pg_is_in_recovery(), setting, source FROM pg_settings WHERE name = 'default_transaction_read_only'"
+)
 # Parameters that drivers and platforms add to a URL, and that change nothing here: nothing is ever prepared.
 IGNORED = ("prepare_threshold", "pgbouncer")
 # A connection for replication runs no SQL.
@@ -38,8 +42,10 @@ _SEVERAL_HOSTS = re.compile(
 )
 
 
-def make_engine(url: URL, schema: str, pool: Mapping[str, Any]) -> Engine:
+def make_engine(url: URL, schema: str, pool: Mapping[str, Any], *, anywhere: bool = False) -> Engine:
     """Return the engine. `schema` holds our tables; `pool` are SQLAlchemy's arguments of a pool.
+
+    With `anywhere` it only reads, also on a server that only reads.
 
     Raises `BadSettings` if the URL has a parameter that Postgres does not know.
     """
@@ -59,7 +65,8 @@ def make_engine(url: URL, schema: str, pool: Mapping[str, Any]) -> Engine:
         raise BadSettings(f"{URL_NAME}: port must be in digits, one for each host or one for all") from None
     driver = engine.dialect.loaded_dbapi
     _check(engine, driver)
-    engine.dialect.do_begin = partial(_begin, driver, _beginning(schema))  # type: ignore[method-assign]
+    beginning = partial(_begin_anywhere if anywhere else _begin, driver, _beginning(schema))
+    engine.dialect.do_begin = beginning  # type: ignore[method-assign]
     event.listen(engine, "handle_error", _leave_read_only_server)
     return engine
 
@@ -113,6 +120,12 @@ def _begin(driver: Any, beginning: str, dbapi_connection: Any) -> None:
         (answer,) = cursor.fetchone()
     if answer == "on":
         raise driver.errors.ReadOnlySqlTransaction("the server accepts no writes: it is a standby, or set to read only")
+
+
+def _begin_anywhere(_driver: Any, beginning: str, dbapi_connection: Any) -> None:
+    """Begin a transaction that cannot write, on any server."""
+    with dbapi_connection.cursor() as cursor:
+        cursor.execute(beginning.replace("BEGIN", "BEGIN READ ONLY", 1))
 
 
 def _leave_read_only_server(context: ExceptionContext) -> None:

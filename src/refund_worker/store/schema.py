@@ -57,7 +57,7 @@ def current(database: Database) -> str | None:
     Raises `Unavailable`, also for a revision that is not ours.
     """
     with database.read() as connection:
-        return _current(connection, database)
+        return current_in(connection, database)
 
 
 def ensure_schema(database: Database) -> None:
@@ -86,7 +86,7 @@ def upgrade(database: Database) -> None:
         _lock(connection)
         if not database.is_sqlite:
             namespace.make_schema(connection, database.schema)
-        at = _current(connection, database)
+        at = current_in(connection, database)
         config = alembic_config(connection)
         if at is None or at < head():
             new = None if at is None else _names_made_after(at, config)
@@ -129,7 +129,8 @@ def _lock(connection: Connection) -> None:
         locks.acquire(connection, Lock.MIGRATE)
 
 
-def _current(connection: Connection, database: Database) -> str | None:
+def current_in(connection: Connection, database: Database) -> str | None:
+    """Return the same in a transaction that is open on this database. Raises the same error."""
     there = namespace.tables_in(connection, database.schema, [VERSION_TABLE, OLD_VERSION_TABLE, *_OURS])
     if VERSION_TABLE in there:
         revision = _revision_in(connection, namespace.qualified(connection, database.schema, VERSION_TABLE))

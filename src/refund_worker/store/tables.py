@@ -691,6 +691,7 @@ metric_values = Table(
     Column("labels", Text, primary_key=True),
     Column("part", Text, primary_key=True),
     Column("value", Double, nullable=False),
+    Column("changed_at", Double),  # epoch seconds of the database's clock
 )
 
 # Tables whose rows never change. The database itself refuses: triggers on SQLite, rights and triggers on Postgres.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, nullcontext
 from importlib.metadata import version
@@ -11,6 +12,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from starlette.concurrency import run_in_threadpool
 
+from refund_worker.condition_log import ConditionLog
 from refund_worker.engine.context import Publish, no_publish
 from refund_worker.engine.jobs.metric_flush import MetricFlusher
 from refund_worker.runtime import Runtime, build_runtime
@@ -19,7 +21,6 @@ from refund_worker.tracing import end_tracing, set_up_tracing
 from refund_worker.web import problems
 from refund_worker.web.api import make_routers
 from refund_worker.web.auth import KeyCache, check_guarded, guard, lines_of
-from refund_worker.web.cause_log import CauseLog
 from refund_worker.web.console.app import ROUTERS as CONSOLE_ROUTERS
 from refund_worker.web.console.app import create_console, to_console
 from refund_worker.web.console.pages import PREFIX as CONSOLE
@@ -31,6 +32,8 @@ from refund_worker.web.middleware import Edge
 from refund_worker.web.openapi_document import finished
 from refund_worker.web.proxies import TrustedProxies
 from refund_worker.web.request_body import BodyMemory
+
+log = logging.getLogger(__name__)
 
 ABOUT = "Refunds: first the customer's credits, then the real money, exactly once. Amounts are integers in minor units."
 
@@ -95,7 +98,7 @@ def _lines(routers: Iterable[APIRouter]) -> list[tuple[str, str]]:
 
 def _open_runtime(settings: Settings, publish: Publish) -> Runtime:
     runtime = build_runtime(settings, publish=publish, processors=False)
-    runtime.database.on_failure = CauseLog().hear
+    runtime.database.on_failure = ConditionLog(log).hear
     return runtime
 
 

@@ -53,7 +53,7 @@ def _add_route(router: APIRouter, processor: str, webhooks: Webhooks) -> None:
                 webhooks.verify_event(_headers_sent_once(request), body, secrets, time.time())
                 event_id, kind = webhooks.event_name(body)
             except InvalidEvent as error:
-                _note_refused(processor, str(error))
+                _note_refused(processor, error)
                 raise BadSignature(str(error)) from None
             new = await run_in_threadpool(_store, state.context, processor, event_id, kind, body)
         if new:
@@ -71,12 +71,13 @@ def _add_route(router: APIRouter, processor: str, webhooks: Webhooks) -> None:
     )
 
 
-def _note_refused(processor: str, reason: str) -> None:
+def _note_refused(processor: str, error: InvalidEvent) -> None:
     """Count an event without a valid signature, and log a warning at most once a minute: anybody can send these."""
-    count(WEBHOOKS_REFUSED, processor)
+    count(WEBHOOKS_REFUSED, processor, error.fault.value)
     if time.monotonic() - _warned_at.get(processor, -WARN_SECONDS) >= WARN_SECONDS:
         _warned_at[processor] = time.monotonic()
-        warn_of(log, Condition.WEBHOOKS_REJECTED, "a webhook event is refused: %s", reason, processor=processor)
+        fields = {"processor": processor, "code": error.fault.value}
+        warn_of(log, Condition.WEBHOOKS_REJECTED, "a webhook event is refused: %s", error, **fields)
 
 
 def _headers_sent_once(request: Request) -> dict[str, str]:

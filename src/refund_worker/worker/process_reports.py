@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.background import Background
+from refund_worker.condition_log import ConditionLog
 from refund_worker.errors import Unavailable
 from refund_worker.metrics import COUNTS
 from refund_worker.settings import PREFIX, Settings
@@ -101,9 +102,15 @@ class ProcessReports(Background):
         with MetricFlusher(lambda: closing(open_database(self._settings))):
             self._report_until_stopped()
 
-    def _report_until_stopped(self) -> None:
+    def _opened(self) -> Database:
         from refund_worker.runtime import open_database
 
+        database = open_database(self._settings)
+        if self._row["kind"] == "worker":  # a scheduler's sweep says it already
+            database.on_failure = ConditionLog(log).hear
+        return database
+
+    def _report_until_stopped(self) -> None:
         database: Database | None = None
         reported_at: float | None = None
         lived = False
@@ -111,7 +118,7 @@ class ProcessReports(Background):
             lived = self._is_alive() or lived
             due = reported_at is None or time.monotonic() - reported_at >= self._report_seconds
             if lived and due:
-                database = database or open_database(self._settings)
+                database = database or self._opened()
                 self._safely(database, self._report)
                 self._safely(database, self._mark)
                 reported_at, lived = time.monotonic(), False

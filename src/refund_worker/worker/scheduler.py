@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from refund_worker.alarms import Alarm, Condition, condition_of_database, raise_alarm, warn_of
+from refund_worker.alarms import Alarm, Condition, raise_alarm, warn_of
+from refund_worker.condition_log import ConditionLog
 from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
@@ -112,6 +113,7 @@ class Scheduler:
         self._database = open_database(settings, pool_size=CONNECTIONS_KEPT, more=more)
         self._published = {bulk: Published(SWEEPS_REMEMBERED * settings.sweep_seconds) for bulk in (False, True)}
         self._warned_at: dict[str, float] = {}
+        self._conditions = ConditionLog(log)
 
     def run(self) -> None:
         """Sweep and run the jobs until `stop` is set, through every outage. Raises `BadSettings` before it begins."""
@@ -148,7 +150,7 @@ class Scheduler:
         try:
             self.sweep(runtime)
         except Unavailable as error:
-            self._warn(f"the sweep waits: {error.explained}", condition_of_database(error.explained))
+            self._conditions.hear(error.explained, f"the sweep waits: {error.explained}")
         except Exception:  # noqa: BLE001 - an alarm, and the next sweep tries again
             raise_alarm(log, Alarm.SWEEP_FAILED, "a sweep failed", error=True)
 
@@ -202,11 +204,19 @@ class Scheduler:
                 observe(JOB_SECONDS, time.monotonic() - began, job.name)
             except RefundWorkerError as error:
                 count(JOBS_FAILED, job.name)
-                self._warn(f"the job {job.name} waits: {error.explained}")
+                self._waits(job, error)
             except Exception:  # noqa: BLE001 - an alarm, and the job runs again
                 count(JOBS_FAILED, job.name)
                 raise_alarm(log, Alarm.JOB_FAILED, "the job %s failed", job.name, error=True)
         runtime.close()
+
+    def _waits(self, job: Job, error: RefundWorkerError) -> None:
+        """Log why a job waits. A fault of the database is one episode for the sweep and for all jobs."""
+        text = f"the job {job.name} waits: {error.explained}"
+        if isinstance(error, Unavailable) and error.cause:
+            self._conditions.hear(error.cause, text)
+        else:
+            self._warn(text)
 
     def _warn(self, text: str, condition: Condition | None = None) -> None:
         """Log a warning; the same text at most once a minute."""

@@ -16,7 +16,8 @@ from typing import Any
 from celery import Celery
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
-from refund_worker.alarms import Alarm, condition_of_database, raise_alarm, warn_of
+from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.condition_log import ConditionLog
 from refund_worker.domain.persons import CELERY
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.refund import RefundRequest
@@ -62,6 +63,7 @@ class WorkerRuntime:
         self._runtime: Runtime | None = None
         self._limiter = make_limiter(settings)
         self._told_at = -math.inf
+        self.conditions = ConditionLog(log)
 
     def open(self) -> Context:
         """Return the context; make the runtime if needed. Raises `Unavailable` while the database cannot be used."""
@@ -157,8 +159,7 @@ def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool
         while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and process_due(context, ids, bulk=bulk):
             pass
     except Unavailable as error:
-        condition = condition_of_database(error.explained)
-        warn_of(log, condition, "not possible now, the sweep tries again: %s", error.explained)
+        worker_runtime.conditions.hear(error.explained, f"not possible now, the sweep tries again: {error.explained}")
     except SoftTimeLimitExceeded:
         raise_alarm(
             log,
@@ -181,7 +182,7 @@ def _request(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], *, unname
         if isinstance(answer, Refusal):
             raise answer
     except Unavailable as error:
-        log.warning("a request waits in the broker: %s", error.explained)
+        worker_runtime.conditions.hear(error.explained, f"a request waits in the broker: {error.explained}")
         time.sleep(REQUEST_AGAIN_SECONDS)
         raise Reject(error.message, requeue=True) from None
     except RefundWorkerError as refusal:

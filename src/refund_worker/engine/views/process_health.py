@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
+from refund_worker.metrics import SWEEP_SECONDS
 from refund_worker.store import processes
+from refund_worker.store.reporting import metric_values
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,11 @@ class Health:
     def broker(self) -> str | None:
         """Return the state of the broker as the schedulers that are alive see it, None without one."""
         return next((each.broker for each in self.alive("scheduler") if each.broker), None)
+
+
+def has_ever_run(connection: Connection) -> bool:
+    """Return True if a worker or scheduler has ever run here. One that was stopped in order leaves only its counts."""
+    return bool(processes.reports(connection) or metric_values.counted(connection, SWEEP_SECONDS.name))
 
 
 def process_health(connection: Connection, now: float) -> Health:

@@ -191,12 +191,16 @@ _FAULTS: Final[dict[Alarm, Entry]] = {
     ),
     Alarm.JOB_FAILED: Entry(
         "A periodic job failed",
-        "A job of the scheduler failed with an unexpected error. Its name is in the line: `inbox` (webhooks), `seal` "
-        "(audit chain), `tally` (figures), `prune`, `clock`, `watch` and `look` (lists of the processor), "
-        "`notifications`.",
+        "A job of the scheduler failed. Its name is in the line: `inbox` (webhooks), `seal` (audit chain), `tally` "
+        "(figures), `prune`, `clock`, `watch` and `look` (lists of the processor), `notifications`. The alarm line "
+        "means an unexpected error; the metric also counts runs that wait for the database or the processor.",
         "The job runs again at its next time. Other jobs and refunds continue. While `look` fails, sending stops "
         "after `POLL_SECONDS`, because the processor's list gets too old.",
-        ("Check the set-up: `refund-worker doctor`.", _REPORT),
+        (
+            "Check the set-up: `refund-worker doctor`. If only `look` and `watch` fail, the processor does not answer, "
+            "or it refuses our key: then doctor names the code, and `refund-worker explain CODE` says what to do.",
+            "If the line has a traceback, report it to the developers.",
+        ),
         "If it fails for longer than ten minutes.",
         "The alarm for this job stops.",
     ),

@@ -26,11 +26,20 @@ _DATABASE: Final[dict[str, Entry]] = {
     "database_read_only": Entry(
         "The database is read-only",
         "The database accepts no writes: it was demoted to a standby, its disk is full, or a person set it read-only.",
-        "Web processes answer 503, and `/readyz` answers 503. Each process leaves the old primary and looks for the "
-        "new one. Nothing is sent to a new primary before the processor's list was read again.",
+        "Web processes answer 503, and `/readyz` answers 503. `/metrics` shows the last rows. Each process logs it "
+        "once, and again every ten minutes. It leaves the old primary and looks for the new one. Nothing is sent to a "
+        "new primary before the processor's list was read again.",
         (
-            "Find out which server is the primary now, and let the name in `DATABASE_URL` lead to it.",
-            "If the disk is full, make room on it.",
+            "Find out why: `refund-worker doctor`. Or ask the server: `SELECT pg_is_in_recovery(), setting, source "
+            "FROM pg_settings WHERE name = 'default_transaction_read_only'`.",
+            "If `pg_is_in_recovery` is true, it is a standby. Find out which server is the primary now, and let the "
+            "name in `DATABASE_URL` lead to it.",
+            "If `setting` is `on`, a person set it, or a managed server did because its disk is nearly full: look at "
+            "its disk first. `source` says where it is set. For `database`: `ALTER DATABASE NAME RESET "
+            "default_transaction_read_only`. For `user`: `ALTER ROLE NAME RESET default_transaction_read_only`.",
+            "If both say no, test the disk: `CREATE TEMPORARY TABLE probe AS SELECT generate_series(1, 1000000)`. If "
+            "it answers `No space left on device`, make room.",
+            "For an SQLite file, allow writing to the file and its folder, or make room on the disk.",
             "If a standby was promoted that had lagged behind, follow the section Restore of the operations page.",
         ),
         "At once: no request is accepted.",
@@ -134,12 +143,15 @@ _REFUNDS: Final[dict[str, Entry]] = {
     "listing_stale": Entry(
         "The processor's list is too old",
         "The refunds at the processor were not listed for longer than `POLL_SECONDS`. A list that new is needed, so "
-        "that a restored backup or a refund in the dashboard is noticed before money is sent.",
+        "that a restored backup or a refund in the dashboard is noticed before money is sent. No scheduler runs, the "
+        "processor does not answer, or it refuses our key.",
         "Nothing is sent to this processor until it was listed again. Then everything continues without a person.",
         (
             "Check that a scheduler runs: `refund-worker health scheduler`.",
-            "Check the network to the processor: `refund-worker doctor`.",
-            "Look for the alarm `job_failed` with the job `look` in the scheduler's log.",
+            "Check the key and the network: `refund-worker doctor` lists refunds with the key, as the scheduler does. "
+            "If the processor refuses the key, it names the code: follow `refund-worker explain CODE`.",
+            "In the scheduler's log, the line `the job look waits` has the reason. The alarm `sending_stopped` means a "
+            "refused key, the alarm `job_failed` a fault of this program.",
         ),
         "If it lasts longer than ten minutes.",
         "`refund-worker processors status` shows `sending`.",

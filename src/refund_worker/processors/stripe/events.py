@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from refund_worker.processors.base import EventHint, InvalidEvent, checked_event_name, is_plain_id
+from refund_worker.processors.base import EventFault, EventHint, InvalidEvent, checked_event_name, is_plain_id
 from refund_worker.processors.stripe.objects import METADATA_LEG
 
 HEADER: Final = "Stripe-Signature"
@@ -40,7 +40,8 @@ def verify_event(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]
     """
     signed_at, signatures = _parts(headers.get(HEADER.lower(), ""))
     if abs(now - signed_at) > TOLERANCE_SECONDS:
-        raise InvalidEvent("the event was not signed just now: is a clock wrong, or is it an old one sent again?")
+        why = "the event was not signed just now: is a clock wrong, or is it an old one sent again?"
+        raise InvalidEvent(why, EventFault.NOT_RECENT)
     payload = b"%d." % signed_at + body
     good = False
     for secret in secrets:
@@ -49,7 +50,7 @@ def verify_event(headers: Mapping[str, str], body: bytes, secrets: Sequence[str]
             # Do not stop early: the time must not show which secret or which byte matched.
             good |= hmac.compare_digest(expected, signature)
     if not good:
-        raise InvalidEvent("no signature in Stripe-Signature is ours")
+        raise InvalidEvent("no signature in Stripe-Signature is ours", EventFault.BAD_SIGNATURE)
 
 
 def _parts(header: str) -> tuple[int, list[bytes]]:
@@ -57,7 +58,7 @@ def _parts(header: str) -> tuple[int, list[bytes]]:
     times = [value for name, _, value in pairs if name == "t"]
     signatures = [value.encode("utf-8", "replace") for name, _, value in pairs if name == SCHEME][:SIGNATURES_MAX]
     if len(times) != 1 or not (times[0].isascii() and times[0].isdigit() and len(times[0]) < 16) or not signatures:
-        raise InvalidEvent("the header Stripe-Signature is missing or broken")
+        raise InvalidEvent("the header Stripe-Signature is missing or broken", EventFault.NO_SIGNATURE)
     return int(times[0]), signatures
 
 
@@ -67,7 +68,7 @@ def event_name(body: bytes) -> tuple[str, str]:
         event = json.loads(body.decode("utf-8"))
         return checked_event_name(event["id"], event["type"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise InvalidEvent("the body is not an event") from None
+        raise InvalidEvent("the body is not an event", EventFault.NO_EVENT) from None
 
 
 def event_hint(kind: str, body: str) -> EventHint | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
 from itertools import accumulate
 
@@ -27,7 +27,9 @@ from refund_worker.engine.processor_sync.status import STATES, stored_switches
 from refund_worker.errors import Unavailable
 from refund_worker.metrics import METRICS, Kind, Metric, Slot
 from refund_worker.processors import registry
+from refund_worker.processors.base import EventFault
 from refund_worker.store import audit, processes, processors, schema
+from refund_worker.store.database import Database
 from refund_worker.store.reporting import metric_values, metrics, reconciliation
 
 # A worker or scheduler that did not report for this time is not counted as running.
@@ -39,7 +41,7 @@ _PROCESSORS = [(name,) for name in registry.names()]
 _ALWAYS: Mapping[Metric, Sequence[tuple[str, ...]]] = {
     m.ALARMS: [(alarm.value,) for alarm in Alarm],
     m.LATE_FAILURES: _PROCESSORS,
-    m.WEBHOOKS_REFUSED: _PROCESSORS,
+    m.WEBHOOKS_REFUSED: [(name, fault.value) for name in registry.names() for fault in EventFault],
     m.WEBHOOKS_STORED: _PROCESSORS,
 }
 
@@ -49,27 +51,35 @@ _Values = Mapping[tuple[str, ...], float]
 
 def metrics_text(context: Context) -> bytes:
     """Return all metrics. If the database does not answer, only those that say so."""
-    gauges: dict[Metric, _Values] = {}
+    gauges: dict[Metric, _Values] = {m.DATABASE_UP: {(): 0}, m.DATABASE_WRITABLE: {(): 0}}
     counts: Mapping[Slot, float] = {}
+    revision = ""
     try:
         flush(lambda: nullcontext(context.database))
-        with context.database.read() as connection:
+        with _reading(context.database) as connection:
             counts = metric_values.stored(connection)
-            gauges = _gauges(connection, context)
-        revision = schema.current(context.database) or ""
-        gauges[m.DATABASE_UP] = {(): 1}
-        gauges[m.DATABASE_WRITABLE] = {(): metrics.can_write(context.database)}
-    except Unavailable as error:
-        # A read-only server answers, but every transaction ends with this error: another server has the newest rows.
-        revision = ""
-        gauges = {
-            m.DATABASE_UP: {(): condition_of_database(error.explained) is Condition.DATABASE_READ_ONLY},
-            m.DATABASE_WRITABLE: {(): 0},
-        }
+            found = _gauges(connection, context)
+            revision = schema.current_in(connection, context.database) or ""
+        gauges = {**found, m.DATABASE_UP: {(): 1}, m.DATABASE_WRITABLE: {(): metrics.can_write(context.database)}}
+    except Unavailable:
+        pass  # the two gauges say it
     gauges[m.BUILD_INFO] = {(version("refund-worker"), platform.python_version(), revision): 1}
     registry = CollectorRegistry()
     registry.register(_Collected([*_gauge_families(gauges), *_count_families(counts)]))
     return generate_latest(registry)
+
+
+@contextmanager
+def _reading(database: Database) -> Iterator[Connection]:
+    """Open a transaction that reads. A server that only reads shows its last rows, which are those of the incident."""
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(database.read())
+        except Unavailable as error:
+            if condition_of_database(error.explained) is not Condition.DATABASE_READ_ONLY:
+                raise
+            connection = stack.enter_context(database.read_anywhere())
+        yield connection
 
 
 class _Collected(Collector):
