@@ -119,7 +119,7 @@ def test_worker_is_missed_only_where_processes_share_a_broker(tmp_path: Path) ->
     assert "WorkerDown" not in firing(tmp_path, page.format(0), page.format(0))
 
 
-def test_read_only_database_is_the_one_alert_while_no_process_can_report(tmp_path: Path) -> None:
+def test_read_only_database_is_one_alert_while_nobody_can_report(tmp_path: Path) -> None:
     page = (
         '# TYPE refund_worker_processes gauge\nrefund_worker_processes{{kind="worker"}} 0\n'
         'refund_worker_processes{{kind="scheduler"}} 0\n'
