@@ -420,14 +420,14 @@ DEFECTS = (
     Defect(
         "a pause for a fault of ours tells nobody",
         ENGINE + "refunds/circuit.py",
-        "        if processors.is_new_cause(connection, denial.processor, denial.code, now - ALARM_AGAIN_SECONDS):",
+        "        if is_new:",
         "        if False:",
         (ADVANCE_ANSWERS + "lasting_cause_alarms_once_a_day_and_a_new_cause_at_once",),
     ),
     Defect(
         "a pause for a fault of ours is told at each try",
         ENGINE + "refunds/circuit.py",
-        "        if processors.is_new_cause(connection, denial.processor, denial.code, now - ALARM_AGAIN_SECONDS):",
+        "        if is_new:",
         "        if True:",
         (ADVANCE_ANSWERS + "lasting_cause_alarms_once_a_day_and_a_new_cause_at_once",),
     ),
@@ -1221,8 +1221,8 @@ DEFECTS = (
     Defect(
         "a circuit that is opened during a list is closed by it",
         STORE + "processors.py",
-        "p.paused_at <= at, p.paused_until > at)",
-        "p.paused_until > at)",
+        ", p.paused_until <= until)",
+        ")",
         (REFUSED_KEY,),
     ),
     Defect(
@@ -1266,6 +1266,27 @@ DEFECTS = (
         "TRIES_MAX_NOT_THERE = 20",
         "TRIES_MAX_NOT_THERE = 1",
         (REFUSED_KEY,),
+    ),
+    Defect(
+        "a clock that went back leaves a renewed circuit open",
+        STORE + "processors.py",
+        "    made_then = (p.paused_by.is_not(None), p.paused_until > until)",
+        "    made_then = (p.paused_until.is_not(None), p.paused_at > until)",
+        ("tests/engine/jobs/test_clock_rollback.py",),
+    ),
+    Defect(
+        "each renewal of a circuit looks like its begin",
+        STORE + "processors.py",
+        "        begin = case((goes_on, p.paused_at), else_=now)",
+        "        begin = now",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "a cause that lasts for days alarms on its first day only",
+        STORE + "processors.py",
+        "(p.alarmed_at > since)",
+        "(p.paused_until > since)",
+        (ADVANCE_ANSWERS + "lasting_cause_alarms_once_a_day_and_a_new_cause_at_once",),
     ),
     Defect(
         "a leg whose list was read goes to the end of the queue, where the list is too old",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, func, or_, select
+from sqlalchemy import Connection, RowMapping, and_, bindparam, case, func, or_, select
 
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into
@@ -28,25 +28,40 @@ def pause(
 ) -> None:
     """Stop sending to `name`, until a time or until a person resumes it.
 
-    A person's pause is never shortened by an automatic one.
+    A person's pause is never shortened by an automatic one. An automatic pause that is renewed for the same `code`
+    keeps its `paused_at`, also if it ended shortly before.
     """
+    p = processors.c
     insert = insert_into(connection, processors)
     values = {"paused_by": by, "paused_at": now, "paused_until": until, "code": code, "reason": reason}
     statement = insert.values(name=name, **values)
-    where = None if until is None else (processors.c.paused_by.is_(None) | processors.c.paused_until.is_not(None))
-    connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values, where=where))
+    if until is None:
+        connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=values))
+    else:
+        goes_on = and_(p.paused_by == by, p.code == code, p.paused_until > now - (until - now))
+        begin = case((goes_on, p.paused_at), else_=now)
+        where = p.paused_by.is_(None) | p.paused_until.is_not(None)
+        renewed = statement.on_conflict_do_update(
+            index_elements=["name"], set_={**values, "paused_at": begin}, where=where
+        )
+        connection.execute(renewed)
     snapshots.append_current_rows(connection, "processors", [name])
 
 
 def is_new_cause(connection: Connection, name: str, code: str, since: float) -> bool:
-    """Return True if a pause of `name` for `code` is new.
+    """Return True if people are to be alerted of a pause of `name` for `code`.
 
-    It is not new during a person's pause, or if there was a pause for this code since `since`.
+    They are not during a person's pause, or if they were alerted of this code since `since`.
     """
     p = processors.c
     known = select(p.name).where(p.name == name, p.paused_by.is_not(None))
-    lasting = p.paused_until.is_(None) | ((p.code == code) & (p.paused_at > since))
+    lasting = p.paused_until.is_(None) | ((p.code == code) & (p.alarmed_at > since))
     return connection.execute(known.where(lasting)).first() is None
+
+
+def record_alarm(connection: Connection, name: str, at: float) -> None:
+    """Record that people were alerted of the automatic pause of `name`."""
+    connection.execute(processors.update().where(processors.c.name == name).values(alarmed_at=at))
 
 
 def resume(connection: Connection, name: str, now: float) -> bool:
@@ -61,19 +76,19 @@ def resume(connection: Connection, name: str, now: float) -> bool:
     return changed.rowcount > 0
 
 
-def end_pauses_made_after(connection: Connection, at: float, now: float) -> None:
-    """End at `now` the automatic pauses that were made after `at`; those made by a person stay."""
+def end_pauses_after(connection: Connection, until: float, now: float) -> None:
+    """End at `now` the automatic pauses that would last longer than `until`; those made by a person stay."""
     p = processors.c
-    made_then = (p.paused_until.is_not(None), p.paused_at > at)
+    made_then = (p.paused_by.is_not(None), p.paused_until > until)
     names = connection.execute(select(p.name).where(*made_then)).scalars().all()
     connection.execute(processors.update().where(*made_then).values(paused_until=now))
     snapshots.append_current_rows(connection, "processors", names)
 
 
-def end_automatic_pause(connection: Connection, name: str, at: float) -> bool:
-    """End the automatic pause of `name` if it was made until `at` and lasts longer. Return True if one was ended."""
+def end_automatic_pause(connection: Connection, name: str, at: float, until: float) -> bool:
+    """End at `at` the automatic pause of `name`, unless it lasts longer than `until`. Return True if one was ended."""
     p = processors.c
-    lasting = (p.name == name, p.paused_at <= at, p.paused_until > at)
+    lasting = (p.name == name, p.paused_by.is_not(None), p.paused_until > at, p.paused_until <= until)
     changed = connection.execute(processors.update().where(*lasting).values(paused_until=at))
     if changed.rowcount:
         snapshots.append_current_rows(connection, "processors", [name])

@@ -393,6 +393,7 @@ processors = Table(
     Column("paused_until", Double),  # without `paused_by`: the time when the last pause was ended
     Column("code", Text),
     Column("reason", Text),
+    Column("alarmed_at", Double),  # time of the last alarm that the program paused it
     # The last listing of its refunds, which shows how old a restored backup is; and the creation time of the newest
     # unknown refund that a person was alerted of.
     Column("looked_at", Double),

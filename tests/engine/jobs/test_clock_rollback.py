@@ -9,6 +9,7 @@ from refund_worker.domain.processor_replies import Denied
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
 from refund_worker.engine.processor_sync import pause
+from refund_worker.engine.refunds.circuit import denials, open_circuits
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.settings import Settings
 from refund_worker.store import processors
@@ -84,6 +85,21 @@ def test_a_program_s_pause_ends_and_a_persons_stays(world: World) -> None:
         assert processors.paused_processors(connection, world.now) == {"manual": None}
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_a_renewed_pause_of_the_program_ends_too(world: World) -> None:
+    """It began before the time to which the clock goes back."""
+    began = world.now
+    while world.now < began + DAY:
+        with world.database.write() as connection:
+            open_circuits(connection, denials([("stripe", Denied("http_401", "bad key"))]), world.now)
+        world.pass_time(200)
+    world.pay()
+    world.withdraw(20)
+    world.now = began + 10
+    handle_clock_rollback(world.context)
+    with world.database.read() as connection:
+        assert processors.paused_processors(connection, world.now) == {}
 
 
 def test_while_the_clock_goes_on_nobody_is_woken(world: World) -> None:

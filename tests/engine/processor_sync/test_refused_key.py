@@ -87,6 +87,10 @@ class Installation:
             (switch,) = [s for s in stored_switches(connection, self.world.context) if s["name"] == "stripe"]
         return switch["state"], switch["code"], switch["reason"]
 
+    def since(self) -> str | None:
+        with self.world.database.read() as connection:
+            return next(s["paused_at"] for s in stored_switches(connection, self.world.context) if s["paused"])
+
     def receive(self, object_id: str, event_id: str) -> None:
         event = json.dumps({"type": "refund.updated", "data": {"object": {"id": object_id}}})
         with self.world.database.write() as connection:
@@ -115,9 +119,12 @@ def test_state_names_the_refused_key_for_as_long_as_it_lasts(
 ) -> None:
     there.processor.denied = REVOKED
     waiting = there.world.withdraw(20)
+    there.live_for(SECONDS)
+    began = there.since()
     for _ in range(20):
         there.live_for(100)
         assert there.state() == OPEN
+        assert there.since() == began
     assert there.world.refund(waiting).status is RefundStatus.QUEUED
     alarms = [r for r in caplog.records if getattr(r, "alarm", "") == "sending_stopped" and r.levelno >= logging.ERROR]
     assert len(alarms) == 1

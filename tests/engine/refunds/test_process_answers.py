@@ -170,9 +170,11 @@ def test_lasting_cause_alarms_once_a_day_and_a_new_cause_at_once(world: World) -
     world.work_for(DAY - 3_600)
     assert len(world.processor.sends) > 50, "it is tried again all the time"
     assert alarms() == ["bad key"]
+    world.work_for(7_200)
+    assert alarms() == ["bad key"] * 2
     world.processor.rescript("ch_1", *[Denied("parameter_unknown", "our form", maybe_kept=True)] * 500)
     world.work_for(3_600)
-    assert alarms() == ["bad key", "our form"]
+    assert alarms() == ["bad key", "bad key", "our form"]
 
 
 def test_an_adapter_that_raises_is_silence_and_not_a_refusal(world: World) -> None:

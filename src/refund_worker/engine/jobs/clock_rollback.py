@@ -13,6 +13,7 @@ import logging
 from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.domain.decision import PAUSE_SECONDS
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 from refund_worker.engine.context import Context
 from refund_worker.store import processors, refunds
@@ -29,7 +30,7 @@ def handle_clock_rollback(context: Context) -> int:
     def work(connection: Connection) -> int:
         now = context.clock(connection)
         requeued = refunds.requeue_written_after(connection, now + CLOCK_SLACK_SECONDS, now)
-        processors.end_pauses_made_after(connection, now + CLOCK_SLACK_SECONDS, now)
+        processors.end_pauses_after(connection, now + PAUSE_SECONDS + CLOCK_SLACK_SECONDS, now)
         return requeued
 
     requeued = context.database.run(work)

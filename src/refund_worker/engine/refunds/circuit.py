@@ -34,20 +34,17 @@ def denials(answers: Iterable[tuple[str, object]]) -> Iterable[ProcessorDenied]:
 def open_circuits(connection: Connection, denied: Iterable[ProcessorDenied], now: float) -> None:
     """Stop sending where our configuration is at fault. Alert an operator once a day of each cause, not at each try."""
     for denial in denied:
-        if processors.is_new_cause(connection, denial.processor, denial.code, now - ALARM_AGAIN_SECONDS):
+        name, code = denial.processor, denial.code
+        is_new = processors.is_new_cause(connection, name, code, now - ALARM_AGAIN_SECONDS)
+        processors.pause(
+            connection, name, now, by="refund-worker", code=code, reason=denial.message, until=now + PAUSE_SECONDS
+        )
+        if is_new:
+            processors.record_alarm(connection, name, now)
             after_commit(connection, partial(_raise_alarm, denial))
-            detail = {"processor": denial.processor, "code": denial.code}
+            detail = {"processor": name, "code": code}
             event = Event("processor_paused", "refund-worker", reason=denial.message, detail=detail, alarm=True)
             timeline.insert_events(connection, [(None, event)], now)
-        processors.pause(
-            connection,
-            denial.processor,
-            now,
-            by="refund-worker",
-            code=denial.code,
-            reason=denial.message,
-            until=now + PAUSE_SECONDS,
-        )
 
 
 def close_circuit(connection: Connection, processor: str, at: float, now: float) -> None:
@@ -55,7 +52,7 @@ def close_circuit(connection: Connection, processor: str, at: float, now: float)
 
     A circuit that was opened after `at` stays open, and so does a person's pause.
     """
-    if processors.end_automatic_pause(connection, processor, at):
+    if processors.end_automatic_pause(connection, processor, at, until=at + PAUSE_SECONDS):
         refunds.requeue_waiting_for(connection, processor, now)
 
 
