@@ -59,6 +59,7 @@ class Condition(StrEnum):
     BROKER_UNAVAILABLE = "broker_unavailable"
     DATABASE_READ_ONLY = "database_read_only"
     DATABASE_UNAVAILABLE = "database_unavailable"
+    LISTING_STALE = "listing_stale"
     WEBHOOKS_REJECTED = "webhooks_rejected"
 
 

@@ -4109,6 +4109,13 @@ DEFECTS = (
         ("tests/store/test_read_only_server.py",),
     ),
     Defect(
+        "a refused list leads to the entry of the job",
+        WORKER + "scheduler.py",
+        "elif isinstance(error, NotListed):",
+        "elif False:",
+        ("tests/worker/test_scheduler.py",),
+    ),
+    Defect(
         "a condition that lasts is logged each time",
         "src/refund_worker/condition_log.py",
         "        if is_new:",

@@ -22,7 +22,10 @@ from kombu.transport import redis as kombu_redis
 from tests.support.migrated import migrated_sqlite_url, sqlite_template
 from tests.support.processes import free_port
 
+from refund_worker.alarms import Condition, runbook_link
+from refund_worker.domain.processor_replies import Denied
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.listing import ListDenied, NotListed
 from refund_worker.errors import Unavailable
 from refund_worker.runtime import open_database
 from refund_worker.settings import PREFIX, Settings, load_settings
@@ -86,6 +89,31 @@ def test_failed_job_is_logged_and_run_again(
     with caplog.at_level(logging.WARNING, "refund_worker"):
         repeated(settings, Job("tally", 0.01, work), lambda: len(done) > 2)
     assert line in [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize(
+    ("error", "entry", "code"),
+    [
+        (ListDenied("stripe", Denied("http_401", "no such key")), "http_401", "http_401"),
+        (NotListed("stripe did not list its refunds: no route", "stripe", None), None, None),
+    ],
+)
+def test_list_that_fails_names_processor_code_and_entry(
+    settings: Settings, caplog: pytest.LogCaptureFixture, error: NotListed, entry: str | None, code: str | None
+) -> None:
+    done: list[float] = []
+
+    def work(_context: object) -> None:
+        done.append(time.monotonic())
+        raise error
+
+    with caplog.at_level(logging.WARNING, "refund_worker"):
+        repeated(settings, Job("look", 0.01, work), lambda: len(done) > 2)
+    (line,) = caplog.records
+    assert line.getMessage() == f"the job look waits: {error.message}"
+    named = {name: vars(line)[name] for name in ("alarm", "processor", "code", "runbook")}
+    runbook = runbook_link(entry or Condition.LISTING_STALE)
+    assert named == {"alarm": Condition.LISTING_STALE, "processor": "stripe", "code": code, "runbook": runbook}
 
 
 def test_jobs_that_hold_their_connections_starve_no_other(settings: Settings) -> None:

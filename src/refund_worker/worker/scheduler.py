@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from refund_worker.alarms import Alarm, Condition, raise_alarm, warn_of
+from refund_worker.alarms import Alarm, Condition, raise_alarm, runbook_link, warn_of
 from refund_worker.condition_log import ConditionLog
 from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.context import Context
@@ -18,9 +18,11 @@ from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.jobs.due import due_ids
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
+from refund_worker.engine.processor_sync.listing import ListDenied, NotListed
 from refund_worker.engine.processor_sync.sync import RecentSync, sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
+from refund_worker.engine.views.failure_codes import code_with_entry
 from refund_worker.errors import RefundWorkerError, Unavailable
 from refund_worker.metrics import BROKER_FAILURES, JOB_SECONDS, JOBS_FAILED, SWEEP_SECONDS, count, observe
 from refund_worker.processors import registry
@@ -211,10 +213,18 @@ class Scheduler:
         runtime.close()
 
     def _waits(self, job: Job, error: RefundWorkerError) -> None:
-        """Log why a job waits. A fault of the database is one episode for the sweep and for all jobs."""
+        """Log why a job waits: a fault of the database once for the sweep and all jobs.
+
+        A processor that refuses to list is not reported as a fault of the job: the line leads to the entry of its code.
+        """
         text = f"the job {job.name} waits: {error.explained}"
         if isinstance(error, Unavailable) and error.cause:
             self._conditions.hear(error.cause, text)
+        elif isinstance(error, NotListed):
+            name, code = error.processor, error.processor_code
+            entry = code_with_entry(code) if isinstance(error, ListDenied) else Condition.LISTING_STALE
+            fields = {"processor": name, "code": code, "runbook": runbook_link(entry)}
+            self._conditions.hear(text, text, Condition.LISTING_STALE, **fields)
         else:
             self._warn(text)
 

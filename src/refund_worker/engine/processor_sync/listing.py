@@ -12,18 +12,29 @@ from refund_worker.errors import Unavailable
 DAYS = 35
 
 
-class ListDenied(Unavailable):
+class NotListed(Unavailable):
+    """A processor has not listed its refunds, or not all of them. `processor_code` is its own
+    code, if it answered with one.
+    """
+
+    def __init__(self, message: str, processor: str, code: str | None) -> None:
+        super().__init__(message)
+        self.processor, self.processor_code = processor, code
+
+
+class ListDenied(NotListed):
     """The processor does not accept our key, our account or our requests, so it lists nothing. `denied` says why."""
 
     def __init__(self, processor: str, denied: Denied) -> None:
-        super().__init__(f"{processor} refused to list its refunds: {denied.code}: {denied.message}")
+        message = f"{processor} refused to list its refunds: {denied.code}: {denied.message}"
+        super().__init__(message, processor, denied.code)
         self.denied = denied
 
 
 def list_recent(context: Context, processor: str, days: float) -> tuple[float, tuple[RefundObject, ...]]:
     """List what the processor made in the last `days`. Return (start in epoch seconds by our clock, refund objects).
 
-    Raises `ListDenied` if the processor does not accept our set-up, and `Unavailable` if it does not list all of it.
+    Raises `ListDenied` if the processor does not accept our set-up, and `NotListed` if it does not list all of it.
     """
     with context.database.read() as connection:
         since = float(int(context.clock(connection) - days * 86_400))
@@ -35,5 +46,7 @@ def list_recent(context: Context, processor: str, days: float) -> tuple[float, t
     if isinstance(reply, Denied):
         raise ListDenied(processor, reply)
     if not isinstance(reply, Found):
-        raise Unavailable(f"{processor} did not list its refunds: {type(reply).__name__}, try again later")
+        code = getattr(reply, "code", None)
+        why = getattr(reply, "message", None) or getattr(reply, "reason", None) or code
+        raise NotListed(f"{processor} did not list its refunds: {why}", processor, code)
     return since, reply.objects

@@ -64,6 +64,7 @@ def _raise_alarm(denial: ProcessorDenied) -> None:
         denial.processor,
         denial.code,
         denial.message,
+        processor=denial.processor,
         code=denial.code,
         runbook=runbook_link(event_entry("processor_paused", None, denial.code)),
     )
