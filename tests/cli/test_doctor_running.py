@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
+from sqlalchemy import Connection, Engine, event
 from tests.cli.conftest import Cli
 
 from refund_worker.metrics import SWEEP_SECONDS, WEBHOOKS_REFUSED, WEBHOOKS_STORED, Metric
@@ -100,7 +100,7 @@ def test_pause_shows_reason_and_entry(cli: Cli, database: Database, code: str) -
     until = {"http_401": 300.0}.get(code)
     by = {"by": "refund-worker", "code": code, "reason": "the very reason"}
 
-    def pause(connection: Any) -> None:
+    def pause(connection: Connection) -> None:
         at = now(connection)
         processors.pause(connection, "stripe", at, until=until and at + until, **by)
 
@@ -129,7 +129,23 @@ def test_refused_webhooks_are_counted_with_reason_and_time(cli: Cli, database: D
     assert found.startswith("5 refused from stripe so far, the last one at 20")
     assert found.endswith("(bad_signature)")
     count(database, WEBHOOKS_STORED, "stripe")
-    assert findings(cli, "webhook events")[1][0][0] == "ok"
+    _, ((verdict, found, _),) = findings(cli, "webhook events")
+    assert (verdict, "; the last new one was accepted at 20" in found) == ("ok", True)
+
+
+def test_sqlite_file_that_accepts_no_writes_fails(cli: Cli, database: Database) -> None:
+    assert findings(cli, "database")[1][0][0] == "ok"
+
+    def only_read(connection: Connection) -> None:
+        connection.exec_driver_sql("PRAGMA query_only = ON")
+
+    event.listen(Engine, "begin", only_read)
+    try:
+        code, ((verdict, found, todo),) = findings(cli, "database")
+    finally:
+        event.remove(Engine, "begin", only_read)
+    assert (code, verdict, "read-only" in found) == (1, "fail", True)
+    assert "refund-worker explain database_read_only" in todo
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +166,8 @@ def test_key_is_tried_with_a_call_that_only_reads(cli: Cli, sandbox: Sandbox, mo
         sandbox.add_fault({fault: True}, times=None)
         code, ((verdict, found, todo),) = findings(cli, "stripe key")
         sandbox.clear_faults()
-        assert (code, verdict, todo) == (1, "fail", f"refund-worker explain {name}")
+        assert (code, verdict) == (1, "fail")
+        assert todo == f"correct REFUND_WORKER_STRIPE_API_KEY; refund-worker explain {name}"
         assert f"stripe refuses it ({name}): " in found
         assert KEY not in found
     assert sandbox.refunds() == []

@@ -16,7 +16,9 @@ from tests.support.servers import PostgresServer
 from tests.support.standby import Name, Standby, follow
 from tests.support.web_process import WebProcess
 
+from refund_worker.cli.doctor_database import check_database
 from refund_worker.engine.access.api_keys import create_key
+from refund_worker.settings import PREFIX
 from refund_worker.store.tables import refunds
 
 # From the moment when the name leads to the new primary. The contract allows it.
@@ -38,7 +40,9 @@ def pair() -> Iterator[Pair]:
         yield Pair(primary, standby, name)
 
 
-def test_all_processes_follow_a_promoted_standby_and_list_first(pair: Pair, tmp_path: Path, redis_url: str) -> None:
+def test_all_processes_follow_a_promoted_standby_and_list_first(
+    pair: Pair, tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     direct = pair.primary.databases.create(migrate)
     url = pair.name.url(direct.rpartition("/")[2])
     with Deployment(tmp_path, {"POLL_SECONDS": "5"}, database_url=url, broker_url=redis_url) as deployment:
@@ -52,6 +56,8 @@ def test_all_processes_follow_a_promoted_standby_and_list_first(pair: Pair, tmp_
             wait_until(lambda: _status(web, "/readyz", key) == 503)
             assert _ask(web, key, "demoted").status_code == 503
             wait_until(lambda: "the server accepts no writes" in deployment.log("scheduler"))
+            monkeypatch.setenv(PREFIX + "DATABASE_URL", url)
+            assert "this server is a standby" in check_database(deployment.settings).found
             pair.name.move_to(pair.standby)
             moved = time.monotonic()
             wait_until(lambda: _status(web, "/readyz", key) == 200, FOUND_SECONDS_MAX)

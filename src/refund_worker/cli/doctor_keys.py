@@ -37,7 +37,8 @@ def tried(settings: Settings, name: str, finding: Finding) -> Finding:
         case Found():
             return Finding(finding.check, finding.verdict, f"{finding.found}; {name} accepts it", finding.do)
         case Denied(code=code, message=message) | Misconfigured(code=code, message=message):
-            return _failed(finding, f"{name} refuses it ({code}): {message}", explained_by(code_with_entry(code)))
+            todo = f"correct {_setting(name)}; {explained_by(code_with_entry(code))}"
+            return _failed(finding, f"{name} refuses it ({code}): {message}", todo)
         case Busy(code=code):
             return Finding(finding.check, Verdict.WARN, f"{finding.found}; {name} is busy ({code})", "try again later")
     return _failed(finding, f"{name} did not answer: {reply.reason}", _STATUS)
@@ -48,6 +49,14 @@ _STATUS = "look at the processor's status page, and check the network"
 
 def _failed(finding: Finding, why: str, todo: str) -> Finding:
     return Finding(finding.check, Verdict.FAIL, to_redacted(f"{finding.found}; {why}"), todo)
+
+
+def _setting(name: str) -> str:
+    from refund_worker.processors import registry
+    from refund_worker.settings import PREFIX
+
+    entry = registry.find_entry(name)
+    return PREFIX + entry.access_setting if entry else name
 
 
 async def _listed(settings: Settings, name: str) -> SearchReply:

@@ -37,8 +37,9 @@ def check_work(settings: Settings) -> list[Finding]:
 
     try:
         with runtime.database() as database:
-            if current(database) != head():
-                return [NOT_STARTED]
+            at = current(database)
+            if at != head():
+                return [] if at else [NOT_STARTED]
         with runtime.context() as context, context.database.read() as connection:
             waiting = [*_sending(connection, context), *_stopped(connection)]
             if not waiting:
@@ -129,8 +130,10 @@ def _refused_webhooks(connection: Connection, now: float) -> Iterator[Finding]:
         total = sum(each.value for labels, each in refused.items() if labels[0] == name)
         found = f"{total:,.0f} refused from {name} so far, the last one at {iso(last)} ({''.join(labels[1:])})"
         accepted = stored.get((name,))
+        if accepted and accepted.changed_at:
+            found += f"; the last new one was accepted at {iso(accepted.changed_at)}"
         if accepted and (accepted.changed_at or 0.0) > last:
-            yield Finding("webhook events", Verdict.OK, f"{found}; others were accepted since")
+            yield Finding("webhook events", Verdict.OK, found)
         else:
             yield Finding("webhook events", Verdict.WARN, found, explained_by("webhooks_rejected"))
 

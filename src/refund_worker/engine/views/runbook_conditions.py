@@ -160,8 +160,10 @@ _REFUNDS: Final[dict[str, Entry]] = {
 _MESSAGES: Final[dict[str, Entry]] = {
     "webhooks_rejected": Entry(
         "Webhooks of the processor are rejected",
-        "Requests to the webhook address answer 400 (`invalid_signature`): none of our secrets signed them. Usually "
-        "the secret was rotated at the processor. Or our clock is wrong, or the request is not from the processor.",
+        "Requests to the webhook address answer 400 (`invalid_signature`). `refund-worker doctor`, the log line's "
+        "`code` and the metric's label `reason` say why. With `bad_signature` none of our secrets signed them: usually "
+        "the secret was rotated at the processor. With `not_recent` our clock is wrong, or an old event was sent "
+        "again. With `no_signature` or `no_event` the request is hardly from the processor.",
         "Nothing is stored. Polling finds the same changes later, so refunds still end, with a delay.",
         (
             "Take the secret of this endpoint from the processor's dashboard.",
