@@ -29,5 +29,5 @@ def test_condition_is_logged_once_for_each_episode(caplog: pytest.LogCaptureFixt
     at += 60
     conditions.hear(CAUSE)
     assert len(caplog.records) == 3  # another episode
-    conditions.hear("the database cannot be used: too many connections")
+    conditions.hear("the database cannot be used: not in hot standby mode: a standby accepts no writes")
     assert vars(caplog.records[-1])["alarm"] == Condition.DATABASE_UNAVAILABLE

@@ -117,9 +117,14 @@ def raise_alarm(
     log.error("alarm: " + message, *arguments, exc_info=error, extra=extra, stacklevel=2)
 
 
+# Ours, when a transaction begins, and those of Postgres and libpq. Advice may say that a standby accepts no writes.
+_READ_ONLY = ("the server accepts no writes", "read-only transaction", "session is read-only")
+
+
 def condition_of_database(reason: str) -> Condition:
     """Return the condition of a database that cannot be used, from the cause in words (store/connection_errors.py)."""
-    return Condition.DATABASE_READ_ONLY if "accepts no writes" in reason else Condition.DATABASE_UNAVAILABLE
+    is_read_only = any(words in reason for words in _READ_ONLY)
+    return Condition.DATABASE_READ_ONLY if is_read_only else Condition.DATABASE_UNAVAILABLE
 
 
 def warn_of(log: logging.Logger, condition: Condition, message: str, *arguments: object, **fields: str | None) -> None:

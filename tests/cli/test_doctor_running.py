@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, Engine, event
 from tests.cli.conftest import Cli
 
+from refund_worker.cli import doctor_keys
 from refund_worker.metrics import SWEEP_SECONDS, WEBHOOKS_REFUSED, WEBHOOKS_STORED, Metric
 from refund_worker.processors.base import EventFault
 from refund_worker.processors.sandbox import Sandbox
@@ -27,9 +29,10 @@ def database(cli: Cli, migrated_sqlite_url: str) -> Iterator[Database]:
     opened.close()
 
 
-def store(database: Database, kind: str, age: float, queues: str = "refunds,bulk") -> None:
+def store(database: Database, kind: str, age: float, queues: str = "refunds,bulk", process: str = "p") -> None:
     """Store the report of a process, made `age` seconds ago."""
-    row = {"process_id": kind, "kind": kind, "queues": queues, "host": "h", "pid": 1, "version": "1", "broker": None}
+    row = {"process_id": kind + process, "kind": kind, "queues": queues, "host": process}
+    row |= {"pid": 1, "version": "1", "broker": None}
     database.run(lambda connection: processes.report(connection, row, now(connection) - age))
 
 
@@ -48,12 +51,19 @@ def findings(cli: Cli, *checks: str) -> tuple[int, list[tuple[str, str, str]]]:
     return ran.code, [(f["verdict"], f["found"], f["do"]) for f in ran.json["data"] if f["check"] in checks]
 
 
-def test_fresh_installation_is_told_how_to_start(cli: Cli) -> None:
-    for _ in range(2):  # without a schema, and with one
-        code, ((verdict, found, todo),) = findings(cli, "processes", "scheduler", "worker")
-        assert (code, verdict, found) == (0, "warn", "no worker or scheduler has run yet")
-        assert all(f"refund-worker {name}" in todo for name in ("scheduler", "worker", "web"))
-        cli("processors", "status")
+@pytest.mark.parametrize("state", ["no file", "no schema", "migrated"])
+def test_fresh_installation_is_told_how_to_start(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    file = tmp_path / "new.db"
+    if state != "migrated":
+        monkeypatch.setenv("REFUND_WORKER_DATABASE_URL", f"sqlite:///{file}")
+    if state == "no schema":
+        file.touch()
+    code, ((verdict, found, todo),) = findings(cli, "processes", "scheduler", "worker")
+    assert (code, verdict, found) == (0, "warn", "no worker or scheduler has run yet")
+    assert all(f"refund-worker {name}" in todo for name in ("scheduler", "worker", "web"))
+    assert file.exists() == (state == "no schema"), "doctor makes no file"
 
 
 @pytest.mark.parametrize(
@@ -92,6 +102,7 @@ def test_worker_is_missed_where_processes_share_a_broker(
     code, (missing, running) = findings(cli, "worker")
     assert (code, missing[:2], running[0]) == (1, ("fail", "no running worker serves the queue bulk"), "ok")
     store(database, "worker", 100)
+    store(database, "worker", 200, process="older")
     assert findings(cli, "worker")[1][0][1].startswith("no worker runs: the last one reported 100 s ago")
 
 
@@ -171,3 +182,8 @@ def test_key_is_tried_with_a_call_that_only_reads(cli: Cli, sandbox: Sandbox, mo
         assert f"stripe refuses it ({name}): " in found
         assert KEY not in found
     assert sandbox.refunds() == []
+    monkeypatch.setattr(doctor_keys, "ASK_SECONDS", 0.3)
+    sandbox.add_fault({"server_error": {}}, times=None)
+    code, ((verdict, found, _),) = findings(cli, "stripe key")
+    sandbox.clear_faults()
+    assert (code, verdict, found.endswith("stripe did not answer within 0.3 s")) == (1, "fail", True)

@@ -92,6 +92,7 @@ def test_processor_key_revoked(deployment: Deployment) -> None:
         deployment.ask(publish=True)
         line = alarm_in(deployment, "worker", Alarm.SENDING_STOPPED)
         assert "stripe" in line["message"]
+        assert line["processor"] == "stripe"
         assert line["runbook"] == runbook_link(line["code"])
         assert "SendingStopped" in firing(deployment.folder, before, metrics_of(web))
         page = text_of(visitor(web, "viewer").get("/"))

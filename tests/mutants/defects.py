@@ -4088,6 +4088,20 @@ DEFECTS = (
         ("tests/store/test_read_only_server.py",),
     ),
     Defect(
+        "what reads on any server may write",
+        STORE + "postgres.py",
+        'beginning.replace("BEGIN", "BEGIN READ ONLY", 1)',
+        "beginning",
+        ("tests/store/test_read_only_server.py",),
+    ),
+    Defect(
+        "an old event is counted as wrongly signed",
+        "src/refund_worker/processors/stripe/events.py",
+        "raise InvalidEvent(why, EventFault.NOT_RECENT)",
+        "raise InvalidEvent(why)",
+        ("tests/web/test_stripe_webhooks.py",),
+    ),
+    Defect(
         "metrics lose their series on a read-only server",
         WEB + "api/metrics.py",
         "            connection = stack.enter_context(database.read_anywhere())",

@@ -118,6 +118,13 @@ def test_doctor_says_why_a_server_is_read_only(
     assert not {"processes", "scheduler", "worker"} & found.keys()
 
 
+def test_reading_anywhere_never_writes(migrated_url: str) -> None:
+    database = Database(migrated_url)
+    with pytest.raises(Unavailable), database.read_anywhere() as connection:
+        connection.execute(text("INSERT INTO customers (customer_id, created_at) VALUES ('c', 0)"))
+    database.close()
+
+
 def test_all_connections_to_a_read_only_server_are_given_up(migrated_url: str) -> None:
     database = Database(migrated_url)
 

@@ -13,7 +13,8 @@ import pytest
 from sqlalchemy import text
 from tests.web.client import Web, is_problem, settings_for
 
-from refund_worker.processors.base import InvalidEvent
+from refund_worker.metrics import COUNTS, WEBHOOKS_REFUSED
+from refund_worker.processors.base import EventFault, InvalidEvent
 from refund_worker.processors.stripe.events import verify_event
 
 OLD, NEW = "whsec_old", "whsec_new"
@@ -94,6 +95,25 @@ def test_wrongly_signed_event_is_400_and_leaves_no_row(web: Web, name: str) -> N
     answer = web.call("POST", "/webhooks/stripe", key=None, headers=headers, content=EVENT)  # type: ignore[arg-type]
     assert is_problem(answer, 400, "invalid_signature")
     assert stored(web) == []
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "fault"),
+    [
+        (lambda: None, EVENT, EventFault.NO_SIGNATURE),
+        (lambda: signed(EVENT, secret="whsec_wrong"), EVENT, EventFault.BAD_SIGNATURE),
+        (lambda: signed(EVENT, at=time.time() - 400), EVENT, EventFault.NOT_RECENT),
+        (lambda: signed(b"{}"), b"{}", EventFault.NO_EVENT),
+        (lambda: signed(b'{"id": "", "type": "x"}'), b'{"id": "", "type": "x"}', EventFault.NO_EVENT),
+    ],
+)
+def test_refused_event_is_counted_by_its_reason(
+    web: Web, signature: Callable[[], str | None], body: bytes, fault: EventFault
+) -> None:
+    COUNTS.forget()
+    assert deliver(web, body, signature()).status_code == 400
+    refused = [labels for name, labels, _ in COUNTS.take() if name == WEBHOOKS_REFUSED.name]
+    assert refused == [("stripe", fault)]
 
 
 @pytest.mark.parametrize(("seconds", "good"), [(-301, False), (-299, True), (299, True), (301, False)])

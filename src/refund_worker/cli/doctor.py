@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import typer
 
 from refund_worker.cli import runtime
-from refund_worker.cli.doctor_database import check_database
+from refund_worker.cli.doctor_database import check_database, has_no_file_yet
 from refund_worker.cli.doctor_findings import Finding, Verdict
 from refund_worker.cli.doctor_keys import tried
 from refund_worker.cli.doctor_work import check_work, installation_of
@@ -223,6 +223,8 @@ def _payments(settings: Settings) -> Iterator[Finding]:
     if settings.verify_payments == "off":
         todo = "set REFUND_WORKER_VERIFY_PAYMENTS=on"
         yield Finding("payments", Verdict.WARN, "not checked at the processor before a refund", todo)
+        return
+    if has_no_file_yet(settings):
         return
     try:
         with runtime.database() as database:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from refund_worker.cli import runtime
+from refund_worker.cli.doctor_database import has_no_file_yet
 from refund_worker.cli.doctor_findings import Finding, Verdict, explained_by
 from refund_worker.errors import RefundWorkerError
 
@@ -35,6 +36,8 @@ def check_work(settings: Settings) -> list[Finding]:
 
     from refund_worker.store.schema import current, head
 
+    if has_no_file_yet(settings):
+        return [NOT_STARTED]
     try:
         with runtime.database() as database:
             at = current(database)
@@ -54,9 +57,7 @@ def check_work(settings: Settings) -> list[Finding]:
 def installation_of(settings: Settings) -> str | None:
     """Return the id of the database of these settings, or None if it has none or cannot be read. It makes nothing."""
     from contextlib import closing, suppress
-    from pathlib import Path
 
-    from sqlalchemy import make_url
     from sqlalchemy.exc import SQLAlchemyError
 
     from refund_worker.runtime import open_database
@@ -64,9 +65,8 @@ def installation_of(settings: Settings) -> str | None:
     from refund_worker.store.schema import current
 
     with suppress(RefundWorkerError, SQLAlchemyError, OSError):
-        url = make_url(settings.database_url.get_secret_value())
-        if url.get_backend_name() == "sqlite" and not Path(url.database or "").is_file():
-            return None  # to open it would make the file
+        if has_no_file_yet(settings):
+            return None
         with closing(open_database(settings)) as database:
             if current(database) is not None:
                 with database.read() as connection:
