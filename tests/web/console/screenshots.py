@@ -7,76 +7,46 @@ that many, with long ids and texts; with `--print`, the pages as they are printe
 
 from __future__ import annotations
 
-import re
+import logging
+import sqlite3
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, FloatRect, Page, ViewportSize, sync_playwright
+from pydantic import SecretStr
+from sqlalchemy import Connection, func, select
 from tests.support.migrated import migrate
 from tests.web.client import settings_for
-from tests.web.console.addresses import NO_PAGES
 from tests.web.console.browser import Aside, launch, served
+from tests.web.console.pictured import ERRORS, pages
 from tests.web.console.populated import populate
 from tests.web.console.populated_many import Many
 from tests.web.console.visitor import PASSWORD
 
+from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.access.console_users import create_user
+from refund_worker.engine.context import Context
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
-from refund_worker.web.console.permissions import RULES
+from refund_worker.settings import Settings
+from refund_worker.store.tables import console_sessions
+from refund_worker.store.tables import refunds as refunds_table
 
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
 # Heights of the README's screenshots.
 README = {"overview": 739, "failures": 739, "figures": 1_001, "refund-transaction": 739}
+README_PAGES = {"figures": "figures-30"}
 README_WIDTH = 1_100
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 # The beginning of a long list is enough.
 HEIGHT_MAX = 2_600
 CUT = "[...document.querySelectorAll('.scroll')].filter((part) => part.scrollWidth > part.clientWidth).length"
 SIZE = "(({scrollWidth: x, scrollHeight: y, clientWidth: window}) => [x, y, window])(document.documentElement)"
-
-
-def addresses(named: dict[str, str]) -> dict[str, str]:
-    """Return the address of every page, by the name of its screenshot."""
-    selected = "&".join(f"selected={named[name]}" for name in ("paid", "pending", "approval", "unknown"))
-    queries = {
-        "/customer": f"?id={named['customer']}",
-        "/add-credits": f"?customer={named['customer']}",
-        "/refund-transaction": f"?id={named['spend']}",
-        "/delete-transaction": f"?id={named['correction']}",
-        "/return-money": f"?id={named['correction']}",
-        "/failures/retry": "?code=balance_insufficient",
-        "/failures/watch": "?first=1&last=99999&by=console/anna",
-        "/approvals/approve": f"?customer_id={named['waiting']}",
-        "/approvals/reject": f"?customer_id={named['waiting']}",
-        "/search": "?q=camera",
-        **{f"/selected/{action}": f"?{selected}" for action in ("retry", "approve", "reject", "cancel")},
-        "/user": "?name=berta",
-        "/key": f"?id={named['key']}",
-    }
-    refunds = {name: named[name] for name in ("paid", "pending", "approval", "unknown")}
-    found = {
-        "transactions-of-one": f"/transactions?customer={named['customer']}",
-        "transactions-entry": f"/transactions?id={named['spend']}",
-        "transactions-search": f"/transactions?q=camera&customer={named['customer']}",
-        "transactions-of-parts": f"/transactions?customer={named['customer_of_parts']}",
-        "add-credits-in-parts": f"/add-credits?customer={named['customer_of_parts']}",
-        "return-money-in-parts": f"/return-money?id={named['in_parts']}",
-        "customer-of-parts": f"/customer?id={named['customer_of_parts']}",
-        "customers-search": "/customers?q=NO",
-        "retry-of-one": f"/refunds/{named['unknown']}/retry",
-        "not-found": "/nothing-here",
-        "user-of-mine": "/user?name=anna",
-        **{f"refund-{name}": f"/refunds/{refund_id}" for name, refund_id in refunds.items()},
-    }
-    for method, path in RULES:
-        if method == "GET" and path not in NO_PAGES | {"/sign-in"} and "{refund_id}" not in path:
-            filled = path.replace("{batch_id}", named["batch"])
-            found[re.sub(r"[^a-z]+", "-", path).strip("-") or "overview"] = filled + queries.get(path, "")
-    return found
 
 
 def take(folder: Path, wanted: Sequence[str], *, refunds: int = 0, printed: bool = False) -> None:
@@ -96,6 +66,8 @@ def take(folder: Path, wanted: Sequence[str], *, refunds: int = 0, printed: bool
         runtime = aside.do(build_runtime, settings)
         named = aside.do(populate, runtime, sandbox, Many(refunds) if refunds else None, seconds=300)
         create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
+        create_user(runtime.context, name="vera", role="viewer", password=PASSWORD)
+        shown = {name: address for name, (_, address) in pages(named | _one_of_each_status(runtime.context)).items()}
         approving = settings.model_copy(update={"approval_threshold_minor": 100})
         with served(approving) as address, sync_playwright() as playwright:
             browser = launch(playwright)
@@ -103,38 +75,118 @@ def take(folder: Path, wanted: Sequence[str], *, refunds: int = 0, printed: bool
                 page = browser.new_page(base_url=address, viewport={"width": README_WIDTH, "height": 739})
                 _sign_in(page)
                 for name, height in README.items():
-                    page.goto("/console" + addresses(named)[name])
+                    page.goto("/console" + shown[README_PAGES.get(name, name)])
                     page.set_viewport_size({"width": README_WIDTH, "height": height})
                     page.screenshot(path=folder / f"console-{name}.png")
             elif printed:
-                _print(browser, address, folder, addresses(named), wanted)
+                _print(browser, address, folder, shown, wanted)
             else:
-                _take_every_look(browser, address, folder, addresses(named), wanted)
+                _take_every_look(browser, address, folder, shown, wanted, runtime.context)
+                with served(_broken(approving, scratch)) as broken:
+                    _take_errors_of_the_server(browser, broken, folder, wanted)
             browser.close()
         aside.do(runtime.close)
     aside.close()
 
 
+def _one_of_each_status(context: Context) -> dict[str, str]:
+    """Return a refund in each status, by name. A status that none has just now is written to one: for looks only."""
+    r = refunds_table.c
+
+    def work(connection: Connection) -> dict[str, str]:
+        found = {}
+        for n, status in enumerate(RefundStatus):
+            query = select(func.max(r.refund_id)).where(r.status == status)
+            refund_id = connection.execute(query).scalar()
+            if refund_id is None:
+                paid = select(r.refund_id).where(r.status == RefundStatus.SUCCEEDED, r.to == "source")
+                refund_id = connection.execute(paid.order_by(r.refund_id).offset(n).limit(1)).scalar_one()
+                connection.execute(refunds_table.update().where(r.refund_id == refund_id).values(status=status))
+            found[f"status-{status}"] = str(refund_id)
+        return found
+
+    return context.database.run(work)
+
+
+def _broken(settings: Settings, scratch: str) -> Settings:
+    """Return settings with a copy of the database in which a page finds what it cannot read."""
+    path = Path(scratch) / "broken.db"
+    with closing(sqlite3.connect(Path(scratch) / "refunds.db")) as whole, closing(sqlite3.connect(path)) as copy:
+        whole.backup(copy)
+        copy.execute("UPDATE refund_batches SET created_at = 'unreadable'")
+        copy.commit()
+    return settings.model_copy(update={"database_url": SecretStr(f"sqlite:///{path}")})
+
+
 def _take_every_look(
-    browser: Browser, address: str, folder: Path, pages: dict[str, str], wanted: Sequence[str]
+    browser: Browser, address: str, folder: Path, shown: Mapping[str, str], wanted: Sequence[str], context: Context
 ) -> None:
-    for name in ("docs", "docs/errors"):
-        if _is_wanted(name, wanted):
-            pages = pages | {name.replace("/", "-"): f"/{name}"}
+    for suffix, page in _looks(browser, address):
+        taker = Taker(page, folder, suffix, wanted)
+        taker.open("sign-in", "/console/sign-in")
+        _sign_in(page, password="not the password")
+        taker.take("sign-in-wrong")
+        _sign_in(page, name="vera")
+        for name in ("overview", "refund-approval", "refund-unknown"):
+            taker.open(f"viewer-{name}", "/console" + shown[name])
+        taker.open("viewer-not-allowed", "/console/users", 403)
+        page.context.clear_cookies()
+        _sign_in(page)
+        for name, path in shown.items():
+            if name != "sign-in":
+                taker.open(name, "/console" + path, ERRORS.get(name, 200))
+        for name in ("docs", "docs/errors"):
+            taker.open(name.replace("/", "-"), f"/{name}")
+        _take_acts(taker, shown, context)
+        page.close()
+
+
+def _looks(browser: Browser, address: str) -> Iterator[tuple[str, Page]]:
     for scheme in SCHEMES:
         for size, (width, height) in SIZES.items():
-            page = browser.new_page(base_url=address, color_scheme=scheme, viewport={"width": width, "height": height})
-            page.goto("/console/sign-in")
-            page.screenshot(path=folder / f"sign-in-{scheme}-{size}.png", full_page=True)
-            _sign_in(page)
-            _take_all(page, folder, f"{scheme}-{size}", pages, wanted)
-            page.close()
+            view: ViewportSize = {"width": width, "height": height}
+            page = browser.new_page(base_url=address, color_scheme=scheme, viewport=view)
+            yield f"{scheme}-{size}", page
 
 
-def _print(browser: Browser, address: str, folder: Path, pages: dict[str, str], wanted: Sequence[str]) -> None:
+def _take_acts(taker: Taker, shown: Mapping[str, str], context: Context) -> None:
+    """Take what pages show after a person has done something on them."""
+    page = taker.page
+    page.goto("/console" + shown["add-credits"])
+    page.get_by_label("Amount, in credits").fill("-999999999")
+    page.get_by_label("Reason", exact=True).fill("agreed by phone")
+    page.get_by_role("button", name="Add", exact=True).click()
+    taker.take("add-credits-refused")
+    page.goto("/console/refunds?failure_code=balance_insufficient&status=needs_attention")
+    for box in page.locator("tbody input[type=checkbox]").all()[:3]:
+        box.check()
+    page.locator("tbody input[type=checkbox]").nth(3).focus()
+    taker.take("refunds-selected")
+    context.database.run(lambda connection: connection.execute(console_sessions.update().values(confirmed_at=0)))
+    page.get_by_role("button", name="Retry…").click()
+    page.get_by_label("Reason", exact=True).fill("the balance is topped up")
+    page.locator("main form button.main").click()
+    taker.take("confirm-password")
+    page.get_by_label("Password of").fill("not the password")
+    page.get_by_role("button", name="Continue").click()
+    taker.take("confirm-password-wrong")
+    page.get_by_label("Password of").fill(PASSWORD)
+    page.get_by_role("button", name="Continue").click()
+    taker.take("selected-result")
+
+
+def _take_errors_of_the_server(browser: Browser, address: str, folder: Path, wanted: Sequence[str]) -> None:
+    logging.disable(logging.CRITICAL)  # the errors are wanted
+    for suffix, page in _looks(browser, address):
+        _sign_in(page)
+        Taker(page, folder, suffix, wanted).open("server-error", "/console/batches", 500)
+        page.close()
+
+
+def _print(browser: Browser, address: str, folder: Path, shown: Mapping[str, str], wanted: Sequence[str]) -> None:
     page = browser.new_page(base_url=address, color_scheme="dark")
     _sign_in(page)
-    for name, path in pages.items():
+    for name, path in shown.items():
         if _is_wanted(name, wanted):
             page.goto("/console" + path)
             page.pdf(path=folder / f"{name}.pdf", format="A4")
@@ -145,28 +197,44 @@ def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
     return not wanted or any(name.startswith(part) for part in wanted)
 
 
-def _sign_in(page: Page) -> None:
+def _sign_in(page: Page, *, name: str = "anna", password: str = PASSWORD) -> None:
     page.goto("/console/sign-in")
-    page.get_by_label("Name").fill("anna")
-    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_label("Name").fill(name)
+    page.get_by_label("Password").fill(password)
     page.get_by_role("button", name="Sign in").click()
 
 
-def _take_all(page: Page, folder: Path, suffix: str, pages: dict[str, str], wanted: Sequence[str]) -> None:
-    for name, path in pages.items():
-        if not _is_wanted(name, wanted):
-            continue
-        page.goto(path if path.startswith("/docs") else "/console" + path)
+@dataclass(frozen=True)
+class Taker:
+    """Takes the wanted screenshots of one look, and prints what does not fit or did not answer as it should."""
+
+    page: Page
+    folder: Path
+    suffix: str
+    wanted: Sequence[str]
+
+    def open(self, name: str, path: str, status: int = 200) -> None:
+        """Open a page and take it."""
+        if not _is_wanted(name, self.wanted):
+            return
+        answer = self.page.goto(path)
+        if answer is None or answer.status != status:
+            print(f"{name}-{self.suffix}: answered {answer and answer.status}, not {status}", flush=True)
         if name == "refund-unknown":
-            page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
-        width, height, window = page.evaluate(SIZE)
-        clip = {"x": 0, "y": 0, "width": window, "height": min(height, HEIGHT_MAX)}
-        page.screenshot(path=folder / f"{name}-{suffix}.png", full_page=True, clip=clip)
-        wide = width > window
-        if wide:
-            print(f"{name}-{suffix}: wider than the window", flush=True)
-        if page.evaluate(CUT):
-            print(f"{name}-{suffix}: a table is cut", flush=True)
+            self.page.evaluate("document.querySelectorAll('details').forEach((part) => (part.open = true))")
+        self.take(name)
+
+    def take(self, name: str) -> None:
+        """Take the page as it is."""
+        if not _is_wanted(name, self.wanted):
+            return
+        width, height, window = self.page.evaluate(SIZE)
+        clip: FloatRect = {"x": 0, "y": 0, "width": window, "height": min(height, HEIGHT_MAX)}
+        self.page.screenshot(path=self.folder / f"{name}-{self.suffix}.png", full_page=True, clip=clip)
+        if width > window:
+            print(f"{name}-{self.suffix}: wider than the window", flush=True)
+        if self.page.evaluate(CUT):
+            print(f"{name}-{self.suffix}: a table is cut", flush=True)
 
 
 if __name__ == "__main__":

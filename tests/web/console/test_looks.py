@@ -20,6 +20,13 @@ LONG_ID = "maximiliane.von-der-heyden-zu-tal@customers.long-domain-name.example"
 LONG_TEXT = "the picture froze after four minutes, and the second show was charged again " * 3
 FILL = """([id, text]) => {
   for (const link of document.querySelectorAll("td a.customer")) link.textContent = id;
+  for (const row of document.querySelectorAll("tr:has(td[data-name=Cause])")) {
+    const badge = row.querySelector("td[data-name=Status] .badge");
+    badge.textContent = "pending at the processor";
+    badge.classList.add("long");
+    row.querySelector("td[data-name=Credits]").textContent = "1,234,500";
+    row.querySelector("td[data-name=Money]").textContent = "123,450.000 KWD";
+  }
   for (const words of document.querySelectorAll("td.text bdi:first-child")) words.textContent = text;
 }"""
 # Names of tables, and of the page itself, that are wider than the room they have.
@@ -58,6 +65,27 @@ def test_no_long_id_pushes_a_column_out_of_sight(page: Page, lists: list[str]) -
     page.set_viewport_size(SIZES["wide"])  # type: ignore[arg-type]
     wider = {path: found for path in lists if (found := _wider(page, path))}
     assert not wider
+
+
+def test_no_text_of_a_list_is_cut_on_a_phone(page: Page, lists: list[str]) -> None:
+    page.set_viewport_size(SIZES["narrow"])  # type: ignore[arg-type]
+    wider = {path: found for path in lists if (found := _wider(page, path))}
+    assert not wider
+
+
+def test_whole_menu_is_in_sight_in_a_window_of_a_laptop(page: Page) -> None:
+    page.set_viewport_size(SIZES["wide"])  # type: ignore[arg-type]
+    page.goto("/console/")
+    box = page.get_by_role("button", name="Sign out").bounding_box()
+    assert box is not None
+    assert box["y"] + box["height"] <= SIZES["wide"]["height"]
+
+
+def test_list_without_refunds_offers_nothing_to_do_with_them(page: Page) -> None:
+    page.goto("/console/refunds?customer_id=nobody")
+    assert page.get_by_role("button", name="Retry…").count() == 0
+    page.goto("/console/refunds")
+    assert page.get_by_role("button", name="Retry…").count() == 1
 
 
 def test_printed_lists_fit_on_a4_without_controls(page: Page, lists: list[str]) -> None:

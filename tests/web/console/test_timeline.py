@@ -43,6 +43,12 @@ def test_money_sent_light_shows_only_what_is_known(leg, told) -> None:  # type: 
     assert lights(refund)[1] == ("Money sent", *told)
 
 
+@pytest.mark.parametrize("status", [RefundStatus.REJECTED, RefundStatus.CANCELED])
+def test_lights_of_a_refund_that_ended_unsent_promise_nothing(status) -> None:  # type: ignore[no-untyped-def]
+    refund = a_refund(a_leg(status=LegStatus.CANCELED), status=status, ledger_posted=False)
+    assert {light[1:] for light in lights(refund)} == {("none", "will not happen")}
+
+
 def test_one_unknown_payment_makes_the_whole_light_unknown() -> None:
     refund = a_refund(
         a_leg(1, status=LegStatus.SUCCEEDED, **SENT),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from refund_worker.store import inbox
 from refund_worker.store.reporting import console_queries
 from refund_worker.store.tables import legs, refund_objects
 from refund_worker.web.console.charts import RANGES
-from refund_worker.web.console.svg import columns, lines
+from refund_worker.web.console.svg import LABEL_HEIGHT, columns, lines
 
 
 def receive(web: Web, event_id: str, kind: str, body: Any, outcome: str | None, tries: int = 0) -> None:
@@ -130,6 +131,15 @@ def test_figures_show_the_chosen_days_and_no_other_number(web: Web) -> None:
     assert 'aria-current="true">14 days' in person.get("/figures").text
     for wrong in ("0", "15", "-7", "1000000", "x"):
         assert person.get("/figures", days=wrong).status_code == 422, wrong
+
+
+@pytest.mark.parametrize("slowest", [2.0, 70.0, 5_000.0, 90_000.0, 1_100_000.0])
+def test_names_of_the_scale_do_not_overlap(slowest: float) -> None:
+    ticks = lines("x", "", ["half"], [("mon", [0.5]), ("tue", [slowest])], str).ticks
+    heights = sorted(at for at, _ in ticks)
+    assert all(low + LABEL_HEIGHT <= high for low, high in pairwise(heights))
+    assert ticks[-1][1] == "0.1 s"
+    assert heights[0] == 8, "the scale ends with a name at its top"
 
 
 def test_single_day_is_visible_beside_large_ones() -> None:

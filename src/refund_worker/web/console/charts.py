@@ -189,8 +189,11 @@ def _prevented(sums: Sums) -> Columns:
 
 
 def _late(sums: Sums) -> Columns:
+    # A line does not end between an amount and its currency.
     lost = [
-        money(sum(sums.of(daily_stats.PAID_LATER_LOST, day).get(currency, 0) for day in sums.days), currency)
+        money(sum(sums.of(daily_stats.PAID_LATER_LOST, day).get(currency, 0) for day in sums.days), currency).replace(
+            " ", "\N{NO-BREAK SPACE}"
+        )
         for currency in sums.labels(daily_stats.PAID_LATER_LOST)
     ]
     note = "Refunds that succeeded and whose money came back later; the customers got the credits back."

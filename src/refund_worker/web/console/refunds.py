@@ -46,6 +46,7 @@ from refund_worker.web.schemas import ResolveBody
 router = APIRouter()
 # Refunds of the same customer that the person who approves is shown.
 HISTORY = 5
+DAY_WANTED = "enter a day such as 2026-11-27"
 
 # Common filters by status, offered as links.
 GROUPS: Mapping[str, tuple[RefundStatus, ...]] = {
@@ -130,7 +131,7 @@ def _filters(page: Page, chosen: Json, starting_after: str | None, limit: int) -
         statuses=tuple(chosen["status"]),
         customer_id=chosen["customer_id"] or None,
         failure_code=chosen["failure_code"] or None,
-        created_gte=parse_since(chosen["created_gte"]) if chosen["created_gte"] else None,
+        created_gte=_begin(chosen["created_gte"]) if chosen["created_gte"] else None,
         created_lt=_end(chosen["created_lte"]) if chosen["created_lte"] else None,
         idempotency_key=chosen["idempotency_key"] or None,
         refund_id=chosen["id"] or None,
@@ -140,13 +141,21 @@ def _filters(page: Page, chosen: Json, starting_after: str | None, limit: int) -
     )
 
 
+def _begin(day: str) -> float:
+    """Return the begin of a day, or the moment of a time with its zone."""
+    try:
+        return parse_since(day)
+    except InvalidRequest:
+        raise InvalidRequest(f"created_gte: {DAY_WANTED}", field="created_gte") from None
+
+
 def _end(day: str) -> float:
     """Return the end of a day, which belongs to the list, or the moment after a time with its zone."""
     bounds = day_of(day)
     try:
         return bounds[1] if bounds else parse_since(day) + 0.001
     except InvalidRequest:
-        raise InvalidRequest("created_lte: enter a day such as 2026-11-27", field="created_lte") from None
+        raise InvalidRequest(f"created_lte: {DAY_WANTED}", field="created_lte") from None
 
 
 def _blocks(page: Page, chosen: Json) -> Iterator[list[list[object]]]:

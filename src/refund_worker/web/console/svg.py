@@ -142,7 +142,16 @@ def lines(
     low, high = _bounds(found)
     drawn = [_line(which, name, kept, show, low, high) for which, name in enumerate(names)]
     ticks = tuple((_height(at, low, high), name) for at, name in TICKS if low <= at <= high)
-    return Lines(heading, note, tuple(names), kept, show, tuple(_apart(drawn)), ticks)
+    return Lines(heading, note, tuple(names), kept, show, tuple(_apart(drawn)), _legible(ticks))
+
+
+def _legible(ticks: Sequence[tuple[float, str]]) -> tuple[tuple[float, str], ...]:
+    """Return the ticks from the highest down, without those whose names would overlap the one above or the lowest."""
+    kept = [ticks[-1]]
+    for tick in reversed(ticks[1:-1]):
+        if min(tick[0] - kept[-1][0], ticks[0][0] - tick[0]) >= LABEL_HEIGHT:
+            kept.append(tick)
+    return (*kept, ticks[0])
 
 
 def _bounds(values: Sequence[float]) -> tuple[float, float]:

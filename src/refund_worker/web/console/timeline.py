@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from refund_worker.api_schema import Event
-from refund_worker.domain.refund import ENDED_UNSENT, Kind, Leg, LegStatus, Refund, RefundStatus, To
+from refund_worker.domain.refund import ENDED_UNSENT, FINAL, Kind, Leg, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.engine.views.money_format import money
 from refund_worker.redaction import to_redacted
@@ -19,6 +19,7 @@ from refund_worker.web.console.labels import OUTCOME_LABELS
 Json = dict[str, Any]
 NOT_ON_ITS_WAY = UNPAID_FINAL | {LegStatus.BLOCKED, LegStatus.WAITING}
 TAKEN_BACK = ("none", "taken back later")
+NEVER = ("none", "will not happen")
 # Attempts without an answer: their stored time is when the worker stopped waiting.
 UNANSWERED = frozenset({"Unanswered", "NotSent"})
 # Old entries say `600 EUR` in minor units; new ones say `6.00 EUR`, which this pattern does not match.
@@ -34,7 +35,7 @@ def lights(refund: Refund, *, taken_back: bool = False) -> list[tuple[str, str, 
     """Return the three progress lights: (label, "on", "part", "off" or "none", text)."""
     here = ("on", "yes") if refund.ledger_posted else ("off", "not yet")
     if refund.status in ENDED_UNSENT:
-        here = ("none", "will not happen")
+        here = NEVER
     if taken_back:
         here = TAKEN_BACK
     if refund.to is To.BALANCE:
@@ -55,7 +56,7 @@ def is_not_known(leg: Leg) -> bool:
 def _sent(refund: Refund) -> tuple[str, str]:
     tried = [leg for leg in refund.legs if leg.last_sent_at is not None]
     if not tried:
-        return ("off", "not yet")
+        return NEVER if refund.status in FINAL else ("off", "not yet")
     if any(is_not_known(leg) for leg in tried):
         return ("part", "unknown")
     # Refused legs, and those proved not executed, are not on their way.
@@ -82,6 +83,8 @@ def _confirmed(refund: Refund) -> tuple[str, str]:
         return ("part", "in part")
     if refund.status is RefundStatus.FAILED:
         return ("none", "failed")
+    if refund.status in ENDED_UNSENT:
+        return NEVER
     paid = sum(leg.status is LegStatus.SUCCEEDED for leg in refund.legs)
     return ("part", f"{paid} of {len(refund.legs)} payments") if paid else ("off", "not yet")
 
