@@ -85,6 +85,9 @@ def test_limits_and_schema_hold_in_each_pooled_transaction(
                     assert connection.execute(text(f"SHOW {name}")).scalar_one() == value
                 assert connection.execute(text("SHOW search_path")).scalar_one() == SCHEMA
                 assert connection.execute(text("SELECT count(*) FROM refunds")).scalar_one() == 0
+            with database.read_anywhere() as connection:
+                assert connection.execute(text("SHOW transaction_read_only")).scalar_one() == "on"
+                assert connection.execute(text("SELECT count(*) FROM refunds")).scalar_one() == 0
         for opened in (database, other):
             opened.close()
 
