@@ -63,6 +63,7 @@ OTHERS_DECIDED = "tests/engine/refunds/test_outside_refunds_decided.py::test_"
 OTHERS_COUNTED = "tests/engine/refunds/test_outside_refunds_counted.py::test_"
 BACKLOG = "tests/engine/refunds/test_backlog.py"
 REFUSED_KEY = "tests/engine/processor_sync/test_refused_key.py"
+CLOCK_ROLLBACK = "tests/engine/jobs/test_clock_rollback.py"
 OTHERS_PAUSED = "tests/engine/refunds/test_outside_refunds_after_pause.py::test_"
 INTERRUPTED = ("tests/engine/refunds/test_interrupted.py",)
 SCHEDULES = ("tests/simulation/test_who_gives_up.py",)
@@ -206,7 +207,7 @@ DEFECTS = (
         ENGINE + "jobs/clock_rollback.py",
         "        requeued = refunds.requeue_written_after(connection, now + CLOCK_SLACK_SECONDS, now)",
         "        requeued = 1",
-        ("tests/engine/jobs/test_clock_rollback.py",),
+        (CLOCK_ROLLBACK,),
     ),
     Defect(
         "after a clock was set back the quiet window waits for the old time",
@@ -1268,11 +1269,67 @@ DEFECTS = (
         (REFUSED_KEY,),
     ),
     Defect(
+        "the next list leaves a circuit open that an hourly list opened",
+        ENGINE + "processor_sync/sync.py",
+        "        with self._noticing_refusal():\n            return",
+        "        if True:\n            return",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "a list that is not answered counts as refused",
+        ENGINE + "processor_sync/sync.py",
+        "        except ListDenied:\n            self._is_accepted = False",
+        "        except Exception:\n            self._is_accepted = False",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "a circuit that is tried again every five minutes looks as if it began at each try",
+        STORE + "processors.py",
+        "p.paused_until > now - (until - now))",
+        "p.paused_until > now)",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "a clock that went back leaves a circuit open that no refund waits for",
+        ENGINE + "jobs/clock_rollback.py",
+        "if not is_ahead and not processors",
+        "if not is_ahead or not processors",
+        (CLOCK_ROLLBACK,),
+    ),
+    Defect(
+        "a clock that went back ends a circuit of these minutes",
+        ENGINE + "jobs/clock_rollback.py",
+        "end_pauses_after(connection, now + PAUSE_SECONDS + CLOCK_SLACK_SECONDS, now)",
+        "end_pauses_after(connection, now + CLOCK_SLACK_SECONDS, now)",
+        (CLOCK_ROLLBACK,),
+    ),
+    Defect(
+        "an alarm in the future of a clock that went back hides the next ones",
+        STORE + "processors.py",
+        "p.alarmed_at > until).values(alarmed_at=None)",
+        "p.alarmed_at > until).values(alarmed_at=until)",
+        (CLOCK_ROLLBACK,),
+    ),
+    Defect(
+        "a list in the future of a clock that went back counts as new",
+        STORE + "processors.py",
+        '    _listed_at > bindparam("now") + CLOCK_SLACK_SECONDS,\n',
+        "",
+        (CLOCK_ROLLBACK,),
+    ),
+    Defect(
+        "the list after a clock that went back begins in the future",
+        ENGINE + "processor_sync/sync.py",
+        "listed_at is not None and listed_at <= began + CLOCK_SLACK_SECONDS",
+        "listed_at is not None",
+        (CLOCK_ROLLBACK,),
+    ),
+    Defect(
         "a clock that went back leaves a renewed circuit open",
         STORE + "processors.py",
         "    made_then = (p.paused_by.is_not(None), p.paused_until > until)",
         "    made_then = (p.paused_until.is_not(None), p.paused_at > until)",
-        ("tests/engine/jobs/test_clock_rollback.py",),
+        (CLOCK_ROLLBACK,),
     ),
     Defect(
         "each renewal of a circuit looks like its begin",

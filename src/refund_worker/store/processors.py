@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, RowMapping, and_, bindparam, case, func, or_, select
 
+from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into
 from refund_worker.store.tables import events, legs, processors
@@ -76,9 +77,20 @@ def resume(connection: Connection, name: str, now: float) -> bool:
     return changed.rowcount > 0
 
 
-def end_pauses_after(connection: Connection, until: float, now: float) -> None:
-    """End at `now` the automatic pauses that would last longer than `until`; those made by a person stay."""
+def has_times_after(connection: Connection, at: float) -> bool:
+    """Return True if an automatic pause lasts longer than `at`, or people were alerted of one later than `at`."""
     p = processors.c
+    lasting = and_(p.paused_by.is_not(None), p.paused_until > at)
+    return connection.execute(select(p.name).where(or_(lasting, p.alarmed_at > at)).limit(1)).first() is not None
+
+
+def end_pauses_after(connection: Connection, until: float, now: float) -> None:
+    """End at `now` the automatic pauses that would last longer than `until`; those made by a person stay.
+
+    Alarms later than `until` are forgotten: a cause that is found again is alarmed again.
+    """
+    p = processors.c
+    connection.execute(processors.update().where(p.alarmed_at > until).values(alarmed_at=None))
     made_then = (p.paused_by.is_not(None), p.paused_until > until)
     names = connection.execute(select(p.name).where(*made_then)).scalars().all()
     connection.execute(processors.update().where(*made_then).values(paused_until=now))
@@ -105,6 +117,7 @@ _switch_of_all = processors.alias()
 _all_paused_until = select(_switch_of_all.c.paused_until).where(_switch_of_all.c.name == ALL).scalar_subquery()
 _OLD = or_(
     _listed_at < bindparam("at"),
+    _listed_at > bindparam("now") + CLOCK_SLACK_SECONDS,
     *(and_(until <= bindparam("now"), _listed_at < until) for until in (processors.c.paused_until, _all_paused_until)),
 )
 _ON_ANOTHER = and_(_listed_at.is_not(None), processors.c.listed_on.is_distinct_from(func.refund_worker_server()))
@@ -117,7 +130,8 @@ _STALE = {
 def listed_before(connection: Connection, at: float, now: float) -> frozenset[str]:
     """Return the processors that were not listed since `at`, since the end of their last pause, or on this server.
 
-    Another server is a promoted standby, or holds a restored backup: the last commits may be missing there.
+    A list in the future counts for nothing: the clock went back, so the age of the list is unknown. Another server
+    is a promoted standby, or holds a restored backup: the last commits may be missing there.
     """
     return frozenset(connection.execute(_STALE[connection.dialect.name], {"at": at, "now": now}).scalars())
 

@@ -19,7 +19,7 @@ from refund_worker.engine.jobs.due import due_ids
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
 from refund_worker.engine.processor_sync.listing import ListDenied, NotListed
-from refund_worker.engine.processor_sync.sync import RecentSync, sync_all
+from refund_worker.engine.processor_sync.sync import RecentSync
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.views.failure_codes import code_with_entry
@@ -67,10 +67,9 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
         Job("clock", settings.sweep_seconds * 60, handle_clock_rollback, at_once=True),
     ]
     for name in registry.names_with_lists():
-        jobs.append(Job("watch", settings.poll_seconds * 12, partial(sync_all, processor=name)))
-        jobs.append(
-            Job("look", settings.sweep_seconds, partial(RecentSync().sync_when_due, processor=name), at_once=True)
-        )
+        sync = RecentSync()
+        jobs.append(Job("watch", settings.poll_seconds * 12, partial(sync.sync_all, processor=name)))
+        jobs.append(Job("look", settings.sweep_seconds, partial(sync.sync_when_due, processor=name), at_once=True))
     if settings.notify_url is not None:
         jobs.append(Job("notifications", settings.sweep_seconds, Deliverer(settings).deliver))
     return tuple(jobs)

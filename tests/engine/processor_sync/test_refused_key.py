@@ -12,7 +12,7 @@ import pytest
 from tests.support.engine_world import World, assert_books_balance
 from tests.support.scripted_processor import ScriptedProcessor
 
-from refund_worker.domain.processor_replies import Denied, Reply, SearchReply
+from refund_worker.domain.processor_replies import Denied, Reply, SearchReply, Unanswered
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.processor_sync.pause import pause_processor
 from refund_worker.engine.processor_sync.status import stored_switches
@@ -32,6 +32,7 @@ class Refusing(ScriptedProcessor):
 
     denied: Denied | None = None
     lists_anyway = False
+    is_list_silent = False
     calls = 0
 
     async def send(self, key: str, body: str) -> Reply:
@@ -52,6 +53,8 @@ class Refusing(ScriptedProcessor):
     async def recent(self, created_gte: datetime) -> SearchReply:
         """List, or refuse the key."""
         self.calls += 1
+        if self.is_list_silent:
+            return Unanswered("timeout")
         return (None if self.lists_anyway else self.denied) or await super().recent(created_gte)
 
 
@@ -147,6 +150,18 @@ def test_sending_returns_with_the_next_list_once_the_key_is_accepted(
     assert there.processor.paid_minor() == 200
 
 
+def test_refused_hourly_list_ends_with_the_next_list(there: Installation) -> None:
+    """Both are lists: the first of either kind that is answered shows that the key works again."""
+    there.live_for(SECONDS)
+    there.processor.denied = REVOKED
+    with pytest.raises(Unavailable):
+        there.sync.sync_all(there.world.context, "stripe")
+    assert there.state() == OPEN
+    there.processor.denied = None
+    there.live_for(SECONDS + 5)
+    assert there.state() == SENDS
+
+
 def test_refusal_without_any_refund_opens_the_circuit(there: Installation) -> None:
     there.processor.denied = REVOKED
     there.live_for(SECONDS)
@@ -162,6 +177,33 @@ def test_list_that_was_never_refused_leaves_the_circuit_to_its_time(there: Insta
     assert len(there.processor.asked) == 0
     sends = there.processor.calls - 3_600 // SECONDS - 2
     assert sends <= 3_600 // 300 + 1
+    assert there.state() == OPEN
+
+
+def test_state_names_the_begin_although_sends_are_tried_meanwhile(there: Installation) -> None:
+    there.live_for(SECONDS)
+    there.processor.lists_anyway, there.processor.denied = True, REVOKED
+    there.world.withdraw(20)
+    there.live_for(SECONDS)
+    began = there.since()
+    there.live_for(1_800)
+    assert began is not None
+    assert there.since() == began
+
+
+def test_list_after_one_without_answer_leaves_the_circuit_to_its_time(there: Installation) -> None:
+    """A list that was not answered says nothing about the key: only a refused one does."""
+    there.live_for(SECONDS)
+    there.processor.lists_anyway, there.processor.denied = True, REVOKED
+    there.world.withdraw(20)
+    there.live_for(SECONDS)
+    there.processor.is_list_silent = True
+    there.world.pass_time(SECONDS)
+    with pytest.raises(Unavailable):
+        there.sync.sync_when_due(there.world.context, "stripe")
+    there.processor.is_list_silent = False
+    there.world.pass_time(SECONDS)
+    there.list()
     assert there.state() == OPEN
 
 

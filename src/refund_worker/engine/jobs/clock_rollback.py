@@ -22,9 +22,14 @@ log = logging.getLogger(__name__)
 
 
 def handle_clock_rollback(context: Context) -> int:
-    """Re-queue refunds whose `updated_at` lies in the clock's future; return how many there were."""
+    """Re-queue refunds whose `updated_at` lies in the clock's future; return how many there were.
+
+    Circuits that were opened in the clock's future end, also if no refund waits for them.
+    """
     with context.database.read() as connection:
-        if not refunds.written_after(connection, context.clock(connection) + CLOCK_SLACK_SECONDS):
+        now = context.clock(connection)
+        is_ahead = refunds.written_after(connection, now + CLOCK_SLACK_SECONDS)
+        if not is_ahead and not processors.has_times_after(connection, now + PAUSE_SECONDS + CLOCK_SLACK_SECONDS):
             return 0
 
     def work(connection: Connection) -> int:

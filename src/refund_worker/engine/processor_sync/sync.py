@@ -17,7 +17,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -29,6 +30,7 @@ from refund_worker.domain.mismatch import is_mismatched, mismatch, mismatched_st
 from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, RefundObject
 from refund_worker.domain.refund import UNPAID_OBJECT_STATES
+from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, ListDenied, list_recent
 from refund_worker.engine.refunds.circuit import close_circuit, denials, open_circuits
@@ -70,7 +72,10 @@ def sync_recent(context: Context, processor: str, *, ends_circuit: bool = False)
         began = context.clock(connection)
         listed_at, _ = processors.last_listing(connection, processor)
         server = server_of(connection)
-    days = DAYS if listed_at is None else (began - listed_at + OVERLAP_SECONDS) / DAY_SECONDS
+    days = float(DAYS)
+    # After the clock went back, a time in the future does not show how old the last listing is.
+    if listed_at is not None and listed_at <= began + CLOCK_SLACK_SECONDS:
+        days = (began - listed_at + OVERLAP_SECONDS) / DAY_SECONDS
     found = _read(context, processor, min(days, DAYS))
 
     def requeue(connection: Connection) -> None:
@@ -112,13 +117,23 @@ class RecentSync:
             if processor not in stale or not self._was_answered:
                 return 0
         self._tried_at, self._was_answered = now, False
-        try:
+        with self._noticing_refusal():
             unknown = sync_recent(context, processor, ends_circuit=not self._is_accepted)
+        self._was_answered = self._is_accepted = True
+        return unknown
+
+    def sync_all(self, context: Context, processor: str) -> int:
+        """Call `sync_all` and return its result. If its list is refused, the next one that is due ends the circuit."""
+        with self._noticing_refusal():
+            return sync_all(context, processor)
+
+    @contextmanager
+    def _noticing_refusal(self) -> Iterator[None]:
+        try:
+            yield
         except ListDenied:
             self._is_accepted = False
             raise
-        self._was_answered = self._is_accepted = True
-        return unknown
 
 
 def sync_all(context: Context, processor: str, days: float = DAYS) -> int:
