@@ -40,7 +40,7 @@ from refund_worker.web.console.forms import sentence
 from refund_worker.web.console.pages import PREFIX, Page
 from refund_worker.web.console.permissions import PasswordNeeded, SignInNeeded, check_ruled, console_guard, session_of
 from refund_worker.web.middleware import without_values
-from refund_worker.web.problems import INTERNAL, log
+from refund_worker.web.problems import log
 
 _PARTS = (
     sign_in_pages,
@@ -64,6 +64,8 @@ _PARTS = (
     audit,
     people,
 )
+# A person has no idempotency key; the forms have one of their own.
+NOT_SHOWN = "An internal error occurred. Try again: a form that is sent twice acts once. Report it if it stays."
 ROUTERS = tuple(part.router for part in _PARTS)
 
 
@@ -113,7 +115,7 @@ class _LastResort:
             request = Request(scope, receive)
             if not hasattr(request.state, "session"):
                 request.state.session = None
-            await _error(request, 500, "internal", INTERNAL)(scope, receive, send)
+            await _error(request, 500, "internal", NOT_SHOWN)(scope, receive, send)
 
 
 async def to_console(request: Request) -> RedirectResponse:
@@ -138,7 +140,7 @@ def _install(app: FastAPI) -> None:
     async def ours(request: Request, error: RefundWorkerError) -> HTMLResponse:
         if error.status >= 500 and not error.retryable:
             raise_alarm(log, Alarm.REQUEST_FAILED, "internal error %s: %s", error.code, error.message)
-            return _error(request, 500, "internal", INTERNAL)
+            return _error(request, 500, "internal", NOT_SHOWN)
         return _error(request, error.status, error.code, error.message)
 
     @app.exception_handler(RequestValidationError)
