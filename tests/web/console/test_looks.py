@@ -33,7 +33,7 @@ FILL = """([id, text]) => {
 WIDER = """[document.documentElement, ...document.querySelectorAll(".scroll")]
   .filter((part) => part.scrollWidth > part.clientWidth)
   .map((part) => part.getAttribute("aria-label") ?? "the page")"""
-CONTROLS = """[...document.querySelectorAll("nav, header, button, .button, input, select, th")]
+CONTROLS = """[...document.querySelectorAll("nav, header, button, .button, input, select, textarea, label, th")]
   .filter((part) => part.checkVisibility() && (part.tagName !== "TH" || part.textContent === "Actions"))
   .map((part) => part.textContent.trim())"""
 DARKNESS = "getComputedStyle(document.body).color.match(/\\d+/g).reduce((sum, part) => sum + +part, 0)"
@@ -57,7 +57,8 @@ def page(browser: Browser, populated_console: tuple[str, Found]) -> Iterator[Pag
 @pytest.fixture(scope="module")
 def lists(populated_console: tuple[str, Found]) -> list[str]:
     _, found = populated_console
-    one = [found[route][0] for route in ("/customer", "/batches/{batch_id}", "/refunds/{refund_id}")]
+    routes = ("/customer", "/batches/{batch_id}", "/refunds/{refund_id}", "/users", "/processors")
+    one = [found[route][0] for route in routes]
     return ["/console" + path for path in (*LISTS, *one)]
 
 
