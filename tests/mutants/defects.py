@@ -3276,7 +3276,7 @@ DEFECTS = (
     Defect(
         "a long menu hides the way out",
         WEB + "console/static/console.css",
-        ".side li a { padding-block: .2rem; }",
+        ".side li a { padding-block: .15rem; }",
         "",
         (LOOKS + "whole_menu_is_in_sight_in_a_window_of_a_laptop",),
     ),

@@ -85,6 +85,7 @@ def _lists(named: Mapping[str, str]) -> Pages:
         "notifications-delivered": ("/notifications", _at("/notifications", state="delivered")),
         "audit": ("/audit", "/audit"),
         "audit-of-ledger": ("/audit", _at("/audit", of="ledger")),
+        "figures": ("/figures", "/figures"),
         **{f"figures-{days}": ("/figures", _at("/figures", days=days)) for days in (7, 30, 90)},
     }
 

@@ -40,7 +40,6 @@ from refund_worker.store.tables import refunds as refunds_table
 SIZES = {"wide": (1280, 800), "narrow": (390, 844)}
 # Heights of the README's screenshots.
 README = {"overview": 739, "failures": 739, "figures": 1_001, "refund-transaction": 739}
-README_PAGES = {"figures": "figures-30"}
 README_WIDTH = 1_100
 SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 # The beginning of a long list is enough.
@@ -67,15 +66,18 @@ def take(folder: Path, wanted: Sequence[str], *, refunds: int = 0, printed: bool
         named = aside.do(populate, runtime, sandbox, Many(refunds) if refunds else None, seconds=300)
         create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
         create_user(runtime.context, name="vera", role="viewer", password=PASSWORD)
-        shown = {name: address for name, (_, address) in pages(named | _one_of_each_status(runtime.context)).items()}
+        of_readme = list(wanted) == ["--readme"]
+        if not of_readme:
+            named |= _one_of_each_status(runtime.context)
+        shown = {name: address for name, (_, address) in pages(named).items()}
         approving = settings.model_copy(update={"approval_threshold_minor": 100})
         with served(approving) as address, sync_playwright() as playwright:
             browser = launch(playwright)
-            if list(wanted) == ["--readme"]:
+            if of_readme:
                 page = browser.new_page(base_url=address, viewport={"width": README_WIDTH, "height": 739})
                 _sign_in(page)
                 for name, height in README.items():
-                    page.goto("/console" + shown[README_PAGES.get(name, name)])
+                    page.goto("/console" + shown[name])
                     page.set_viewport_size({"width": README_WIDTH, "height": height})
                     page.screenshot(path=folder / f"console-{name}.png")
             elif printed:
