@@ -1651,6 +1651,20 @@ DEFECTS = (
         ("tests/web/console/test_selection.py::test_at_most_the_rows_of_one_page_are_acted_on",),
     ),
     Defect(
+        "selection: the result asks its own address for the statuses",
+        WEB + "console/static/console.js",
+        """document.querySelector("[data-from]")?.dataset.from ?? location.href""",
+        "location.href",
+        ("tests/web/console/test_selection_in_a_browser.py::test_result_of_a_selection_renews_the_statuses",),
+    ),
+    Defect(
+        "selection: a status in the result is not renewed",
+        WEB + "console/templates/_parts.html",
+        """<td id="now-{{ r.id }}" data-live""",
+        """<td id="now-{{ r.id }}" """,
+        ("tests/web/console/test_selection.py::test_statuses_of_decided_refunds_have_a_page_of_their_own",),
+    ),
+    Defect(
         "selection: a refresh of the list forgets it",
         WEB + "console/static/console.js",
         "  dress(fresh);\n  showSelection();\n",

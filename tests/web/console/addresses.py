@@ -71,6 +71,7 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
             f"/selected/{action}": [_at(f"/selected/{action}", selected=_latest(connection))]
             for action in ("approve", "reject", "cancel", "retry")
         },
+        "/selected/now": [_at("/selected/now", refund=_latest(connection))],
         "/user": [_at("/user", name=_first(connection, console_users.c.name))],
         "/key": [_at("/key", id=_first(connection, api_keys.c.key_id))],
         "/notifications": ["/notifications", *(_at("/notifications", state=s) for s in ("waiting", "delivered"))],

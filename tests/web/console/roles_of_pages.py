@@ -44,6 +44,7 @@ EXPECTED = {
     ("GET", "/transactions"): "vsoam",
     ("GET", "/selected/approve"): "am",
     ("GET", "/selected/cancel"): "som",
+    ("GET", "/selected/now"): "vsoam",
     ("GET", "/selected/reject"): "am",
     ("GET", "/selected/retry"): "om",
     ("GET", "/system"): "vsoam",

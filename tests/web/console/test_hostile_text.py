@@ -105,6 +105,7 @@ def test_every_page_shows_hostile_text_as_text(hostile: Web) -> None:
     of_each = [f"/refunds/{refund_id}{more}" for refund_id in ids for more in ("", "/retry")]
     selected = urlencode({"selected": [*ids[:3], *HOSTILE], "back": HOSTILE[0]}, doseq=True)
     many = [f"/selected/{action}?{selected}" for action in ("retry", "cancel")]
+    many.append(f"/selected/now?{urlencode({'refund': [*ids[:3], *HOSTILE]}, doseq=True)}")
     for path in [*PAGES, f"/batches/{batch_id}", *of_each, *many]:
         page = person.get(path)
         assert page.status_code == 200, (path, page.text)
@@ -132,6 +133,7 @@ def test_every_page_is_checked_for_hostile_text() -> None:
     of_one = {
         "/selected/retry",
         "/selected/cancel",
+        "/selected/now",
         "/refunds/{refund_id}",
         "/refunds/{refund_id}/retry",
         "/batches/{batch_id}",

@@ -55,6 +55,18 @@ def times_of(web: Web, refund_id: str, what: str) -> int:
     return [line["what"] for line in timeline].count(what)
 
 
+def test_statuses_of_decided_refunds_have_a_page_of_their_own(web: Web) -> None:
+    (queued,) = ask(web, 1)
+    person = visitor(web, "support")
+    page = confirm(person, "cancel", [queued])
+    result = person.submit(page, "/selected/cancel", reason="a slip")
+    assert f'data-from="/console/selected/now?refund={queued}"' in result.text
+    now = person.get("/selected/now", refund=queued)
+    for each in (result, now):
+        assert re.search(f'<td id="now-{queued}" data-live[^>]*><span class="badge[^>]*>canceled<', each.text)
+    assert person.call("GET", "/selected/now?" + "refund=x&" * 201).status_code == 422
+
+
 def test_selected_refunds_are_canceled_and_the_rest_is_named(web: Web) -> None:
     queued, waiting, stopped = ask(web, 1, 2, 3)
     stop(web, stopped)

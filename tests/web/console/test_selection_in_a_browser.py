@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -18,6 +19,7 @@ from refund_worker.engine.refunds.accept import request_refunds
 from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime, build_runtime
+from refund_worker.store.tables import legs, refunds
 
 
 class Shop:
@@ -35,6 +37,17 @@ class Shop:
         for _ in range(2):
             with self.page.expect_response(lambda answer: "x-refresh" in answer.request.headers):
                 self.page.evaluate("refresh()")
+
+
+def needs_attention(runtime: Runtime, refund_id: str) -> None:
+    def work(connection: Any) -> None:
+        told = {"failure_code": "balance_insufficient"}
+        stuck = {"status": "needs_attention", "due_at": None}
+        connection.execute(refunds.update().where(refunds.c.refund_id == refund_id).values(**stuck, **told))
+        stopped = {"status": "blocked", "attention": "balance_insufficient", "next_at": None}
+        connection.execute(legs.update().where(legs.c.refund_id == refund_id).values(**stopped, **told))
+
+    runtime.context.database.run(work)
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +125,25 @@ def test_selected_row_that_leaves_the_list_stays_selected(shop: Shop) -> None:
     expect(told).to_have_text("0 selected")
     page.get_by_role("button", name="Cancel refunds…").click()
     expect(page.get_by_text("No refund is selected.")).to_be_visible()
+
+
+def test_result_of_a_selection_renews_the_statuses(shop: Shop) -> None:
+    (refund_id,) = shop.ask(15)
+    page = shop.page
+    needs_attention(shop.runtime, refund_id)
+    page.goto("/console/refunds?status=needs_attention")
+    page.get_by_role("checkbox", name=f"Select refund {refund_id}").check()
+    page.get_by_role("button", name="Retry…").click()
+    page.get_by_label("Reason").fill("mended")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="1 of 1 retried")).to_be_visible()
+    now = page.get_by_role("row", name=refund_id).get_by_role("cell").last
+    expect(now).to_have_text("needs attention")
+    update = refunds.update().where(refunds.c.refund_id == refund_id).values(status="sending")
+    shop.runtime.context.database.run(lambda connection: connection.execute(update))
+    shop.refresh()
+    expect(now).to_have_text("sending")
+    expect(page.get_by_role("heading", name="1 of 1 retried")).to_be_visible()
 
 
 def test_one_checkbox_selects_the_page(shop: Shop) -> None:

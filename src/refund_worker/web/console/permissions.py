@@ -83,6 +83,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/approvals/reject"): Act.REJECT,
     ("POST", "/approvals/approve"): Act.APPROVE,
     ("POST", "/approvals/reject"): Act.REJECT,
+    ("GET", "/selected/now"): Act.READ,
     ("GET", "/selected/retry"): Act.RETRY,
     ("GET", "/selected/approve"): Act.APPROVE,
     ("GET", "/selected/reject"): Act.REJECT,

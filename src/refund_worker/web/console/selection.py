@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import HTMLResponse
 
 from refund_worker.domain.state_machine import Action
+from refund_worker.engine.views import api_objects
 from refund_worker.errors import RefundWorkerError
 from refund_worker.store import refunds
 from refund_worker.web.console import decide_many
@@ -77,6 +78,18 @@ def _add(action: Action) -> None:
         except RefundWorkerError as error:
             return _ask(page, action, decide_many.ids_in(page.form)[:PAGE], back, error)
         return decide_many.decide(page, action, offer, decided)
+
+
+@router.get("/selected/now")
+def statuses_now(
+    page: ThePage,
+    refund: Annotated[list[SearchText], Query(max_length=decide_many.MANY_MAX)] = [],  # noqa: B006 - FastAPI makes a new one
+) -> HTMLResponse:
+    """Show the statuses of these refunds: the result of a decision about many renews its own from here."""
+    with page.context.database.read() as connection:
+        found = refunds.load(connection, list(dict.fromkeys(refund)))
+    shown = [api_objects.refund_view(each) for each in found if page.identity.sees in (None, each.client)]
+    return page.render("decided_now.html", refunds=shown)
 
 
 for _action in ACTIONS:

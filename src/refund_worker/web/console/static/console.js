@@ -161,6 +161,8 @@ const PAUSE = 3000;
 const HANDS = "input, select, textarea, button, summary";
 const canHover = matchMedia("(hover: hover)").matches;
 const lives = all("[data-live]").map((part) => part.id);
+// The result of a form has no address of its own: its parts come from the page that `data-from` names.
+const source = document.querySelector("[data-from]")?.dataset.from ?? location.href;
 for (const id of lives) shown.set(id, document.getElementById(id).innerHTML);
 let fresh = new Date();
 let next;
@@ -217,7 +219,7 @@ async function refresh() {
   if (document.hidden) return;
   try {
     // This request does not keep the session alive: the page may be open with no one reading it.
-    const page = await fetchPage(location.href, { "X-Refresh": "1" });
+    const page = await fetchPage(source, { "X-Refresh": "1" });
     fresh = new Date();
     let waits = false;
     for (const id of lives) {
