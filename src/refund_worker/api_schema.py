@@ -51,6 +51,18 @@ LegStatus = Literal[
     "failed",
     "canceled",
 ]
+WaitCause = Literal[
+    "approval",
+    "person",
+    "processor_paused",
+    "circuit_open",
+    "listing_stale",
+    "retry",
+    "result_unknown",
+    "processor",
+    "customer",
+    "worker",
+]
 BatchStatus = Literal["taking_in", "complete", "stopped"]
 
 
@@ -79,8 +91,23 @@ class Leg(TypedDict):
     unreturnable_minor: int
 
 
+class Wait(TypedDict):
+    """One cause for which a refund waits; `until` is the time of the next try or question, if it has one."""
+
+    cause: WaitCause
+    text: str
+    processor: str | None
+    since: str | None
+    until: str | None
+    code: str | None
+    reason: str | None
+
+
 class Refund(TypedDict):
-    """A refund with its legs and one amount for each currency."""
+    """A refund with its legs and one amount for each currency.
+
+    `waits_for` is present if one refund is requested or read by its id: why it waits, empty at its end.
+    """
 
     id: str
     status: RefundStatus
@@ -101,6 +128,7 @@ class Refund(TypedDict):
     failure_code: str | None
     failure_message: str | None
     available_actions: list[Action]
+    waits_for: NotRequired[list[Wait]]
     version: int
     created_at: str
     updated_at: str

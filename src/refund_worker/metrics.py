@@ -73,7 +73,13 @@ JOB_SECONDS = Metric("job_seconds", _H, "Duration of the scheduler's jobs", ("jo
 
 # Read from the database.
 UNFINISHED = Metric("refunds_unfinished", _G, "Unfinished refunds, by status", ("status",))
-DUE = Metric("refunds_due", _G, "Refunds that wait for a worker")
+DUE = Metric("refunds_due", _G, "Refunds that are due and wait for a worker")
+WAITING = Metric(
+    "refunds_waiting",
+    _G,
+    "Refunds that wait because nothing is sent to this processor: processor_paused, circuit_open or listing_stale",
+    ("processor", "cause"),
+)
 OLDEST = Metric("oldest_unfinished_seconds", _G, "Age of the oldest unfinished refund, 0 if there is none")
 INBOX = Metric("inbox_waiting", _G, "Webhook events not processed yet")
 INBOX_OLDEST = Metric("inbox_oldest_seconds", _G, "Age of the oldest webhook event not processed yet, 0 if none")

@@ -4167,7 +4167,7 @@ DEFECTS = (
     ),
     Defect(
         "doctor never forgets a refused webhook",
-        "src/refund_worker/cli/doctor_work.py",
+        ENGINE + "views/refused_webhooks.py",
         "if now - last > RECENT_SECONDS:",
         "if False:",
         (DOCTOR,),
@@ -4234,5 +4234,33 @@ DEFECTS = (
         "        if is_new:",
         "        if True:",
         ("tests/test_condition_log.py",),
+    ),
+    Defect(
+        "a refund for a processor with a stale list seems to wait for a worker",
+        ENGINE + "processor_sync/refund_waits.py",
+        "    STALE: WaitCause.LISTING_STALE,\n",
+        "",
+        ("tests/web/console/test_why_it_waits.py",),
+    ),
+    Defect(
+        "the headline is calm while refunds wait",
+        "src/refund_worker/web/console/templates/overview.html",
+        "{% elif not health.problems and not waiting %}",
+        "{% else %}",
+        ("tests/web/console/test_why_it_waits.py",),
+    ),
+    Defect(
+        "refused webhooks are not on the overview",
+        "src/refund_worker/web/console/overview.py",
+        "if each.lasts]",
+        "if False]",
+        ("tests/web/console/test_why_it_waits.py",),
+    ),
+    Defect(
+        "a retry is said to wait for a worker",
+        DOMAIN + "waiting.py",
+        "    if at is not None:",
+        "    if False:",
+        ("tests/domain/test_waiting.py",),
     ),
 )

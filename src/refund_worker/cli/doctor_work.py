@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from refund_worker.engine.views.process_health import Health
     from refund_worker.settings import Settings
 
-# Webhooks that were refused longer ago are not reported.
-RECENT_SECONDS = 86_400.0
 # A scheduler that is busy with work of its own reports late, and a worker never does.
 LATE_SECONDS = 60.0
 NOT_STARTED = Finding(
@@ -117,25 +115,18 @@ def _silence(health: Health, kind: str) -> str:
 
 
 def _refused_webhooks(connection: Connection, now: float) -> Iterator[Finding]:
-    from refund_worker.metrics import WEBHOOKS_REFUSED, WEBHOOKS_STORED
-    from refund_worker.store.reporting import metric_values
+    from refund_worker.engine.views.refused_webhooks import refused_webhooks
     from refund_worker.times import iso
 
-    refused = metric_values.counted(connection, WEBHOOKS_REFUSED.name)
-    stored = metric_values.counted(connection, WEBHOOKS_STORED.name)
-    for name in sorted({labels[0] for labels in refused}):
-        last, labels = max((each.changed_at or 0.0, labels) for labels, each in refused.items() if labels[0] == name)
-        if now - last > RECENT_SECONDS:
-            continue
-        total = sum(each.value for labels, each in refused.items() if labels[0] == name)
-        found = f"{total:,.0f} refused from {name} so far, the last one at {iso(last)} ({''.join(labels[1:])})"
-        accepted = stored.get((name,))
-        if accepted and accepted.changed_at:
-            found += f"; the last new one was accepted at {iso(accepted.changed_at)}"
-        if accepted and (accepted.changed_at or 0.0) > last:
-            yield Finding("webhook events", Verdict.OK, found)
-        else:
+    for each in refused_webhooks(connection, now):
+        last = f"the last one at {iso(each.last_at)} ({each.reason})"
+        found = f"{each.total:,} refused from {each.processor} so far, {last}"
+        if each.accepted_at:
+            found += f"; the last new one was accepted at {iso(each.accepted_at)}"
+        if each.lasts:
             yield Finding("webhook events", Verdict.WARN, found, explained_by("webhooks_rejected"))
+        else:
+            yield Finding("webhook events", Verdict.OK, found)
 
 
 def _sending(connection: Connection, context: Context) -> Iterator[Finding]:
@@ -151,7 +142,8 @@ def _sending(connection: Connection, context: Context) -> Iterator[Finding]:
         elif state != SENDING:
             by_a_person = state == PAUSED and code == "paused_by_hand"
             until = "" if state == PAUSED else f", tried again at {switch['paused_until']}"
-            found = f"{name} is paused{until}: {explain(code).title} ({code}): {switch['reason']}"
+            what = "is paused" if state == PAUSED else "has an open circuit"
+            found = f"{name} {what}{until}: {explain(code).title} ({code}): {switch['reason']}"
             verdict = Verdict.WARN if by_a_person else Verdict.FAIL
             yield Finding("sending", verdict, found, explained_by(code_with_entry(code)))
 

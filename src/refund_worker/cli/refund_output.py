@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal
 
-from refund_worker.api_schema import Amount, Event, Leg, PlannedLeg, Preview, Refund
+from refund_worker.api_schema import Amount, Event, Leg, PlannedLeg, Preview, Refund, Wait
 from refund_worker.cli.explain import without_marks
 from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table
 from refund_worker.engine.views.money_format import monies
@@ -43,12 +43,14 @@ def read_refund(context: Context, refund_id: str) -> Refund:
 
 def read_with_explanation(context: Context, refund_id: str) -> tuple[Refund, RefundExplanation | None]:
     """Return the refund as its HTTP object, and the explanation of its failure. Raises `NotFound`."""
-    from refund_worker.engine.views.api_objects import find_refund, refund_view
+    from refund_worker.engine.processor_sync.refund_waits import refund_with_waits
+    from refund_worker.engine.views.api_objects import find_refund
     from refund_worker.engine.views.refund_facts import explain_refund
 
     with context.database.read() as connection:
         refund = find_refund(connection, refund_id)
-    return refund_view(refund), explain_refund(refund)
+        view = refund_with_waits(connection, context, refund)
+    return view, explain_refund(refund)
 
 
 def print_refunds(refunds: Iterable[Refund]) -> None:
@@ -94,6 +96,7 @@ def show_refund(refund: Refund, output: Output, why: RefundExplanation | None = 
             ("status", refund["status"]),
             ("failure", " - ".join(filter(None, (refund["failure_code"], refund["failure_message"])))),
             *_explained(why),
+            *(("waits", _wait_text(wait)) for wait in refund.get("waits_for", ())),
             ("kind", f"{refund['kind']} to {refund['to']}"),
             ("customer", refund["customer_id"]),
             ("transaction", refund["transaction_id"]),
@@ -122,6 +125,13 @@ def _explained(why: RefundExplanation | None) -> Iterable[tuple[str, str]]:
     yield "facts", " ".join(why.facts)
     yield "what to do", without_marks(why.advice)
     yield "more", f"refund-worker explain {why.entry}"
+
+
+def _wait_text(wait: Wait) -> str:
+    since = f"since {moment(wait['since'])} UTC" if wait["since"] else ""
+    until = f"next try at {moment(wait['until'])} UTC" if wait["until"] else ""
+    said = " - ".join(filter(None, (wait["code"], wait["reason"])))
+    return f"{wait['text']} {'; '.join(filter(None, (since, until, said)))}".rstrip()
 
 
 def _leg_row(leg: Leg) -> tuple[object, ...]:

@@ -72,6 +72,18 @@ def was_ever_sent(connection: Connection, customer_id: str, transaction_id: str)
     return connection.execute(query).first() is not None
 
 
+def last_codes(connection: Connection, refund_id: str) -> dict[str, str]:
+    """Return the code of the last answer about each leg of the refund, by leg_id, for the answers that have one."""
+    query = (
+        select(attempts.c.leg_id, attempts.c.outcome_code)
+        .join(legs, legs.c.leg_id == attempts.c.leg_id)
+        .where(legs.c.refund_id == refund_id)
+        .order_by(attempts.c.number)
+    )
+    last = {row[0]: row[1] for row in connection.execute(query)}
+    return {leg_id: code for leg_id, code in last.items() if code}
+
+
 _SEND_AGAIN = (
     update(attempts)
     .where(attempts.c.leg_id == bindparam("id"), attempts.c.number == bindparam("attempt"))

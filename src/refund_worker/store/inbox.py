@@ -43,6 +43,12 @@ def waiting_events(
     return list(connection.execute(_WAITING, wanted).mappings())
 
 
+def next_try_at(row: RowMapping, wait_seconds: float) -> float:
+    """Return when a waiting event is tried next."""
+    at: float = row["received_at"] + row["tries"] ** 2 * wait_seconds
+    return at
+
+
 def mark_processed(connection: Connection, processed: Iterable[tuple[str, str, str]], now: float) -> None:
     """Mark events as processed at `now`: (processor, event_id, outcome)."""
     rows = [

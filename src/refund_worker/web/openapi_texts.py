@@ -136,6 +136,7 @@ FIELDS: Mapping[str, str] = {
     "unreturnable_minor": "What these credits are worth beyond what is left of the payment, in minor units.",
     "updated_at": "When it last changed.",
     "verified": "True if both records agree, false if not or if it cannot be read, null before the first reading.",
+    "waits_for": "Why the refund waits; empty at its end.",
     "version": "Number of the state; send it as If-Match.",
     "what": "What happened.",
     "who": "Who did it.",
@@ -174,6 +175,12 @@ FIELDS_OF: Mapping[tuple[str, str], str] = {
     ("Switch", "code"): "Why nothing is sent.",
     ("Transaction", "credits"): "Number of credits, negative where they leave the balance.",
     ("Transaction", "kind"): "What kind of entry it is.",
+    ("Wait", "cause"): "The cause: stable, for programs.",
+    ("Wait", "code"): "The code of the processor's last answer, or of the pause.",
+    ("Wait", "reason"): "What the processor or the person said.",
+    ("Wait", "since"): "When the wait began, if that is known.",
+    ("Wait", "text"): "The cause as a sentence.",
+    ("Wait", "until"): "When it is tried or asked next, if that is known.",
 }
 
 

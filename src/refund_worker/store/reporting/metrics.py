@@ -8,9 +8,11 @@ from collections.abc import Collection
 from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError, OperationalError
 
+from refund_worker.domain.refund import UNDER_WAY
+from refund_worker.domain.state_machine import TO_BE_SENT
 from refund_worker.errors import Unavailable
 from refund_worker.store.database import Database
-from refund_worker.store.tables import events, inbox, metric_values, outbox, payments, processors, refunds
+from refund_worker.store.tables import events, inbox, legs, metric_values, outbox, payments, processors, refunds
 
 
 def count_in(connection: Connection, statuses: Collection[str]) -> dict[str, int]:
@@ -37,6 +39,18 @@ def oldest_in(connection: Connection, statuses: Collection[str]) -> float | None
 def count_due(connection: Connection, now: float) -> int:
     """Return how many refunds wait for a worker at `now`."""
     return connection.execute(select(func.count()).where(refunds.c.due_at <= now)).scalar_one()
+
+
+def count_to_be_sent(connection: Connection) -> dict[str, int]:
+    """Return, by processor, how many unfinished refunds have a leg that is still to be sent there."""
+    r = refunds.c
+    query = (
+        select(legs.c.processor, func.count(legs.c.refund_id.distinct()))
+        .join(refunds, r.refund_id == legs.c.refund_id)
+        .where(r.status.in_(UNDER_WAY), r.due_at.is_not(None), legs.c.status.in_(TO_BE_SENT))
+        .group_by(legs.c.processor)
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def count_waiting_events(connection: Connection) -> int:

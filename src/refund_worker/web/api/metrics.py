@@ -23,6 +23,7 @@ from refund_worker.alarms import Alarm, Condition, condition_of_database
 from refund_worker.domain.refund import NON_FINAL
 from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.metric_flush import flush
+from refund_worker.engine.processor_sync.refund_waits import BLOCKING, waiting_by_processor
 from refund_worker.engine.processor_sync.status import STATES, stored_switches
 from refund_worker.errors import Unavailable
 from refund_worker.metrics import METRICS, Kind, Metric, Slot
@@ -112,8 +113,12 @@ def _gauges(connection: Connection, context: Context) -> dict[Metric, _Values]:
 def _of_processors(connection: Connection, context: Context) -> dict[Metric, _Values]:
     switches = stored_switches(connection, context)
     compared = reconciliation.latest(connection)
+    blocked = waiting_by_processor(connection, switches)
+    waiting = {(each.processor, each.wait.cause.value): each.refunds for each in blocked}
+    names = {*(switch["name"] for switch in switches), *(each.processor for each in blocked)} - {processors.ALL}
     listed = {switch["name"]: processors.last_listing(connection, switch["name"])[0] for switch in switches}
     return {
+        m.WAITING: {(name, cause): waiting.get((name, cause), 0) for name in sorted(names) for cause in BLOCKING},
         m.PAUSED: {(switch["name"],): switch["paused"] for switch in switches},
         m.STATE: {(switch["name"], state): switch["state"] == state for switch in switches for state in STATES},
         m.LAST_SYNC: {(name,): at for name, at in listed.items() if at is not None},

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 
 from refund_worker.api_schema import Event, Page, Preview, Refund
 from refund_worker.engine.intake.schemas import RefundSchema
+from refund_worker.engine.processor_sync.refund_waits import refund_with_waits
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
 from refund_worker.web.api.headers import IdempotencyKey, PathId, etag
@@ -59,12 +60,13 @@ def create_refund(
     answer = request_refund(context, caller, body, idempotency_key=key)
     with context.database.read() as connection:
         refund = api_objects.find_refund(connection, answer.refund_id)
+        view = refund_with_waits(connection, context, refund)
     headers = {"Location": f"/v1/refunds/{refund.refund_id}"} | etag(refund.version)
     if answer.replayed:
         headers |= {"Idempotent-Replayed": "true"} | policy_headers(context.limits)
     else:
         headers |= quota_headers(answer.quotas)
-    return JSONResponse(api_objects.refund_view(refund), 200 if answer.replayed else 202, headers=headers)
+    return JSONResponse(view, 200 if answer.replayed else 202, headers=headers)
 
 
 @router.post("/v1/refunds/preview", responses=_PREVIEW.responses, openapi_extra=_PREVIEW.extra)
@@ -88,7 +90,8 @@ def show_refund(context: TheContext, caller: Caller, refund_id: PathId) -> JSONR
     """Show one refund; its ETag is the version, for If-Match."""
     with context.database.read() as connection:
         refund = api_objects.find_refund(connection, refund_id, client=caller.sees)
-    return JSONResponse(api_objects.refund_view(refund), headers=etag(refund.version))
+        view = refund_with_waits(connection, context, refund)
+    return JSONResponse(view, headers=etag(refund.version))
 
 
 @router.get("/v1/refunds/{refund_id}/events", responses=_EVENTS.responses, openapi_extra=_EVENTS.extra)

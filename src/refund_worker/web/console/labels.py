@@ -160,6 +160,13 @@ WEBHOOK_RESULT_LABELS: Mapping[str, str] = {
     "the processor did not answer: left to polling": "the processor did not answer: the next poll finds the change",
 }
 
+WEBHOOK_FAULT_LABELS: Mapping[str, str] = {
+    "bad_signature": "none of our secrets signed it, as after a rotation of the webhook secret",
+    "no_signature": "its signature is missing or broken",
+    "not_recent": "it was signed at another time: our clock is wrong, or it was sent again",
+    "no_event": "it is not an event",
+}
+
 # Failure codes whose message this program writes; the message of any other code is the processor's.
 OUR_CODES = frozenset(
     {

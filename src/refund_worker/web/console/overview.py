@@ -7,10 +7,12 @@ from fastapi.responses import HTMLResponse
 
 from refund_worker.domain.refund import NON_FINAL
 from refund_worker.engine.access.permissions import CONSOLE_ROLES
+from refund_worker.engine.processor_sync.refund_waits import waiting_by_processor
 from refund_worker.engine.processor_sync.status import stored_switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_groups import failures
 from refund_worker.engine.views.process_health import process_health
+from refund_worker.engine.views.refused_webhooks import refused_webhooks
 from refund_worker.engine.views.runbook import sections
 from refund_worker.store import outbox
 from refund_worker.store.reporting import console_queries, metrics
@@ -41,6 +43,8 @@ def overview(page: ThePage) -> HTMLResponse:
             "processors": compared_processors(connection, switches),
             "notified": {each: outbox.count_in(connection, each, COUNTED_MAX) for each in ("waiting", "given_up")},
             "paused": [switch for switch in switches if switch["paused"]],
+            "waiting": waiting_by_processor(connection, switches),
+            "refused": [each for each in refused_webhooks(connection, now) if each.lasts],
         }
     return page.render("overview.html", **values)
 

@@ -35,6 +35,7 @@ from refund_worker.web.console.labels import (
     PURPOSE_LABELS,
     STATUS_LABELS,
     STATUS_TONES,
+    WEBHOOK_FAULT_LABELS,
     WEBHOOK_RESULT_LABELS,
     Done,
     message_label,
@@ -208,6 +209,7 @@ _environment.globals.update(
     purpose_labels=PURPOSE_LABELS,
     action_labels=ACTION_LABELS,
     event_labels=EVENT_LABELS,
+    webhook_fault_labels=WEBHOOK_FAULT_LABELS,
     webhook_result_labels=WEBHOOK_RESULT_LABELS,
     message_label=message_label,
 )

@@ -19,12 +19,14 @@ from refund_worker.domain.refund import (
     RefundStatus,
 )
 from refund_worker.domain.state_machine import Action, available_actions
+from refund_worker.domain.waiting import WaitCause
 from refund_worker.engine.access.api_keys import ConsoleRole
 from refund_worker.engine.access.permissions import ACT_OF, may, roles_who_may
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema, parse_since
 from refund_worker.engine.processor_sync.live_lookup import LiveLookup, lookup_now
+from refund_worker.engine.processor_sync.refund_waits import waits_of
 from refund_worker.engine.refunds.approval_reasons import why_approval
 from refund_worker.engine.views import api_objects, csv_rows
 from refund_worker.engine.views.refund_facts import explain_refund
@@ -46,6 +48,8 @@ from refund_worker.web.schemas import ResolveBody
 router = APIRouter()
 # Refunds of the same customer that the person who approves is shown.
 HISTORY = 5
+# The refund's page explains these in a section of their own.
+SAID_ELSEWHERE = (WaitCause.APPROVAL, WaitCause.PERSON)
 DAY_WANTED = "enter a day such as 2026-11-27"
 
 # Common filters by status, offered as links.
@@ -211,11 +215,12 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         taken_back = ledger.reversal_of(connection, f"{refund_id}-credit")
         objects = console_queries.objects_of(connection, refund_id)
         now = page.context.clock(connection)
+        waits = waits_of(connection, page.context, refund)
         barred = why_not_approve(connection, page.identity.actor, [refund.requested_by]).get(refund.requested_by)
-        waits = [refund] if refund.status is RefundStatus.AWAITING_APPROVAL else []
-        approval = why_approval(connection, waits, page.context.limits).get(refund_id)
+        to_approve = [refund] if refund.status is RefundStatus.AWAITING_APPROVAL else []
+        approval = why_approval(connection, to_approve, page.context.limits).get(refund_id)
         latest = Filters(customer_id=refund.customer_id, client=page.identity.sees, limit=HISTORY + 1)
-        history = api_objects.list_refunds(connection, latest)["data"] if waits else []
+        history = api_objects.list_refunds(connection, latest)["data"] if to_approve else []
     view = api_objects.refund_view(refund)
     allowed = [a for a in view["available_actions"] if may(page.identity.role, ACT_OF[Action(a)])]
     barred_actions = [a for a in view["available_actions"] if a not in allowed]
@@ -226,6 +231,7 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "not_allowed": [(action, roles_who_may(ConsoleRole, ACT_OF[Action(action)])) for action in barred_actions],
         "why_not_approve": barred if "approve" in allowed else None,
         "approval": approval,
+        "waits": [wait for wait in waits if wait.cause not in SAID_ELSEWHERE],
         "history": [other for other in history if other["id"] != refund_id][:HISTORY],
         "limits": page.context.limits,
         "lights": lights(refund, taken_back=taken_back is not None),

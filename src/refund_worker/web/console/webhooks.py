@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
+from sqlalchemy import RowMapping
 
 from refund_worker.engine.processor_sync import webhook_inbox
 from refund_worker.engine.views.api_objects import Json
+from refund_worker.engine.views.refused_webhooks import refused_webhooks
 from refund_worker.errors import InvalidRequest
+from refund_worker.store import inbox
+from refund_worker.store.processors import open_circuits
 from refund_worker.store.reporting import console_queries, metrics
 from refund_worker.web.console.pages import ThePage
 from refund_worker.web.console.query import ShortText
@@ -41,13 +45,29 @@ def webhooks(page: ThePage, status: ShortText = "", type: ShortText = "") -> HTM
         refunds = webhook_inbox.refunds_of_events(connection, rows)
         kinds = console_queries.kinds_of_events(connection)
         waiting = metrics.count_waiting_events(connection)
+        circuits = open_circuits(connection, page.context.clock(connection))
+        refused = refused_webhooks(connection, page.context.clock(connection))
     # `tries` counts those without a result; the one that ended an event comes on top.
     found = [
         dict(row)
-        | {"refund_id": refunds.get((row["processor"], row["event_id"])), "tried": row["tries"] + bool(row["taken_at"])}
+        | {
+            "refund_id": refunds.get((row["processor"], row["event_id"])),
+            "tried": row["tries"] + bool(row["taken_at"]),
+            "wait": None if row["taken_at"] else _why_waiting(row, circuits, page.context.policy.retry_base_seconds),
+        }
         for row in rows
     ]
     values: Json = {"rows": found, "waiting": waiting, "statuses": STATUSES, "chosen": status, "type": kind or ""}
     values |= {"kinds": sorted({*kinds, *([kind] if kind else [])}), "latest": LATEST}
-    values |= {"searched": console_queries.EVENTS_SEARCHED}
+    values |= {"searched": console_queries.EVENTS_SEARCHED, "refused": refused}
     return page.render("webhooks.html", **values)
+
+
+def _why_waiting(row: RowMapping, circuits: Collection[str], wait_seconds: float) -> tuple[str, float | None]:
+    """Return why an event waits, and the time of its next try if it has one."""
+    if row["processor"] in circuits:
+        return f"the circuit of {row['processor']} is open", None
+    if not row["tries"]:
+        return "not processed yet", None
+    why = f"{row['processor']} did not return this refund: it does not know it, or it did not answer"
+    return why, inbox.next_try_at(row, wait_seconds)

@@ -1,0 +1,113 @@
+"""The causes for which an unfinished refund waits: one function, for the API, the console and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+
+from refund_worker.domain.legs import waits_for_person
+from refund_worker.domain.refund import FINAL, Leg, LegStatus, Refund, RefundStatus
+from refund_worker.domain.state_machine import ACTIVE
+
+
+class WaitCause(StrEnum):
+    """The cause of a wait. The values are part of the API."""
+
+    APPROVAL = "approval"
+    PERSON = "person"
+    PROCESSOR_PAUSED = "processor_paused"
+    CIRCUIT_OPEN = "circuit_open"
+    LISTING_STALE = "listing_stale"
+    RETRY = "retry"
+    RESULT_UNKNOWN = "result_unknown"
+    PROCESSOR = "processor"
+    CUSTOMER = "customer"
+    WORKER = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A processor to which nothing is sent: why, since when and, if known, until when (epoch seconds)."""
+
+    cause: WaitCause
+    since: float | None = None
+    until: float | None = None
+    code: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """One cause for which a refund waits. `until` is the time of the next try or question, None if it has none."""
+
+    cause: WaitCause
+    processor: str | None = None
+    since: float | None = None
+    until: float | None = None
+    code: str | None = None
+    reason: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Return the cause as a sentence, without its times, code and reason."""
+        return _TEXTS[self.cause].format(processor=self.processor)
+
+
+_TEXTS: Mapping[WaitCause, str] = {
+    WaitCause.APPROVAL: "It waits for a second person's approval.",
+    WaitCause.PERSON: "It waits for a person, who retries or resolves it.",
+    WaitCause.PROCESSOR_PAUSED: "A person paused {processor}: nothing is sent there until somebody resumes it.",
+    WaitCause.CIRCUIT_OPEN: "The circuit of {processor} is open: nothing is sent there until it accepts a call again.",
+    WaitCause.LISTING_STALE: "It waits for the list of {processor}'s refunds: nothing is sent there before.",
+    WaitCause.RETRY: "It waits for the next try at {processor}.",
+    WaitCause.RESULT_UNKNOWN: "{processor} did not answer: it is looked up there.",
+    WaitCause.PROCESSOR: "{processor} has it, and its result is not final yet.",
+    WaitCause.CUSTOMER: "It waits for the customer, who must act at {processor}.",
+    WaitCause.WORKER: "It is due and waits for a worker.",
+}
+NOTHING_BLOCKED: Mapping[str, Blocked] = MappingProxyType({})
+NO_CODES: Mapping[str, str] = MappingProxyType({})
+
+
+def waits(
+    refund: Refund,
+    now: float,
+    blocked: Mapping[str, Blocked] = NOTHING_BLOCKED,
+    last_codes: Mapping[str, str] = NO_CODES,
+) -> tuple[Wait, ...]:
+    """Return the causes for which the refund waits at `now`, each once; nothing if it has ended.
+
+    `blocked` are the processors to which nothing is sent. `last_codes` are the codes of the last answers, by leg_id.
+    """
+    if refund.status in FINAL:
+        return ()
+    if refund.status is RefundStatus.AWAITING_APPROVAL:
+        return (Wait(WaitCause.APPROVAL, since=refund.created_at),)
+    found: dict[tuple[WaitCause, str | None, str | None], Wait] = {}
+    for wait in (_wait_of(leg, now, blocked, last_codes.get(leg.leg_id)) for leg in _open_legs(refund)):
+        found.setdefault((wait.cause, wait.processor, wait.code), wait)
+    return tuple(found.values()) or (Wait(WaitCause.WORKER, since=refund.due_at),)
+
+
+def _open_legs(refund: Refund) -> Iterator[Leg]:
+    return (leg for leg in refund.legs if leg.status in ACTIVE or leg.attention_code)
+
+
+def _wait_of(leg: Leg, now: float, blocked: Mapping[str, Blocked], last_code: str | None) -> Wait:
+    name, block = leg.processor, blocked.get(leg.processor)
+    at = leg.next_at if leg.next_at is not None and leg.next_at > now else None
+    if waits_for_person(leg) or leg.status not in ACTIVE:
+        return Wait(WaitCause.PERSON, name, code=leg.attention_code)
+    if leg.status is LegStatus.REQUIRES_ACTION:
+        return Wait(WaitCause.CUSTOMER, name, until=at)
+    if leg.status is LegStatus.UNKNOWN:
+        return Wait(WaitCause.RESULT_UNKNOWN, name, since=leg.last_sent_at, until=at, code=last_code)
+    if leg.status in (LegStatus.PENDING, LegStatus.SENDING):
+        return Wait(WaitCause.PROCESSOR, name, since=leg.last_sent_at, until=at)
+    if block is not None:
+        return Wait(block.cause, name, block.since, block.until, block.code, block.reason)
+    if at is not None:
+        return Wait(WaitCause.RETRY, name, until=at, code=leg.failure_code or last_code)
+    return Wait(WaitCause.WORKER)

@@ -1,0 +1,102 @@
+"""The causes for which refunds wait, with what the database knows of their processors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection
+
+from refund_worker import api_schema
+from refund_worker.alarms import Condition
+from refund_worker.domain.refund import Refund
+from refund_worker.domain.waiting import Blocked, Wait, WaitCause, waits
+from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.status import CIRCUIT_OPEN, PAUSED, STALE, stored_switches
+from refund_worker.engine.views.api_objects import Json, refund_view
+from refund_worker.engine.views.failure_codes import code_with_entry
+from refund_worker.store import attempts
+from refund_worker.store.processors import ALL
+from refund_worker.store.reporting import metrics
+from refund_worker.times import iso
+
+_CAUSES = {
+    PAUSED: WaitCause.PROCESSOR_PAUSED,
+    CIRCUIT_OPEN: WaitCause.CIRCUIT_OPEN,
+    STALE: WaitCause.LISTING_STALE,
+}
+BLOCKING = tuple(_CAUSES.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """The number of refunds that wait because nothing is sent to a processor; `entry` names the runbook's entry."""
+
+    processor: str
+    refunds: int
+    wait: Wait
+    entry: str
+
+
+def waits_of(connection: Connection, context: Context, refund: Refund) -> tuple[Wait, ...]:
+    """Return the causes for which the refund waits now."""
+    blocked = _blocked(stored_switches(connection, context), {leg.processor for leg in refund.legs})
+    return waits(refund, context.clock(connection), blocked, attempts.last_codes(connection, refund.refund_id))
+
+
+def refund_with_waits(connection: Connection, context: Context, refund: Refund) -> api_schema.Refund:
+    """Return the refund's HTTP object with `waits_for`."""
+    view = refund_view(refund)
+    view["waits_for"] = [wait_view(wait) for wait in waits_of(connection, context, refund)]
+    return view
+
+
+def wait_view(wait: Wait) -> api_schema.Wait:
+    """Return one cause of a wait as JSON."""
+    return {
+        "cause": wait.cause.value,
+        "text": wait.text,
+        "processor": wait.processor,
+        "since": None if wait.since is None else iso(wait.since),
+        "until": None if wait.until is None else iso(wait.until),
+        "code": wait.code,
+        "reason": wait.reason,
+    }
+
+
+def waiting_by_processor(connection: Connection, switches: Sequence[Json]) -> list[Waiting]:
+    """Return, by name, the processors to which nothing is sent while refunds wait for them."""
+    if not any(switch["state"] in _CAUSES for switch in switches):
+        return []
+    counts = metrics.count_to_be_sent(connection)
+    blocked = _blocked(switches, counts)
+    return [
+        Waiting(name, counts[name], Wait(b.cause, name, b.since, b.until, b.code, b.reason), entry_of(b.cause, b.code))
+        for name, b in sorted(blocked.items())
+        if counts.get(name)
+    ]
+
+
+def entry_of(cause: WaitCause, code: str | None) -> str:
+    """Return the name of the runbook's entry about a processor to which nothing is sent."""
+    return Condition.LISTING_STALE.value if cause is WaitCause.LISTING_STALE else code_with_entry(code)
+
+
+def _blocked(switches: Sequence[Json], names: Collection[str]) -> dict[str, Blocked]:
+    """Return the blocks of the processors `names`. A pause of all of them goes before what is known of one."""
+    by_name = {switch["name"]: switch for switch in switches if switch["state"] in _CAUSES}
+    everything = by_name.get(ALL) if by_name.get(ALL, {}).get("paused") else None
+    found = ((name, everything or by_name.get(name)) for name in names)
+    return {name: _block(switch) for name, switch in found if switch is not None}
+
+
+def _block(switch: Json) -> Blocked:
+    since = switch["looked_at"] if switch["state"] == STALE else switch["paused_at"]
+    return Blocked(
+        _CAUSES[switch["state"]], _epoch(since), _epoch(switch["paused_until"]), switch["code"], switch["reason"]
+    )
+
+
+def _epoch(at: str | None) -> float | None:
+    return None if at is None else datetime.fromisoformat(at).timestamp()
