@@ -96,7 +96,7 @@ def test_processor_key_revoked(deployment: Deployment) -> None:
         assert line["runbook"] == runbook_link(line["code"])
         assert "SendingStopped" in firing(deployment.folder, before, metrics_of(web))
         page = text_of(visitor(web, "viewer").get("/"))
-        assert "stripe is paused: The API key is not valid" in page
+        assert "The circuit of stripe is open: The API key is not valid" in page
         assert "Nothing needs a person" not in page
 
 
