@@ -255,7 +255,7 @@ def refund_over(http: httpx.Client, deployment: Deployment) -> str:
 def test_every_process_writes_json_with_its_name(logs: dict[str, list[dict[str, Any]]]) -> None:
     for name in ("web", "worker", "scheduler"):
         assert logs[name]
-        assert name == "web" or logs[name][-1]["message"] == f"the {name} has stopped"
+        assert name == "web" or logs[name][-1]["message"] == f"the {name} has stopped (signal SIGTERM)"
         assert {line["process"] for line in logs[name]} == {name}
         assert all(line.keys() >= OF_EVERY_LINE for line in logs[name])
 

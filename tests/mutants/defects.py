@@ -4263,4 +4263,32 @@ DEFECTS = (
         "    if False:",
         ("tests/domain/test_waiting.py",),
     ),
+    Defect(
+        "a full Redis is called not reachable",
+        WORKER + "publisher.py",
+        "cause = cause_of(_origin(error))",
+        "cause = None",
+        ("tests/incidents/test_incidents.py::test_redis_full",),
+    ),
+    Defect(
+        "a worker at a full Redis logs a traceback each ten seconds",
+        WORKER + "celery_app/redis_transport.py",
+        "            if cause is None:\n                raise",
+        "            if True:\n                raise",
+        ("tests/worker/test_broker_check.py::test_full_redis_is_one_line_of_a_worker_and_its_return_another",),
+    ),
+    Defect(
+        "doctor does not name a full Redis",
+        WORKER + "broker_check.py",
+        "cause = cause_of(error)",
+        "cause = None",
+        ("tests/worker/test_broker_check.py::test_full_or_crowded_redis_is_a_fault_that_is_named",),
+    ),
+    Defect(
+        "a scheduler does not say which signal stopped it",
+        WORKER + "supervisor.py",
+        "received.append(number)",
+        "pass",
+        ("tests/incidents/test_incidents.py::test_scheduler_down",),
+    ),
 )

@@ -12,6 +12,7 @@ from tests.support.processes import free_port
 from refund_worker.cli import doctor
 from refund_worker.cli.doctor import Finding
 from refund_worker.settings import PREFIX, Settings, load_settings
+from refund_worker.worker.celery_app.app import make_app
 
 # As docs/operations.md says.
 RIGHTS = "+@read +@write +@connection +@transaction +@scripting +@blocking +time"
@@ -91,7 +92,9 @@ def test_missing_right_is_a_fault(
 
 def test_full_or_crowded_redis_is_a_fault_that_is_named(client: redis.Redis, server: RedisServer) -> None:
     client.config_set("maxmemory", 1)
-    assert "OutOfMemoryError" in finding(server.url).found
+    full = finding(server.url)
+    assert "Redis is full" in full.found
+    assert "explain broker_unavailable" in full.do
     client.config_set("maxmemory", 0)
     before = client.config_get("maxclients")["maxclients"]
     client.config_set("maxclients", 1)
@@ -117,3 +120,24 @@ def test_redis_cluster_is_refused_in_words() -> None:
     with RedisServer("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as cluster:
         found = finding(cluster.url)
     assert (found.verdict, "Redis Cluster" in found.found, "no cluster" in found.do) == ("fail", True, True)
+
+
+def test_full_redis_is_one_line_of_a_worker_and_its_return_another(
+    client: redis.Redis, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    app = make_app(load_settings({PREFIX + "BROKER_URL": server.url}), socket_seconds=5, tries=0)
+    with app, app.connection_for_write() as connection:
+        qos = connection.default_channel.qos
+        client.config_set("maxmemory", 1)
+        try:
+            for _ in range(3):
+                qos.restore_visible(interval=1)
+        finally:
+            client.config_set("maxmemory", 0)
+        for _ in range(2):
+            qos.restore_visible(interval=1)
+    lines = [line for line in caplog.records if "the broker can" in line.getMessage()]
+    assert ["maxmemory" in line.getMessage() for line in lines] == [True, False]
+    assert (vars(lines[0])["alarm"], lines[0].exc_info) == ("broker_unavailable", None)
+    assert lines[1].getMessage() == "the broker can be used again"

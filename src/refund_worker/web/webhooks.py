@@ -58,7 +58,7 @@ def _add_route(router: APIRouter, processor: str, webhooks: Webhooks) -> None:
             new = await run_in_threadpool(_store, state.context, processor, event_id, kind, body)
         if new:
             count(WEBHOOKS_STORED, processor)
-            log.info("stored event %s of kind %s", event_id, kind)
+            log.info("stored an event of kind %s", kind, extra={"event_id": event_id, "processor": processor})
         return JSONResponse({"received": True})
 
     router.add_api_route(

@@ -17,6 +17,7 @@ from kombu import entity
 
 from refund_worker.settings import Settings
 from refund_worker.worker import installation_marks
+from refund_worker.worker.broker_cause import cause_of
 from refund_worker.worker.broker_tls import for_redis_py
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.celery_app.redis_transport import NOT_OURS
@@ -78,6 +79,10 @@ def trouble_with_broker(settings: Settings, seconds: float, installation: str | 
 
 def _of_error(error: Exception) -> Trouble:
     text = " ".join(str(error).split())
+    cause = cause_of(error)
+    if cause is not None:
+        advice = "`refund-worker explain broker_unavailable` says more"
+        return Trouble(f"{cause.found} ({type(error).__name__})", f"{cause.do}; {advice}")
     for words, remedy in (("NOT_ALLOWED", VHOST), ("limit in vhost", VHOST), ("Login was refused", SIGN_IN)):
         if words in text:
             return Trouble(text, remedy)

@@ -18,6 +18,7 @@ from refund_worker.metrics import BROKER_FAILURES, count
 from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.tracing import HEADER, current_traceparent
+from refund_worker.worker.broker_cause import cause_of
 from refund_worker.worker.celery_app.app import make_app
 from refund_worker.worker.embedded_broker.broker import MEMORY, url_if_running
 from refund_worker.worker.queues import ADVANCE, INSTALLATION, name_at_broker, queue_of
@@ -34,7 +35,14 @@ WARN_SECONDS = 60.0
 
 
 class BrokerUnavailable(Exception):
-    """The broker cannot be used just now. It is not known if it got the message."""
+    """The broker cannot be used just now. It is not known if it got the message.
+
+    `kind` is the name of the client's error. `line` says it in words, for a log.
+    """
+
+    def __init__(self, kind: str, cause: str | None = None) -> None:
+        super().__init__(kind)
+        self.line = f"the broker cannot be used ({cause})" if cause else f"the broker cannot be reached ({kind})"
 
 
 class Publisher:
@@ -82,7 +90,8 @@ class _away:
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         # redis and amqp raise their own errors, some of them neither OSError nor KombuError.
         if isinstance(error, Exception):
-            raise BrokerUnavailable(type(_origin(error)).__name__) from error
+            cause = cause_of(_origin(error))
+            raise BrokerUnavailable(type(_origin(error)).__name__, cause and cause.found) from error
 
 
 def _origin(error: BaseException) -> BaseException:
@@ -124,8 +133,10 @@ class _LazyPublisher:
             publisher = self._current()
             if publisher is not None:
                 publisher.publish(refund_ids, bulk=bulk, installation=installation)
-        except (BrokerUnavailable, OSError, KombuError, OperationalError) as error:
-            self._fall_silent(str(error))
+        except BrokerUnavailable as error:
+            self._fall_silent(error)
+        except (OSError, KombuError, OperationalError) as error:
+            self._fall_silent(BrokerUnavailable(str(error)))
 
     def _current(self) -> Publisher | None:
         """Return the publisher of the broker that runs now: an embedded one may have restarted on another port."""
@@ -137,15 +148,15 @@ class _LazyPublisher:
                 self._publisher = Publisher(self._settings, url, socket_seconds=PUBLISH_SOCKET_SECONDS)
             return self._publisher
 
-    def _fall_silent(self, why: str) -> None:
+    def _fall_silent(self, error: BrokerUnavailable) -> None:
         now = time.monotonic()
-        count(BROKER_FAILURES, why)
+        count(BROKER_FAILURES, error)
         self._silent_until = now + SILENT_SECONDS
         if now - self._warned_at >= WARN_SECONDS:
             self._warned_at = now
             warn_of(
                 log,
                 Condition.BROKER_UNAVAILABLE,
-                "the broker cannot be reached (%s): workers get no message, the sweep finds the work",
-                why,
+                "%s: workers get no message, the sweep finds the work",
+                error.line,
             )

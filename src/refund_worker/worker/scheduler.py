@@ -170,7 +170,7 @@ class Scheduler:
             self.broker_state = "unreachable"
             self._broker.lost()
             count(BROKER_FAILURES, error)
-            text = f"the broker cannot be reached ({error}): the scheduler does the work itself"
+            text = f"{error.line}: the scheduler does the work itself"
             self._warn(text, Condition.BROKER_UNAVAILABLE)
         self._work(context)
 

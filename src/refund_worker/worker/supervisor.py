@@ -80,12 +80,22 @@ def run_scheduler(settings: Settings) -> int:
     reports = ProcessReports(
         settings, "scheduler", is_alive=scheduler.heartbeat.beaten, broker=lambda: scheduler.broker_state
     )
-    with on_signals(lambda *_: set_from_handler(scheduler.stop), STOPS), reports:
+    received: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+        set_from_handler(scheduler.stop)
+
+    with on_signals(stop, STOPS), reports:
         log.info("the scheduler is ready: it sweeps every %g s", settings.sweep_seconds)
         scheduler.run()
     end_tracing()
-    log.info("the scheduler has stopped")
+    log.info("the scheduler has stopped (%s)", _reason(received[0] if received else None))
     return 0
+
+
+def _reason(number: int | None) -> str:
+    return "no signal" if number is None else f"signal {signal.Signals(number).name}"
 
 
 def _url(settings: Settings, embedded: EmbeddedBroker | None) -> str:
@@ -110,6 +120,7 @@ class _Supervisor:
         self._url = ""
         self._stops = 0
         self._hung_up = False
+        self._first_signal: int | None = None
         self._last_signal, self._signalled_at = 0, 0.0
         self._pipe = BeatPipe()
 
@@ -122,7 +133,7 @@ class _Supervisor:
                 began = time.monotonic()
                 code = self._run_child()
                 if self._is_stopping():
-                    log.info("the worker has stopped")
+                    log.info("the worker has stopped (%s)", _reason(self._first_signal))
                     return max(code, 0)
                 pause = PAUSE_SECONDS_MIN if time.monotonic() - began > STEADY_SECONDS else pause
                 raise_alarm(
@@ -179,6 +190,7 @@ class _Supervisor:
         # A service manager may send both TERM and HUP, which does not mean hurry, in either order. Ctrl-C
         # in a terminal sends INT to all processes, and a Procfile's runner then sends TERM.
         before, self._last_signal = self._last_signal, number
+        self._first_signal = self._first_signal or number
         is_echo = number != before and time.monotonic() - self._signalled_at < ECHO_SECONDS
         self._signalled_at = time.monotonic()
         if self._stops and (number == signal.SIGHUP or (is_echo and number != signal.SIGQUIT)):

@@ -23,7 +23,9 @@ from kombu.transport import redis as kombu_redis
 from kombu.utils import json as kombu_json
 from redis.exceptions import DataError
 
-from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.alarms import Alarm, Condition, raise_alarm
+from refund_worker.condition_log import ConditionLog
+from refund_worker.worker.broker_cause import cause_of
 from refund_worker.worker.celery_app.messages import cleaned_envelope, names_another_task
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,10 @@ return redis.call('LPUSH', KEYS[1], ARGV[1])
 # Tasks of others that are in no list yet, because Redis could not be used: a task that was popped is nowhere else.
 _unstored: deque[tuple[str, str]] = deque(maxlen=NOT_OURS_MAX)
 
+_conditions = ConditionLog(log)
+# True from the first refusal of a Redis that is full or read-only up to its return.
+_was_refused = False
+
 json: Any = kombu_json  # kombu has only partial types
 
 
@@ -57,6 +63,26 @@ class QoS(kombu_redis.QoS):
 
     A message that could not be acknowledged counts as finished. The broker may deliver it again, which does no harm.
     """
+
+    def restore_visible(self, *args: Any, **named: Any) -> None:
+        """Put back what was not acknowledged in time; while Redis is full or read-only, say so once and go on.
+
+        kombu's timer would log a traceback every ten seconds.
+        """
+        global _was_refused
+        try:
+            super().restore_visible(*args, **named)  # type: ignore[no-untyped-call]
+        except self.channel.connection.channel_errors as error:
+            cause = cause_of(error)
+            if cause is None:
+                raise
+            _was_refused = True
+            text = f"the broker cannot be used ({cause.found}): {cause.do}"
+            _conditions.hear(cause.found, text, Condition.BROKER_UNAVAILABLE)
+        else:
+            if _was_refused:
+                _was_refused = False
+                log.info("the broker can be used again")
 
     def ack(self, delivery_tag: str) -> None:
         """Acknowledge a message; if that fails, stop counting it and raise."""
