@@ -4291,4 +4291,25 @@ DEFECTS = (
         "pass",
         ("tests/incidents/test_incidents.py::test_scheduler_down",),
     ),
+    Defect(
+        "a waiting webhook's next try is a time that has passed",
+        WEB + "console/webhooks.py",
+        "at if at > now else None",
+        "at",
+        ("tests/web/console/test_why_it_waits.py::test_waiting_webhook_says_why_and_since_when",),
+    ),
+    Defect(
+        "a waiting webhook does not name its processor's open circuit",
+        WEB + "console/webhooks.py",
+        """    if row["processor"] in circuits:""",
+        "    if False:",
+        ("tests/web/console/test_why_it_waits.py::test_waiting_webhook_says_why_and_since_when",),
+    ),
+    Defect(
+        "a pause of all processors is no cause of a wait",
+        ENGINE + "processor_sync/refund_waits.py",
+        "everything or by_name.get(name)",
+        "by_name.get(name)",
+        ("tests/web/console/test_why_it_waits.py",),
+    ),
 )

@@ -96,12 +96,16 @@ def test_refused_webhooks_are_shown_with_number_time_and_reason(web: Web) -> Non
 def test_waiting_webhook_says_why_and_since_when(web: Web) -> None:
     def receive(connection: Any) -> None:
         inbox.insert_event(connection, "stripe", "evt_1", "refund.updated", "{}", web.context.clock(connection))
-        inbox.mark_tried(connection, [("stripe", "evt_1")] * 2)
+        long_ago = web.context.clock(connection) - 7_200
+        inbox.insert_event(connection, "stripe", "evt_2", "refund.updated", "{}", long_ago)
+        inbox.mark_tried(connection, [("stripe", "evt_1"), ("stripe", "evt_2")])
 
     web.context.database.run(receive)
     person = visitor(web, "operator")
-    page = text_of(person.get("/webhooks"))
+    shown = person.get("/webhooks")
+    page = text_of(shown)
+    assert shown.text.count('<td data-name="Result"><div><span class="badge warn">') == 2, "one block beside its name"
     assert "waiting stripe did not return this refund: it does not know it, or it did not answer, since 20" in page
-    assert "next try: 20" in page
+    assert page.count("next try: 20") == 1, "a time that has passed is no next try"
     change(web, "stripe", "circuit_open")
     assert "waiting the circuit of stripe is open, since 20" in text_of(person.get("/webhooks"))

@@ -45,15 +45,15 @@ def webhooks(page: ThePage, status: ShortText = "", type: ShortText = "") -> HTM
         refunds = webhook_inbox.refunds_of_events(connection, rows)
         kinds = console_queries.kinds_of_events(connection)
         waiting = metrics.count_waiting_events(connection)
-        circuits = open_circuits(connection, page.context.clock(connection))
-        refused = refused_webhooks(connection, page.context.clock(connection))
+        now, base = page.context.clock(connection), page.context.policy.retry_base_seconds
+        circuits, refused = open_circuits(connection, now), refused_webhooks(connection, now)
     # `tries` counts those without a result; the one that ended an event comes on top.
     found = [
         dict(row)
         | {
             "refund_id": refunds.get((row["processor"], row["event_id"])),
             "tried": row["tries"] + bool(row["taken_at"]),
-            "wait": None if row["taken_at"] else _why_waiting(row, circuits, page.context.policy.retry_base_seconds),
+            "wait": None if row["taken_at"] else _why_waiting(row, circuits, base, now),
         }
         for row in rows
     ]
@@ -63,11 +63,14 @@ def webhooks(page: ThePage, status: ShortText = "", type: ShortText = "") -> HTM
     return page.render("webhooks.html", **values)
 
 
-def _why_waiting(row: RowMapping, circuits: Collection[str], wait_seconds: float) -> tuple[str, float | None]:
-    """Return why an event waits, and the time of its next try if it has one."""
+def _why_waiting(
+    row: RowMapping, circuits: Collection[str], wait_seconds: float, now: float
+) -> tuple[str, float | None]:
+    """Return why an event waits, and the time of its next try if that is still to come."""
     if row["processor"] in circuits:
         return f"the circuit of {row['processor']} is open", None
     if not row["tries"]:
         return "not processed yet", None
     why = f"{row['processor']} did not return this refund: it does not know it, or it did not answer"
-    return why, inbox.next_try_at(row, wait_seconds)
+    at = inbox.next_try_at(row, wait_seconds)
+    return why, at if at > now else None
