@@ -61,3 +61,12 @@ def test_verify_names_a_foreign_change_of_a_role_until_it_is_accepted(shop: Cli,
     assert "changed: role of anna" in shop("audit", "accept").out
     assert shop("audit", "verify").code == 0
     assert shop("audit", "accept", "-o", "json").json == {"accepted": []}
+
+
+def test_unknown_kind_of_entry_is_refused_with_the_known_ones(shop: Cli) -> None:
+    for of, known in (("timeline", "processor_paused"), ("ledger", "correction")):
+        refused = shop("audit", "list", "--of", of, "--kind", "nope")
+        assert refused.code == 2
+        assert f"the {of} has no kind" in refused.err
+        assert known in refused.err
+        assert shop("audit", "list", "--of", of, "--kind", known).code == 0

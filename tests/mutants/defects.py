@@ -4208,6 +4208,20 @@ DEFECTS = (
         ("tests/store/test_read_only_server.py",),
     ),
     Defect(
+        "the last of a repeated parameter is taken in silence",
+        "src/refund_worker/web/api/queries.py",
+        "names.count(name) > 1",
+        "names.count(name) > 9",
+        ("tests/web/test_refunds_over_http.py",),
+    ),
+    Defect(
+        "an unknown kind of entry looks like one without entries",
+        "src/refund_worker/cli/audit.py",
+        "    if kind not in known:",
+        "    if False:",
+        ("tests/cli/test_audit_commands.py",),
+    ),
+    Defect(
         "a connection to a read-only server is kept after its metrics are read",
         STORE + "database.py",
         '{"poolclass": NullPool}',

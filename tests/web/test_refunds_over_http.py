@@ -109,10 +109,20 @@ def test_wrong_or_unknown_filter_is_refused(web: Web) -> None:
         "created_gte=yesterday": "created_gte",
         "created_gte=2026-01-01T00:00:00": "created_gte",
         "starting_after=%00": "starting_after",
+        "limit=1&limit=2": "limit",
+        "customer_id=ann&customer_id=bob": "customer_id",
     }.items():
         answer = web.call("GET", f"/v1/refunds?{query}")
         assert is_problem(answer, 422, "invalid_request")
         assert answer.json()["field"].startswith(field), query
+
+
+def test_repeated_parameter_is_refused_where_none_is_read(web: Web) -> None:
+    for path in ("/v1/customers/ann/transactions?limit=1&limit=2", "/v1/refunds/rf_none?x=1&x=1"):
+        answer = web.call("GET", path)
+        assert is_problem(answer, 422, "invalid_request"), path
+        assert "more than once" in answer.json()["detail"]
+    assert web.call("GET", "/v1/refunds?status=queued&status=canceled").status_code == 200
 
 
 def test_preview_stores_nothing(web: Web) -> None:

@@ -145,6 +145,17 @@ def _check_text(check: Json | None) -> str:
     return f"up to seal {check['last_seal']}{findings}, {moment(check['at'])} UTC by {check['actor']}"
 
 
+def _check_kind(kind: str, of: str) -> None:
+    """Refuse a kind that no entry can have: a misspelled one must not look like one without entries."""
+    from refund_worker.domain.ledger import EntryKind
+    from refund_worker.errors import InvalidRequest
+    from refund_worker.web.console.labels import EVENT_LABELS
+
+    known = sorted(EntryKind if of == "ledger" else EVENT_LABELS)
+    if kind not in known:
+        raise InvalidRequest(f"the {of} has no kind {kind!r}: the kinds are {', '.join(known)}", field="kind")
+
+
 def _add_list(app: typer.Typer) -> None:
     @command(app, "list", "audit list --actor console/anna --kind retry_requested")
     def list_(
@@ -172,6 +183,8 @@ def _add_list(app: typer.Typer) -> None:
         wanted = {"actor": actor, "kind": kind, "refund_id": refund_id, "customer_id": customer, "alarm": alarm}
         with runtime.context() as context, context.database.read() as connection:
             found = entries(connection, of, before=before, limit=limit, **wanted)
+        if kind is not None and not found["data"]:
+            _check_kind(kind, of)
         if output is Output.JSON:
             print_json(found)
             return

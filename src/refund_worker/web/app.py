@@ -20,6 +20,7 @@ from refund_worker.settings import Settings
 from refund_worker.tracing import end_tracing, set_up_tracing
 from refund_worker.web import problems
 from refund_worker.web.api import make_routers
+from refund_worker.web.api.queries import refuse_repeated
 from refund_worker.web.auth import KeyCache, check_guarded, guard, lines_of
 from refund_worker.web.console.app import ROUTERS as CONSOLE_ROUTERS
 from refund_worker.web.console.app import create_console, to_console
@@ -68,7 +69,7 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish]
         title="refund-worker",
         version=version("refund-worker"),
         description=ABOUT,
-        dependencies=[Depends(guard)],
+        dependencies=[Depends(guard), Depends(refuse_repeated)],
         lifespan=serving,
         openapi_url=None,
         docs_url=None,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Annotated
 
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from refund_worker.domain.ids import KEY_LENGTH_MAX
@@ -14,6 +16,19 @@ from refund_worker.engine.intake.schemas import KnownId
 from refund_worker.store.refunds import Filters
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 500
+REPEATABLE = frozenset({"status"})
+
+
+async def refuse_repeated(request: Request) -> None:
+    """Refuse a query with one parameter twice: the framework would take the last value in silence.
+
+    Raises `RequestValidationError`, which is answered with 422.
+    """
+    names = [name for name, _ in request.query_params.multi_items()]
+    repeated = [name for name in dict.fromkeys(names) if names.count(name) > 1 and name not in REPEATABLE]
+    if repeated and request.method in ("GET", "HEAD"):
+        text = "this parameter is given more than once: give it once"
+        raise RequestValidationError([{"type": "repeated", "loc": ("query", name), "msg": text} for name in repeated])
 
 
 def _digits(value: object) -> int:
