@@ -1346,6 +1346,13 @@ DEFECTS = (
         (ADVANCE_ANSWERS + "lasting_cause_alarms_once_a_day_and_a_new_cause_at_once",),
     ),
     Defect(
+        "a broker that was not asked is said to be usable again",
+        "src/refund_worker/worker/celery_app/redis_transport.py",
+        "            if _was_refused and is_asked:",
+        "            if _was_refused:",
+        ("tests/worker/test_full_broker.py",),
+    ),
+    Defect(
         "a leg whose list was read goes to the end of the queue, where the list is too old",
         DOMAIN + "handle_reply.py",
         "next_at=min(builder.now, leg.next_at or builder.now))",

@@ -64,14 +64,15 @@ class QoS(kombu_redis.QoS):
     A message that could not be acknowledged counts as finished. The broker may deliver it again, which does no harm.
     """
 
-    def restore_visible(self, *args: Any, **named: Any) -> None:
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
         """Put back what was not acknowledged in time; while Redis is full or read-only, say so once and go on.
 
-        kombu's timer would log a traceback every ten seconds.
+        kombu's timer would log a traceback every ten seconds. Redis is asked in one of `interval` calls.
         """
         global _was_refused
+        is_asked = self._vrestore_count % (interval or 1) == 0
         try:
-            super().restore_visible(*args, **named)  # type: ignore[no-untyped-call]
+            super().restore_visible(start, num, interval)  # type: ignore[no-untyped-call]
         except self.channel.connection.channel_errors as error:
             cause = cause_of(error)
             if cause is None:
@@ -80,7 +81,7 @@ class QoS(kombu_redis.QoS):
             text = f"the broker cannot be used ({cause.found}): {cause.do}"
             _conditions.hear(cause.found, text, Condition.BROKER_UNAVAILABLE)
         else:
-            if _was_refused:
+            if _was_refused and is_asked:
                 _was_refused = False
                 log.info("the broker can be used again")
 
