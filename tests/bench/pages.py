@@ -127,7 +127,11 @@ def _lists(connection: Connection) -> Mapping[str, Sequence[str]]:
             f"/v1/refunds?starting_after={middle}",
             "/v1/refunds?idempotency_key=nothing",
         ],
-        "/v1/refunds/{refund_id}": [f"/v1/refunds/{middle}", f"/v1/refunds/{middle}/events"],
+        "/v1/refunds/{refund_id}": [
+            f"/v1/refunds/{middle}",
+            f"/v1/refunds/{middle}/events",
+            f"/v1/refunds/{middle}/waits",
+        ],
         "/v1/customers/{customer_id}": [f"/v1/customers/{BUSY}", f"/v1/customers/{BUSY}/transactions"],
         "/metrics": ["/metrics"],
     }

@@ -127,6 +127,16 @@ def test_ids_are_whole_at_every_width(shop: Cli, monkeypatch: pytest.MonkeyPatch
     assert refund["id"] in shop("refunds", "show", refund["id"]).out
 
 
+def test_show_says_why_a_refund_waits(shop: Cli) -> None:
+    refund = refund_of(create(shop, "--credits", "100"))
+    assert "waits for a worker" in shop("refunds", "show", refund["id"]).out
+    shop("processors", "pause", "stripe", "--reason", "wrong amounts")
+    shown = " ".join(shop("refunds", "show", refund["id"]).out.split())
+    assert "A person paused stripe" in shown
+    assert "wrong amounts" in shown
+    assert "waits_for" not in refund_of(shop("refunds", "show", refund["id"], "-o", "json"))
+
+
 def test_cancel_releases_the_reservation_and_repeated_is_a_conflict(shop: Cli) -> None:
     refund = refund_of(create(shop, "--credits", "100"))
     assert shop("customers", "show", "ann", "-o", "json").json["available"] == 500

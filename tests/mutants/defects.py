@@ -1353,6 +1353,35 @@ DEFECTS = (
         ("tests/worker/test_full_broker.py",),
     ),
     Defect(
+        "a person's pause stops webhook events too",
+        STORE + "processors.py",
+        "in paused_processors(connection, now).items() if until is not None)",
+        "in paused_processors(connection, now).items())",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "many events of a refused key leave no room for others",
+        STORE + "inbox.py",
+        "    return list(connection.execute(_WAITING, wanted).mappings())",
+        """    rows = connection.execute(_WAITING, wanted | {"without": []}).mappings()
+    return [row for row in rows if row["processor"] not in without]""",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "another cause seems to last since the first one's begin",
+        STORE + "processors.py",
+        "p.paused_by == by, p.code == code, ",
+        "p.paused_by == by, ",
+        (REFUSED_KEY,),
+    ),
+    Defect(
+        "a refused list alarms although a person has paused the processor",
+        STORE + "processors.py",
+        "    lasting = p.paused_until.is_(None) | (",
+        "    lasting = (",
+        (REFUSED_KEY,),
+    ),
+    Defect(
         "a leg whose list was read goes to the end of the queue, where the list is too old",
         DOMAIN + "handle_reply.py",
         "next_at=min(builder.now, leg.next_at or builder.now))",
@@ -2926,7 +2955,7 @@ DEFECTS = (
     Defect(
         "a refund is watched after it has ended",
         "src/refund_worker/cli/refunds.py",
-        'return refund["status"] in FINAL\n',
+        'return shown.refund["status"] in FINAL',
         "return False\n",
         ("tests/cli/test_watch.py::test_refund_is_shown_again_until_it_has_ended",),
     ),
@@ -3382,7 +3411,7 @@ DEFECTS = (
     Defect(
         "waiting for what needs a person ends as success",
         "src/refund_worker/cli/refunds.py",
-        'if refund["status"] != "succeeded":',
+        'if shown.refund["status"] != "succeeded":',
         'if refund["status"] not in ("succeeded", "needs_attention"):',
         ("tests/cli/test_oversight_commands.py",),
     ),

@@ -141,6 +141,7 @@ def test_every_time_of_an_answer_is_a_date_time(web: Web) -> None:
         (web.call("GET", "/v1/customers/cust-1/transactions").json(), "TransactionPage"),
         (refund, "Refund"),
         (web.call("GET", f"/v1/refunds/{refund['id']}/events").json(), "EventPage"),
+        (web.call("GET", f"/v1/refunds/{refund['id']}/waits").json(), "WaitPage"),
         (batch, "Batch"),
         (web.call("POST", "/v1/processors/stripe/pause", {}).json(), "Switch"),
     ]

@@ -134,7 +134,11 @@ def test_objects_of_other_clients_are_hidden_from_single_client_roles(web: Web, 
 def test_another_clients_refund_is_not_found(web: Web, role: str) -> None:
     refund = web.refund("k-1").json()
     stranger = web.key(role, client="other-backend")
-    for path in (f"/v1/refunds/{refund['id']}", f"/v1/refunds/{refund['id']}/events"):
+    for path in (
+        f"/v1/refunds/{refund['id']}",
+        f"/v1/refunds/{refund['id']}/events",
+        f"/v1/refunds/{refund['id']}/waits",
+    ):
         assert is_problem(web.call("GET", path, key=stranger), 404, "not_found")
     assert web.call("GET", "/v1/refunds", key=stranger).json()["data"] == []
     answer = web.call("GET", "/v1/refunds", key=stranger, params={"idempotency_key": "k-1"})

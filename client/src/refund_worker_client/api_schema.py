@@ -104,10 +104,7 @@ class Wait(TypedDict):
 
 
 class Refund(TypedDict):
-    """A refund with its legs and one amount for each currency.
-
-    `waits_for` is present if one refund is requested or read by its id: why it waits, empty at its end.
-    """
+    """A refund with its legs and one amount for each currency."""
 
     id: str
     status: RefundStatus
@@ -128,7 +125,6 @@ class Refund(TypedDict):
     failure_code: str | None
     failure_message: str | None
     available_actions: list[Action]
-    waits_for: NotRequired[list[Wait]]
     version: int
     created_at: str
     updated_at: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from refund_worker.api_schema import Amount, Event, Leg, PlannedLeg, Preview, Refund, Wait
 from refund_worker.cli.explain import without_marks
@@ -38,19 +38,27 @@ EVENT_COLUMNS = (Column("when (UTC)"), Column("what"), Column("to"), Column("who
 
 def read_refund(context: Context, refund_id: str) -> Refund:
     """Return the refund as its HTTP object. Raises `NotFound` if the id is unknown."""
-    return read_with_explanation(context, refund_id)[0]
+    return read_explained(context, refund_id).refund
 
 
-def read_with_explanation(context: Context, refund_id: str) -> tuple[Refund, RefundExplanation | None]:
-    """Return the refund as its HTTP object, and the explanation of its failure. Raises `NotFound`."""
-    from refund_worker.engine.processor_sync.refund_waits import refund_with_waits
-    from refund_worker.engine.views.api_objects import find_refund
+class ExplainedRefund(NamedTuple):
+    """A refund as its HTTP object, the explanation of its failure, and the causes for which it waits."""
+
+    refund: Refund
+    why: RefundExplanation | None
+    waits: tuple[Wait, ...]
+
+
+def read_explained(context: Context, refund_id: str) -> ExplainedRefund:
+    """Return the refund with what a person wants to know of it. Raises `NotFound`."""
+    from refund_worker.engine.processor_sync.refund_waits import wait_view, waits_of
+    from refund_worker.engine.views.api_objects import find_refund, refund_view
     from refund_worker.engine.views.refund_facts import explain_refund
 
     with context.database.read() as connection:
         refund = find_refund(connection, refund_id)
-        view = refund_with_waits(connection, context, refund)
-    return view, explain_refund(refund)
+        waits = tuple(wait_view(wait) for wait in waits_of(connection, context, refund))
+    return ExplainedRefund(refund_view(refund), explain_refund(refund), waits)
 
 
 def print_refunds(refunds: Iterable[Refund]) -> None:
@@ -85,8 +93,10 @@ def _sum(amounts: Iterable[Amount], which: Literal["requested_minor", "succeeded
     return monies((line["currency"], line[which]) for line in amounts)
 
 
-def show_refund(refund: Refund, output: Output, why: RefundExplanation | None = None) -> None:
-    """Print one refund, given as its HTTP object: as JSON, or for people with the explanation of its failure."""
+def show_refund(
+    refund: Refund, output: Output, why: RefundExplanation | None = None, waits: Iterable[Wait] = ()
+) -> None:
+    """Print one refund, given as its HTTP object: as JSON, or for people with its failure and its waits explained."""
     if output is Output.JSON:
         print_json(refund)
         return
@@ -96,7 +106,7 @@ def show_refund(refund: Refund, output: Output, why: RefundExplanation | None = 
             ("status", refund["status"]),
             ("failure", " - ".join(filter(None, (refund["failure_code"], refund["failure_message"])))),
             *_explained(why),
-            *(("waits", _wait_text(wait)) for wait in refund.get("waits_for", ())),
+            *(("waits", _wait_text(wait)) for wait in waits),
             ("kind", f"{refund['kind']} to {refund['to']}"),
             ("customer", refund["customer_id"]),
             ("transaction", refund["transaction_id"]),

@@ -27,7 +27,7 @@ from refund_worker.cli.options import (
     trimmed_key,
 )
 from refund_worker.cli.output import Output, print_ids, print_json, print_line
-from refund_worker.cli.refund_output import print_events, print_refunds, read_with_explanation, show_refund
+from refund_worker.cli.refund_output import print_events, print_refunds, read_explained, show_refund
 from refund_worker.cli.watch import EVERY_DEFAULT, EveryOption, WatchOption, show_watched
 from refund_worker.domain.refund import FINAL, RefundStatus
 from refund_worker.errors import InvalidRequest
@@ -142,9 +142,9 @@ def _add_show_and_events(app: typer.Typer) -> None:
         with runtime.context() as context:
 
             def once() -> bool:
-                refund, why = read_with_explanation(context, refund_id)
-                show_refund(refund, output, why)
-                return refund["status"] in FINAL
+                shown = read_explained(context, refund_id)
+                show_refund(shown.refund, output, shown.why, shown.waits)
+                return shown.refund["status"] in FINAL
 
             show_watched(once, watch, every, output)
 
@@ -250,15 +250,15 @@ def _add_wait(app: typer.Typer) -> None:
         """
         end = time.monotonic() + timeout
         with runtime.context() as context:
-            refund, why = read_with_explanation(context, refund_id)
-            while not _is_over(refund) and time.monotonic() < end:
+            shown = read_explained(context, refund_id)
+            while not _is_over(shown.refund) and time.monotonic() < end:
                 time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
-                refund, why = read_with_explanation(context, refund_id)
-        show_refund(refund, output, why)
-        if not _is_over(refund):
-            print_line(f"still {refund['status']} after {timeout:g} s")
+                shown = read_explained(context, refund_id)
+        show_refund(shown.refund, output, shown.why, shown.waits)
+        if not _is_over(shown.refund):
+            print_line(f"still {shown.refund['status']} after {timeout:g} s")
             raise typer.Exit(EXIT_TIMEOUT)
-        if refund["status"] != "succeeded":
+        if shown.refund["status"] != "succeeded":
             raise typer.Exit(EXIT_OTHER_END)
 
 

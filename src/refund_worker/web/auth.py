@@ -58,6 +58,7 @@ ROLES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/v1/refunds/preview"): Act.PREVIEW,
     ("GET", "/v1/refunds/{refund_id}"): Act.READ,
     ("GET", "/v1/refunds/{refund_id}/events"): Act.READ,
+    ("GET", "/v1/refunds/{refund_id}/waits"): Act.READ,
     ("POST", "/v1/refunds/{refund_id}/approve"): Act.APPROVE,
     ("POST", "/v1/refunds/{refund_id}/reject"): Act.REJECT,
     ("POST", "/v1/refunds/{refund_id}/cancel"): Act.CANCEL,

@@ -75,7 +75,7 @@ class Installation:
         try:
             self.sync.sync_when_due(self.world.context, "stripe")
         except Unavailable as error:
-            assert "api_key_expired" in error.explained  # noqa: PT017 - no other failure is possible here
+            assert "refused to list its refunds" in error.explained  # noqa: PT017 - no other failure is possible
 
     def live_for(self, seconds: int) -> None:
         """Let a scheduler and a worker run for some seconds."""
@@ -276,3 +276,52 @@ def test_event_of_object_unknown_to_processor_ends_with_reason(there: Installati
     assert there.outcome("evt_3")[0] is None, "a new object can be readable a little late"
     there.live_for(1_800)
     assert there.outcome("evt_3")[0] == "the processor does not know this refund: left to reconciliation"
+
+
+def alarms_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [vars(r)["code"] for r in caplog.records if getattr(r, "alarm", "") == "sending_stopped"]
+
+
+def test_another_cause_is_alarmed_and_lasts_since_its_own_begin(
+    there: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    there.processor.denied = REVOKED
+    there.live_for(SECONDS)
+    began = there.since()
+    there.processor.denied = Denied("account_invalid", "The account is closed")
+    there.live_for(60)
+    assert there.state()[1] == "account_invalid"
+    assert (there.since() or "") > (began or "")
+    assert alarms_in(caplog) == ["api_key_expired", "account_invalid"]
+
+
+def test_list_that_is_refused_during_a_persons_pause_alarms_nobody(
+    there: Installation, caplog: pytest.LogCaptureFixture
+) -> None:
+    pause_processor(there.world.context, "stripe", actor="op", reason="the key is being changed")
+    there.processor.denied = REVOKED
+    there.live_for(300)
+    assert there.state()[:2] == ("paused", "paused_by_hand")
+    assert alarms_in(caplog) == []
+
+
+def test_webhook_events_are_processed_during_a_persons_pause(there: Installation) -> None:
+    refund_id = there.world.withdraw(20)
+    there.live_for(SECONDS)
+    object_id = there.world.refund(refund_id).legs[0].processor_refund_id
+    assert object_id is not None
+    pause_processor(there.world.context, "stripe", actor="op", reason="fire")
+    there.receive(object_id, "evt_1")
+    process_inbox(there.world.context)
+    assert there.outcome("evt_1")[0] == "taken in"
+
+
+def test_many_waiting_events_of_a_refused_key_leave_room_for_others(there: Installation) -> None:
+    there.processor.denied = REVOKED
+    there.live_for(SECONDS)
+    for number in range(5):
+        there.receive(f"re_{number}", f"evt_{number}")
+    with there.world.database.write() as connection:
+        inbox.insert_event(connection, "other", "evt_other", "ping", "{}", there.world.now)
+    assert process_inbox(there.world.context, limit=5) == 1
+    assert there.outcome("evt_other")[0] == "not about a refund"

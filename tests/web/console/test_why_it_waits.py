@@ -53,7 +53,7 @@ def test_refunds_that_wait_for_a_processor_are_counted_with_the_cause(
     assert f'href="/console/help#{entry}">What to do' in overview.text
     assert "waiting for a worker; 2 more for stripe" in text_of(overview)
     assert figures(web).get(series) == 2
-    (wait,) = web.call("GET", f"/v1/refunds/{one}").json()["waits_for"]
+    (wait,) = web.call("GET", f"/v1/refunds/{one}/waits").json()["data"]
     assert (wait["cause"], wait["processor"]) == (cause, "stripe")
     assert wait["text"].startswith(said)
     assert wait["since"].endswith("Z")

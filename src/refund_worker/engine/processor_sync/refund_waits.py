@@ -14,7 +14,7 @@ from refund_worker.domain.refund import Refund
 from refund_worker.domain.waiting import Blocked, Wait, WaitCause, waits
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.status import CIRCUIT_OPEN, PAUSED, STALE, stored_switches
-from refund_worker.engine.views.api_objects import Json, refund_view
+from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_codes import code_with_entry
 from refund_worker.store import attempts
 from refund_worker.store.processors import ALL
@@ -43,13 +43,6 @@ def waits_of(connection: Connection, context: Context, refund: Refund) -> tuple[
     """Return the causes for which the refund waits now."""
     blocked = _blocked(stored_switches(connection, context), {leg.processor for leg in refund.legs})
     return waits(refund, context.clock(connection), blocked, attempts.last_codes(connection, refund.refund_id))
-
-
-def refund_with_waits(connection: Connection, context: Context, refund: Refund) -> api_schema.Refund:
-    """Return the refund's HTTP object with `waits_for`."""
-    view = refund_view(refund)
-    view["waits_for"] = [wait_view(wait) for wait in waits_of(connection, context, refund)]
-    return view
 
 
 def wait_view(wait: Wait) -> api_schema.Wait:

@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
-from refund_worker.api_schema import Event, Page, Preview, Refund
+from refund_worker.api_schema import Event, Page, Preview, Refund, Wait
 from refund_worker.engine.intake.schemas import RefundSchema
-from refund_worker.engine.processor_sync.refund_waits import refund_with_waits
+from refund_worker.engine.processor_sync.refund_waits import wait_view, waits_of
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
 from refund_worker.web.api.headers import IdempotencyKey, PathId, etag
@@ -46,6 +46,7 @@ _CREATE = document(
 _PREVIEW = document({200: Preview}, body=PreviewBody, example=REFUND_EXAMPLE)
 _SHOW = document({200: Refund}, (404,), headers={200: ("ETag",)})
 _EVENTS = document({200: Page[Event]}, (404,))
+_WAITS = document({200: Page[Wait]}, (404,))
 _LIST = document({200: Page[Refund]}, (422,))
 
 
@@ -60,13 +61,12 @@ def create_refund(
     answer = request_refund(context, caller, body, idempotency_key=key)
     with context.database.read() as connection:
         refund = api_objects.find_refund(connection, answer.refund_id)
-        view = refund_with_waits(connection, context, refund)
     headers = {"Location": f"/v1/refunds/{refund.refund_id}"} | etag(refund.version)
     if answer.replayed:
         headers |= {"Idempotent-Replayed": "true"} | policy_headers(context.limits)
     else:
         headers |= quota_headers(answer.quotas)
-    return JSONResponse(view, 200 if answer.replayed else 202, headers=headers)
+    return JSONResponse(api_objects.refund_view(refund), 200 if answer.replayed else 202, headers=headers)
 
 
 @router.post("/v1/refunds/preview", responses=_PREVIEW.responses, openapi_extra=_PREVIEW.extra)
@@ -90,8 +90,7 @@ def show_refund(context: TheContext, caller: Caller, refund_id: PathId) -> JSONR
     """Show one refund; its ETag is the version, for If-Match."""
     with context.database.read() as connection:
         refund = api_objects.find_refund(connection, refund_id, client=caller.sees)
-        view = refund_with_waits(connection, context, refund)
-    return JSONResponse(view, headers=etag(refund.version))
+    return JSONResponse(api_objects.refund_view(refund), headers=etag(refund.version))
 
 
 @router.get("/v1/refunds/{refund_id}/events", responses=_EVENTS.responses, openapi_extra=_EVENTS.extra)
@@ -100,3 +99,12 @@ def show_events(context: TheContext, caller: Caller, refund_id: PathId) -> JSONR
     with context.database.read() as connection:
         api_objects.find_refund(connection, refund_id, client=caller.sees)
         return JSONResponse({"data": api_objects.timeline(connection, refund_id), "has_more": False})
+
+
+@router.get("/v1/refunds/{refund_id}/waits", responses=_WAITS.responses, openapi_extra=_WAITS.extra)
+def show_waits(context: TheContext, caller: Caller, refund_id: PathId) -> JSONResponse:
+    """Show why the refund waits now; the list is empty at its end."""
+    with context.database.read() as connection:
+        refund = api_objects.find_refund(connection, refund_id, client=caller.sees)
+        found = [wait_view(wait) for wait in waits_of(connection, context, refund)]
+    return JSONResponse({"data": found, "has_more": False})
