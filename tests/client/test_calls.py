@@ -45,6 +45,7 @@ def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client)
     worker.settle()
     assert client.refund(refund["id"])["status"] == "succeeded"
     assert client.events(refund["id"])[0]["what"] == "accepted"
+    assert client.waits(refund["id"]) == []
     correction = client.correct("ann", credits=-30, reason="agreed", idempotency_key="c1")
     assert client.correct("ann", credits=-30, reason="agreed", idempotency_key="c1") == correction
     assert correction["purpose"] == "payout"
@@ -98,6 +99,7 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         Calls.refund("_"),
         Calls.refunds().page(),
         Calls.events("_"),
+        Calls.waits("_"),
         *(act("_", reason="") for act in (Calls.approve, Calls.reject, Calls.cancel, Calls.retry)),
         Calls.resolve("_", reason="", outcome="reverse"),
         Calls.customer("_"),

@@ -24,6 +24,7 @@ from refund_worker_client.api_schema import (
     Switch,
     To,
     Transaction,
+    Wait,
 )
 from refund_worker_client.calls import Call, Calls, Listing
 from refund_worker_client.clients import ANSWER_BYTES_MAX, AsyncClient, Client
@@ -69,6 +70,7 @@ __all__ = [
     "Switch",
     "To",
     "Transaction",
+    "Wait",
     "again",
     "decoded",
     "final",

@@ -23,6 +23,7 @@ from refund_worker_client.api_schema import (
     Switch,
     To,
     Transaction,
+    Wait,
 )
 
 T = TypeVar("T")
@@ -150,6 +151,11 @@ class Calls:
     def events(refund_id: str) -> Call[list[Event]]:
         """Return the timeline, oldest first."""
         return Call("GET", _path("refunds", refund_id, "events"), part="data")
+
+    @staticmethod
+    def waits(refund_id: str) -> Call[list[Wait]]:
+        """Return why the refund waits now; the list is empty at its end."""
+        return Call("GET", _path("refunds", refund_id, "waits"), part="data")
 
     @staticmethod
     def approve(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:
