@@ -51,6 +51,7 @@ def test_refunds_that_wait_for_a_processor_are_counted_with_the_cause(
     assert CALM not in text_of(overview)
     assert f"2 refunds wait for stripe . {said}" in text_of(overview)
     assert f'href="/console/help#{entry}">What to do' in overview.text
+    assert '<li><span><a href="/console/processors"><strong>2</strong>' in overview.text, "one sentence, not torn apart"
     assert "waiting for a worker; 2 more for stripe" in text_of(overview)
     assert figures(web).get(series) == 2
     (wait,) = web.call("GET", f"/v1/refunds/{one}/waits").json()["data"]
