@@ -8,9 +8,9 @@ import pytest
 from tests.domain.builders import START, a_leg, a_refund
 
 from refund_worker.domain.refund import Doubt, Leg, LegStatus, RefundStatus
-from refund_worker.domain.waiting import Blocked, Wait, WaitCause, waits
+from refund_worker.domain.waiting import Wait, WaitCause, waits
 
-PAUSED = {"stripe": Blocked(WaitCause.PROCESSOR_PAUSED, START - 60, None, "paused_by_hand", "outage")}
+PAUSED = {"stripe": Wait(WaitCause.PROCESSOR_PAUSED, "stripe", START - 60, None, "paused_by_hand", "outage")}
 LATER = START + 90
 
 
@@ -44,7 +44,7 @@ def leg(status: LegStatus, **changes: Any) -> Leg:
         ),
     ],
 )
-def test_a_leg_says_why_it_waits(its_leg: Leg, blocked: dict[str, Blocked], expected: Wait) -> None:
+def test_a_leg_says_why_it_waits(its_leg: Leg, blocked: dict[str, Wait], expected: Wait) -> None:
     (found,) = waits(under_way(its_leg), START, blocked, {"r-1": "rate_limit"})
     assert found == expected
     assert "{" not in found.text

@@ -28,19 +28,8 @@ class WaitCause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Blocked:
-    """A processor to which nothing is sent: why, since when and, if known, until when (epoch seconds)."""
-
-    cause: WaitCause
-    since: float | None = None
-    until: float | None = None
-    code: str | None = None
-    reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Wait:
-    """One cause for which a refund waits. `until` is the time of the next try or question, None if it has none."""
+    """One cause for which a refund waits (times in epoch seconds). `until` is the time of the next try, if known."""
 
     cause: WaitCause
     processor: str | None = None
@@ -67,19 +56,20 @@ _TEXTS: Mapping[WaitCause, str] = {
     WaitCause.CUSTOMER: "It waits for the customer, who must act at {processor}.",
     WaitCause.WORKER: "It is due and waits for a worker.",
 }
-NOTHING_BLOCKED: Mapping[str, Blocked] = MappingProxyType({})
+NOTHING_BLOCKED: Mapping[str, Wait] = MappingProxyType({})
 NO_CODES: Mapping[str, str] = MappingProxyType({})
 
 
 def waits(
     refund: Refund,
     now: float,
-    blocked: Mapping[str, Blocked] = NOTHING_BLOCKED,
+    blocked: Mapping[str, Wait] = NOTHING_BLOCKED,
     last_codes: Mapping[str, str] = NO_CODES,
 ) -> tuple[Wait, ...]:
     """Return the causes for which the refund waits at `now`, each once; nothing if it has ended.
 
-    `blocked` are the processors to which nothing is sent. `last_codes` are the codes of the last answers, by leg_id.
+    `blocked` has the wait for each processor to which nothing is sent. `last_codes` are the codes of the last
+    answers, by leg_id.
     """
     if refund.status in FINAL:
         return ()
@@ -95,7 +85,7 @@ def _open_legs(refund: Refund) -> Iterator[Leg]:
     return (leg for leg in refund.legs if leg.status in ACTIVE or leg.attention_code)
 
 
-def _wait_of(leg: Leg, now: float, blocked: Mapping[str, Blocked], last_code: str | None) -> Wait:
+def _wait_of(leg: Leg, now: float, blocked: Mapping[str, Wait], last_code: str | None) -> Wait:
     name, block = leg.processor, blocked.get(leg.processor)
     at = leg.next_at if leg.next_at is not None and leg.next_at > now else None
     if waits_for_person(leg) or leg.status not in ACTIVE:
@@ -107,7 +97,7 @@ def _wait_of(leg: Leg, now: float, blocked: Mapping[str, Blocked], last_code: st
     if leg.status in (LegStatus.PENDING, LegStatus.SENDING):
         return Wait(WaitCause.PROCESSOR, name, since=leg.last_sent_at, until=at)
     if block is not None:
-        return Wait(block.cause, name, block.since, block.until, block.code, block.reason)
+        return block
     if at is not None:
         return Wait(WaitCause.RETRY, name, until=at, code=leg.failure_code or last_code)
     return Wait(WaitCause.WORKER)

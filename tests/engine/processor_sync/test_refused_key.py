@@ -94,6 +94,14 @@ class Installation:
         with self.world.database.read() as connection:
             return next(s["paused_at"] for s in stored_switches(connection, self.world.context) if s["paused"])
 
+    def paid(self) -> tuple[str, str]:
+        """Return a paid refund and its object at the processor."""
+        refund_id = self.world.withdraw(20)
+        self.live_for(SECONDS)
+        object_id = self.world.refund(refund_id).legs[0].processor_refund_id
+        assert object_id is not None
+        return refund_id, object_id
+
     def receive(self, object_id: str, event_id: str) -> None:
         event = json.dumps({"type": "refund.updated", "data": {"object": {"id": object_id}}})
         with self.world.database.write() as connection:
@@ -230,10 +238,7 @@ def test_list_that_began_before_a_refusal_does_not_close_the_circuit(there: Inst
 
 
 def test_webhook_events_wait_untried_while_the_key_is_refused(there: Installation) -> None:
-    refund_id = there.world.withdraw(20)
-    there.live_for(SECONDS)
-    object_id = there.world.refund(refund_id).legs[0].processor_refund_id
-    assert object_id is not None
+    refund_id, object_id = there.paid()
     there.processor.become(object_id, "failed")
     there.processor.denied = REVOKED
     there.receive(object_id, "evt_1")
@@ -249,10 +254,7 @@ def test_webhook_events_wait_untried_while_the_key_is_refused(there: Installatio
 
 
 def test_event_whose_fetch_is_refused_opens_the_circuit(there: Installation) -> None:
-    refund_id = there.world.withdraw(20)
-    there.live_for(SECONDS)
-    object_id = there.world.refund(refund_id).legs[0].processor_refund_id
-    assert object_id is not None
+    _, object_id = there.paid()
     there.processor.denied = REVOKED
     there.receive(object_id, "evt_1")
     process_inbox(there.world.context)
@@ -306,10 +308,7 @@ def test_list_that_is_refused_during_a_persons_pause_alarms_nobody(
 
 
 def test_webhook_events_are_processed_during_a_persons_pause(there: Installation) -> None:
-    refund_id = there.world.withdraw(20)
-    there.live_for(SECONDS)
-    object_id = there.world.refund(refund_id).legs[0].processor_refund_id
-    assert object_id is not None
+    _, object_id = there.paid()
     pause_processor(there.world.context, "stripe", actor="op", reason="fire")
     there.receive(object_id, "evt_1")
     process_inbox(there.world.context)

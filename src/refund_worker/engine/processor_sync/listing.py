@@ -13,9 +13,7 @@ DAYS = 35
 
 
 class NotListed(Unavailable):
-    """A processor has not listed its refunds, or not all of them. `processor_code` is its own
-    code, if it answered with one.
-    """
+    """A processor has not listed all of its refunds. `processor_code` is its own code, if it answered with one."""
 
     def __init__(self, message: str, processor: str, code: str | None) -> None:
         super().__init__(message)

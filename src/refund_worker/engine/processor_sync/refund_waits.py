@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from refund_worker import api_schema
 from refund_worker.alarms import Condition
 from refund_worker.domain.refund import Refund
-from refund_worker.domain.waiting import Blocked, Wait, WaitCause, waits
+from refund_worker.domain.waiting import Wait, WaitCause, waits
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.status import CIRCUIT_OPEN, PAUSED, STALE, stored_switches
 from refund_worker.engine.views.api_objects import Json
@@ -63,10 +63,9 @@ def waiting_by_processor(connection: Connection, switches: Sequence[Json]) -> li
     if not any(switch["state"] in _CAUSES for switch in switches):
         return []
     counts = metrics.count_to_be_sent(connection)
-    blocked = _blocked(switches, counts)
     return [
-        Waiting(name, counts[name], Wait(b.cause, name, b.since, b.until, b.code, b.reason), entry_of(b.cause, b.code))
-        for name, b in sorted(blocked.items())
+        Waiting(name, counts[name], wait, entry_of(wait.cause, wait.code))
+        for name, wait in sorted(_blocked(switches, counts).items())
         if counts.get(name)
     ]
 
@@ -76,19 +75,21 @@ def entry_of(cause: WaitCause, code: str | None) -> str:
     return Condition.LISTING_STALE.value if cause is WaitCause.LISTING_STALE else code_with_entry(code)
 
 
-def _blocked(switches: Sequence[Json], names: Collection[str]) -> dict[str, Blocked]:
-    """Return the blocks of the processors `names`. A pause of all of them goes before what is known of one."""
+def _blocked(switches: Sequence[Json], names: Collection[str]) -> dict[str, Wait]:
+    """Return the wait for each of the processors `names` to which nothing is sent.
+
+    A pause of all of them goes before what is known of one.
+    """
     by_name = {switch["name"]: switch for switch in switches if switch["state"] in _CAUSES}
     everything = by_name.get(ALL) if by_name.get(ALL, {}).get("paused") else None
     found = ((name, everything or by_name.get(name)) for name in names)
-    return {name: _block(switch) for name, switch in found if switch is not None}
+    return {name: _wait(name, switch) for name, switch in found if switch is not None}
 
 
-def _block(switch: Json) -> Blocked:
+def _wait(name: str, switch: Json) -> Wait:
     since = switch["looked_at"] if switch["state"] == STALE else switch["paused_at"]
-    return Blocked(
-        _CAUSES[switch["state"]], _epoch(since), _epoch(switch["paused_until"]), switch["code"], switch["reason"]
-    )
+    until = _epoch(switch["paused_until"])
+    return Wait(_CAUSES[switch["state"]], name, _epoch(since), until, switch["code"], switch["reason"])
 
 
 def _epoch(at: str | None) -> float | None:
