@@ -30,6 +30,44 @@ class RefundObject:
 
 
 @dataclass(frozen=True, slots=True)
+class DisputeObject:
+    """One dispute in the processor's own record: a customer's bank takes the money back. Untrusted, as a refund is.
+
+    `status` is the processor's own status; `amount_minor` is the disputed amount in minor units of `currency` (upper
+    case). `payment_refs` are all the processor's names for the payment. `due_by` is when evidence must be there.
+    `money_returned` is True if the money that was withdrawn for it was reinstated, None if that is not reported.
+    `refundable`: the payment can still be refunded, because it is only an inquiry.
+    """
+
+    dispute_id: str
+    status: str | None
+    amount_minor: int
+    currency: str
+    payment_refs: tuple[str, ...]
+    reason: str | None
+    created_at: datetime
+    due_by: datetime | None = None
+    money_returned: bool | None = None
+    refundable: bool | None = None
+    live: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FraudWarning:
+    """An early fraud warning: the bank suspects the payment. A refund now usually avoids a dispute.
+
+    `actionable` is False once the payment is refunded in full or disputed.
+    """
+
+    warning_id: str
+    payment_refs: tuple[str, ...]
+    fraud_type: str | None
+    actionable: bool | None
+    created_at: datetime
+    live: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The processor described a refund object."""
 
