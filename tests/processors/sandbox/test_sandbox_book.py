@@ -20,7 +20,7 @@ from refund_worker.processors.sandbox import BookError, Sandbox, SandboxError
 from refund_worker.processors.sandbox.book import Book, later
 from refund_worker.processors.sandbox.form import Params
 from refund_worker.processors.sandbox.journal import Journal
-from refund_worker.processors.sandbox.listing import list_refunds
+from refund_worker.processors.sandbox.listing import REFUNDS, list_objects
 from refund_worker.processors.sandbox.refunds import decide_create, decide_move, read_create_request
 
 Connect = Callable[..., stripe.StripeClient]
@@ -209,7 +209,7 @@ def test_pages_of_any_size_show_every_refund_once(limit: int) -> None:
     params: Params = {"limit": str(limit)}
     more = True
     while more:
-        page = list_refunds(book, params)
+        page = list_objects(book, REFUNDS, params)
         walked += [refund["id"] for refund in page["data"]]
         more = page["has_more"]
         params = {"limit": str(limit), "starting_after": walked[-1]}

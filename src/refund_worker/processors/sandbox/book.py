@@ -1,4 +1,4 @@
-"""The sandbox's book of records: payments, refunds, idempotency keys and scheduled work. No network, no faults.
+"""The sandbox's book: payments, refunds, disputes, idempotency keys and scheduled work. No network, no faults.
 
 The book is the sum of its records. `commit` writes records to the journal and only then applies them. Opening a book
 applies the same records again, so a restart keeps everything that a client ever saw.
@@ -10,59 +10,13 @@ import heapq
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.journal import Journal
-
-# A refund in one of these states moved no money: its amount can be refunded again.
-VOID_STATUSES = frozenset({"failed", "canceled"})
-
-
-@dataclass(slots=True)
-class Refund:
-    """A refund object as Stripe shows it, the key it was created with, and its place in the order of creation."""
-
-    object: JsonObject
-    idempotency_key: str | None
-    sequence: int
-
-    @property
-    def void(self) -> bool:
-        """True if the refund moved no money, so that its amount can be refunded again."""
-        return self.object["status"] in VOID_STATUSES
-
-
-@dataclass(slots=True)
-class Payment:
-    """A captured payment.
-
-    `amount` is in minor units of `currency` (lower case); `refunded` sums the refunds that are not void.
-    """
-
-    id: str
-    amount: int
-    currency: str
-    disputed: bool = False
-    refunded: int = 0
-    refunds: list[Refund] = field(default_factory=list)
-
-    @property
-    def charge_id(self) -> str:
-        """The charge's id: a payment intent `pi_X` has the charge `ch_X`."""
-        return "ch_" + self.id.removeprefix("pi_") if self.id.startswith("pi_") else self.id
-
-    @property
-    def payment_intent_id(self) -> str | None:
-        """The payment intent's id, or None for a payment that is only a charge."""
-        return self.id if self.id.startswith("pi_") else None
-
-    @property
-    def refundable(self) -> int:
-        """The amount that can still be refunded, in minor units."""
-        return self.amount - self.refunded
+from refund_worker.processors.sandbox.records import Dispute, Ordered, Payment, Refund
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +49,9 @@ class Book:
         self.seed = ""
         self.payments: dict[str, Payment] = {}
         self.refunds: dict[str, Refund] = {}
-        self.refunds_in_order: list[Refund] = []
+        self.refund_list: Ordered[Refund] = Ordered()
+        self.disputes: dict[str, Dispute] = {}
+        self.dispute_list: Ordered[Dispute] = Ordered()
         self.keys: dict[tuple[str, str], StoredKey] = {}
         self.captured: dict[str, int] = {}
         self.refunded: dict[str, int] = {}
@@ -147,7 +103,7 @@ class Book:
         if found is None and reference.startswith("ch_"):
             found = self.payments.get("pi_" + reference.removeprefix("ch_"))
         if found is None and self.learn is not None and (record := self.learn(reference)) is not None:
-            self.commit(record)
+            self.commit({"created": int(self.now()), **record})
             found = self.payments.get(reference)
         return found
 
@@ -188,18 +144,22 @@ class Book:
         self.clock_offset = record["offset_seconds"]
 
     def _apply_payment(self, record: JsonObject) -> None:
-        payment = Payment(record["id"], record["amount"], record["currency"], record["disputed"])
-        known = self.payments.setdefault(payment.id, payment)
-        known.disputed = payment.disputed
-        if known is payment:
-            self.captured[payment.currency] = self.captured.get(payment.currency, 0) + payment.amount
+        known = self.payments.get(record["id"])
+        if known is not None:
+            known.flagged = record["disputed"]
+            return
+        amount, currency = record["amount"], record["currency"]
+        payment = Payment(record["id"], amount, currency, amount, record.get("created", 0), len(self.payments))
+        payment.flagged = record["disputed"]
+        self.payments[payment.id] = payment
+        self.captured[currency] = self.captured.get(currency, 0) + payment.captured
 
     def _apply_refund(self, record: JsonObject) -> None:
-        refund = Refund(record["refund"], record["key"], len(self.refunds_in_order))
-        self.refunds[refund.object["id"]] = refund
-        self.refunds_in_order.append(refund)
+        refund = Refund(record["refund"], record["key"], len(self.refunds))
+        self.refunds[refund.id] = refund
+        self.refund_list.add(refund)
         payment = self.payment_of(refund)
-        payment.refunds.append(refund)
+        payment.refunds.add(refund)
         if not refund.void:
             self._count(payment, refund, +1)
 
@@ -209,6 +169,15 @@ class Book:
         refund.object.update(record["set"])
         if refund.void != was_void:
             self._count(self.payment_of(refund), refund, +1 if was_void else -1)
+
+    def _apply_dispute(self, record: JsonObject) -> None:
+        dispute = Dispute(record["dispute"], len(self.disputes))
+        self.disputes[dispute.id] = dispute
+        self.dispute_list.add(dispute)
+        self.payment_of(dispute).disputes.add(dispute)
+
+    def _apply_dispute_changed(self, record: JsonObject) -> None:
+        self.disputes[record["id"]].object.update(record["set"])
 
     def _apply_key(self, record: JsonObject) -> None:
         self.keys[record["account"], record["key"]] = StoredKey(
@@ -227,17 +196,20 @@ class Book:
         payment.refunded += amount
         self.refunded[payment.currency] = self.refunded.get(payment.currency, 0) + amount
 
-    def payment_of(self, refund: Refund) -> Payment:
-        """Return the payment that the refund belongs to."""
-        return self.payments[refund.object["payment_intent"] or refund.object["charge"]]
+    def payment_of(self, entry: Refund | Dispute) -> Payment:
+        """Return the payment that the object belongs to."""
+        return self.payments[entry.object["payment_intent"] or entry.object["charge"]]
 
     def summary(self) -> JsonObject:
-        """Return the whole book as JSON: payments, refunds (full objects with their key), totals for each currency."""
+        """Return the whole book as JSON: payments, refunds (with their key), disputes, totals for each currency.
+
+        `received` is the money that a customer has through a dispute: what was withdrawn for it and not reinstated.
+        """
         return {
             "payments": [
                 {
                     "id": payment.id,
-                    "amount": payment.amount,
+                    "amount": payment.captured,
                     "currency": payment.currency,
                     "refunded": payment.refunded,
                     "disputed": payment.disputed,
@@ -245,8 +217,9 @@ class Book:
                 for payment in self.payments.values()
             ],
             "refunds": [
-                {**refund.object, "idempotency_key": refund.idempotency_key} for refund in self.refunds_in_order
+                {**refund.object, "idempotency_key": refund.idempotency_key} for refund in self.refunds.values()
             ],
+            "disputes": [{**dispute.object, "received": dispute.withdrawn} for dispute in self.disputes.values()],
             "totals": {
                 currency: {"captured": captured, "refunded": self.refunded.get(currency, 0)}
                 for currency, captured in self.captured.items()

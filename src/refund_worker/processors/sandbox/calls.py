@@ -71,19 +71,37 @@ class Call:
         return cls(route, record["params"], record["account"], record["key"], record["fingerprint"])
 
 
+# The endpoints of the API: method, path and kind of request. `{}` is the id of an object.
+ENDPOINTS = (
+    ("GET", "/v1/refunds", "list"),
+    ("POST", "/v1/refunds", "create"),
+    ("GET", "/v1/refunds/{}", "retrieve"),
+    ("POST", "/v1/refunds/{}", "update"),
+    ("POST", "/v1/refunds/{}/cancel", "cancel"),
+    ("GET", "/v1/charges/{}", "charge"),
+    ("GET", "/v1/payment_intents/{}", "payment_intent"),
+    ("GET", "/v1/disputes", "disputes"),
+    ("GET", "/v1/disputes/{}", "dispute"),
+    ("POST", "/v1/disputes/{}/close", "close_dispute"),
+)
+KINDS = frozenset(kind for _, _, kind in ENDPOINTS)
+_BY_SHAPE = {(method, tuple(path.split("/"))): kind for method, path, kind in ENDPOINTS}
+_PLACES_OF_AN_ID = sorted({path.split("/").index("{}") for _, path, _ in ENDPOINTS if "{}" in path})
+
+
 def route_of(method: str, path: str) -> Route | None:
-    """Return the route of the request, or None if Stripe's refund API has no such endpoint."""
-    match path.split("/"):
-        case ["", "v1", "refunds"] if method in ("GET", "POST"):
-            return Route(method, "list" if method == "GET" else "create")
-        case ["", "v1", "refunds", object_id] if method in ("GET", "POST") and object_id:
-            return Route(method, "retrieve" if method == "GET" else "update", object_id)
-        case ["", "v1", "refunds", object_id, "cancel"] if method == "POST":
-            return Route(method, "cancel", object_id)
-        case ["", "v1", "charges", object_id] if method == "GET":
-            return Route(method, "charge", object_id)
-        case ["", "v1", "payment_intents", object_id] if method == "GET":
-            return Route(method, "payment_intent", object_id)
+    """Return the route of the request, or None if the sandbox has no such endpoint."""
+    parts = tuple(path.split("/"))
+    if "{}" in parts:
+        return None
+    kind = _BY_SHAPE.get((method, parts))
+    if kind is not None:
+        return Route(method, kind)
+    for place in _PLACES_OF_AN_ID:
+        if len(parts) > place and parts[place]:
+            kind = _BY_SHAPE.get((method, (*parts[:place], "{}", *parts[place + 1 :])))
+            if kind is not None:
+                return Route(method, kind, parts[place])
     return None
 
 

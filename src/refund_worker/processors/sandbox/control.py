@@ -1,4 +1,4 @@
-"""The sandbox's own endpoints: book, payments, faults, refund statuses, clock, webhook receiver.
+"""The sandbox's own endpoints: book, payments, actions of others, faults, refund statuses, clock, webhook receiver.
 
 They need no key, because the server is for tests only.
 """
@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from pathlib import Path
 from typing import Any
 
 from refund_worker.processors.sandbox.actions import FaultFileError
-from refund_worker.processors.sandbox.answers import Answer, JsonObject, StripeError, answer_of, missing
+from refund_worker.processors.sandbox.answers import Answer, JsonObject, StripeError, answer_of
 from refund_worker.processors.sandbox.calls import Request
+from refund_worker.processors.sandbox.endpoints import refund_named
+from refund_worker.processors.sandbox.fields import CURRENCY
+from refund_worker.processors.sandbox.outside import actions_as_json, decide_action
 from refund_worker.processors.sandbox.refunds import decide_move
 from refund_worker.processors.sandbox.service import Service
 from refund_worker.processors.sandbox.webhooks import Webhooks
-
-CURRENCY = re.compile(r"[A-Za-z]{3}\Z", re.ASCII)
 
 
 class PaymentError(Exception):
@@ -42,7 +42,8 @@ def register(service: Service, payments: list[JsonObject]) -> int:
         if known.setdefault(record["id"], terms) != terms:
             raise PaymentError(f"{record['id']} is known with another amount or currency")
     if records:
-        service.book.commit(*records)
+        second = int(service.book.now())
+        service.book.commit(*({"created": second, **record} for record in records))
     return len(records)
 
 
@@ -124,6 +125,10 @@ class Control:
             case "DELETE", ["_faults"]:
                 self.service.faults.clear()
                 return {"rules": 0}
+            case "GET", ["_actions"]:
+                return actions_as_json()
+            case "POST", ["_actions"]:
+                return self.service.commit(decide_action(self.service.book, _json(request)))
             case "POST", ["_refunds", refund_id]:
                 return self._move(refund_id, _fields(request, {"status", "failure_reason"}))
             case "POST", ["_clock"]:
@@ -133,9 +138,7 @@ class Control:
         raise StripeError(404, "The sandbox has no such endpoint.")
 
     def _move(self, refund_id: str, fields: JsonObject) -> JsonObject:
-        refund = self.service.book.refunds.get(refund_id)
-        if refund is None:
-            raise missing("refund", refund_id, "id")
+        refund = refund_named(self.service.book, refund_id)
         status, reason = fields.get("status"), fields.get("failure_reason")
         if "status" not in fields or not isinstance(status, str | None) or not isinstance(reason, str | None):
             raise StripeError(400, "Send a status (a text or null), and optionally a failure_reason.")

@@ -9,7 +9,7 @@ The fault file is one JSON object. Every part is optional:
       "denials": false,               heavy mode: also 401 and 403 (they stop a careful client until a person acts)
       "key_life_seconds": 86400,      how long an idempotency key is stored
       "balance": {"gbp": 100000},     the amount that the account can pay out; an unnamed currency has no limit
-      "list_lag_seconds": 0,          how long a new refund is missing from lists
+      "list_lag_seconds": 0,          how long a new refund is missing from the list of refunds
       "hang_seconds": 300,            how long an unanswered request waits before its connection is closed
       "webhook_retry_seconds": 1,     the first wait after a failed delivery; each further wait is twice as long
       "fsync": false,                 wait for the disk before each answer
@@ -23,8 +23,9 @@ The fault file is one JSON object. Every part is optional:
 The parts of a rule's `match` must all agree with the request:
 
 - `method`;
-- `path_kind`: create | retrieve | update | list | cancel | charge | payment_intent | webhook;
-- `payment`: the id that the request names, or the payment of its refund;
+- `path_kind`: create | retrieve | update | list | cancel for refunds, charge | payment_intent,
+  disputes (the list) | dispute | close_dispute, or webhook;
+- `payment`: the id that the request names, or the payment of its refund or dispute;
 - `metadata`: pairs that are all present on the request's refund;
 - `nth`: a number or a list of numbers, counted from 1 among the requests that match the other parts;
 - `event`: the type of a webhook.
@@ -53,8 +54,8 @@ A rule's `do` is one action or several together:
     {"lifecycle": [{"status": "pending"}, {"status": "failed", "after_seconds": 60, "failure_reason": "declined"}]}
                                                     the refund's statuses, the first at once; any text or null
     {"answer": {"amount": 1, "currency": "usd"}}    these fields are false in the answer, but true in the book
-    {"list_lag_seconds": 30}                        a new refund is missing from this list
-    {"pages": "repeat" | "shift"}                   a following page shows one refund again, or skips one
+    {"list_lag_seconds": 30}                        a new object is missing from this list
+    {"pages": "repeat" | "shift"}                   a following page shows one object again, or skips one
     {"webhook": {"lose": true, "copies": 3, "delay_seconds": 60, "after_next": true}}     path_kind webhook
 
 A request that only replays a stored answer gets the faults of the wire (delay, timeout, reset, truncate, conflict,
@@ -76,10 +77,12 @@ from typing import Any
 
 from refund_worker.processors.sandbox.actions import FaultFileError, Plan, is_number, make_plan
 from refund_worker.processors.sandbox.answers import JsonObject
+from refund_worker.processors.sandbox.calls import KINDS
 from refund_worker.processors.sandbox.heavy import heavy_actions
 
 DAY_SECONDS = 24 * 3600
-PATH_KINDS = frozenset({"create", "retrieve", "update", "list", "cancel", "charge", "payment_intent", "webhook"})
+WEBHOOK = "webhook"
+PATH_KINDS = KINDS | {WEBHOOK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ class Subject:
     path_kind: str
     payment: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
-    refund_id: str | None = None
+    object_id: str | None = None
     event: str | None = None
     replaying: bool = False
 
@@ -135,6 +138,7 @@ class Rule:
 
 OF_EXECUTION = frozenset({"server_error", "refuse", "lifecycle", "answer"})
 OF_CREATE = frozenset({"lifecycle"})
+LIST_KINDS = frozenset({"list", "disputes"})
 OF_LISTS = frozenset({"list_lag_seconds", "pages"})
 OF_WIRE = frozenset(
     {
@@ -146,14 +150,14 @@ OF_WIRE = frozenset(
 
 def concerns(do: Mapping[str, Any], subject: Subject) -> bool:
     """Return True if at least one of these actions can affect such a request."""
-    if subject.path_kind == "webhook":
+    if subject.path_kind == WEBHOOK:
         return "webhook" in do
     if subject.replaying and OF_EXECUTION & do.keys():
         return False
     useful = OF_WIRE | (OF_EXECUTION - OF_CREATE)
     if subject.path_kind == "create":
         useful = useful | OF_CREATE
-    if subject.path_kind == "list":
+    if subject.path_kind in LIST_KINDS:
         useful = useful | OF_LISTS
     return bool(useful & do.keys())
 
@@ -220,7 +224,7 @@ class Faults:
         """Return the faults of this request or event. The call counts it, so call once for each."""
         if not self.active:
             return NOTHING
-        identity = (subject.path_kind, subject.event, subject.refund_id or subject.payment)
+        identity = (subject.path_kind, subject.event, subject.object_id or subject.payment)
         self._asked[identity] += 1
         occasion = (*identity, self._asked[identity])
         acting: Rule | None = None

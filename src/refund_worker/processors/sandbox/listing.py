@@ -1,120 +1,159 @@
-"""The list of refunds: newest first, by payment and time of creation, one page at a time."""
+"""The lists of the API: newest first, by payment and time of creation, one page at a time."""
 
 from __future__ import annotations
 
-import operator
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
-from refund_worker.processors.sandbox.book import Book, Refund
+from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.form import Params, integer_of, refuse_unknown, text_of
+from refund_worker.processors.sandbox.records import Dispute, Entry, Payment, Refund, position
 
-LIST_PARAMS = frozenset({"charge", "payment_intent", "created", "limit", "starting_after", "ending_before", "expand"})
+PAGE_PARAMS = frozenset({"created", "limit", "starting_after", "ending_before", "expand"})
 LIMIT_DEFAULT, LIMIT_MAX = 10, 100
-COMPARE: dict[str, Callable[[int, int], bool]] = {
-    "gt": operator.gt,
-    "gte": operator.ge,
-    "lt": operator.lt,
-    "lte": operator.le,
-}
+# How much later than the given second an object must be to satisfy the condition, and to exceed it.
+LOWER = {"gt": 1, "gte": 0}
+UPPER = {"lt": 0, "lte": 1}
 Disorder = Literal["repeat", "shift"]
+AnyEntry = TypeVar("AnyEntry", bound=Entry)
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
-    """Conditions on `created`, each a comparison and a time in epoch seconds."""
+class Listable(Generic[AnyEntry]):
+    """One list of the API: its address, its own parameters, and how to find and show its objects.
 
-    conditions: tuple[tuple[str, int], ...]
+    `candidates` returns the objects that the parameters ask for, oldest first; `find` returns one object by its id.
+    """
 
-    def include(self, created: int) -> bool:
-        """Return True if a refund created in this second fulfils all conditions."""
-        return all(COMPARE[name](created, second) for name, second in self.conditions)
+    what: str
+    url: str
+    params: frozenset[str]
+    candidates: Callable[[Book, Params], Sequence[AnyEntry]]
+    find: Callable[[Book, str], AnyEntry | None]
+    show: Callable[[Book, AnyEntry], JsonObject]
 
 
-def list_refunds(
-    book: Book, params: Params, *, lag_seconds: float = 0.0, disorder: Disorder | None = None
+def list_objects(
+    book: Book,
+    listable: Listable[AnyEntry],
+    params: Params,
+    *,
+    lag_seconds: float = 0.0,
+    disorder: Disorder | None = None,
 ) -> JsonObject:
-    """Return one page of refunds. Refunds younger than `lag_seconds` are not listed yet.
+    """Return one page of a list. Objects younger than `lag_seconds` are not listed yet.
 
-    `disorder` is a fault of a page that follows another: "repeat" shows the last refund of the previous page again,
+    `disorder` is a fault of a page that follows another: "repeat" shows the last object of the previous page again,
     "shift" skips one. Raises `StripeError` for parameters that Stripe refuses.
     """
-    refuse_unknown(params, LIST_PARAMS)
+    refuse_unknown(params, PAGE_PARAMS | listable.params)
     limit = integer_of(text_of(params, "limit") or str(LIMIT_DEFAULT), "limit", least=1)
     if limit > LIMIT_MAX:
         raise StripeError(400, f"limit is at most {LIMIT_MAX}.", "parameter_invalid_integer", "limit")
-    bounds = _bounds(params)
-    after, before = _cursor(book, params, "starting_after"), _cursor(book, params, "ending_before")
+    first, end = _bounds(params)
+    if lag_seconds:
+        end = min(end, int(book.now() - lag_seconds) + 1)
+    after, before = _cursor(book, listable, params, "starting_after"), _cursor(book, listable, params, "ending_before")
     if after is not None and before is not None:
         raise StripeError(400, "Send either starting_after or ending_before, not both.")
-    visible_until = book.now() - lag_seconds if lag_seconds else None
-
-    def asked_for(refund: Refund) -> bool:
-        created = refund.object["created"]
-        return bounds.include(created) and (visible_until is None or created <= visible_until)
-
-    refunds = _candidates(book, params)
+    entries = listable.candidates(book, params)
+    low, high = (bisect_left(entries, second, key=_created) for second in (first, end))
     if before is not None:
-        newer = refunds[bisect_right(refunds, before.sequence, key=_sequence) :]
-        found = list(islice(filter(asked_for, newer), limit + 1))
-        return _page(found[:limit][::-1], more=len(found) > limit)
-    end = len(refunds) if after is None else _end_of_older(refunds, after, disorder if limit > 1 else None)
-    older = map(refunds.__getitem__, range(end - 1, -1, -1))
-    found = list(islice(filter(asked_for, older), limit + 1))
-    return _page(found[:limit], more=len(found) > limit)
+        low = max(low, bisect_right(entries, position(before), key=position))
+        found = entries[low : min(high, low + limit + 1)]
+        return _page(book, listable, found[:limit][::-1], more=len(found) > limit)
+    if after is not None:
+        high = min(high, _end_of_older(entries, after, disorder if limit > 1 else None))
+    start = max(low, high - limit)
+    return _page(book, listable, entries[start:high][::-1] if high > start else (), more=low < start)
 
 
-def _sequence(refund: Refund) -> int:
-    return refund.sequence
+def _created(entry: Entry) -> int:
+    return entry.created
 
 
-def _end_of_older(refunds: list[Refund], cursor: Refund, disorder: Disorder | None) -> int:
-    """Return how many of `refunds`, which are oldest first, may still follow the cursor."""
-    end = bisect_left(refunds, cursor.sequence, key=_sequence)
-    return min(len(refunds), end + 1) if disorder == "repeat" else end - 1 if disorder == "shift" else end
+def _end_of_older(entries: Sequence[AnyEntry], cursor: AnyEntry, disorder: Disorder | None) -> int:
+    """Return how many of `entries`, which are oldest first, may still follow the cursor."""
+    end = bisect_left(entries, position(cursor), key=position)
+    return min(len(entries), end + 1) if disorder == "repeat" else end - 1 if disorder == "shift" else end
 
 
-def _page(refunds: list[Refund], *, more: bool) -> JsonObject:
-    data = [refund.object for refund in refunds]
-    return {"object": "list", "data": data, "has_more": more, "url": "/v1/refunds"}
+def _page(book: Book, listable: Listable[AnyEntry], entries: Sequence[AnyEntry], *, more: bool) -> JsonObject:
+    data = [listable.show(book, entry) for entry in entries]
+    return {"object": "list", "data": data, "has_more": more, "url": listable.url}
 
 
-def _candidates(book: Book, params: Params) -> list[Refund]:
-    """Return the refunds of the requested payment, or all refunds; oldest first."""
-    chosen = book.refunds_in_order
-    for name in ("charge", "payment_intent"):
+def _cursor(book: Book, listable: Listable[AnyEntry], params: Params, name: str) -> AnyEntry | None:
+    object_id = text_of(params, name)
+    if object_id is None:
+        return None
+    entry = listable.find(book, object_id)
+    if entry is None:
+        raise missing(listable.what, object_id, name)
+    return entry
+
+
+def _bounds(params: Params) -> tuple[float, float]:
+    """Return the first second of creation that is asked for, and the second after the last one."""
+    created = params.get("created")
+    if created is None:
+        return float("-inf"), float("inf")
+    if isinstance(created, str):
+        second = integer_of(created, "created")
+        return second, second + 1
+    first, end = float("-inf"), float("inf")
+    for name, text in created.items():
+        if name in LOWER:
+            first = max(first, integer_of(text, f"created[{name}]") + LOWER[name])
+        elif name in UPPER:
+            end = min(end, integer_of(text, f"created[{name}]") + UPPER[name])
+        else:
+            raise StripeError(400, f"Received unknown parameter: created[{name}]", "parameter_unknown", "created")
+    return first, end
+
+
+# -- the lists --------------------------------------------------------------------------------------------------------
+
+
+def payment_named(book: Book, params: Params, names: Collection[str] = ("charge", "payment_intent")) -> Payment | None:
+    """Return the payment that the parameters ask for, or None if they name no payment.
+
+    Raises `StripeError` (404 resource_missing) if there is no such payment.
+    """
+    chosen = None
+    for name in names:
         reference = text_of(params, name)
         if reference is None:
             continue
-        payment = book.find_payment(reference)
-        if payment is None or (name == "charge") == reference.startswith("pi_"):
+        chosen = book.find_payment(reference)
+        if chosen is None or (name == "charge") == reference.startswith("pi_"):
             raise missing(name, reference, name)
-        chosen = payment.refunds
     return chosen
 
 
-def _cursor(book: Book, params: Params, name: str) -> Refund | None:
-    refund_id = text_of(params, name)
-    if refund_id is None:
-        return None
-    refund = book.refunds.get(refund_id)
-    if refund is None:
-        raise missing("refund", refund_id, name)
-    return refund
+def _refunds(book: Book, params: Params) -> Sequence[Refund]:
+    payment = payment_named(book, params)
+    return (book.refund_list if payment is None else payment.refunds).oldest_first()
 
 
-def _bounds(params: Params) -> Bounds:
-    created = params.get("created")
-    if created is None:
-        return Bounds(())
-    if isinstance(created, str):
-        second = integer_of(created, "created")
-        return Bounds((("gte", second), ("lte", second)))
-    for name in created:
-        if name not in COMPARE:
-            raise StripeError(400, f"Received unknown parameter: created[{name}]", "parameter_unknown", "created")
-    return Bounds(tuple((name, integer_of(text, f"created[{name}]")) for name, text in created.items()))
+def _disputes(book: Book, params: Params) -> Sequence[Dispute]:
+    payment = payment_named(book, params)
+    return (book.dispute_list if payment is None else payment.disputes).oldest_first()
+
+
+def _as_stored(book: Book, entry: Any) -> JsonObject:
+    shown: JsonObject = entry.object
+    return shown
+
+
+OF_PAYMENT = frozenset({"charge", "payment_intent"})
+REFUNDS: Listable[Refund] = Listable(
+    "refund", "/v1/refunds", OF_PAYMENT, _refunds, lambda book, refund_id: book.refunds.get(refund_id), _as_stored
+)
+DISPUTES: Listable[Dispute] = Listable(
+    "dispute", "/v1/disputes", OF_PAYMENT, _disputes, lambda book, dispute_id: book.disputes.get(dispute_id), _as_stored
+)
+LISTS: dict[str, Listable[Any]] = {"list": REFUNDS, "disputes": DISPUTES}

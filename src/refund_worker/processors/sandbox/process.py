@@ -196,6 +196,13 @@ class Sandbox:
         move = {"status": status, "failure_reason": failure_reason}
         return self._ask("POST", f"/_refunds/{quote(refund_id, safe='')}", move)
 
+    def act(self, action: str, **fields: Any) -> dict[str, Any]:
+        """Do what a bank, a customer or a person in the dashboard does, and send its webhooks; see `outside.py`.
+
+        Return the object that changed. Raise `SandboxError` with the reason if the action is refused.
+        """
+        return self._ask("POST", "/_actions", {"action": action, **fields})
+
     def advance_clock(self, seconds: float) -> None:
         """Advance the sandbox's clock, which ages keys and runs scheduled steps."""
         self._ask("POST", "/_clock", {"advance_seconds": seconds})

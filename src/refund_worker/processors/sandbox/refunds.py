@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
-from refund_worker.processors.sandbox.book import VOID_STATUSES, Book, Payment, Refund, later
+from refund_worker.processors.sandbox.book import Book, later
+from refund_worker.processors.sandbox.decisions import Decision, Notice
 from refund_worker.processors.sandbox.form import Params, integer_of, metadata_of, refuse_unknown, text_of
+from refund_worker.processors.sandbox.records import VOID_STATUSES, Payment, Refund
 
 CREATE_PARAMS = frozenset(
     {
@@ -29,24 +31,6 @@ class CreateRequest:
     amount: int | None
     reason: str | None
     metadata: dict[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Notice:
-    """An event to send to the webhook receiver, about one refund. `previous` has the values that changed."""
-
-    type: str
-    refund_id: str
-    previous: JsonObject | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """The result of a request once committed: the records, the object to answer with, the events to send."""
-
-    records: tuple[JsonObject, ...]
-    object: JsonObject
-    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +105,7 @@ def _payment_for(book: Book, request: CreateRequest) -> Payment:
     payment = book.find_payment(request.reference)
     if payment is None or (request.param == "charge") == request.reference.startswith("pi_"):
         raise missing(request.param, request.reference, request.param)
-    if payment.disputed:
+    if payment.closed_to_refunds:
         raise StripeError(400, f"Charge {payment.charge_id} is disputed.", "charge_disputed", executed=True)
     return payment
 
@@ -211,7 +195,7 @@ def charge_object(payment: Payment) -> JsonObject:
         "id": payment.charge_id,
         "object": "charge",
         "amount": payment.amount,
-        "amount_captured": payment.amount,
+        "amount_captured": payment.captured,
         "amount_refunded": payment.refunded,
         "captured": True,
         "currency": payment.currency,
@@ -231,7 +215,7 @@ def payment_intent_object(payment: Payment, *, expanded: bool = False) -> JsonOb
         "id": payment.id,
         "object": "payment_intent",
         "amount": payment.amount,
-        "amount_received": payment.amount,
+        "amount_received": payment.captured,
         "currency": payment.currency,
         "latest_charge": charge_object(payment) if expanded else payment.charge_id,
         "livemode": False,

@@ -10,26 +10,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from refund_worker.processors.sandbox.actions import Effect, Plan, key_in_use
-from refund_worker.processors.sandbox.answers import Answer, JsonObject, StripeError, answer_of, missing
-from refund_worker.processors.sandbox.book import Book, Payment, Refund, StoredKey, done, later
+from refund_worker.processors.sandbox.answers import Answer, JsonObject, StripeError, answer_of
+from refund_worker.processors.sandbox.book import Book, StoredKey, done, later
 from refund_worker.processors.sandbox.calls import Call, Request, Route, read_call, route_of
 from refund_worker.processors.sandbox.counts import Counts
+from refund_worker.processors.sandbox.decisions import Decision, Notice
+from refund_worker.processors.sandbox.endpoints import decide, validate
 from refund_worker.processors.sandbox.faults import NOTHING, Faults, Subject
-from refund_worker.processors.sandbox.form import Params, expands, refuse_unknown
-from refund_worker.processors.sandbox.listing import list_refunds
-from refund_worker.processors.sandbox.refunds import (
-    SUCCEEDS_AT_ONCE,
-    Decision,
-    Notice,
-    Step,
-    charge_object,
-    decide_cancel,
-    decide_create,
-    decide_move,
-    decide_update,
-    payment_intent_object,
-    read_create_request,
-)
+from refund_worker.processors.sandbox.records import Dispute, Refund
+from refund_worker.processors.sandbox.refunds import Step, decide_move
 
 Manner = Literal["whole", "truncated", "mid_body", "reset", "hang"]
 
@@ -131,7 +120,7 @@ class Service:
             if call.key is not None and (call.account, call.key) in self._locked_keys:
                 self._refuse_other_use(call, self._locked_keys[call.account, call.key])
                 raise key_in_use()
-            self._validate(call)
+            validate(call)
         except StripeError as refused:
             return refused.answer()
         return self._execute(call, plan)
@@ -152,7 +141,7 @@ class Service:
         if call.key is not None and (call.account, call.key) in self._locked_keys:
             return False
         try:
-            self._validate(call)
+            validate(call)
         except StripeError:
             return False
         return True
@@ -168,18 +157,6 @@ class Service:
             self._locked_keys.pop((call.account, call.key), None)
 
     # -- execution ----------------------------------------------------------------------------------------------------
-
-    def _validate(self, call: Call) -> None:
-        """Raise `StripeError` (400, not executed) for parameters that this endpoint does not accept."""
-        match call.route.path_kind:
-            case "create":
-                read_create_request(call.params)
-            case "update":
-                refuse_unknown(call.params, ("metadata", "expand"))
-            case "list":
-                pass  # checked while listing
-            case _:
-                refuse_unknown(call.params, ("expand",))
 
     def _execute(self, call: Call, plan: Plan) -> Answer:
         """Execute the call with the faults of the plan, and store the answer under the key in the same commit."""
@@ -201,46 +178,10 @@ class Service:
         if plan.refuse is not None:
             return None, plan.refuse.answer()
         try:
-            decision = self._decision(call, plan)
+            decision = decide(self.book, self.faults, call, plan)
         except StripeError as refused:
             return None, refused.answer()
         return decision, answer_of(_altered(decision.object, plan))
-
-    def _decision(self, call: Call, plan: Plan) -> Decision:
-        object_id = call.route.object_id or ""
-        match call.route.path_kind:
-            case "create":
-                life = plan.lifecycle or SUCCEEDS_AT_ONCE
-                return decide_create(self.book, read_create_request(call.params), call.key, self.faults.balance, life)
-            case "update":
-                return decide_update(self._refund(object_id), call.params)
-            case "cancel":
-                return decide_cancel(self._refund(object_id))
-            case "list":
-                return Decision((), self._listed(call.params, plan))
-            case "retrieve":
-                return Decision((), self._refund(object_id).object)
-            case "charge":
-                return Decision((), charge_object(self._payment(object_id, "charge")))
-            case _:
-                payment = self._payment(object_id, "payment_intent")
-                return Decision((), payment_intent_object(payment, expanded=expands(call.params, "latest_charge")))
-
-    def _refund(self, refund_id: str) -> Refund:
-        refund = self.book.refunds.get(refund_id)
-        if refund is None:
-            raise missing("refund", refund_id, "id")
-        return refund
-
-    def _payment(self, reference: str, what: str) -> Payment:
-        payment = self.book.find_payment(reference)
-        if payment is None or (what == "charge") == reference.startswith("pi_"):
-            raise missing(what, reference, "id")
-        return payment
-
-    def _listed(self, params: Params, plan: Plan) -> JsonObject:
-        lag = self.faults.list_lag_seconds if plan.list_lag_seconds is None else plan.list_lag_seconds
-        return list_refunds(self.book, params, lag_seconds=lag, disorder=plan.pages)
 
     def commit(self, decision: Decision) -> JsonObject:
         """Commit a decision of the sandbox itself and send its events. Return the object it is about."""
@@ -328,20 +269,21 @@ class Service:
     # -- the subject of faults ----------------------------------------------------------------------------------------
 
     def _subject(self, call: Call) -> Subject:
-        refund = self.book.refunds.get(call.route.object_id or "")
-        metadata = refund.object["metadata"] if refund is not None else call.params.get("metadata", {})
+        object_id = call.route.object_id or ""
+        entry = self.book.refunds.get(object_id) or self.book.disputes.get(object_id)
+        metadata = entry.object["metadata"] if entry is not None else call.params.get("metadata", {})
         return Subject(
             method=call.route.method,
             path_kind=call.route.path_kind,
-            payment=self._payment_named(call, refund),
+            payment=self._payment_named(call, entry),
             metadata=metadata if isinstance(metadata, dict) else {},
-            refund_id=call.route.object_id,
+            object_id=call.route.object_id,
             replaying=call.route.method == "POST" and not self._executable(call),
         )
 
-    def _payment_named(self, call: Call, refund: Refund | None) -> str | None:
-        if refund is not None:
-            return self.book.payment_of(refund).id
+    def _payment_named(self, call: Call, entry: Refund | Dispute | None) -> str | None:
+        if entry is not None:
+            return self.book.payment_of(entry).id
         named = call.params.get("charge") or call.params.get("payment_intent") or call.route.object_id
         if not isinstance(named, str):
             return None

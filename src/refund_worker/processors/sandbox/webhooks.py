@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.book import Book
-from refund_worker.processors.sandbox.faults import Faults, Subject
-from refund_worker.processors.sandbox.refunds import Notice, charge_object
+from refund_worker.processors.sandbox.decisions import Notice
+from refund_worker.processors.sandbox.faults import WEBHOOK, Faults, Subject
+from refund_worker.processors.sandbox.records import Dispute, Refund
+from refund_worker.processors.sandbox.refunds import charge_object
 
 if TYPE_CHECKING:
     import aiohttp
@@ -24,11 +26,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 API_VERSION = "2026-10-28.endive"
-# Events of one refund share a lane and so keep their order. Several lanes, so that one slow answer cannot delay all.
+# Events of one object share a lane and so keep their order. Several lanes, so that one slow answer cannot delay all.
 LANES = 8
 TRIES_MAX = 8
 TIMEOUT_SECONDS = 10.0
-# An event that is to arrive after the next event of its refund is sent after this time if there is no next event.
+# An event that is to arrive after the next event of its object is sent after this time if there is no next event.
 HELD_SECONDS_MAX = 3.0
 
 
@@ -60,33 +62,37 @@ class Webhooks:
         """Build the event and send it with the faults of its plan. Needs the running loop if there is a receiver."""
         if self._url is None:
             return
-        refund = self._book.refunds[notice.refund_id]
-        payment = self._book.payment_of(refund)
-        subject = Subject("POST", "webhook", payment.id, refund.object["metadata"], notice.refund_id, event=notice.type)
+        entry = self._entry(notice)
+        payment = self._book.payment_of(entry)
+        subject = Subject("POST", WEBHOOK, payment.id, entry.object["metadata"], notice.object_id, event=notice.type)
         how = self._faults.plan(subject).webhook
         if how.get("lose"):
             return
-        body = json.dumps(self._event(notice), separators=(",", ":")).encode()
+        body = json.dumps(self._event(notice, entry), separators=(",", ":")).encode()
         delay_seconds = how.get("delay_seconds", 0)
         for _ in range(how.get("copies", 1)):
             if how.get("after_next"):
-                self._hold_back(notice.refund_id, body)
+                self._hold_back(notice.object_id, body)
             elif delay_seconds:
-                self._after(delay_seconds, lambda: self._enqueue(notice.refund_id, body))
+                self._after(delay_seconds, lambda: self._enqueue(notice.object_id, body))
             else:
-                self._enqueue(notice.refund_id, body)
+                self._enqueue(notice.object_id, body)
         if not how.get("after_next"):
-            self._release_held_back(notice.refund_id)
+            self._release_held_back(notice.object_id)
 
-    def _event(self, notice: Notice) -> JsonObject:
-        refund = self._book.refunds[notice.refund_id]
-        self._event_counts[notice.refund_id] += 1
-        data: JsonObject = {"object": refund.object}
+    def _entry(self, notice: Notice) -> Refund | Dispute:
+        if notice.type.startswith("charge.dispute."):
+            return self._book.disputes[notice.object_id]
+        return self._book.refunds[notice.object_id]
+
+    def _event(self, notice: Notice, entry: Refund | Dispute) -> JsonObject:
+        self._event_counts[notice.object_id] += 1
+        data: JsonObject = {"object": entry.object}
         if notice.type == "charge.refunded":
-            data = {"object": charge_object(self._book.payment_of(refund))}
-        elif notice.previous is not None and notice.type == "refund.updated":
+            data = {"object": charge_object(self._book.payment_of(entry))}
+        elif notice.previous is not None and notice.type.endswith(".updated"):
             data["previous_attributes"] = notice.previous
-        name = (notice.refund_id, notice.type, refund.object["status"], self._event_counts[notice.refund_id])
+        name = (notice.object_id, notice.type, entry.object["status"], self._event_counts[notice.object_id])
         return {
             "id": self._book.new_id("evt", *name),
             "object": "event",
@@ -95,27 +101,27 @@ class Webhooks:
             "data": data,
             "livemode": False,
             "pending_webhooks": 1,
-            "request": {"id": None, "idempotency_key": refund.idempotency_key},
+            "request": {"id": None, "idempotency_key": entry.idempotency_key if isinstance(entry, Refund) else None},
             "type": notice.type,
         }
 
     # -- order --------------------------------------------------------------------------------------------------------
 
-    def _hold_back(self, refund_id: str, body: bytes) -> None:
-        self._held_back.setdefault(refund_id, []).append(body)
-        self._after(HELD_SECONDS_MAX, lambda: self._release_held_back(refund_id))
+    def _hold_back(self, object_id: str, body: bytes) -> None:
+        self._held_back.setdefault(object_id, []).append(body)
+        self._after(HELD_SECONDS_MAX, lambda: self._release_held_back(object_id))
 
-    def _release_held_back(self, refund_id: str) -> None:
-        for body in self._held_back.pop(refund_id, ()):
-            self._enqueue(refund_id, body)
+    def _release_held_back(self, object_id: str) -> None:
+        for body in self._held_back.pop(object_id, ()):
+            self._enqueue(object_id, body)
 
-    def _enqueue(self, refund_id: str, body: bytes) -> None:
+    def _enqueue(self, object_id: str, body: bytes) -> None:
         if not self._lanes:
             self._lanes = [asyncio.Queue() for _ in range(LANES)]
             for lane in self._lanes:
                 self._start(self._work(lane))
         # Not hash(): it differs from process to process.
-        lane_number = blake2b(refund_id.encode(), digest_size=1).digest()[0] % LANES
+        lane_number = blake2b(object_id.encode(), digest_size=1).digest()[0] % LANES
         self._lanes[lane_number].put_nowait(body)
 
     # -- delivery -----------------------------------------------------------------------------------------------------

@@ -1,0 +1,74 @@
+"""The fields of the actions in `outside.py`: the one table of their names, values and explanations."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from refund_worker.processors.sandbox.answers import JsonObject, StripeError
+
+CURRENCY = re.compile(r"[A-Za-z]{3}\Z", re.ASCII)
+TEXT_CHARACTERS_MAX = 500
+NUMBER_MAX = 10**15
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of an action: which values it takes, in words and as a check."""
+
+    takes: str
+    accepts: Callable[[Any], bool]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= TEXT_CHARACTERS_MAX
+
+
+def _is_integer(value: Any, least: int = 0) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= NUMBER_MAX
+
+
+def _is_metadata(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and len(value) <= 50
+        and all(_is_text(name) and isinstance(text, str) and len(text) <= 500 for name, text in value.items())
+    )
+
+
+TEXT = Field("a text of 1 to 500 characters", _is_text)
+FLAG = Field("true or false", lambda value: isinstance(value, bool))
+AMOUNT = Field("a whole number of minor units, 1 or more", lambda value: _is_integer(value, 1))
+AMOUNT_OR_ZERO = Field("a whole number of minor units, 0 or more", _is_integer)
+SECOND = Field("a time in epoch seconds, a whole number", _is_integer)
+METADATA = Field("an object of at most 50 texts", _is_metadata)
+FIELDS: Mapping[str, Field] = {
+    "amount_minor": AMOUNT,
+    "created": SECOND,
+    "dispute": TEXT,
+    "due_by": SECOND,
+    "fee_minor": AMOUNT_OR_ZERO,
+    "funds": FLAG,
+    "metadata": METADATA,
+    "payment": TEXT,
+    "reason": TEXT,
+    "refundable": FLAG,
+    "status": TEXT,
+    "undocumented": FLAG,
+    "withdraw": FLAG,
+}
+
+
+def check(action: str, sent: JsonObject, required: frozenset[str], optional: frozenset[str]) -> None:
+    """Raise `StripeError` (400) that names the first wrong, unknown or missing field of an action."""
+    known = required | optional
+    for name, value in sent.items():
+        if name not in known:
+            message = f"{action} has no field {name[:40]}. It takes: {', '.join(sorted(known))}."
+            raise StripeError(400, message, "parameter_unknown", name[:40])
+        if not FIELDS[name].accepts(value):
+            raise StripeError(400, f"{action}: {name} must be {FIELDS[name].takes}.", param=name)
+    for name in sorted(required - sent.keys()):
+        raise StripeError(400, f"{action} needs {name}: {FIELDS[name].takes}.", "parameter_missing", name)

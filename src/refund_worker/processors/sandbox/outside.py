@@ -1,0 +1,136 @@
+"""The actions of others at the processor: banks, customers, people in its dashboard. `POST /_actions` does one.
+
+The request is one JSON object: the name of the action as `action`, and the action's fields. `ACTIONS` lists them,
+`fields.py` explains the fields, and `GET /_actions` answers with both. The answer is the object that changed. Its
+events are sent. A refused action changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from refund_worker.processors.sandbox import disputes
+from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
+from refund_worker.processors.sandbox.book import Book
+from refund_worker.processors.sandbox.decisions import Decision
+from refund_worker.processors.sandbox.endpoints import dispute_named
+from refund_worker.processors.sandbox.fields import FIELDS, check
+from refund_worker.processors.sandbox.records import Payment
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One action: what it does, in words and as a function of book and fields, and its fields."""
+
+    does: str
+    decide: Callable[[Book, JsonObject], Decision]
+    required: frozenset[str]
+    optional: frozenset[str] = frozenset()
+
+
+def decide_action(book: Book, sent: Any) -> Decision:
+    """Return the effect of an action. Raise `StripeError` (400 or 404) that says what is wrong with it."""
+    if not isinstance(sent, dict) or not isinstance(sent.get("action"), str):
+        raise StripeError(400, "Send an object with an action and its fields; GET /_actions lists them.")
+    fields = {name: value for name, value in sent.items() if name != "action"}
+    action = ACTIONS.get(sent["action"])
+    if action is None:
+        message = f"There is no action {sent['action'][:40]}. There are: {', '.join(sorted(ACTIONS))}."
+        raise StripeError(400, message, param="action")
+    check(sent["action"], fields, action.required, action.optional)
+    return action.decide(book, fields)
+
+
+def actions_as_json() -> JsonObject:
+    """Return all actions, each with what it does and its fields, for `GET /_actions`."""
+    return {
+        "actions": {
+            name: {
+                "does": action.does,
+                "required": {field: FIELDS[field].takes for field in sorted(action.required)},
+                "optional": {field: FIELDS[field].takes for field in sorted(action.optional)},
+            }
+            for name, action in ACTIONS.items()
+        }
+    }
+
+
+def payment_named(book: Book, fields: JsonObject) -> Payment:
+    """Return the payment in the field `payment`. Raise `StripeError` (404) if it is not registered."""
+    payment = book.find_payment(fields["payment"])
+    if payment is None:
+        raise missing("payment", fields["payment"], "payment")
+    return payment
+
+
+# -- disputes ---------------------------------------------------------------------------------------------------------
+
+
+def _open_dispute(book: Book, fields: JsonObject) -> Decision:
+    payment = payment_named(book, fields)
+    _check_known(fields, "status", disputes.STATUSES)
+    _check_known(fields, "reason", disputes.REASONS)
+    return disputes.decide_open(book, payment, disputes.Opening(**_named(fields, "payment")))
+
+
+def _move_dispute(book: Book, fields: JsonObject) -> Decision:
+    dispute = dispute_named(book, fields["dispute"])
+    _check_known(fields, "status", disputes.STATUSES)
+    return disputes.decide_move(book, dispute, disputes.Move(**_named(fields, "dispute")))
+
+
+def _named(fields: JsonObject, *without: str) -> JsonObject:
+    """Return the fields as arguments: `amount_minor` is the argument `amount`."""
+    left_out = {"undocumented", *without}
+    return {name.removesuffix("_minor"): value for name, value in fields.items() if name not in left_out}
+
+
+def _withdraw_funds(book: Book, fields: JsonObject) -> Decision:
+    return disputes.decide_withdrawal(book, dispute_named(book, fields["dispute"]), fields.get("fee_minor", 0))
+
+
+def _reinstate_funds(book: Book, fields: JsonObject) -> Decision:
+    return disputes.decide_reinstatement(book, dispute_named(book, fields["dispute"]))
+
+
+def _check_known(fields: JsonObject, name: str, known: Collection[str]) -> None:
+    """Raise `StripeError` (400) for a word that Stripe does not document, unless `undocumented` is sent with it."""
+    if name in fields and fields[name] not in known and not fields.get("undocumented"):
+        message = f"{name} must be one of: {', '.join(sorted(known))}; or send undocumented: true."
+        raise StripeError(400, message, param=name)
+
+
+ACTIONS: Mapping[str, Action] = {
+    "open_dispute": Action(
+        "A customer's bank disputes a payment. The money is withdrawn at once. With a status warning_… it is an"
+        " inquiry: no money moves and the payment can still be refunded.",
+        _open_dispute,
+        frozenset({"payment"}),
+        frozenset(
+            {
+                *("amount_minor", "created", "due_by", "fee_minor", "metadata", "reason", "refundable", "status"),
+                *("undocumented", "withdraw"),
+            }
+        ),
+    ),
+    "move_dispute": Action(
+        "The dispute gets another status. A won or prevented one gets its money back; an inquiry that becomes a"
+        " dispute loses it. funds: false leaves the money where it is.",
+        _move_dispute,
+        frozenset({"dispute", "status"}),
+        frozenset({"due_by", "fee_minor", "funds", "refundable", "undocumented"}),
+    ),
+    "withdraw_funds": Action(
+        "The disputed amount is withdrawn from our account.",
+        _withdraw_funds,
+        frozenset({"dispute"}),
+        frozenset({"fee_minor"}),
+    ),
+    "reinstate_funds": Action(
+        "The withdrawn amount comes back, in every status: a lost dispute can be reinstated later.",
+        _reinstate_funds,
+        frozenset({"dispute"}),
+    ),
+}
