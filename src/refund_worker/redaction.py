@@ -73,6 +73,12 @@ def has_card_number(text: str) -> bool:
     return _without_cards(text, True) != text
 
 
+def masked_email(address: str) -> str:
+    """Return an e-mail address as it may be shown: its first character and its domain, j***@example.com."""
+    name, at, domain = address.rpartition("@")
+    return f"{name[:1]}{HIDDEN}@{domain}" if at and name and domain else HIDDEN
+
+
 def without_passwords(text: str) -> str:
     """Return `text` with the passwords of its URLs replaced, wherever they are in the URL.
 

@@ -13,7 +13,10 @@ from refund_worker.domain.decision import Policy
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, Publish, no_publish
 from refund_worker.engine.refunds.limit_usage import limits_of
+from refund_worker.engine.views.leg_texts import LegTexts, use_texts
+from refund_worker.engine.views.message_file import completed, read_messages
 from refund_worker.processors import registry
+from refund_worker.setting_values import read_expected_days
 from refund_worker.settings import Settings
 from refund_worker.store.database import Database
 from refund_worker.store.installation import installation_id
@@ -59,6 +62,7 @@ def build_runtime(
     `processors=False` leaves the payment processors out, for entry points that only accept requests. A `shared`
     database is used instead of one of its own, and stays open.
     """
+    use_texts(texts_of(settings))
     database = shared or open_database(settings)
     try:
         ensure_schema(database)
@@ -87,6 +91,12 @@ def build_runtime(
         interrupts=interrupts,
     )
     return Runtime(settings, database, context, loop, _owns_database=shared is None)
+
+
+def texts_of(settings: Settings) -> LegTexts:
+    """Return the texts about refunds for customers and staff. Raises `BadSettings` for an unusable file."""
+    messages = completed(read_messages(settings.messages_file)) if settings.messages_file else {}
+    return LegTexts(**messages, days=read_expected_days(settings.expected_days))
 
 
 def open_database(settings: Settings, **pool: int) -> Database:

@@ -38,6 +38,9 @@ _OTHER_KEYS = {
     "whsec_": "the secret of a webhook: it belongs into REFUND_WORKER_STRIPE_WEBHOOK_SECRET",
 }
 _STRIPE_KEY = re.compile("(sk|rk)_[!-~]+")  # printable and without blanks, as a header can carry it
+_EXPECTED = re.compile(
+    r"(?P<name>[a-z][a-z0-9_]{0,39}(/[a-z0-9_]{1,60})?) *= *(?P<earliest>[0-9]{1,3}) *- *(?P<latest>[0-9]{1,3})"
+)
 _CLIENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
 _SCHEMA = re.compile("[a-z_][a-z0-9_]{0,62}")
 _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,49}")
@@ -69,6 +72,22 @@ Number = Annotated[float, BeforeValidator(_number)]
 def listed(text: str) -> list[str]:
     """Return the parts between the commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def read_expected_days(text: str) -> dict[str, tuple[int, int]]:
+    """Return (earliest, latest) by processor, or by processor and method, of a text such as `stripe=5-10`.
+
+    Raises `ValueError` naming the wrong part.
+    """
+    found: dict[str, tuple[int, int]] = {}
+    for number, part in enumerate(listed(text), 1):
+        match = _EXPECTED.fullmatch(part)
+        days = (int(match["earliest"]), int(match["latest"])) if match else (1, 0)
+        if match is None or days[0] > days[1] or match["name"] in found:
+            what = "write each processor or method once, such as stripe=5-10 or stripe/card=5-10, separated by commas"
+            raise ValueError(f"entry {number} is no number of business days: {what}")
+        found[match["name"]] = days
+    return found
 
 
 def _split(url: str) -> SplitResult | None:

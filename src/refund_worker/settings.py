@@ -32,6 +32,7 @@ from refund_worker.setting_values import (
     checked_url_template,
     is_made_by_kubernetes,
     listed,
+    read_expected_days,
     read_networks,
 )
 
@@ -97,6 +98,11 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "text"] = "json"
 
+    # A TOML file with the messages about refunds for customers and staff, in one language; English if it is not set.
+    messages_file: str | None = None
+    # Business days until the customer sees the money, by processor or by processor and payment method.
+    expected_days: str = "stripe=5-10"
+
     # Links of the console: {id} is replaced by the id at the processor, or by the customer's id.
     processor_url_template: str | None = None
     customer_url_template: str | None = None
@@ -110,6 +116,12 @@ class Settings(BaseSettings):
     @classmethod
     def _a_template(cls, value: str | None) -> str | None:
         return None if value is None else checked_url_template(value)
+
+    @field_validator("expected_days")
+    @classmethod
+    def _days(cls, value: str) -> str:
+        read_expected_days(value)
+        return value
 
     @field_validator("database_url")
     @classmethod

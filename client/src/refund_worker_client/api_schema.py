@@ -74,8 +74,35 @@ class Amount(TypedDict):
     succeeded_minor: int
 
 
+class Trace(TypedDict):
+    """The number by which the customer's bank finds the money, such as an ARN; `value` is null until it is known."""
+
+    kind: str | None
+    value: str | None
+    status: str | None
+
+
+class ExpectedBy(TypedDict):
+    """The times between which the customer sees the money."""
+
+    earliest: str
+    latest: str
+
+
+class NextAction(TypedDict):
+    """The customer's part: the masked address of the e-mail with instructions, its time, and the time left to act."""
+
+    email_sent_to: str | None
+    email_sent_at: str | None
+    expires_at: str | None
+
+
 class Leg(TypedDict):
-    """The part of a refund that goes back over one payment."""
+    """The part of a refund that goes back over one payment.
+
+    `processor_status` and `pending_reason` are the processor's own words. `statement` says whether the customer's
+    statement shows a credit, or the payment vanishes from it. `next_action` is there while the customer must act.
+    """
 
     leg_id: str
     payment_id: str
@@ -89,6 +116,14 @@ class Leg(TypedDict):
     failure_code: str | None
     blocked_by: list[str]
     unreturnable_minor: int
+    processor_status: str | None
+    pending_reason: str | None
+    next_action: NextAction | None
+    trace: Trace | None
+    statement: Literal["credit", "vanishes"] | None
+    expected_by: ExpectedBy | None
+    customer_text: str
+    staff_text: str
 
 
 class Wait(TypedDict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from refund_worker.api_schema import Amount, Event, Leg, PlannedLeg, Preview, Refund, Wait
+from refund_worker.api_schema import Amount, Event, Leg, NextAction, PlannedLeg, Preview, Refund, Wait
 from refund_worker.cli.explain import without_marks
 from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_table
 from refund_worker.engine.views.money_format import monies
@@ -126,6 +126,31 @@ def show_refund(
     if refund["legs"]:
         print()
         print_table(LEG_COLUMNS, (_leg_row(leg) for leg in refund["legs"]))
+        for leg in refund["legs"]:
+            print()
+            print_facts(_where(leg))
+
+
+def _where(leg: Leg) -> list[tuple[str, str]]:
+    """Return where the money of a leg is, for people."""
+    trace, expected, action = leg["trace"], leg["expected_by"], leg["next_action"]
+    status = " - ".join(filter(None, (leg["processor_status"], leg["pending_reason"])))
+    reference = f"{trace['kind']} {trace['value'] or ''} ({trace['status'] or 'no status'})" if trace else ""
+    return [
+        ("leg", leg["leg_id"].rsplit("-", 1)[-1]),
+        ("at the processor", status),
+        ("customer must act", _action_text(action) if action else ""),
+        ("trace", reference),
+        ("statement", leg["statement"] or ""),
+        ("expected", f"{expected['earliest'][:10]} to {expected['latest'][:10]}" if expected else ""),
+        ("for staff", leg["staff_text"]),
+        ("for the customer", leg["customer_text"]),
+    ]
+
+
+def _action_text(action: NextAction) -> str:
+    sent = f"e-mail to {action['email_sent_to']}" if action["email_sent_to"] else "no e-mail is known"
+    return f"{sent}, until {moment(action['expires_at'])} UTC" if action["expires_at"] else sent
 
 
 def _explained(why: RefundExplanation | None) -> Iterable[tuple[str, str]]:

@@ -41,6 +41,7 @@ from refund_worker.domain.refund import (
     Leg,
     LegChanges,
     LegStatus,
+    ObjectReport,
     Refund,
     RefundStatus,
     To,
@@ -217,6 +218,7 @@ class DecisionBuilder:
 
     def build(self) -> Decision:
         """Return the decision. The status, the payouts, the failure and the next due time are derived from the legs."""
+        self._remember_reports()
         self.refund = replace(self.refund, legs=tuple(self.legs.values()))
         if self.refund.ledger_posted and self.refund.to is To.SOURCE:
             self._abandon_zero_amount_legs()
@@ -248,6 +250,19 @@ class DecisionBuilder:
             readings=self.readings,
             read_again=self.read_again,
         )
+
+    def _remember_reports(self) -> None:
+        """Give each leg the reports of its objects. Facts that only an earlier report had are kept."""
+        for index, update in enumerate(self.objects):
+            leg, item = self.legs[update.leg_id], update.object
+            reports = {report.processor_refund_id: report for report in leg.reports}
+            earlier = reports.get(item.processor_refund_id)
+            details = item.details if earlier is None else item.details.after(earlier.details)
+            self.objects[index] = replace(update, object=replace(item, details=details))
+            reports[item.processor_refund_id] = ObjectReport(
+                item.processor_refund_id, item.status, item.created_at.timestamp(), details
+            )
+            self.update_leg(leg, reports=tuple(reports.values()))
 
     def _pay_out(self, leg: Leg) -> None:
         before = next((old for old in self.before.legs if old.leg_id == leg.leg_id), None)

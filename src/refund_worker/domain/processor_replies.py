@@ -2,8 +2,50 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundDetails:
+    """The processor's account of where the money of one refund object is. It is shown, and decides nothing.
+
+    - `pending_reason`: why the object is pending, in the processor's own word.
+    - `method`: the kind of payment method that the money goes back to, such as `card`.
+    - `statement`: `credit` if the customer's statement shows a credit, `vanishes` if the payment disappears from it.
+    - `trace_kind`, `trace_value`, `trace_status`: the number by which the customer's bank finds the money (ARN and the
+      like), in the processor's own words. The value is None until it is known.
+    - `emailed_to`, `emailed_at`, `act_by`: the customer must act: to which address (masked) the processor wrote, when,
+      and until when they can act, in epoch seconds.
+    """
+
+    pending_reason: str | None = None
+    method: str | None = None
+    statement: str | None = None
+    trace_kind: str | None = None
+    trace_value: str | None = None
+    trace_status: str | None = None
+    emailed_to: str | None = None
+    emailed_at: float | None = None
+    act_by: float | None = None
+
+    def after(self, earlier: RefundDetails) -> RefundDetails:
+        """Return these details with what an earlier report knew of method, statement and trace, and this one does not.
+
+        So a trace that was known once is not lost, in whatever order reports come.
+        """
+        kept = replace(self, method=self.method or earlier.method, statement=self.statement or earlier.statement)
+        if kept.trace_value is None and (earlier.trace_value is not None or kept.trace_kind is None):
+            return replace(
+                kept,
+                trace_kind=earlier.trace_kind,
+                trace_value=earlier.trace_value,
+                trace_status=earlier.trace_status,
+            )
+        return kept
+
+
+NO_DETAILS = RefundDetails()
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +55,7 @@ class RefundObject:
     `status` is the processor's own status, or None; an unknown one is passed on, never guessed at. `amount_minor` is in
     the minor units of `currency` (upper case). `payment_refs` are all the processor's names for the payment it went
     over: some processors have two ids for one payment. `leg_id`, `attempt` and `installation` are what we wrote into
-    its metadata, None if the refund is not ours.
+    its metadata, None if the refund is not ours. `details` say where its money is.
     """
 
     processor_refund_id: str
@@ -27,6 +69,7 @@ class RefundObject:
     created_at: datetime
     live: bool | None = None
     installation: str | None = None
+    details: RefundDetails = NO_DETAILS
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypedDict
 
+from refund_worker.domain.processor_replies import RefundDetails
+
 
 class Kind(StrEnum):
     """The kind of a refund: credits that were spent, or credits that are still on the balance."""
@@ -127,6 +129,19 @@ class KnownRefundObject:
     attempt: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectReport:
+    """The processor's last report of a refund object, in its own words. It is shown, and decides nothing.
+
+    `status` is as stored: that of a mismatched object says what does not fit. `created_at` is in epoch seconds.
+    """
+
+    processor_refund_id: str
+    status: str | None
+    created_at: float
+    details: RefundDetails
+
+
 class RefusalKind(StrEnum):
     """The meaning of a refused send for the leg, once it is certain that nothing else exists.
 
@@ -202,7 +217,15 @@ class Leg:
     blocked_by: tuple[str, ...] = ()  # refunds that others made over its payment, by their ids at the processor
     acknowledged_outside: tuple[str, ...] = ()  # those that a person has seen and accepted
     objects: tuple[KnownRefundObject, ...] = ()
+    # Of its objects, the unknown and mismatched ones included. They are shown and decide nothing.
+    reports: tuple[ObjectReport, ...] = field(default=(), compare=False)
     unreturnable_minor: int = 0  # paid by the customer, but no refund can return it: less than a step
+
+    @property
+    def report(self) -> ObjectReport | None:
+        """Return the report of the object that pays the leg, else of its newest object, or None without any."""
+        own = [report for report in self.reports if report.processor_refund_id == self.processor_refund_id]
+        return max(own or self.reports, key=lambda report: report.created_at, default=None)
 
     @property
     def unanswered(self) -> bool:
@@ -257,6 +280,7 @@ class LegChanges(TypedDict, total=False):
     blocked_by: tuple[str, ...]
     acknowledged_outside: tuple[str, ...]
     objects: tuple[KnownRefundObject, ...]
+    reports: tuple[ObjectReport, ...]
     unreturnable_minor: int
 
 

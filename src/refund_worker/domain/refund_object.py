@@ -373,7 +373,9 @@ def _keep_unknown_status(builder: DecisionBuilder, leg: Leg, refund_object: Refu
     if leg.status not in ACTIVE:
         store_status(builder, leg, refund_object)
         return leg
-    if leg.status not in POLLED:
+    if leg.status in POLLED:
+        store_status(builder, leg, refund_object)
+    else:
         builder.objects.append(RefundObjectUpdate(leg.leg_id, None, refund_object))
         leg = _apply_state(builder, leg, pending, ObjectState.PENDING, (as_pending,))
     return builder.update_leg(

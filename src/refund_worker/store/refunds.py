@@ -19,6 +19,7 @@ from refund_worker.domain.refund import (
     KnownRefundObject,
     Leg,
     LegStatus,
+    ObjectReport,
     ObjectState,
     Refund,
     RefundStatus,
@@ -29,6 +30,7 @@ from refund_worker.domain.state_machine import AWAITING_SEND
 from refund_worker.errors import LostRace
 from refund_worker.store import snapshots
 from refund_worker.store.database import locked
+from refund_worker.store.refund_objects import REPORT_COLUMNS, as_report
 from refund_worker.store.tables import legs, refund_batch_rows, refund_objects, refunds
 
 Q = TypeVar("Q", bound=tuple[Any, ...])
@@ -128,9 +130,7 @@ _IDS = bindparam("refund_ids", type_=Text, expanding=True)
 _REFUNDS = select(refunds).where(refunds.c.refund_id.in_(_IDS)).order_by(refunds.c.refund_id)
 _LEGS = select(legs).where(legs.c.refund_id.in_(_IDS))
 _OBJECTS = (
-    select(
-        refund_objects.c.leg_id, refund_objects.c.processor_refund_id, refund_objects.c.state, refund_objects.c.attempt
-    )
+    select(refund_objects.c.leg_id, refund_objects.c.state, refund_objects.c.attempt, *REPORT_COLUMNS)
     .join(legs, refund_objects.c.leg_id == legs.c.leg_id)
     .where(legs.c.refund_id.in_(_IDS))
 )
@@ -143,16 +143,18 @@ def load(connection: Connection, refund_ids: Collection[str], *, lock: bool = Fa
     wanted = {"refund_ids": list(refund_ids)}
     rows = connection.execute(locked(connection, _REFUNDS) if lock else _REFUNDS, wanted).mappings().all()
     objects: dict[str, list[KnownRefundObject]] = defaultdict(list)
-    for leg_id, object_id, state, attempt in connection.execute(_OBJECTS, wanted):
+    reports: dict[str, list[ObjectReport]] = defaultdict(list)
+    for leg_id, state, attempt, *report in connection.execute(_OBJECTS, wanted):
+        reports[leg_id].append(as_report(report))
         if state:
-            objects[leg_id].append(KnownRefundObject(object_id, ObjectState(state), attempt))
+            objects[leg_id].append(KnownRefundObject(report[0], ObjectState(state), attempt))
     by_refund: dict[str, list[Leg]] = defaultdict(list)
     for row in connection.execute(_LEGS, wanted).mappings():
-        by_refund[row["refund_id"]].append(_leg(row, objects.get(row["leg_id"], ())))
+        by_refund[row["refund_id"]].append(_leg(row, objects.get(row["leg_id"], ()), reports.get(row["leg_id"], ())))
     return [_refund(row, by_refund.get(row["refund_id"], ())) for row in rows]
 
 
-def _leg(row: RowMapping, objects: Iterable[KnownRefundObject]) -> Leg:
+def _leg(row: RowMapping, objects: Iterable[KnownRefundObject], reports: Iterable[ObjectReport]) -> Leg:
     values = {_LEG_FIELDS.get(column, column): value for column, value in row.items()}
     refusal = values.pop("refusal")
     in_doubt = Doubt.of(
@@ -161,7 +163,7 @@ def _leg(row: RowMapping, objects: Iterable[KnownRefundObject]) -> Leg:
         refusal=RefusalKind(refusal) if refusal else None,
     )
     values["status"] = LegStatus(values["status"])
-    return Leg(**values, in_doubt=in_doubt, objects=tuple(objects))
+    return Leg(**values, in_doubt=in_doubt, objects=tuple(objects), reports=tuple(reports))
 
 
 def _refund(row: RowMapping, its_legs: Iterable[Leg]) -> Refund:

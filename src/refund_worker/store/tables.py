@@ -344,6 +344,22 @@ refund_objects = Table(
     Column("failure_code", Text),
     Column("created_at", Double, nullable=False),
     Column("seen_at", Double, nullable=False),
+    # Where its money is, as last reported (`RefundDetails`). The address is stored masked.
+    Column("pending_reason", Text),
+    Column("method", Text),
+    Column("statement", Text),
+    Column("trace_kind", Text),
+    Column("trace_value", Text),
+    Column("trace_status", Text),
+    Column("emailed_to", Text),
+    Column("emailed_at", Double),
+    Column("act_by", Double),
+    Index(
+        "ix_refund_objects_trace",
+        "trace_value",
+        sqlite_where=text("trace_value IS NOT NULL"),
+        postgresql_where=text("trace_value IS NOT NULL"),
+    ),
 )
 
 events = Table(

@@ -29,7 +29,7 @@ from refund_worker.domain.decision import Event, Policy
 from refund_worker.domain.mismatch import is_mismatched, mismatch, mismatched_status
 from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, RefundObject
-from refund_worker.domain.refund import UNPAID_OBJECT_STATES
+from refund_worker.domain.refund import UNPAID_OBJECT_STATES, ObjectReport
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, ListDenied, list_recent
@@ -40,7 +40,7 @@ from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.store import payments, processors, refunds, timeline
 from refund_worker.store.database import after_commit
 from refund_worker.store.installation import server_of
-from refund_worker.store.reporting.reconciliation import known_statuses
+from refund_worker.store.refund_objects import known_reports
 
 log = logging.getLogger(__name__)
 
@@ -176,8 +176,9 @@ def _read(context: Context, processor: str, days: float) -> _Found:
 def _classify(connection: Connection, policy: Policy, processor: str, refund_objects: Iterable[RefundObject]) -> _Found:
     whose = sort_by_owner(connection, processor, refund_objects)
     ours = {owned.refund_object.processor_refund_id: owned for owned in whose.ours}
-    known = known_statuses(connection, processor, ours)
-    new = [o for object_id, o in ours.items() if object_id not in known or known[object_id] != o.refund_object.status]
+    reports = known_reports(connection, processor, ours)
+    known = {object_id: report.status for object_id, report in reports.items()}
+    new = [owned for object_id, owned in ours.items() if _is_new(owned.refund_object, reports.get(object_id))]
     places = {owned.leg_id: owned.refund_id for owned in new}
     alerted = _already_alerted(connection, policy, [owned.refund_object for owned in new], known, places)
     _, alerted_until = processors.last_listing(connection, processor)
@@ -195,6 +196,13 @@ def _classify(connection: Connection, policy: Policy, processor: str, refund_obj
             for ref in item.payment_refs
         ),
     )
+
+
+def _is_new(refund_object: RefundObject, earlier: ObjectReport | None) -> bool:
+    """Return True if the object has another status than in our records, or says more about where its money is."""
+    if earlier is None or earlier.status != refund_object.status:
+        return True
+    return refund_object.details.after(earlier.details) != earlier.details
 
 
 def _already_alerted(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker import api_schema
 from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.allocation import Payable, payable_by_currency
+from refund_worker.domain.mismatch import MISMATCH_SEPARATOR
+from refund_worker.domain.processor_replies import NO_DETAILS, RefundDetails
 from refund_worker.domain.refund import Leg, LegStatus, Refund
 from refund_worker.domain.state_machine import available_actions
+from refund_worker.engine.views.leg_texts import texts_in_force
 from refund_worker.errors import InvalidRequest, NotFound
 from refund_worker.store import accounts, ledger, refunds
 from refund_worker.store import timeline as store_timeline
@@ -20,6 +23,7 @@ from refund_worker.times import iso
 
 Json = dict[str, Any]
 RECENT_CORRECTIONS = 10
+_STATEMENTS: Mapping[str, Literal["credit", "vanishes"]] = {"credit": "credit", "vanishes": "vanishes"}
 
 
 def refund_view(refund: Refund) -> api_schema.Refund:
@@ -61,6 +65,9 @@ def _amounts(refund: Refund) -> list[api_schema.Amount]:
 
 def leg_view(leg: Leg) -> api_schema.Leg:
     """Return one leg; amounts in minor units."""
+    report, texts = leg.report, texts_in_force()
+    details = report.details if report else NO_DETAILS
+    expected, text = texts.expected_by(leg), texts.of(leg)
     return {
         "leg_id": leg.leg_id,
         "payment_id": leg.payment_id,
@@ -74,6 +81,32 @@ def leg_view(leg: Leg) -> api_schema.Leg:
         "failure_code": leg.failure_code,
         "blocked_by": list(leg.blocked_by),
         "unreturnable_minor": leg.unreturnable_minor,
+        "processor_status": None if report is None else (report.status or "").partition(MISMATCH_SEPARATOR)[0] or None,
+        "pending_reason": details.pending_reason,
+        "next_action": _next_action(leg, details),
+        "trace": _trace(details),
+        "statement": _STATEMENTS.get(details.statement or ""),
+        "expected_by": {"earliest": iso(expected[0].timestamp()), "latest": iso(expected[1].timestamp())}
+        if expected
+        else None,
+        "customer_text": text.customer,
+        "staff_text": text.staff,
+    }
+
+
+def _trace(details: RefundDetails) -> api_schema.Trace | None:
+    if details.trace_kind is None:
+        return None
+    return {"kind": details.trace_kind, "value": details.trace_value, "status": details.trace_status}
+
+
+def _next_action(leg: Leg, details: RefundDetails) -> api_schema.NextAction | None:
+    if leg.status is not LegStatus.REQUIRES_ACTION:
+        return None
+    return {
+        "email_sent_to": details.emailed_to,
+        "email_sent_at": None if details.emailed_at is None else iso(details.emailed_at),
+        "expires_at": None if details.act_by is None else iso(details.act_by),
     }
 
 

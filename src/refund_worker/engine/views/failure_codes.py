@@ -9,8 +9,16 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from refund_worker.engine.views.explanations import ENDS, KEEPS_ASKING, TRIES_AGAIN, WAITS, WAITS_UNSENT, Explanation
-from refund_worker.engine.views.sending_codes import SENDING_CODES
+from refund_worker.engine.views.explanations import (
+    ENDS,
+    KEEPS_ASKING,
+    TRIES_AGAIN,
+    WAITS,
+    WAITS_UNSENT,
+    Course,
+    Explanation,
+)
+from refund_worker.engine.views.sending_codes import SENDING_CODES, SENDING_GROUPS
 
 _PAY_OUT_AGAIN = (
     "The refund has ended. Once the cause is gone, pay the credits that are back on the balance out with a new "
@@ -79,6 +87,17 @@ _CANCELED = Explanation(
     "It was canceled in the processor's dashboard, or by the processor.",
     "Ask who did it and why. Request the refund again if it was a mistake.",
     course=ENDS,
+)
+_CANCELED_ON_REQUEST = Explanation(
+    "A person canceled the refund at the processor",
+    "It waited for the customer, and a person canceled it. The credits go back, and no other payment is tried.",
+    "Nothing has to be done. The timeline names the person and the reason.",
+    course=Course(
+        "The part of the refund over this payment ends as canceled, and its credits go back to the balance, once.",
+        (),
+        "If nobody remembers why it was canceled.",
+        ENDS.over,
+    ),
 )
 _UNKNOWN_THERE = Explanation(
     "The processor does not know the payment",
@@ -290,6 +309,7 @@ _GROUPS: Mapping[Explanation, str] = {
     _NO_OBJECT_THERE: "bad_refund_id",
     _NO_USABLE_ID: "payment_id_unusable bad_payment_id",
     _CANCELED: "merchant_request canceled",
+    _CANCELED_ON_REQUEST: "canceled_on_request",
     _NO_REASON: "unknown failed",
     _ELSEWHERE: "refunded_elsewhere",
     _REFUNDED_TWICE: "refunded_twice",
@@ -306,6 +326,16 @@ _GROUPS: Mapping[Explanation, str] = {
 }
 FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
     {code: explanation for explanation, codes in _GROUPS.items() for code in codes.split()}
+)
+
+# Each code → the first code of its group: all codes of a group have one explanation.
+CODES_OF_GROUPS: Mapping[str, str] = MappingProxyType(
+    {
+        code: codes.split()[0]
+        for groups in (_GROUPS, SENDING_GROUPS)
+        for codes in groups.values()
+        for code in codes.split()
+    }
 )
 
 

@@ -73,7 +73,7 @@ _BY_A_PERSON = Explanation(
     ),
 )
 
-_GROUPS: Mapping[Explanation, str] = {
+SENDING_GROUPS: Mapping[Explanation, str] = {
     _KEY: "api_key_expired platform_api_key_expired secret_key_required http_401 authentication_error",
     _NO_KEY: "processor_not_configured",
     _ACCOUNT: "account_invalid platform_account_required http_403 permission_error",
@@ -84,5 +84,5 @@ _GROUPS: Mapping[Explanation, str] = {
     _BY_A_PERSON: "paused_by_hand",
 }
 SENDING_CODES: Mapping[str, Explanation] = MappingProxyType(
-    {code: explanation for explanation, codes in _GROUPS.items() for code in codes.split()}
+    {code: explanation for explanation, codes in SENDING_GROUPS.items() for code in codes.split()}
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
 from refund_worker.domain.money import AMOUNT_MAX
-from refund_worker.domain.processor_replies import RefundObject
-from refund_worker.redaction import to_redacted
+from refund_worker.domain.processor_replies import RefundDetails, RefundObject
+from refund_worker.redaction import has_card_number, masked_email, to_redacted
 
 METADATA_REFUND: Final = "refund_worker_refund"
 METADATA_LEG: Final = "refund_worker_leg"
@@ -23,6 +24,10 @@ CURRENCY: Final = re.compile(r"[A-Za-z]{3}")
 # may.
 _PAYMENT_ID = re.compile(r"(ch|py|pi)_[A-Za-z0-9_-]{1,250}")
 _PARAMETERS: Final = {"ch": "charge", "py": "charge", "pi": "payment_intent"}
+# Stripe's own words: `insufficient_funds`, `us_bank_transfer`, `acquirer_reference_number`.
+_WORD = re.compile(r"[a-z0-9_]{1,60}")
+_REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/+-]{0,99}")
+_STATEMENTS: Final = {"refund": "credit", "reversal": "vanishes"}
 _ATTEMPT = re.compile(r"[0-9]{1,9}")
 
 
@@ -80,6 +85,7 @@ def to_refund_object(data: object) -> RefundObject:
         created_at=datetime.fromtimestamp(created, UTC),
         live=live if isinstance(live, bool) else None,
         installation=installation,
+        details=_details(data, status),
     )
 
 
@@ -91,6 +97,57 @@ def to_page(data: object) -> tuple[list[RefundObject], bool]:
     if not isinstance(listed, list) or not isinstance(has_more, bool):
         raise Unreadable("a list without data or has_more")
     return [to_refund_object(each) for each in listed], has_more
+
+
+def _details(data: Mapping[str, object], status: str | None) -> RefundDetails:
+    """Return where the money is. Each part of an unknown shape is left out: it decides nothing and is only shown."""
+    reason = data.get("pending_reason")
+    destination = _mapping(data.get("destination_details"))
+    method = _word(destination.get("type"))
+    of_method = _mapping(destination.get(method)) if method else {}
+    kind, reached = _word(of_method.get("reference_type")), _word(of_method.get("reference_status"))
+    value = _reference(of_method.get("reference"))
+    emailed_to, emailed_at, act_by = _customer_action(data) if status == "requires_action" else (None, None, None)
+    return RefundDetails(
+        pending_reason=_word(reason) if status == "pending" else None,
+        method=method,
+        # A payment that is reversed before it was settled vanishes from the statement. `pending`: not known yet.
+        statement=_STATEMENTS.get(_word(of_method.get("type")) or "") if method == "card" else None,
+        trace_kind=kind or method if value or reached else None,
+        trace_value=value,
+        trace_status=reached,
+        emailed_to=emailed_to,
+        emailed_at=emailed_at,
+        act_by=act_by,
+    )
+
+
+def _customer_action(data: Mapping[str, object]) -> tuple[str | None, float | None, float | None]:
+    """Return to whom Stripe wrote (masked), when, and until when the customer can act."""
+    shown = _mapping(_mapping(data.get("next_action")).get("display_details"))
+    sent = _mapping(shown.get("email_sent"))
+    # A refund that was created with `instructions_email` names it too.
+    address = sent.get("email_sent_to") or data.get("instructions_email")
+    masked = clean(masked_email(address)) if isinstance(address, str) and address else None
+    return masked, _moment(sent.get("email_sent_at")), _moment(shown.get("expires_at"))
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, dict) else {}
+
+
+def _word(value: object) -> str | None:
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else None
+
+
+def _reference(value: object) -> str | None:
+    """Return a reference of the bank. It is shown and searched for, so it is plain, short and no card number."""
+    usable = isinstance(value, str) and _REFERENCE.fullmatch(value) and not has_card_number(value)
+    return value if usable and isinstance(value, str) else None
+
+
+def _moment(value: object) -> float | None:
+    return float(value) if type(value) is int and 0 < value < CREATED_MAX else None
 
 
 def _our_marks(metadata: object) -> tuple[str | None, int | None, str | None]:

@@ -86,18 +86,6 @@ def objects_of_legs(connection: Connection, processor: str, leg_ids: Iterable[st
     return found
 
 
-def known_statuses(connection: Connection, processor: str, ids: Iterable[str]) -> dict[str, str | None]:
-    """Return the processor's last reported status by refund object id, in the processor's own terms."""
-    o = refund_objects.c
-    found: dict[str, str | None] = {}
-    for chunk in batched(ids, IDS_AT_ONCE):
-        query = select(o.processor_refund_id, o.status).where(
-            o.processor == processor, o.processor_refund_id.in_(chunk)
-        )
-        found |= {row[0]: row[1] for row in connection.execute(query)}
-    return found
-
-
 def resolved_objects(connection: Connection, processor: str, ids: Iterable[str]) -> frozenset[str]:
     """Return those refund objects that were known to be mismatched when a person ended their leg."""
     o, e = refund_objects.c, events.c

@@ -1,0 +1,141 @@
+"""Texts about a leg for the customer and for staff, and the time by which its money is expected.
+
+The texts come from one table (`leg_messages.py`), which a file replaces (`message_file.py`). Each process has one set
+in force: `build_runtime` sets it from the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from refund_worker.domain.decision_builder import MANUAL_PREFIX
+from refund_worker.domain.refund import Leg, LegStatus
+from refund_worker.domain.state_machine import UNPAID_FINAL
+from refund_worker.engine.views.failure_codes import code_with_entry
+from refund_worker.engine.views.leg_messages import CODE_MESSAGES, DETAIL_MESSAGES, STATUS_MESSAGES, Message
+from refund_worker.engine.views.money_format import money
+
+_SATURDAY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class LegTexts:
+    """The messages by status, detail and code, and the business days that money takes.
+
+    `days` has (earliest, latest) by processor, and by processor and method (`processor/card`).
+    """
+
+    status: Mapping[str, Message] = field(default_factory=lambda: STATUS_MESSAGES)
+    detail: Mapping[str, Message] = field(default_factory=lambda: DETAIL_MESSAGES)
+    code: Mapping[str, Message] = field(default_factory=lambda: CODE_MESSAGES)
+    days: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def expected_by(self, leg: Leg) -> tuple[datetime, datetime] | None:
+        """Return the earliest and latest time at which the customer sees the money, or None if it is not known."""
+        report = leg.report
+        if leg.status not in (LegStatus.PENDING, LegStatus.SUCCEEDED) or report is None or is_paid_manually(leg):
+            return None
+        days = self.days.get(f"{leg.processor}/{report.details.method}") or self.days.get(leg.processor)
+        if days is None:
+            return None
+        made = datetime.fromtimestamp(report.created_at, UTC)
+        return business_days_after(made, days[0]), business_days_after(made, days[1])
+
+    def of(self, leg: Leg) -> Message:
+        """Return the texts for the customer and for staff."""
+        values = self._values(leg)
+        parts = list(self._parts(leg))
+        customer = " ".join(part.customer.format_map(values) for part in parts)
+        return Message(customer, " ".join(part.staff.format_map(values) for part in parts))
+
+    def _parts(self, leg: Leg) -> Iterator[Message]:
+        code = leg.attention_code or (leg.failure_code if leg.status in UNPAID_FINAL else None)
+        yield self.status[status_key(leg)]
+        if code is not None:
+            yield self.code[code_with_entry(code)]
+        yield from (self.detail[name] for name in _details(leg))
+        if self.expected_by(leg) is not None:
+            yield self.detail["expected"]
+        report = leg.report
+        if report is None or leg.status is not LegStatus.SUCCEEDED or is_paid_manually(leg):
+            return
+        if report.details.statement == "vanishes":
+            yield self.detail["vanishes"]
+        elif report.details.trace_value:
+            yield self.detail["trace"]
+
+    def _values(self, leg: Leg) -> dict[str, str]:
+        details = leg.report.details if leg.report else None
+        expected = self.expected_by(leg)
+        return {
+            "amount": money(leg.amount_minor, leg.currency),
+            "credits": f"{leg.credits:,}",
+            "payment": leg.payment_id,
+            "processor": leg.processor,
+            "processor_refund_id": (leg.processor_refund_id or "").removeprefix(MANUAL_PREFIX),
+            "email": (details.emailed_to if details else None) or "",
+            "act_by": _day(details.act_by) if details and details.act_by else "",
+            "trace": (details.trace_value if details else None) or "",
+            "trace_kind": ((details.trace_kind if details else None) or "").replace("_", " "),
+            "earliest": f"{expected[0]:%Y-%m-%d}" if expected else "",
+            "latest": f"{expected[1]:%Y-%m-%d}" if expected else "",
+        }
+
+
+def _details(leg: Leg) -> Iterator[str]:
+    details = leg.report.details if leg.report else None
+    if details is None:
+        return
+    if leg.status is LegStatus.PENDING and details.pending_reason in ("charge_pending", "insufficient_funds"):
+        yield details.pending_reason
+    if leg.status is LegStatus.REQUIRES_ACTION:
+        if details.emailed_to:
+            yield "emailed"
+        if details.act_by:
+            yield "act_by"
+
+
+def status_key(leg: Leg) -> str:
+    """Return the key of the leg's status in the table of messages."""
+    if leg.status is LegStatus.SUCCEEDED:
+        if not leg.amount_minor:
+            return "succeeded_zero"
+        return "succeeded_manually" if is_paid_manually(leg) else "succeeded"
+    if leg.status is LegStatus.FAILED or (leg.status is LegStatus.CANCELED and leg.objects):
+        if not leg.reallocated:
+            return "failed"
+        return "failed_returned" if leg.reversed_credits else "failed_replaced"
+    return leg.status.value
+
+
+def is_paid_manually(leg: Leg) -> bool:
+    """Return True if a person paid the leg in another way."""
+    return (leg.processor_refund_id or "").startswith(MANUAL_PREFIX)
+
+
+def business_days_after(moment: datetime, days: int) -> datetime:
+    """Return the moment this many days from Monday to Friday later."""
+    while days > 0:
+        moment += timedelta(days=1)
+        days -= moment.weekday() < _SATURDAY
+    return moment
+
+
+def _day(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"
+
+
+_in_force = LegTexts()
+
+
+def use_texts(texts: LegTexts) -> None:
+    """Put these texts in force for this process."""
+    global _in_force
+    _in_force = texts
+
+
+def texts_in_force() -> LegTexts:
+    """Return the texts of this process; English, and no expected days, unless settings say otherwise."""
+    return _in_force

@@ -1,0 +1,150 @@
+"""The texts for customers and staff: complete for every status and code, in English and in a file's language."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from tests.domain.builders import START, a_leg
+
+from refund_worker.domain.processor_replies import RefundDetails
+from refund_worker.domain.refund import KnownRefundObject, Leg, LegStatus, ObjectReport, ObjectState
+from refund_worker.engine.views.failure_codes import CODES_OF_GROUPS
+from refund_worker.engine.views.leg_messages import CODE_MESSAGES, DETAIL_MESSAGES, STATUS_MESSAGES
+from refund_worker.engine.views.leg_texts import LegTexts, business_days_after, status_key
+from refund_worker.engine.views.message_file import completed, placeholders, read_messages
+from refund_worker.errors import BadSettings
+
+GERMAN = Path(__file__).parents[3] / "examples" / "messages.de.toml"
+DETAILS = RefundDetails(
+    pending_reason="insufficient_funds",
+    method="card",
+    statement="credit",
+    trace_kind="acquirer_reference_number",
+    trace_value="7453",
+    emailed_to="j***@example.com",
+    act_by=START,
+)
+OBJECT = (KnownRefundObject("re_1", ObjectState.CANCELED),)
+
+
+def german() -> LegTexts:
+    return LegTexts(**completed(read_messages(str(GERMAN))), days={"stripe": (5, 10)})
+
+
+def legs() -> Iterator[Leg]:
+    """Yield a leg for every status, way to end and code."""
+    report = ObjectReport("re_1", "succeeded", START, DETAILS)
+    known = a_leg(processor_refund_id="re_1", reports=(report,))
+    for status in LegStatus:
+        yield replace(known, status=status)
+        yield a_leg(status=status)
+    yield replace(known, status=LegStatus.SUCCEEDED, processor_refund_id="manual:4711")
+    yield a_leg(status=LegStatus.SUCCEEDED, amount_minor=0)
+    vanishes = replace(report, details=replace(DETAILS, statement="vanishes"))
+    yield replace(known, status=LegStatus.SUCCEEDED, reports=(vanishes,))
+    yield replace(known, status=LegStatus.PENDING, reports=(replace(report, details=NO_MONEY_YET),))
+    for status in (LegStatus.FAILED, LegStatus.CANCELED):
+        yield replace(known, status=status, objects=OBJECT, reallocated=True)
+        yield replace(known, status=status, objects=OBJECT, reallocated=True, reversed_credits=100)
+    for code in (*CODES_OF_GROUPS, "a_code_of_next_year"):
+        yield a_leg(status=LegStatus.BLOCKED, attention_code=code)
+        yield a_leg(status=LegStatus.FAILED, failure_code=code)
+
+
+NO_MONEY_YET = RefundDetails(pending_reason="charge_pending")
+
+
+@pytest.mark.parametrize("texts", [LegTexts(days={"stripe": (5, 10)}), german()], ids=["english", "german"])
+def test_every_leg_has_both_texts(texts: LegTexts) -> None:
+    for leg in legs():
+        message = texts.of(leg)
+        for text in (message.customer, message.staff):
+            assert len(text) > 20
+            assert not {"{", "}", "  ", "None"} & set(text.split(" ")), text
+            assert not placeholders(text)
+        assert "stripe" not in message.customer, "the customer does not know our processors"
+
+
+def test_every_message_is_used() -> None:
+    used = {status_key(leg) for leg in legs()}
+    assert used == set(STATUS_MESSAGES)
+    assert set(CODE_MESSAGES) == set(CODES_OF_GROUPS)
+
+
+def test_german_is_complete() -> None:
+    found = read_messages(str(GERMAN))
+    assert found["status"].keys() == STATUS_MESSAGES.keys()
+    assert found["detail"].keys() == DETAIL_MESSAGES.keys()
+    assert found["code"].keys() == set(CODES_OF_GROUPS.values())
+    everything = completed(found)
+    for section, english in (("status", STATUS_MESSAGES), ("detail", DETAIL_MESSAGES), ("code", CODE_MESSAGES)):
+        for key, message in everything[section].items():
+            assert message.customer != english[key].customer, key
+            assert message.staff != english[key].staff, key
+
+
+def test_customer_is_not_told_that_the_card_was_stolen() -> None:
+    text = LegTexts().of(a_leg(status=LegStatus.FAILED, failure_code="lost_or_stolen_card"))
+    assert "stolen" not in text.customer
+    assert "stolen" in text.staff
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[state.planned]\ncustomer='a'\nstaff='b'", "[state] is not known"),
+        ("[status.plannned]\ncustomer='{amount}'\nstaff='b'", "[status.plannned] is not known"),
+        ("[code.no_such_code]\ncustomer='a'\nstaff='b'", "[code.no_such_code] is not known"),
+        ("[status.planned]\ncustomer='soon'\nstaff='{amount} {payment}'", "customer lacks {amount}"),
+        ("[status.planned]\ncustomer='{amount} {iban}'\nstaff='{amount} {payment}'", "cannot have {iban}"),
+        ("[status.planned]\ncustomer='{amount'\nstaff='{amount} {payment}'", "brace"),
+        ("[status.planned]\ncustomer='{amount.__class__}'\nstaff='b'", "brace"),
+        ("[status.planned]\ncustomer='{amount}'", "needs customer and staff"),
+        ("[status.planned]\ncustomer='{amount}'\nstaff='  '", "must be a text"),
+        ("status = 5", "must be a table"),
+        ("language = 5", "language"),
+        ("[status", "not TOML"),
+        ("\udcff", "not UTF-8"),
+    ],
+)
+def test_wrong_file_is_refused_with_its_place(tmp_path: Path, text: str, fault: str) -> None:
+    path = tmp_path / "messages.toml"
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(BadSettings) as error:
+        read_messages(str(path))
+    assert fault in str(error.value)
+    assert "MESSAGES_FILE" in str(error.value)
+
+
+def test_missing_file_is_named() -> None:
+    with pytest.raises(BadSettings, match="cannot read the file"):
+        read_messages("/no/such/file")
+
+
+def test_one_message_can_be_replaced_and_the_rest_stays() -> None:
+    found = {"status": {}, "detail": {}, "code": {"expired_card": STATUS_MESSAGES["planned"]}}
+    everything = completed(found)
+    assert everything["code"]["expired_or_canceled_card"] == STATUS_MESSAGES["planned"]
+    assert everything["code"]["lost_or_stolen_card"] == CODE_MESSAGES["lost_or_stolen_card"]
+    assert everything["status"] == STATUS_MESSAGES
+
+
+def test_expected_days_are_business_days_of_the_method_or_processor() -> None:
+    friday = datetime(2026, 11, 27, 12, tzinfo=UTC)
+    assert business_days_after(friday, 1) == datetime(2026, 11, 30, 12, tzinfo=UTC)
+    assert business_days_after(friday, 5) == datetime(2026, 12, 4, 12, tzinfo=UTC)
+    report = ObjectReport("re_1", "pending", friday.timestamp(), DETAILS)
+    leg = a_leg(status=LegStatus.PENDING, processor_refund_id="re_1", reports=(report,))
+    by_method = LegTexts(days={"stripe": (5, 10), "stripe/card": (1, 2)})
+    assert LegTexts(days={"stripe": (0, 5)}).expected_by(leg) == (friday, datetime(2026, 12, 4, 12, tzinfo=UTC))
+    assert by_method.expected_by(leg) == (
+        datetime(2026, 11, 30, 12, tzinfo=UTC),
+        datetime(2026, 12, 1, 12, tzinfo=UTC),
+    )
+    assert LegTexts(days={"paypal": (0, 5)}).expected_by(leg) is None
+    for status in (LegStatus.FAILED, LegStatus.REQUIRES_ACTION, LegStatus.UNKNOWN):
+        assert by_method.expected_by(replace(leg, status=status)) is None
