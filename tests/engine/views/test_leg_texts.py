@@ -18,7 +18,7 @@ from refund_worker.engine.views.leg_texts import LegTexts, business_days_after, 
 from refund_worker.engine.views.message_file import completed, placeholders, read_messages
 from refund_worker.errors import BadSettings
 
-GERMAN = Path(__file__).parents[3] / "examples" / "messages.de.toml"
+GERMAN = Path(__file__).parents[3] / "docs" / "examples" / "messages.de.toml"
 DETAILS = RefundDetails(
     pending_reason="insufficient_funds",
     method="card",
