@@ -214,14 +214,23 @@ class PaymentWord(TypedDict):
 
 
 class PaymentRead(PaymentRecorded):
-    """A payment with the processor's report on it.
+    """A payment with the processor's report on it, and what is left of it.
 
     `verified` is true if the report agrees, false if it does not or cannot be read, and null before the first
-    reading.
+    reading. `processor_payment_ids` are all ids that the processor is known to have for it, and `other_ids` are ids
+    that you gave a payment which had recorded itself (`recorded_by`). `taken_minor` and `credits_taken` are what
+    refunds and others took of it; what is left of it is at least 0.
     """
 
+    processor_payment_ids: list[str]
+    other_ids: list[str]
+    recorded_by: Literal["import", "webhook"] | None
     captured_minor: int
     refunded_minor: int
+    taken_minor: int
+    left_minor: int
+    credits_taken: int
+    credits_left: int
     verified: bool | None
     processor_says: PaymentWord | None
 

@@ -106,6 +106,7 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         Calls.transactions("_").page(),
         Calls.correct("_", credits=1, reason="", idempotency_key="k"),
         Calls.payment("_"),
+        Calls.payments().page(),
         Calls.record_payment(PAYMENT),
         Calls.record_spend(SPEND),
         Calls.reverse_transaction("_"),

@@ -22,7 +22,7 @@ from refund_worker.domain.processor_replies import (
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.processors.stripe.adapter import StripeProcessor
 from refund_worker.processors.stripe.objects import Unreadable
-from refund_worker.processors.stripe.payments import charge_reading, intent_reading
+from refund_worker.processors.stripe.payments import charge_reading, intent_reading, names_of_payment
 
 CHARGE: dict[str, Any] = {
     "id": "ch_1",
@@ -150,7 +150,19 @@ def failing(sandbox: Sandbox, payment_id: str, do: dict[str, Any], **options: An
 @pytest.mark.parametrize("payment_id", ["ch_1", "pi_1"])
 def test_payment_is_read(sandbox: Sandbox, payment_id: str) -> None:
     said = PaymentReading(captured_minor=5_000, currency="EUR", live=False, disputed=False, refunded_minor=0)
-    assert read(sandbox, payment_id) == PaymentRead(said)
+    reply = read(sandbox, payment_id)
+    assert isinstance(reply, PaymentRead)
+    assert reply.reading == said
+    assert payment_id in reply.payment_refs
+
+
+@pytest.mark.parametrize("data", [CHARGE | {"payment_intent": "pi_1"}, INTENT | {"latest_charge": "ch_1"}])
+def test_charge_and_intent_name_each_other(data: dict[str, Any]) -> None:
+    assert sorted(names_of_payment(data)) == ["ch_1", "pi_1"]
+    other = "payment_intent" if data["object"] == "charge" else "latest_charge"
+    assert sorted(names_of_payment(data | {other: {"id": data[other]}})) == ["ch_1", "pi_1"]
+    for other in (None, "", 7, {}, "no id"):
+        assert len(names_of_payment(data | {"payment_intent": other, "latest_charge": other})) == 1
 
 
 def test_dispute_is_reported(sandbox: Sandbox) -> None:

@@ -13,6 +13,7 @@ EXPECTED = {
     ("DELETE", "/v1/transactions/{transaction_id}"): "rom",
     ("GET", "/v1/customers/{customer_id}"): "vraom",
     ("GET", "/v1/customers/{customer_id}/transactions"): "vraom",
+    ("GET", "/v1/payments"): "vraom",
     ("GET", "/v1/payments/{payment_id}"): "vraom",
     ("GET", "/v1/refund-batches/{batch_id}"): "vraom",
     ("GET", "/v1/refunds"): "vraom",

@@ -34,7 +34,10 @@ def test_payment_with_a_lower_case_currency_is_the_same_payment(web: Web) -> Non
 def test_payment_is_shown_as_recorded_with_the_processors_report(web: Web) -> None:
     told = {"captured_minor": 2000, "refunded_minor": 0, "verified": None, "processor_says": None}
     shown = web.call("GET", "/v1/payments/pay-1")
+    told |= {"processor_payment_ids": ["ch_1"], "other_ids": [], "recorded_by": None}
+    told |= {"taken_minor": 0, "left_minor": 2000, "credits_taken": 0, "credits_left": 200}
     assert (shown.status_code, shown.json()) == (200, PAYMENT | told)
+    assert web.call("GET", "/v1/payments").json() == {"data": [shown.json()], "has_more": False}
     process_until_idle(web.context)
     assert is_problem(web.call("GET", "/v1/payments/pay-2"), 404, "not_found")
 

@@ -212,6 +212,14 @@ class Calls:
         return Call("GET", _path("payments", payment_id))
 
     @staticmethod
+    def payments(
+        *, customer_id: str | None = None, processor_payment_id: str | None = None, page_size: int | None = None
+    ) -> Listing[PaymentRead]:
+        """Return the payments by id: all, of one customer, or with this id at a processor, by any of its ids."""
+        filters = {"customer_id": customer_id, "processor_payment_id": processor_payment_id, "limit": page_size}
+        return Listing("/v1/payments", filters, "payment_id")
+
+    @staticmethod
     def record_payment(payment: Payment) -> Call[Payment]:
         """Record money that a customer paid in; the same again does nothing new."""
         return Call("POST", "/v1/payments", payment)

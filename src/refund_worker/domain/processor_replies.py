@@ -271,9 +271,10 @@ class PaymentReading:
 
 @dataclass(frozen=True, slots=True)
 class PaymentRead:
-    """The processor described a payment."""
+    """The processor described a payment. `payment_refs` are all its names for it, as far as the answer has them."""
 
     reading: PaymentReading
+    payment_refs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ class PaymentRecord:
     """Money that was paid in once, and the credits it bought. Amounts are in minor units, times in epoch seconds.
 
     `captured_minor` is what the processor captured, if that is not the amount. `refunded_minor` is what was returned
-    before the payment was recorded here.
+    before the payment was recorded here. `recorded_by` is `import` or `webhook` if it was recorded from the processor's
+    account, None if the admin backend sent it.
     """
 
     payment_id: str
@@ -23,6 +24,7 @@ class PaymentRecord:
     captured_at: float
     captured_minor: int | None = None
     refunded_minor: int = 0
+    recorded_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,6 +100,13 @@ def refundable_payments(connection: Connection, customer_ids: Collection[str]) -
     return found
 
 
+def refundable_by_id(connection: Connection, payment_ids: Collection[str]) -> dict[str, RefundablePayment]:
+    """Return these payments by id, with the amounts that refunds have taken, without a lock."""
+    query = select(*_NOT_REFUNDABLE, *_PAYMENT).where(payments.c.payment_id.in_(payment_ids))
+    found = (_refundable(list(values)) for values in connection.execute(query))
+    return {payment.payment_id: payment for payment in found}
+
+
 def payments_for(connection: Connection, customer_id: str, credits: int, allocation: str) -> list[RefundablePayment]:
     """Return the payments that `credits` could go back over, without a lock and in no order.
 

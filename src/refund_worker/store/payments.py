@@ -11,6 +11,7 @@ from refund_worker.batching import batched
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.store import snapshots
 from refund_worker.store.database import IDS_AT_ONCE
+from refund_worker.store.payment_refs import at_processors, payments_of_refs, processor_names
 from refund_worker.store.tables import payments
 
 _COLUMNS = [payments.c[field.name] for field in fields(PaymentRecord)]
@@ -23,25 +24,27 @@ def payments_by_id(connection: Connection, payment_ids: Collection[str]) -> dict
 
 
 def list_payments(
-    connection: Connection, customer_id: str | None, *, limit: int, after: str | None = None
+    connection: Connection,
+    customer_id: str | None,
+    *,
+    limit: int,
+    after: str | None = None,
+    processor_payment_id: str | None = None,
 ) -> list[PaymentRecord]:
-    """Return payments by id, those of one customer if it is given; `after` is the last id already seen."""
+    """Return payments by id, those of one customer if it is given; `after` is the last id already seen.
+
+    With `processor_payment_id` those that a processor knows by this id: the open one, by any of its ids, and closed
+    ones that were recorded with it.
+    """
     p = payments.c
     query = select(*_COLUMNS).order_by(p.payment_id).limit(limit)
     if customer_id is not None:
         query = query.where(p.customer_id == customer_id)
     if after is not None:
         query = query.where(p.payment_id > after)
+    if processor_payment_id is not None:
+        query = query.where(p.payment_id.in_(at_processors(processor_names(connection), processor_payment_id)))
     return [PaymentRecord(**row) for row in connection.execute(query).mappings()]
-
-
-def owners(connection: Connection, wanted: Collection[tuple[str, str]]) -> dict[tuple[str, str], str]:
-    """Return the payment_id by (processor, processor_payment_id), for those that are recorded."""
-    p = payments.c
-    query = select(p.processor, p.processor_payment_id, p.payment_id).where(
-        p.processor_payment_id.in_({processor_payment_id for _, processor_payment_id in wanted})
-    )
-    return {(row[0], row[1]): row[2] for row in connection.execute(query)}
 
 
 def insert_payments(connection: Connection, records: Sequence[PaymentRecord], now: float) -> None:
@@ -55,8 +58,9 @@ def insert_payments(connection: Connection, records: Sequence[PaymentRecord], no
 def mark_refunded_elsewhere(connection: Connection, processor: str, payment_refs: Iterable[str]) -> None:
     """Mark payments that others refunded, by any of the processor's ids for them; unknown ones are skipped."""
     p = payments.c
-    for chunk in batched(payment_refs, IDS_AT_ONCE):
-        these = (p.processor == processor, p.processor_payment_id.in_(chunk), p.refunded_elsewhere.is_(False))
+    named = payments_of_refs(connection, processor, payment_refs)
+    for chunk in batched(sorted(set(named.values())), IDS_AT_ONCE):
+        these = (p.payment_id.in_(chunk), p.refunded_elsewhere.is_(False))
         connection.execute(update(payments).where(*these).values(refunded_elsewhere=True))
 
 
@@ -71,8 +75,6 @@ def refunded_elsewhere(connection: Connection, payment_ids: Collection[str]) -> 
 
 
 def find_at_processor(connection: Connection, processor: str, processor_payment_id: str) -> PaymentRecord | None:
-    """Return the payment that the processor knows by this id, or None if it is not recorded."""
-    p = payments.c
-    query = select(*_COLUMNS).where(p.processor == processor, p.processor_payment_id == processor_payment_id)
-    row = connection.execute(query).mappings().first()
-    return PaymentRecord(**row) if row else None
+    """Return the open payment that the processor knows by this id, or None if it is not recorded."""
+    found = payments_of_refs(connection, processor, [processor_payment_id])
+    return next(iter(payments_by_id(connection, list(found.values())).values()), None)

@@ -123,10 +123,31 @@ payments = Table(
     # The amount refunded there that is not in our records, and how much of it a person has acknowledged.
     _amount("word_outside", server_default="0"),
     _amount("word_seen", server_default="0"),
-    UniqueConstraint("processor", "processor_payment_id"),
+    # How it was recorded, if not by the admin backend: `import` from the processor's account, or `webhook`.
+    Column("recorded_by", Text),
+    Index("ix_payments_processor_processor_payment_id", "processor", "processor_payment_id"),
     CheckConstraint("amount_minor > 0 AND credits > 0", name="positive"),
     CheckConstraint("credits_taken >= 0 AND credits_taken <= credits", name="credits_room"),
     CheckConstraint("money_taken >= 0 AND money_taken <= amount_minor", name="money_room"),
+)
+
+# Every id that a processor has for an open payment: some have two for one payment. A trigger inserts the recorded one.
+# A payment that was closed has none, so that its ids are free for a new record.
+payment_refs = Table(
+    "payment_refs",
+    metadata,
+    Column("processor", Text, primary_key=True),
+    Column("ref", Text, primary_key=True),
+    Column("payment_id", Text, ForeignKey("payments.payment_id"), nullable=False, index=True),
+)
+
+# The id that the admin backend gave a payment which had recorded itself before.
+payment_aliases = Table(
+    "payment_aliases",
+    metadata,
+    Column("alias", Text, primary_key=True),
+    Column("payment_id", Text, ForeignKey("payments.payment_id"), nullable=False, index=True),
+    Column("created_at", Double, nullable=False),
 )
 
 # Ledger rows never change; how much of a spend or correction is already refunded is stored here.

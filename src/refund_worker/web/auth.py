@@ -47,6 +47,7 @@ WEBHOOKS = "/webhooks/"
 # The act of each route; `engine/access/permissions.py` says who may do it.
 ROLES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/v1/payments"): Act.RECORD,
+    ("GET", "/v1/payments"): Act.READ,
     ("GET", "/v1/payments/{payment_id}"): Act.READ,
     ("POST", "/v1/transactions"): Act.RECORD,
     ("DELETE", "/v1/transactions/{transaction_id}"): Act.DELETE,

@@ -13,7 +13,7 @@ from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
 from refund_worker.errors import AlreadyRecorded, InvalidRequest, RefundWorkerError, WrongField
-from refund_worker.store import accounts, payments
+from refund_worker.store import accounts, payment_refs, payments
 from refund_worker.store import ledger as ledger_store
 from refund_worker.times import DAY, to_millisecond
 
@@ -31,7 +31,8 @@ def record_payments(context: Context, records: Sequence[PaymentRecord]) -> list[
     """Store payments in one commit; each raises its customer's balance. Return one answer for each record, in order.
 
     A record gets `AlreadyRecorded` if its id is stored with another body, or its processor payment belongs to another
-    id.
+    id, by any of the processor's ids for it. A payment that recorded itself takes the first other id that names it with
+    equal money, credits and customer, and both ids name it from then on.
     """
     return run_again_once(context, lambda connection: _record_payments(connection, context, records))
 
@@ -41,25 +42,28 @@ def _record_payments(
 ) -> list[Recorded | RefundWorkerError]:
     now = context.clock(connection)
     accounts.lock_customers(connection, {r.customer_id for r in records})
-    known = payments.payments_by_id(connection, [r.payment_id for r in records])
-    owners = payments.owners(connection, [(r.processor, r.processor_payment_id) for r in records])
+    earlier = _Earlier.read(connection, records)
     answers: list[Recorded | RefundWorkerError] = []
     new: list[PaymentRecord] = []
+    aliases: list[tuple[str, str]] = []
     for record in records:
-        earlier = known.get(record.payment_id)
-        owner = owners.get((record.processor, record.processor_payment_id), record.payment_id)
+        same, owner = earlier.by_id(record.payment_id), earlier.by_ref(record)
         too_late = not_in_future("captured_at", record.captured_at, now)
-        if earlier is not None:
-            answers.append(_same(earlier, record))
+        if same is not None:
+            answers.append(_same(same, record, is_alias=same.payment_id != record.payment_id, owner=owner))
         elif too_late is not None:
             answers.append(too_late)
-        elif owner != record.payment_id:
-            answers.append(AlreadyRecorded(f"{record.processor_payment_id} is already recorded as payment {owner}"))
-        else:
-            known[record.payment_id] = record
-            owners[record.processor, record.processor_payment_id] = record.payment_id
+        elif owner is None:
+            earlier.add(record)
             new.append(record)
             answers.append(Recorded(new=True))
+        elif owner.recorded_by and owner.payment_id not in earlier.named and _is_equal(owner, record):
+            earlier.add_alias(record.payment_id, owner.payment_id)
+            aliases.append((record.payment_id, owner.payment_id))
+            answers.append(Recorded(new=False))
+        else:
+            told = f"{record.processor_payment_id} is already recorded as payment {owner.payment_id}"
+            answers.append(AlreadyRecorded(told))
     # Only customers of new payments: a refused payment must not leave an empty account behind.
     accounts.insert_missing_customers(connection, [r.customer_id for r in new], now)
     payments.insert_payments(connection, new, now)
@@ -68,7 +72,48 @@ def _record_payments(
     for record in new:
         bought[record.customer_id] = bought.get(record.customer_id, 0) + record.credits
     accounts.add_purchases(connection, bought)
+    payment_refs.add_aliases(connection, aliases, now)
     return answers
+
+
+@dataclass(slots=True)
+class _Earlier:
+    """The stored payments that new records may name, by payment_id; `aliases` and `refs` are their other names.
+
+    `named` are the payments that recorded themselves and already have a second id.
+    """
+
+    records: dict[str, PaymentRecord]
+    aliases: dict[str, str]
+    refs: dict[tuple[str, str], str]
+    named: set[str]
+
+    @classmethod
+    def read(cls, connection: Connection, records: Sequence[PaymentRecord]) -> _Earlier:
+        ids = {record.payment_id for record in records}
+        aliases = payment_refs.payments_of_aliases(connection, ids)
+        refs: dict[tuple[str, str], str] = {}
+        for processor in {record.processor for record in records}:
+            asked = [record.processor_payment_id for record in records if record.processor == processor]
+            found = payment_refs.payments_of_refs(connection, processor, asked)
+            refs |= {(processor, ref): payment_id for ref, payment_id in found.items()}
+        stored = payments.payments_by_id(connection, [*ids, *aliases.values(), *refs.values()])
+        themselves = [payment_id for payment_id, record in stored.items() if record.recorded_by]
+        return cls(stored, aliases, refs, set(payment_refs.aliases_of(connection, themselves)))
+
+    def by_id(self, payment_id: str) -> PaymentRecord | None:
+        return self.records.get(self.aliases.get(payment_id, payment_id))
+
+    def by_ref(self, record: PaymentRecord) -> PaymentRecord | None:
+        return self.records.get(self.refs.get((record.processor, record.processor_payment_id), ""))
+
+    def add(self, record: PaymentRecord) -> None:
+        self.records[record.payment_id] = record
+        self.refs[record.processor, record.processor_payment_id] = record.payment_id
+
+    def add_alias(self, alias: str, payment_id: str) -> None:
+        self.aliases[alias] = payment_id
+        self.named.add(payment_id)
 
 
 def not_in_future(field: str, at: float, now: float) -> InvalidRequest | None:
@@ -82,10 +127,25 @@ def not_in_future(field: str, at: float, now: float) -> InvalidRequest | None:
     return InvalidRequest(f"{field}: {wrong}", field=field, errors=(WrongField(field, wrong, f"#/{field}"),))
 
 
-def _same(earlier: PaymentRecord, record: PaymentRecord) -> Recorded | RefundWorkerError:
-    if _with_defaults(earlier) == _with_defaults(record):
+def _same(
+    earlier: PaymentRecord, record: PaymentRecord, *, is_alias: bool, owner: PaymentRecord | None
+) -> Recorded | RefundWorkerError:
+    """Return the answer to a record whose id is stored. What recorded itself may differ in what it cannot know."""
+    if _with_defaults(earlier) == _with_defaults(record) and not is_alias:
+        return Recorded(new=False)
+    if earlier.recorded_by and owner is earlier and _is_equal(earlier, record):
         return Recorded(new=False)
     return AlreadyRecorded(f"payment {record.payment_id} is already recorded with another body")
+
+
+def _is_equal(earlier: PaymentRecord, record: PaymentRecord) -> bool:
+    """Return True if both have equal money, credits and customer. An amount that is not sent is not compared."""
+    return (
+        (earlier.customer_id, earlier.amount_minor, earlier.currency, earlier.credits)
+        == (record.customer_id, record.amount_minor, record.currency, record.credits)
+        and record.captured_minor in (None, earlier.captured_minor or earlier.amount_minor)
+        and record.refunded_minor in (0, earlier.refunded_minor)
+    )
 
 
 def _with_defaults(record: PaymentRecord) -> PaymentRecord:
@@ -93,7 +153,8 @@ def _with_defaults(record: PaymentRecord) -> PaymentRecord:
     equal. Earlier versions stored a time more exactly than they showed it.
     """
     captured_minor = record.captured_minor or record.amount_minor
-    return replace(record, captured_minor=captured_minor, captured_at=to_millisecond(record.captured_at))
+    at = to_millisecond(record.captured_at)
+    return replace(record, captured_minor=captured_minor, captured_at=at, recorded_by=None)
 
 
 def _purchase(record: PaymentRecord) -> Posting:

@@ -35,9 +35,10 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, ListDenied, list_recent
 from refund_worker.engine.refunds.circuit import close_circuit, denials, open_circuits
 from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_owner
+from refund_worker.engine.refunds.payment_names import learn_names
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.send_gate import stale_processors
-from refund_worker.store import payments, processors, refunds, timeline
+from refund_worker.store import payment_refs, payments, processors, refunds, timeline
 from refund_worker.store.database import after_commit
 from refund_worker.store.installation import server_of
 from refund_worker.store.refund_objects import known_reports
@@ -153,12 +154,14 @@ class _Found:
     """The findings in a processor's list.
 
     `news` are new statuses. `unknown` are refunds of this installation with legs that are unknown here. `elsewhere`
-    are the payments that others refunded, by the processor's ids for them.
+    are the payments that others refunded, by the processor's ids for them. `names` are all ids of each payment, if one
+    of them is new.
     """
 
     news: Sequence[RecordedReply]
     unknown: Sequence[RefundObject]
     elsewhere: frozenset[str]
+    names: frozenset[tuple[str, ...]]
 
 
 def _read(context: Context, processor: str, days: float) -> _Found:
@@ -173,8 +176,9 @@ def _read(context: Context, processor: str, days: float) -> _Found:
         return _classify(connection, context.policy, processor, refund_objects)
 
 
-def _classify(connection: Connection, policy: Policy, processor: str, refund_objects: Iterable[RefundObject]) -> _Found:
+def _classify(connection: Connection, policy: Policy, processor: str, refund_objects: Sequence[RefundObject]) -> _Found:
     whose = sort_by_owner(connection, processor, refund_objects)
+    names = frozenset(item.payment_refs for item in refund_objects if len(item.payment_refs) > 1)
     ours = {owned.refund_object.processor_refund_id: owned for owned in whose.ours}
     reports = known_reports(connection, processor, ours)
     known = {object_id: report.status for object_id, report in reports.items()}
@@ -195,6 +199,7 @@ def _classify(connection: Connection, policy: Policy, processor: str, refund_obj
             if item.status not in UNPAID_OBJECT_STATES
             for ref in item.payment_refs
         ),
+        names=names if payment_refs.has_new_refs(connection, processor, names) else frozenset(),
     )
 
 
@@ -234,6 +239,8 @@ def _record(context: Context, processor: str, found: _Found) -> None:
     """Record the findings. Unknown refunds come first: nothing may be sent between finding them and the stop."""
     if found.unknown:
         context.database.run(lambda c: _stop(c, processor, found.unknown, context.clock(c)))
+    if found.names:  # before marks are set by these names
+        context.database.run(lambda c: learn_names(c, processor, found.names))
     if found.elsewhere:
         context.database.run(lambda c: payments.mark_refunded_elsewhere(c, processor, sorted(found.elsewhere)))
     for some in batched(found.news, UPDATES_PER_TRANSACTION):

@@ -14,6 +14,7 @@ from refund_worker.domain.decision import AccountDelta, Decision, PaymentDelta
 from refund_worker.domain.refund import NON_FINAL, RefundStatus, To
 from refund_worker.engine.notifications.outbox import announce_changes
 from refund_worker.engine.refunds.circuit import open_circuits
+from refund_worker.engine.refunds.payment_names import learn_from_readings
 from refund_worker.engine.views.runbook import event_entry
 from refund_worker.metrics import CONFIRMED, LATE_FAILURES, REFUNDS_ENDED, count, observe
 from refund_worker.store import accounts, ledger, payment_readings, refund_objects, refunds, timeline
@@ -51,9 +52,9 @@ def apply(
         announce_changes(connection, decisions, now)
     accounts.change_customers(connection, _customers(decisions))
     _change_payments(connection, decisions, money_went_out)
-    payment_readings.store_readings(
-        connection, {p: reading for d in decisions for p, reading in d.readings.items()}, now
-    )
+    readings = {p: reading for d in decisions for p, reading in d.readings.items()}
+    payment_readings.store_readings(connection, readings, now)
+    learn_from_readings(connection, readings, {leg.payment_id: leg.processor for leg in legs.values()})
     payment_readings.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
     accounts.change_transactions(connection, _transactions(decisions))
     open_circuits(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)

@@ -7,8 +7,8 @@ from typing import Any
 from sqlalchemy import Connection
 
 from refund_worker.engine.context import Context
-from refund_worker.engine.views.payment_objects import payment_view
-from refund_worker.store import accounts, payment_readings
+from refund_worker.engine.views.payment_objects import payment_views
+from refund_worker.store import accounts
 from refund_worker.store import payments as store_payments
 
 Json = dict[str, Any]
@@ -30,11 +30,19 @@ def customers(connection: Connection, *, limit: int, after: str | None = None) -
 
 
 def payments(
-    connection: Connection, context: Context, *, customer_id: str | None, limit: int, after: str | None = None
+    connection: Connection,
+    context: Context,
+    *,
+    customer_id: str | None,
+    limit: int,
+    after: str | None = None,
+    processor_payment_id: str | None = None,
 ) -> Json:
-    """Return payments by id, as {data, has_more}, each as `GET /v1/payments/{payment_id}` shows it."""
-    found = store_payments.list_payments(connection, customer_id, limit=limit + 1, after=after)
-    records = found[:limit]
-    facts = payment_readings.facts_of(connection, [record.payment_id for record in records], context.processors)
-    data = [payment_view(record, facts[record.payment_id], context) for record in records]
-    return {"data": data, "has_more": len(found) > limit}
+    """Return payments by id, as {data, has_more}, each as `GET /v1/payments/{payment_id}` shows it.
+
+    `processor_payment_id` is any id that a processor has for the payment.
+    """
+    found = store_payments.list_payments(
+        connection, customer_id, limit=limit + 1, after=after, processor_payment_id=processor_payment_id
+    )
+    return {"data": payment_views(connection, context, found[:limit]), "has_more": len(found) > limit}

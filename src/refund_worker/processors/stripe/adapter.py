@@ -31,7 +31,6 @@ from refund_worker.domain.processor_replies import (
     Misconfigured,
     NotSent,
     PaymentRead,
-    PaymentReading,
     PaymentReply,
     PaymentUnreadable,
     RefundObject,
@@ -62,6 +61,7 @@ from refund_worker.processors.stripe.payments import (
     charge_reading,
     intent_reading,
     is_no_way_to_read,
+    names_of_payment,
 )
 from refund_worker.processors.stripe.requests import is_header_value, refund_parameters
 
@@ -183,12 +183,13 @@ class StripeProcessor:
             return Misconfigured("bad_payment_id", str(error))
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                reading = await (self._intent(processor_payment_id) if intent else self._charge(processor_payment_id))
-                if reading.disputed:
-                    reading = replace(reading, disputed=await self._is_blocked_by_dispute(processor_payment_id))
+                read = await (self._intent(processor_payment_id) if intent else self._charge(processor_payment_id))
+                if read.reading.disputed:
+                    disputed = await self._is_blocked_by_dispute(processor_payment_id)
+                    read = replace(read, reading=replace(read.reading, disputed=disputed))
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
             return _reading_failure(error)
-        return PaymentRead(reading)
+        return read
 
     async def _is_blocked_by_dispute(self, processor_payment_id: str) -> bool:
         """Return True if a dispute blocks refunds of a disputed payment, or if the disputes cannot be read."""
@@ -198,13 +199,18 @@ class StripeProcessor:
         except Exception:  # noqa: BLE001 -- a server may have no such path; the payment is read again later
             return True
 
-    async def _charge(self, charge_id: str) -> PaymentReading:
-        return charge_reading((await self._call("get", f"/v1/charges/{charge_id}", {})).data, charge_id)
+    async def _charge(self, charge_id: str) -> PaymentRead:
+        data = (await self._call("get", f"/v1/charges/{charge_id}", {})).data
+        return PaymentRead(charge_reading(data, charge_id), names_of_payment(data))
 
-    async def _intent(self, intent_id: str) -> PaymentReading:
+    async def _intent(self, intent_id: str) -> PaymentRead:
         answer = await self._call("get", f"/v1/payment_intents/{intent_id}", {"expand": ["latest_charge"]})
         reading, charge_id = intent_reading(answer.data, intent_id)
-        return reading if charge_id is None else await self._charge(charge_id)
+        names = names_of_payment(answer.data)
+        if charge_id is None:
+            return PaymentRead(reading, names)
+        charge = await self._charge(charge_id)
+        return replace(charge, payment_refs=tuple(dict.fromkeys((*names, *charge.payment_refs))))
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         """Return all refund objects of the account made since `created_gte` (aware), newest first.

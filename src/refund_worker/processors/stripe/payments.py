@@ -44,6 +44,15 @@ def intent_reading(data: object, reference: str) -> tuple[PaymentReading, str | 
     return reading, charge if isinstance(charge, str) and OPAQUE_ID.fullmatch(charge) else None
 
 
+def names_of_payment(data: object) -> tuple[str, ...]:
+    """Return the ids of a charge and of its payment intent, as far as one of the two objects has them."""
+    payment = data if isinstance(data, dict) else {}
+    other = payment.get("payment_intent" if payment.get("object") == "charge" else "latest_charge")
+    ids = (payment.get("id"), other.get("id") if isinstance(other, dict) else other)
+    usable = (each for each in ids if isinstance(each, str) and OPAQUE_ID.fullmatch(each))
+    return tuple(dict.fromkeys(usable))
+
+
 def blocks_refunds(data: object) -> bool:
     """Return True if a list of a payment's disputes contains one that blocks refunds, or is not usable.
 

@@ -14,7 +14,8 @@ from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select
 
 from refund_worker.domain.ledger import SHOWN_TO_CUSTOMERS
 from refund_worker.store.ledger import PURPOSE
-from refund_worker.store.tables import customers, ledger_transactions, payments
+from refund_worker.store.payment_refs import at_processors
+from refund_worker.store.tables import customers, ledger_transactions, payment_aliases
 
 ENTRIES_READ_MAX = 50_000
 CUSTOMERS_READ_MAX = 300_000
@@ -100,12 +101,12 @@ def family_of(connection: Connection, id: str, processors: Collection[str]) -> l
     A payment is named by its id here or at one of the `processors`. With an entry come the entries that refer to it,
     and the one that it refers to.
     """
-    t, p = ledger_transactions.c, payments.c
-    at_processor = select(p.payment_id).where(p.processor.in_(processors), p.processor_payment_id == id)
-    ids = {id, *connection.execute(at_processor).scalars()}
+    t = ledger_transactions.c
+    alias = select(payment_aliases.c.payment_id).where(payment_aliases.c.alias == id)
+    ids = {id, *connection.execute(at_processors(processors, id).union(alias)).scalars()}
     ids |= {f"{id}-{suffix}" for suffix in ("credit", "withdrawal", "reversal-1")}
-    named = _shown().where(or_(t.transaction_id.in_(ids), t.refers_to.in_(ids)))
-    found = {row["transaction_id"]: row for row in _newest(connection, named)}
+    entries = _shown().where(or_(t.transaction_id.in_(ids), t.refers_to.in_(ids)))
+    found = {row["transaction_id"]: row for row in _newest(connection, entries)}
     above = {row["refers_to"] for row in found.values() if row["transaction_id"] in ids} - {None}
     if above:
         rows = _newest(connection, _shown().where(t.transaction_id.in_(above)))

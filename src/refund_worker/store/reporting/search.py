@@ -11,8 +11,17 @@ from typing import Any
 
 from sqlalchemy import CompoundSelect, Connection, RowMapping, Select, func, select
 
+from refund_worker.store.payment_refs import at_processors, processor_names
 from refund_worker.store.refunds import Filters, filtered
-from refund_worker.store.tables import ledger_transactions, legs, payments, refund_batches, refund_objects, refunds
+from refund_worker.store.tables import (
+    ledger_transactions,
+    legs,
+    payment_aliases,
+    payments,
+    refund_batches,
+    refund_objects,
+    refunds,
+)
 
 # Refunds of one piece: reading their texts takes some milliseconds.
 WINDOW = 1_000
@@ -38,10 +47,10 @@ def is_payment(connection: Connection, text: str) -> bool:
 
 
 def _payments(connection: Connection, text: str) -> CompoundSelect[Any]:
-    p = payments.c
+    p, a = payments.c, payment_aliases.c
     ours = select(p.payment_id).where(p.payment_id == text)
-    theirs = select(p.payment_id).where(p.processor.in_(processor_names(connection)), p.processor_payment_id == text)
-    return ours.union(theirs)
+    alias = select(a.payment_id).where(a.alias == text)
+    return ours.union(alias, at_processors(processor_names(connection), text))
 
 
 def by_object(connection: Connection, text: str, client: str | None, limit: int) -> list[str]:
@@ -70,15 +79,6 @@ def transaction_of(connection: Connection, transaction_id: str) -> RowMapping | 
     """Return the ledger's transaction with this id, or None."""
     query = select(ledger_transactions).where(ledger_transactions.c.transaction_id == transaction_id)
     return connection.execute(query).mappings().first()
-
-
-def processor_names(connection: Connection) -> list[str]:
-    """Return the processors that payments name, stepping through their index from name to name."""
-    first = select(func.min(payments.c.processor).label("name")).cte(recursive=True)
-    one = payments.alias()
-    following = select(func.min(one.c.processor)).where(one.c.processor > first.c.name).scalar_subquery()
-    names = first.union_all(select(following).where(first.c.name.is_not(None)))
-    return list(connection.execute(select(names.c.name).where(names.c.name.is_not(None))).scalars())
 
 
 def window(connection: Connection, filters: Filters) -> list[RowMapping]:

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
-from refund_worker.api_schema import Payment, PaymentRead, Transaction
+from refund_worker.api_schema import Page, Payment, PaymentRead, Transaction
 from refund_worker.engine.accounts.payments import Recorded, record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.intake.schemas import PaymentSchema, SpendSchema
-from refund_worker.engine.views import payment_objects
+from refund_worker.engine.views import lists, payment_objects
 from refund_worker.engine.views.api_objects import transaction_view
 from refund_worker.errors import RefundWorkerError
 from refund_worker.store import ledger
 from refund_worker.times import iso
 from refund_worker.web import authorised
 from refund_worker.web.api.headers import PathId
+from refund_worker.web.api.queries import PaymentQuery
 from refund_worker.web.auth import Caller
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import AT, document
@@ -41,6 +42,7 @@ _PAYMENT = document(
     },
 )
 _PAYMENT_READ = document({200: PaymentRead}, (404,))
+_PAYMENTS = document({200: Page[PaymentRead]}, (422,))
 _SPEND = document(
     {201: Transaction, 200: Transaction},
     (409,),
@@ -72,6 +74,21 @@ def record_payment(
     (answer,) = record_payments(context, [record])
     view: dict[str, Any] = body.model_dump(exclude_none=True) | {"captured_at": iso(record.captured_at)}
     return JSONResponse(view, 201 if _is_new(answer) else 200)
+
+
+@router.get("/v1/payments", responses=_PAYMENTS.responses, openapi_extra=_PAYMENTS.extra)
+def list_payments(context: TheContext, query: Annotated[PaymentQuery, Query()]) -> JSONResponse:
+    """List payments by id: all, those of one customer, or those with this id at a processor."""
+    with context.database.read() as connection:
+        found = lists.payments(
+            connection,
+            context,
+            customer_id=query.customer_id,
+            processor_payment_id=query.processor_payment_id,
+            limit=query.limit,
+            after=query.starting_after,
+        )
+    return JSONResponse(found)
 
 
 @router.get("/v1/payments/{payment_id}", responses=_PAYMENT_READ.responses, openapi_extra=_PAYMENT_READ.extra)

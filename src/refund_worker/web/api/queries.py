@@ -67,6 +67,13 @@ class Page(BaseModel):
     starting_after: KnownId | None = None
 
 
+class PaymentQuery(Page):
+    """Filter of the payments; `processor_payment_id` is any id that a processor has for one."""
+
+    customer_id: KnownId | None = None
+    processor_payment_id: KnownId | None = None
+
+
 class RefundQuery(Page):
     """Filter of the refund list; `status` may be there several times."""
 
