@@ -153,8 +153,8 @@ def _with_defaults(record: PaymentRecord) -> PaymentRecord:
     equal. Earlier versions stored a time more exactly than they showed it.
     """
     captured_minor = record.captured_minor or record.amount_minor
-    at = to_millisecond(record.captured_at)
-    return replace(record, captured_minor=captured_minor, captured_at=at, recorded_by=None)
+    record = replace(record, captured_minor=captured_minor, recorded_by=None)
+    return replace(record, captured_at=to_millisecond(record.captured_at))
 
 
 def _purchase(record: PaymentRecord) -> Posting:
