@@ -121,7 +121,7 @@ def test_ids_of_two_records_contradict_and_change_nothing(world: World) -> None:
     assert found(world, "pi_9") == []
 
 
-def test_payments_of_before_the_upgrade_and_of_an_old_process_are_named(world: World) -> None:
+def test_payments_of_older_versions_are_named_too(world: World) -> None:
     world.pay(2)
     world.withdraw(10)
     with world.database.write() as connection:
