@@ -130,7 +130,10 @@ def not_in_future(field: str, at: float, now: float) -> InvalidRequest | None:
 def _same(
     earlier: PaymentRecord, record: PaymentRecord, *, is_alias: bool, owner: PaymentRecord | None
 ) -> Recorded | RefundWorkerError:
-    """Return the answer to a record whose id is stored. What recorded itself may differ in what it cannot know."""
+    """Return the answer to a record whose id is stored.
+
+    A payment that recorded itself may differ in the values that the admin backend knows better, such as the time.
+    """
     if _with_defaults(earlier) == _with_defaults(record) and not is_alias:
         return Recorded(new=False)
     if earlier.recorded_by and owner is earlier and _is_equal(earlier, record):

@@ -1,6 +1,6 @@
 """Name each open payment by every id that its processor has for it; the names are unique instead of one column.
 
-A payment that is recorded by itself says so, and can have a second id that the admin backend gave it.
+A payment stores how it recorded itself, and can have a second id, from the admin backend.
 """
 
 from __future__ import annotations
