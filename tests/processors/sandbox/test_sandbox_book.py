@@ -21,7 +21,7 @@ from refund_worker.processors.sandbox.book import Book, later
 from refund_worker.processors.sandbox.form import Params
 from refund_worker.processors.sandbox.journal import Journal
 from refund_worker.processors.sandbox.listing import REFUNDS, list_objects
-from refund_worker.processors.sandbox.refunds import decide_create, decide_move, read_create_request
+from refund_worker.processors.sandbox.refunds import Step, decide_create, decide_move, read_create_request
 
 Connect = Callable[..., stripe.StripeClient]
 
@@ -181,10 +181,10 @@ def test_one_line_holds_all_records_of_one_commit(tmp_path: Path) -> None:
 def test_failed_refund_cannot_change_status_again() -> None:
     book = new_book()
     refund = book.refunds[make_refund(book, 1000)]
-    book.commit(*decide_move(book, refund, "failed", None).records)
+    book.commit(*decide_move(book, refund, Step("failed")).records)
     make_refund(book, 1000)
     with pytest.raises(Exception, match="nothing comes after"):
-        decide_move(book, refund, "succeeded", None)
+        decide_move(book, refund, Step("succeeded"))
     assert book.payments["ch_1"].refunded == 1000
 
 

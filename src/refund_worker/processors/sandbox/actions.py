@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError
+from refund_worker.processors.sandbox.refund_objects import SETTABLE
 from refund_worker.processors.sandbox.refunds import Step
 
 EFFECTS = frozenset({"none", "now", "later"})
@@ -117,6 +118,8 @@ def _lifecycle(value: Any) -> tuple[Step, ...]:
         raise ValueError
     for step in steps:
         _seconds(step.after_seconds)
+        if not isinstance(step.set, dict) or step.set.keys() - SETTABLE:
+            raise ValueError
     return steps
 
 

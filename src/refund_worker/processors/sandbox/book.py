@@ -16,7 +16,8 @@ from pathlib import Path
 
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.journal import Journal
-from refund_worker.processors.sandbox.records import Dispute, Ordered, Payment, Refund
+from refund_worker.processors.sandbox.records import Dispute, FraudWarning, Ordered, Payment, Refund
+from refund_worker.processors.sandbox.refund_objects import awaits_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,14 @@ class Book:
         self.refund_list: Ordered[Refund] = Ordered()
         self.disputes: dict[str, Dispute] = {}
         self.dispute_list: Ordered[Dispute] = Ordered()
+        self.warnings: dict[str, FraudWarning] = {}
+        self.warning_list: Ordered[FraudWarning] = Ordered()
         self.keys: dict[tuple[str, str], StoredKey] = {}
         self.captured: dict[str, int] = {}
         self.refunded: dict[str, int] = {}
         # Called with the id of an unregistered payment; returns its record, or None.
         self.learn: Callable[[str], JsonObject | None] | None = None
+        self._references: list[tuple[int, str]] = []
         self._later: list[tuple[float, int, JsonObject]] = []
         self._later_done: set[int] = set()
         self._later_count = 0
@@ -90,6 +94,19 @@ class Book:
         if due is None or due > self.now():
             return None
         return self._later[0][1], self._later[0][2]
+
+    def reference_awaited_since(self) -> int | None:
+        """Return since when the refund that has waited longest waits for its trace reference, or None."""
+        while self._references and not awaits_reference(self.refunds[self._references[0][1]].object):
+            heapq.heappop(self._references)
+        return self._references[0][0] if self._references else None
+
+    def take_references(self, until: float, count_max: int) -> list[Refund]:
+        """Return up to `count_max` refunds that wait since `until` or longer. Commit the reference of each."""
+        taken: list[Refund] = []
+        while len(taken) < count_max and (since := self.reference_awaited_since()) is not None and since <= until:
+            taken.append(self.refunds[heapq.heappop(self._references)[1]])
+        return taken
 
     def postponed(self) -> list[JsonObject]:
         """Return the content of every scheduled item that is not done."""
@@ -149,7 +166,8 @@ class Book:
             known.flagged = record["disputed"]
             return
         amount, currency = record["amount"], record["currency"]
-        payment = Payment(record["id"], amount, currency, amount, record.get("created", 0), len(self.payments))
+        terms = {"captured": amount, "created": record.get("created", 0), **record.get("more", {})}
+        payment = Payment(record["id"], amount, currency, **terms, sequence=len(self.payments))
         payment.flagged = record["disputed"]
         self.payments[payment.id] = payment
         self.captured[currency] = self.captured.get(currency, 0) + payment.captured
@@ -160,6 +178,7 @@ class Book:
         self.refund_list.add(refund)
         payment = self.payment_of(refund)
         payment.refunds.add(refund)
+        self._await_reference(refund, refund.created)
         if not refund.void:
             self._count(payment, refund, +1)
 
@@ -167,8 +186,13 @@ class Book:
         refund = self.refunds[record["id"]]
         was_void = refund.void
         refund.object.update(record["set"])
+        self._await_reference(refund, record.get("at", refund.created))
         if refund.void != was_void:
             self._count(self.payment_of(refund), refund, +1 if was_void else -1)
+
+    def _await_reference(self, refund: Refund, second: int) -> None:
+        if awaits_reference(refund.object):
+            heapq.heappush(self._references, (second, refund.id))
 
     def _apply_dispute(self, record: JsonObject) -> None:
         dispute = Dispute(record["dispute"], len(self.disputes))
@@ -178,6 +202,12 @@ class Book:
 
     def _apply_dispute_changed(self, record: JsonObject) -> None:
         self.disputes[record["id"]].object.update(record["set"])
+
+    def _apply_warning(self, record: JsonObject) -> None:
+        warning = FraudWarning(record["warning"], len(self.warnings))
+        self.warnings[warning.id] = warning
+        self.warning_list.add(warning)
+        self.payment_of(warning).warnings.add(warning)
 
     def _apply_key(self, record: JsonObject) -> None:
         self.keys[record["account"], record["key"]] = StoredKey(
@@ -196,7 +226,7 @@ class Book:
         payment.refunded += amount
         self.refunded[payment.currency] = self.refunded.get(payment.currency, 0) + amount
 
-    def payment_of(self, entry: Refund | Dispute) -> Payment:
+    def payment_of(self, entry: Refund | Dispute | FraudWarning) -> Payment:
         """Return the payment that the object belongs to."""
         return self.payments[entry.object["payment_intent"] or entry.object["charge"]]
 

@@ -78,11 +78,14 @@ ENDPOINTS = (
     ("GET", "/v1/refunds/{}", "retrieve"),
     ("POST", "/v1/refunds/{}", "update"),
     ("POST", "/v1/refunds/{}/cancel", "cancel"),
+    ("POST", "/v1/test_helpers/refunds/{}/expire", "expire"),
     ("GET", "/v1/charges/{}", "charge"),
     ("GET", "/v1/payment_intents/{}", "payment_intent"),
     ("GET", "/v1/disputes", "disputes"),
     ("GET", "/v1/disputes/{}", "dispute"),
     ("POST", "/v1/disputes/{}/close", "close_dispute"),
+    ("GET", "/v1/radar/early_fraud_warnings", "fraud_warnings"),
+    ("GET", "/v1/radar/early_fraud_warnings/{}", "fraud_warning"),
 )
 KINDS = frozenset(kind for _, _, kind in ENDPOINTS)
 _BY_SHAPE = {(method, tuple(path.split("/"))): kind for method, path, kind in ENDPOINTS}

@@ -13,10 +13,11 @@ from typing import Any
 from refund_worker.processors.sandbox.actions import FaultFileError
 from refund_worker.processors.sandbox.answers import Answer, JsonObject, StripeError, answer_of
 from refund_worker.processors.sandbox.calls import Request
+from refund_worker.processors.sandbox.charges import options_of
 from refund_worker.processors.sandbox.endpoints import refund_named
 from refund_worker.processors.sandbox.fields import CURRENCY
 from refund_worker.processors.sandbox.outside import actions_as_json, decide_action
-from refund_worker.processors.sandbox.refunds import decide_move
+from refund_worker.processors.sandbox.refunds import Step, decide_move
 from refund_worker.processors.sandbox.service import Service
 from refund_worker.processors.sandbox.webhooks import Webhooks
 
@@ -28,6 +29,7 @@ class PaymentError(Exception):
 def register(service: Service, payments: list[JsonObject]) -> int:
     """Register payments: `processor_payment_id`, `amount_minor`, `currency`, and `disputed` (default false).
 
+    The other optional fields are those of `charges.py`.
     Registering a known payment changes only `disputed`. Returns how many payments were sent. Raises `PaymentError`, and
     then registers none.
     """
@@ -62,13 +64,15 @@ def payment_record(payment: Any) -> JsonObject:
         raise PaymentError(f"{reference}: amount_minor must be a positive integer")
     if not isinstance(currency, str) or not CURRENCY.match(currency) or not isinstance(disputed, bool):
         raise PaymentError(f"{reference}: currency must have three letters, disputed must be true or false")
-    return {
+    record = {
         "kind": "payment",
         "id": reference,
         "amount": amount,
         "currency": currency.lower(),
         "disputed": disputed,
     }
+    more = options_of(payment, amount)
+    return {**record, "more": more} if more else record
 
 
 def payments_in(path: Path) -> list[JsonObject]:
@@ -142,7 +146,7 @@ class Control:
         status, reason = fields.get("status"), fields.get("failure_reason")
         if "status" not in fields or not isinstance(status, str | None) or not isinstance(reason, str | None):
             raise StripeError(400, "Send a status (a text or null), and optionally a failure_reason.")
-        return self.service.commit(decide_move(self.service.book, refund, status, reason))
+        return self.service.commit(decide_move(self.service.book, refund, Step(status, failure_reason=reason)))
 
     def _advance(self, fields: JsonObject) -> JsonObject:
         seconds = fields.get("advance_seconds")

@@ -2,66 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from refund_worker.processors.sandbox.actions import Plan
-from refund_worker.processors.sandbox.answers import missing
+from refund_worker.processors.sandbox.answers import JsonObject, missing
 from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.calls import Call
+from refund_worker.processors.sandbox.charges import charge_object, payment_intent_object
 from refund_worker.processors.sandbox.decisions import Decision
 from refund_worker.processors.sandbox.disputes import decide_close
 from refund_worker.processors.sandbox.faults import Faults
-from refund_worker.processors.sandbox.form import expands, refuse_unknown
+from refund_worker.processors.sandbox.form import Params, expands, refuse_unknown
+from refund_worker.processors.sandbox.fraud_warnings import warning_object
 from refund_worker.processors.sandbox.listing import LISTS, list_objects
 from refund_worker.processors.sandbox.records import Dispute, Payment, Refund
 from refund_worker.processors.sandbox.refunds import (
-    SUCCEEDS_AT_ONCE,
-    charge_object,
     decide_cancel,
     decide_create,
+    decide_expiry,
     decide_update,
-    payment_intent_object,
     read_create_request,
 )
 
 
 def validate(call: Call) -> None:
     """Raise `StripeError` (400, not executed) for parameters that this endpoint does not accept."""
-    match call.route.path_kind:
-        case "create":
-            read_create_request(call.params)
-        case "update":
-            refuse_unknown(call.params, ("metadata", "expand"))
-        case kind if kind in LISTS:
-            pass  # checked while listing
-        case _:
-            refuse_unknown(call.params, ("expand",))
+    kind = call.route.path_kind
+    if kind == "create":
+        read_create_request(call.params)
+    elif kind == "update":
+        refuse_unknown(call.params, ("metadata", "expand"))
+    elif kind not in LISTS:  # a list checks its parameters itself
+        refuse_unknown(call.params, ("expand",))
 
 
 def decide(book: Book, faults: Faults, call: Call, plan: Plan) -> Decision:
     """Return the effect of a call and its answer. Raise `StripeError` if the call is refused."""
     kind, object_id = call.route.path_kind, call.route.object_id or ""
-    match kind:
-        case "create":
-            life = plan.lifecycle or SUCCEEDS_AT_ONCE
-            return decide_create(book, read_create_request(call.params), call.key, faults.balance, life)
-        case "update":
-            return decide_update(refund_named(book, object_id), call.params)
-        case "cancel":
-            return decide_cancel(refund_named(book, object_id))
-        case "close_dispute":
-            return decide_close(book, dispute_named(book, object_id))
-        case "retrieve":
-            return Decision((), refund_named(book, object_id).object)
-        case "dispute":
-            return Decision((), dispute_named(book, object_id).object)
-        case "charge":
-            return Decision((), charge_object(_payment(book, object_id, "charge")))
-        case "payment_intent":
-            payment = _payment(book, object_id, "payment_intent")
-            return Decision((), payment_intent_object(payment, expanded=expands(call.params, "latest_charge")))
-    lag = plan.list_lag_seconds
-    if lag is None:
-        lag = faults.list_lag_seconds if kind == "list" else 0.0
-    return Decision((), list_objects(book, LISTS[kind], call.params, lag_seconds=lag, disorder=plan.pages))
+    if kind == "create":
+        return decide_create(book, read_create_request(call.params), call.key, faults.balance, plan.lifecycle)
+    if kind in CHANGES:
+        return CHANGES[kind](book, object_id, call.params)
+    if kind in LISTS:
+        lag = plan.list_lag_seconds
+        if lag is None:
+            lag = faults.list_lag_seconds if kind == "list" else 0.0
+        return Decision((), list_objects(book, LISTS[kind], call.params, lag_seconds=lag, disorder=plan.pages))
+    return Decision((), READINGS[kind](book, object_id, call.params))
 
 
 def refund_named(book: Book, refund_id: str) -> Refund:
@@ -85,3 +72,31 @@ def _payment(book: Book, reference: str, what: str) -> Payment:
     if payment is None or (what == "charge") == reference.startswith("pi_"):
         raise missing(what, reference, "id")
     return payment
+
+
+def _read_warning(book: Book, warning_id: str, params: Params) -> JsonObject:
+    warning = book.warnings.get(warning_id)
+    if warning is None:
+        raise missing("early_fraud_warning", warning_id, "early_fraud_warning")
+    return warning_object(book, warning)
+
+
+def _read_intent(book: Book, reference: str, params: Params) -> JsonObject:
+    payment = _payment(book, reference, "payment_intent")
+    return payment_intent_object(payment, expanded=expands(params, "latest_charge"))
+
+
+# Requests that change an object, and requests that read one, by their kind.
+CHANGES: Mapping[str, Callable[[Book, str, Params], Decision]] = {
+    "update": lambda book, object_id, params: decide_update(refund_named(book, object_id), params),
+    "cancel": lambda book, object_id, _: decide_cancel(refund_named(book, object_id)),
+    "expire": lambda book, object_id, _: decide_expiry(book, refund_named(book, object_id)),
+    "close_dispute": lambda book, object_id, _: decide_close(book, dispute_named(book, object_id)),
+}
+READINGS: Mapping[str, Callable[[Book, str, Params], JsonObject]] = {
+    "retrieve": lambda book, object_id, _: refund_named(book, object_id).object,
+    "dispute": lambda book, object_id, _: dispute_named(book, object_id).object,
+    "fraud_warning": _read_warning,
+    "charge": lambda book, object_id, _: charge_object(_payment(book, object_id, "charge")),
+    "payment_intent": _read_intent,
+}

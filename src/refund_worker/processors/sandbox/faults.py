@@ -10,6 +10,7 @@ The fault file is one JSON object. Every part is optional:
       "key_life_seconds": 86400,      how long an idempotency key is stored
       "balance": {"gbp": 100000},     the amount that the account can pay out; an unnamed currency has no limit
       "list_lag_seconds": 0,          how long a new refund is missing from the list of refunds
+      "reference_seconds": 259200,    when a card refund's trace reference is available after its success; null: never
       "hang_seconds": 300,            how long an unanswered request waits before its connection is closed
       "webhook_retry_seconds": 1,     the first wait after a failed delivery; each further wait is twice as long
       "fsync": false,                 wait for the disk before each answer
@@ -23,9 +24,9 @@ The fault file is one JSON object. Every part is optional:
 The parts of a rule's `match` must all agree with the request:
 
 - `method`;
-- `path_kind`: create | retrieve | update | list | cancel for refunds, charge | payment_intent,
-  disputes (the list) | dispute | close_dispute, or webhook;
-- `payment`: the id that the request names, or the payment of its refund or dispute;
+- `path_kind`: create | retrieve | update | list | cancel | expire for refunds, charge | payment_intent,
+  disputes (the list) | dispute | close_dispute, fraud_warnings (the list) | fraud_warning, or webhook;
+- `payment`: the id that the request names, or the payment of the object that it names;
 - `metadata`: pairs that are all present on the request's refund;
 - `nth`: a number or a list of numbers, counted from 1 among the requests that match the other parts;
 - `event`: the type of a webhook.
@@ -52,7 +53,9 @@ A rule's `do` is one action or several together:
                                                     insufficient_balance_for_refund (a 402 with message_code only),
                                                     or path_missing (a 404 as from a server without the path)
     {"lifecycle": [{"status": "pending"}, {"status": "failed", "after_seconds": 60, "failure_reason": "declined"}]}
-                                                    the refund's statuses, the first at once; any text or null
+                                                    the refund's statuses, the first at once; any text or null. A step
+                                                    can have a pending_reason, and `set`: fields of the refund object
+                                                    such as destination_details, exactly as they are to be shown
     {"answer": {"amount": 1, "currency": "usd"}}    these fields are false in the answer, but true in the book
     {"list_lag_seconds": 30}                        a new object is missing from this list
     {"pages": "repeat" | "shift"}                   a following page shows one object again, or skips one
@@ -79,6 +82,7 @@ from refund_worker.processors.sandbox.actions import FaultFileError, Plan, is_nu
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.calls import KINDS
 from refund_worker.processors.sandbox.heavy import heavy_actions
+from refund_worker.processors.sandbox.refund_objects import REFERENCE_SECONDS
 
 DAY_SECONDS = 24 * 3600
 WEBHOOK = "webhook"
@@ -138,7 +142,7 @@ class Rule:
 
 OF_EXECUTION = frozenset({"server_error", "refuse", "lifecycle", "answer"})
 OF_CREATE = frozenset({"lifecycle"})
-LIST_KINDS = frozenset({"list", "disputes"})
+LIST_KINDS = frozenset({"list", "disputes", "fraud_warnings"})
 OF_LISTS = frozenset({"list_lag_seconds", "pages"})
 OF_WIRE = frozenset(
     {
@@ -174,6 +178,7 @@ class Faults:
         self.key_life_seconds: float = DAY_SECONDS
         self.balance: dict[str, int] = {}
         self.list_lag_seconds = 0.0
+        self.reference_seconds: float | None = REFERENCE_SECONDS
         self.hang_seconds = 300.0
         self.webhook_retry_seconds = 1.0
         self.fsync = False
@@ -272,6 +277,7 @@ SETTINGS: dict[str, Callable[[Any], bool]] = {
     "key_life_seconds": is_number,
     "balance": _is_balance,
     "list_lag_seconds": is_number,
+    "reference_seconds": lambda value: value is None or is_number(value),
     "hang_seconds": is_number,
     "webhook_retry_seconds": is_number,
     "fsync": lambda value: isinstance(value, bool),

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError
+from refund_worker.processors.sandbox.refund_objects import CARD_TYPES
 
 CURRENCY = re.compile(r"[A-Za-z]{3}\Z", re.ASCII)
 TEXT_CHARACTERS_MAX = 500
 NUMBER_MAX = 10**15
+SECONDS_MAX = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,10 @@ def _is_integer(value: Any, least: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= NUMBER_MAX
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= SECONDS_MAX
+
+
 def _is_metadata(value: Any) -> bool:
     return (
         isinstance(value, dict)
@@ -42,18 +48,36 @@ TEXT = Field("a text of 1 to 500 characters", _is_text)
 FLAG = Field("true or false", lambda value: isinstance(value, bool))
 AMOUNT = Field("a whole number of minor units, 1 or more", lambda value: _is_integer(value, 1))
 AMOUNT_OR_ZERO = Field("a whole number of minor units, 0 or more", _is_integer)
-SECOND = Field("a time in epoch seconds, a whole number", _is_integer)
+SECONDS = Field("a number of seconds", _is_number)
+SECOND = Field("a whole number of seconds; a time counts from 1970", _is_integer)
 METADATA = Field("an object of at most 50 texts", _is_metadata)
+REFUND_TYPE = Field("refund, reversal or pending", lambda value: isinstance(value, str) and value in CARD_TYPES)
 FIELDS: Mapping[str, Field] = {
+    "actionable": FLAG,
+    "action_seconds": SECOND,
+    "after_seconds": SECONDS,
     "amount_minor": AMOUNT,
+    "captured_minor": AMOUNT_OR_ZERO,
     "created": SECOND,
+    "customer": TEXT,
+    "customer_email": TEXT,
+    "customer_must_act": FLAG,
     "dispute": TEXT,
     "due_by": SECOND,
+    "failure_reason": TEXT,
     "fee_minor": AMOUNT_OR_ZERO,
+    "fraud_type": TEXT,
     "funds": FLAG,
+    "intent_metadata": METADATA,
+    "livemode": FLAG,
     "metadata": METADATA,
     "payment": TEXT,
+    "payment_method": TEXT,
+    "pending_reason": TEXT,
     "reason": TEXT,
+    "reference": TEXT,
+    "refund": TEXT,
+    "refund_type": REFUND_TYPE,
     "refundable": FLAG,
     "status": TEXT,
     "undocumented": FLAG,

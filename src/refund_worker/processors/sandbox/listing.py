@@ -10,7 +10,8 @@ from typing import Any, Generic, Literal, TypeVar
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
 from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.form import Params, integer_of, refuse_unknown, text_of
-from refund_worker.processors.sandbox.records import Dispute, Entry, Payment, Refund, position
+from refund_worker.processors.sandbox.fraud_warnings import warning_object
+from refund_worker.processors.sandbox.records import Dispute, Entry, FraudWarning, Payment, Refund, position
 
 PAGE_PARAMS = frozenset({"created", "limit", "starting_after", "ending_before", "expand"})
 LIMIT_DEFAULT, LIMIT_MAX = 10, 100
@@ -144,6 +145,11 @@ def _disputes(book: Book, params: Params) -> Sequence[Dispute]:
     return (book.dispute_list if payment is None else payment.disputes).oldest_first()
 
 
+def _warnings(book: Book, params: Params) -> Sequence[FraudWarning]:
+    payment = payment_named(book, params)
+    return (book.warning_list if payment is None else payment.warnings).oldest_first()
+
+
 def _as_stored(book: Book, entry: Any) -> JsonObject:
     shown: JsonObject = entry.object
     return shown
@@ -156,4 +162,12 @@ REFUNDS: Listable[Refund] = Listable(
 DISPUTES: Listable[Dispute] = Listable(
     "dispute", "/v1/disputes", OF_PAYMENT, _disputes, lambda book, dispute_id: book.disputes.get(dispute_id), _as_stored
 )
-LISTS: dict[str, Listable[Any]] = {"list": REFUNDS, "disputes": DISPUTES}
+WARNINGS: Listable[FraudWarning] = Listable(
+    "early_fraud_warning",
+    "/v1/radar/early_fraud_warnings",
+    OF_PAYMENT,
+    _warnings,
+    lambda book, warning_id: book.warnings.get(warning_id),
+    warning_object,
+)
+LISTS: dict[str, Listable[Any]] = {"list": REFUNDS, "disputes": DISPUTES, "fraud_warnings": WARNINGS}

@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refund_worker.processors.sandbox import disputes
+from refund_worker.processors.sandbox import disputes, refunds
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
 from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.decisions import Decision
-from refund_worker.processors.sandbox.endpoints import dispute_named
+from refund_worker.processors.sandbox.endpoints import dispute_named, refund_named
 from refund_worker.processors.sandbox.fields import FIELDS, check
+from refund_worker.processors.sandbox.fraud_warnings import FRAUD_TYPES, decide_warning
 from refund_worker.processors.sandbox.records import Payment
 
 
@@ -95,6 +96,39 @@ def _reinstate_funds(book: Book, fields: JsonObject) -> Decision:
     return disputes.decide_reinstatement(book, dispute_named(book, fields["dispute"]))
 
 
+# -- refunds and fraud warnings ---------------------------------------------------------------------------------------
+
+
+def _dashboard_refund(book: Book, fields: JsonObject) -> Decision:
+    payment = payment_named(book, fields)
+    _check_known(fields, "reason", refunds.REASONS)
+    request = refunds.CreateRequest(
+        payment.charge_id, "charge", fields.get("amount_minor"), fields.get("reason"), fields.get("metadata", {})
+    )
+    step = {name: fields[name] for name in ("status", "failure_reason", "pending_reason") if name in fields}
+    life = (refunds.Step(**{"status": "succeeded", **step}),)
+    return refunds.decide_create(book, request, None, {}, life, created=fields.get("created"))
+
+
+def _move_refund(book: Book, fields: JsonObject) -> Decision:
+    step = refunds.Step(**{name: value for name, value in fields.items() if name != "refund"})
+    return refunds.decide_move(book, refund_named(book, fields["refund"]), step)
+
+
+def _customer_acts(book: Book, fields: JsonObject) -> Decision:
+    return refunds.decide_customer_acts(book, refund_named(book, fields["refund"]), fields.get("after_seconds", 0))
+
+
+def _edit_refund(book: Book, fields: JsonObject) -> Decision:
+    return refunds.decide_edit(refund_named(book, fields["refund"]), fields["metadata"])
+
+
+def _fraud_warning(book: Book, fields: JsonObject) -> Decision:
+    payment = payment_named(book, fields)
+    _check_known(fields, "fraud_type", FRAUD_TYPES)
+    return decide_warning(book, payment, **_named(fields, "payment"))
+
+
 def _check_known(fields: JsonObject, name: str, known: Collection[str]) -> None:
     """Raise `StripeError` (400) for a word that Stripe does not document, unless `undocumented` is sent with it."""
     if name in fields and fields[name] not in known and not fields.get("undocumented"):
@@ -132,5 +166,48 @@ ACTIONS: Mapping[str, Action] = {
         "The withdrawn amount comes back, in every status: a lost dispute can be reinstated later.",
         _reinstate_funds,
         frozenset({"dispute"}),
+    ),
+    "dashboard_refund": Action(
+        "A person refunds a payment in the dashboard: without our metadata and key, in any status.",
+        _dashboard_refund,
+        frozenset({"payment"}),
+        frozenset(
+            {"amount_minor", "created", "failure_reason", "metadata", "pending_reason", "reason", "status"}
+            | {"undocumented"}
+        ),
+    ),
+    "move_refund": Action(
+        "A refund gets another status: it succeeds, fails or is canceled, at once or weeks later.",
+        _move_refund,
+        frozenset({"refund", "status"}),
+        frozenset({"failure_reason", "pending_reason"}),
+    ),
+    "edit_refund": Action(
+        "A person replaces the refund's whole metadata in the dashboard: {} clears it.",
+        _edit_refund,
+        frozenset({"refund", "metadata"}),
+    ),
+    "customer_acts": Action(
+        "The customer gives the bank details that a refund in requires_action waits for: it is pending, then succeeds.",
+        _customer_acts,
+        frozenset({"refund"}),
+        frozenset({"after_seconds"}),
+    ),
+    "expire_refund": Action(
+        "The customer does not act in time: the refund in requires_action fails. It also expires without this action.",
+        lambda book, fields: refunds.decide_expiry(book, refund_named(book, fields["refund"])),
+        frozenset({"refund"}),
+    ),
+    "show_reference": Action(
+        "The refund's trace reference (ARN) is available. It also comes without this action, after reference_seconds.",
+        lambda book, fields: refunds.decide_reference(refund_named(book, fields["refund"]), fields.get("reference")),
+        frozenset({"refund"}),
+        frozenset({"reference"}),
+    ),
+    "fraud_warning": Action(
+        "A bank suspects the payment: an early fraud warning.",
+        _fraud_warning,
+        frozenset({"payment"}),
+        frozenset({"actionable", "created", "fraud_type", "undocumented"}),
     ),
 }

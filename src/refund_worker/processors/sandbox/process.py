@@ -164,14 +164,21 @@ class Sandbox:
         return refunds
 
     def register_payment(
-        self, processor_payment_id: str, amount_minor: int, currency: str = "GBP", *, disputed: bool = False
+        self,
+        processor_payment_id: str,
+        amount_minor: int,
+        currency: str = "GBP",
+        *,
+        disputed: bool = False,
+        **options: Any,
     ) -> None:
-        """Register a captured payment. Registering it again changes only `disputed`."""
+        """Register a captured payment. Registering it again changes only `disputed`. `charges.py` has the options."""
         payment = {
             "processor_payment_id": processor_payment_id,
             "amount_minor": amount_minor,
             "currency": currency,
             "disputed": disputed,
+            **options,
         }
         self._ask("POST", "/_payments", payment)
 

@@ -13,6 +13,8 @@ from refund_worker.processors.sandbox.answers import JsonObject
 # A refund in one of these states moved no money: its amount can be refunded again.
 VOID_STATUSES = frozenset({"failed", "canceled"})
 CARD = "card"
+# Stripe does not publish how long a customer has to give bank details for a refund.
+ACTION_SECONDS = 45 * 86400
 # The e-mail address that a customer gave at the checkout, unless a payment is registered with another.
 CUSTOMER_EMAIL = "customer@example.com"
 
@@ -151,7 +153,9 @@ class Payment:
     """A payment: a charge, and the payment intent of that charge if there is one.
 
     `amount` and `captured` are in minor units of `currency` (lower case); `refunded` sums the refunds that are not
-    void. `flagged` is True for a payment that was registered as disputed, without a dispute object.
+    void. `flagged` is True for a payment that was registered as disputed, without a dispute object. With
+    `customer_must_act`, its refunds wait for the customer's bank details, for `action_seconds`. `refund_type` is the
+    type of a card's refunds.
     """
 
     id: str
@@ -161,6 +165,19 @@ class Payment:
     created: int = 0
     sequence: int = 0
     flagged: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)
+    intent_metadata: dict[str, str] = field(default_factory=dict)
+    customer: str | None = None
+    email: str = CUSTOMER_EMAIL
+    method: str = CARD
+    status: str = "succeeded"
+    failure_code: str | None = None
+    fee: int = 0
+    available_on: int | None = None
+    livemode: bool = False
+    refund_type: str = "refund"
+    customer_must_act: bool = False
+    action_seconds: int = ACTION_SECONDS
     refunded: int = 0
     refunds: Ordered[Refund] = field(default_factory=Ordered)
     disputes: Ordered[Dispute] = field(default_factory=Ordered)
@@ -185,6 +202,11 @@ class Payment:
     def disputed(self) -> bool:
         """True once the payment was disputed, however the dispute ended."""
         return self.flagged or len(self.disputes) > 0
+
+    @property
+    def actionable(self) -> bool:
+        """True until the payment is disputed or refunded in full: an early fraud warning can still be answered."""
+        return not self.disputed and self.refundable > 0
 
     @property
     def closed_to_refunds(self) -> bool:

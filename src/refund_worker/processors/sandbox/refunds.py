@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
 from refund_worker.processors.sandbox.book import Book, later
 from refund_worker.processors.sandbox.decisions import Decision, Notice
 from refund_worker.processors.sandbox.form import Params, integer_of, metadata_of, refuse_unknown, text_of
 from refund_worker.processors.sandbox.records import VOID_STATUSES, Payment, Refund
+from refund_worker.processors.sandbox.refund_objects import destination_details, next_action, with_reference
 
 CREATE_PARAMS = frozenset(
     {
@@ -18,8 +20,11 @@ CREATE_PARAMS = frozenset(
     }
 )
 REASONS = frozenset({"duplicate", "fraudulent", "requested_by_customer"})
+REQUIRES_ACTION = "requires_action"
+# A refund in one of these states has taken its money from our account.
+MONEY_MOVED = frozenset({"succeeded", "pending"})
 # Payment methods without native refunds can take long. Stripe's `pending_reason` names the cause.
-PENDING_REASON = "processing"
+PENDING_REASON, CHARGE_PENDING = "processing", "charge_pending"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +36,25 @@ class CreateRequest:
     amount: int | None
     reason: str | None
     metadata: dict[str, str]
+    instructions_email: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of a scripted refund: the refund gets this status `after_seconds` after the previous step."""
+    """One step of a scripted refund: the refund gets this status `after_seconds` after the previous step.
+
+    `set` has further fields of the refund object, exactly as they are to be shown.
+    """
 
     status: str | None
     after_seconds: float = 0.0
     failure_reason: str | None = None
+    pending_reason: str | None = None
+    set: Mapping[str, Any] = field(default_factory=dict)
+
+    def as_record(self) -> JsonObject:
+        """Return the step as JSON."""
+        return {name: value for name, value in asdict(self).items() if value or name == "status"}
 
 
 SUCCEEDS_AT_ONCE = (Step("succeeded"),)
@@ -58,12 +73,16 @@ def read_create_request(params: Params) -> CreateRequest:
     reason = text_of(params, "reason")
     if reason is not None and reason not in REASONS:
         raise StripeError(400, f"Invalid reason: {reason[:40]}", param="reason")
+    email = text_of(params, "instructions_email")
+    if email is not None and not 0 < email.find("@") < len(email) - 1:
+        raise StripeError(400, f"Invalid email address: {email[:40]}", "email_invalid", "instructions_email")
     return CreateRequest(
         reference,
         "charge" if charge is not None else "payment_intent",
         None if amount is None else integer_of(amount, "amount", least=1),
         reason,
         {key: value for key, value in (metadata_of(params) or {}).items() if value},
+        email,
     )
 
 
@@ -72,11 +91,14 @@ def decide_create(
     request: CreateRequest,
     key: str | None,
     balance: Mapping[str, int],
-    life: tuple[Step, ...] = SUCCEEDS_AT_ONCE,
+    life: tuple[Step, ...] | None = None,
+    *,
+    created: int | None = None,
 ) -> Decision:
-    """Create a refund.
+    """Create a refund, with a scripted `life` or as its payment's method does it.
 
-    `balance` is the account's initial balance by currency; a currency that is not named has no limit.
+    `balance` is the account's initial balance by currency; a currency that is not named has no limit. `created` is in
+    epoch seconds; the default is now.
 
     Raises `StripeError` (executed): resource_missing, charge_disputed, charge_already_refunded, an amount above the
     remaining one (param amount, no code), balance_insufficient.
@@ -86,13 +108,14 @@ def decide_create(
     limit = balance.get(payment.currency)
     if limit is not None and book.refunded.get(payment.currency, 0) + amount > limit:
         raise StripeError(400, "The account's balance is too small.", "balance_insufficient", executed=True)
+    life = life or _life_of(payment)
     refund = _new_refund(book, payment, amount, request, life[0])
-    records: list[JsonObject] = [{"kind": "refund", "refund": refund, "key": key}]
+    refund["created"] = refund["created"] if created is None else created
+    records: list[JsonObject] = [{"kind": "refund", "refund": refund, "key": key}, *_expiry(refund, payment)]
     due = book.now()
     for step in life[1:]:
         due += step.after_seconds
-        move = {"do": "move", "id": refund["id"], "status": step.status, "failure_reason": step.failure_reason}
-        records.append(later(due, move))
+        records.append(scheduled_move(due, refund["id"], step))
     notices = [Notice("refund.created", refund["id"])]
     if refund["status"] in VOID_STATUSES:
         notices.append(Notice("refund.failed" if refund["status"] == "failed" else "refund.updated", refund["id"]))
@@ -101,10 +124,27 @@ def decide_create(
     return Decision(tuple(records), refund, tuple(notices))
 
 
+def scheduled_move(due: float, refund_id: str, step: Step) -> JsonObject:
+    """Return the record of a step that the refund takes later."""
+    return later(due, {"do": "move", "id": refund_id, **step.as_record()})
+
+
+def _life_of(payment: Payment) -> tuple[Step, ...]:
+    """Return what happens to a refund of this payment if no rule scripts it."""
+    if payment.status == "pending":
+        return (Step("pending", pending_reason=CHARGE_PENDING),)
+    return (Step(REQUIRES_ACTION),) if payment.customer_must_act else SUCCEEDS_AT_ONCE
+
+
 def _payment_for(book: Book, request: CreateRequest) -> Payment:
     payment = book.find_payment(request.reference)
     if payment is None or (request.param == "charge") == request.reference.startswith("pi_"):
         raise missing(request.param, request.reference, request.param)
+    if payment.status == "failed":
+        message = f"Charge {payment.charge_id} failed: there is no successful charge to refund."
+        raise StripeError(400, message, param=request.param, executed=True)
+    if payment.captured == 0:
+        raise StripeError(400, f"Charge {payment.charge_id} has not been captured.", param="charge", executed=True)
     if payment.closed_to_refunds:
         raise StripeError(400, f"Charge {payment.charge_id} is disputed.", "charge_disputed", executed=True)
     return payment
@@ -124,26 +164,44 @@ def _amount_for(payment: Payment, request: CreateRequest) -> int:
 def _new_refund(book: Book, payment: Payment, amount: int, request: CreateRequest, first: Step) -> JsonObject:
     name = (payment.id, len(payment.refunds))
     status = first.status
-    return {
+    refund: JsonObject = {
         "id": book.new_id("re", *name),
         "object": "refund",
         "amount": amount,
-        "balance_transaction": book.new_id("txn", *name) if status in ("succeeded", "pending") else None,
+        "balance_transaction": book.new_id("txn", *name) if status in MONEY_MOVED else None,
         "charge": payment.charge_id,
         "created": int(book.now()),
         "currency": payment.currency,
-        "destination_details": None,
+        "destination_details": destination_details(payment, status),
         "failure_balance_transaction": None,
         "failure_reason": (first.failure_reason or "unknown") if status == "failed" else None,
         "metadata": request.metadata,
         "payment_intent": payment.payment_intent_id,
-        "pending_reason": PENDING_REASON if status == "pending" else None,
+        "pending_reason": (first.pending_reason or PENDING_REASON) if status == "pending" else None,
         "reason": request.reason,
         "receipt_number": None,
         "source_transfer_reversal": None,
         "status": status,
         "transfer_reversal": None,
     }
+    if request.instructions_email is not None:
+        refund["instructions_email"] = request.instructions_email
+    if status == REQUIRES_ACTION:
+        refund["next_action"] = _action(book, payment, refund)
+    return {**refund, **first.set}
+
+
+def _action(book: Book, payment: Payment, refund: JsonObject) -> JsonObject:
+    return next_action(refund.get("instructions_email") or payment.email, book.now(), payment.action_seconds)
+
+
+def _expiry(refund: JsonObject, payment: Payment) -> tuple[JsonObject, ...]:
+    """Return the record that lets a refund expire if the customer does not act in time."""
+    if refund["status"] != REQUIRES_ACTION:
+        return ()
+    details = (refund.get("next_action") or {}).get("display_details") or {}
+    expires_at = details.get("expires_at", refund["created"] + payment.action_seconds)
+    return (later(expires_at, {"do": "expire", "id": refund["id"]}),)
 
 
 def decide_update(refund: Refund, params: Params) -> Decision:
@@ -151,74 +209,102 @@ def decide_update(refund: Refund, params: Params) -> Decision:
     sent = metadata_of(params)
     if sent is None:
         return Decision((), refund.object)
-    merged = {**refund.object["metadata"], **sent} if sent else {}
-    return _changed(refund, {"metadata": {key: value for key, value in merged.items() if value}}, ("refund.updated",))
+    return decide_edit(refund, {**refund.object["metadata"], **sent} if sent else {})
+
+
+def decide_edit(refund: Refund, metadata: Mapping[str, str]) -> Decision:
+    """Replace the refund's metadata. A key with an empty value is removed."""
+    return _changed(refund, {"metadata": {key: text for key, text in metadata.items() if text}}, ("refund.updated",))
 
 
 def decide_cancel(refund: Refund) -> Decision:
     """Cancel a refund that waits for the customer. Raise `StripeError` (400, executed) in any other state."""
     status = refund.object["status"]
-    if status != "requires_action":
+    if status != REQUIRES_ACTION:
         message = f"A refund can only be canceled in requires_action; this one is {status}."
         raise StripeError(400, message, param="status", executed=True)
-    return _changed(refund, {"status": "canceled", "pending_reason": None}, ("refund.updated",))
+    changes = {"status": "canceled", "pending_reason": None, "next_action": None}
+    return _changed(refund, changes, ("refund.updated",))
 
 
-def decide_move(book: Book, refund: Refund, status: str | None, failure_reason: str | None) -> Decision:
-    """Move a refund to `status`, as banks and customers do.
+def decide_move(book: Book, refund: Refund, step: Step, at: float | None = None) -> Decision:
+    """Move a refund to the status of the step, as banks and customers do. `at` is when, by default now.
 
     Raise `StripeError` (400) if it already failed or was canceled.
     """
     if refund.void:
         raise StripeError(400, f"The refund is {refund.object['status']}; nothing comes after that.", param="status")
-    changes: JsonObject = {"status": status, "pending_reason": PENDING_REASON if status == "pending" else None}
+    status, payment = step.status, book.payment_of(refund)
+    changes: JsonObject = {
+        "status": status,
+        "pending_reason": (step.pending_reason or PENDING_REASON) if status == "pending" else None,
+    }
     if status == "failed":
-        changes["failure_reason"] = failure_reason or "unknown"
-        changes["failure_balance_transaction"] = book.new_id("txn", refund.object["id"], "failure")
-    if status == "succeeded" and refund.object["balance_transaction"] is None:
-        changes["balance_transaction"] = book.new_id("txn", refund.object["id"])
+        changes["failure_reason"] = step.failure_reason or "unknown"
+    if status in VOID_STATUSES and refund.object["balance_transaction"] is not None:
+        changes["failure_balance_transaction"] = book.new_id("txn", refund.id, "failure")
+    if status in MONEY_MOVED:
+        changes["destination_details"] = destination_details(payment, status)
+        if refund.object["balance_transaction"] is None:
+            changes["balance_transaction"] = book.new_id("txn", refund.id)
+    if status == REQUIRES_ACTION:
+        changes["next_action"] = _action(book, payment, refund.object)
+    elif refund.object.get("next_action") is not None:
+        changes["next_action"] = None
     types = ("refund.updated", "refund.failed") if status == "failed" else ("refund.updated",)
-    return _changed(refund, changes, types)
+    changes |= step.set
+    return _changed(
+        refund,
+        changes,
+        types,
+        _expiry({**refund.object, **changes}, payment),
+        second=int(book.now() if at is None else at),
+    )
 
 
-def _changed(refund: Refund, changes: JsonObject, types: tuple[str, ...]) -> Decision:
-    refund_id = refund.object["id"]
-    previous = {name: refund.object[name] for name in changes if refund.object[name] != changes[name]}
-    record = {"kind": "changed", "id": refund_id, "set": changes}
-    notices = tuple(Notice(type, refund_id, previous) for type in types)
-    return Decision((record,), {**refund.object, **changes}, notices)
+def decide_expiry(book: Book, refund: Refund, at: float | None = None) -> Decision:
+    """Let a refund expire whose customer did not act. `at` is when, by default now. Raise `StripeError` (400, executed) in any other state."""
+    _check_waits_for_customer(refund)
+    return decide_move(book, refund, Step("failed"), at)
 
 
-def charge_object(payment: Payment) -> JsonObject:
-    """Return the payment as Stripe's charge object, without its list of refunds."""
-    return {
-        "id": payment.charge_id,
-        "object": "charge",
-        "amount": payment.amount,
-        "amount_captured": payment.captured,
-        "amount_refunded": payment.refunded,
-        "captured": True,
-        "currency": payment.currency,
-        "disputed": payment.disputed,
-        "livemode": False,
-        "metadata": {},
-        "paid": True,
-        "payment_intent": payment.payment_intent_id,
-        "refunded": payment.refundable == 0,
-        "status": "succeeded",
-    }
+def decide_customer_acts(book: Book, refund: Refund, after_seconds: float) -> Decision:
+    """Record that the customer gave bank details: the refund is pending, and succeeds `after_seconds` later.
+
+    Raises `StripeError` (400) if the refund does not wait for the customer.
+    """
+    _check_waits_for_customer(refund)
+    pending = decide_move(book, refund, Step("pending"))
+    success = scheduled_move(book.now() + after_seconds, refund.id, Step("succeeded"))
+    return Decision((*pending.records, success), pending.object, pending.notices)
 
 
-def payment_intent_object(payment: Payment, *, expanded: bool = False) -> JsonObject:
-    """Return the payment as Stripe's payment intent object. If `expanded`, it has the whole charge, not its id."""
-    return {
-        "id": payment.id,
-        "object": "payment_intent",
-        "amount": payment.amount,
-        "amount_received": payment.captured,
-        "currency": payment.currency,
-        "latest_charge": charge_object(payment) if expanded else payment.charge_id,
-        "livemode": False,
-        "metadata": {},
-        "status": "succeeded",
-    }
+def decide_reference(refund: Refund, reference: str | None = None) -> Decision:
+    """Show the reference by which the bank finds the refund. Raise `StripeError` (400) if it has no destination."""
+    details = refund.object["destination_details"]
+    if not isinstance(details, dict) or details.get("type") not in details:
+        raise StripeError(400, f"The refund is {refund.object['status']} and has no destination with a reference.")
+    changes = {"destination_details": with_reference(refund.id, details, reference)}
+    return _changed(refund, changes, ("refund.updated",))
+
+
+def _check_waits_for_customer(refund: Refund) -> None:
+    if refund.object["status"] != REQUIRES_ACTION:
+        message = f"Only a refund in requires_action waits for the customer; this one is {refund.object['status']}."
+        raise StripeError(400, message, param="status", executed=True)
+
+
+def _changed(
+    refund: Refund,
+    changes: JsonObject,
+    types: tuple[str, ...],
+    more: tuple[JsonObject, ...] = (),
+    *,
+    second: int | None = None,
+) -> Decision:
+    previous = {name: refund.object.get(name) for name in changes if refund.object.get(name) != changes[name]}
+    record: JsonObject = {"kind": "changed", "id": refund.id, "set": changes}
+    if second is not None:
+        record["at"] = second
+    notices = tuple(Notice(type, refund.id, previous) for type in types)
+    return Decision((record, *more), {**refund.object, **changes}, notices)

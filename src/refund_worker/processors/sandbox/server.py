@@ -85,7 +85,7 @@ class Server:
     def set_timer(self) -> None:
         """Set the timer to the next scheduled item."""
         book = self.service.book
-        due = book.due_at()
+        due = self.service.due_at()
         setting = (due, book.clock_offset)
         if setting == self._timer_setting:
             return

@@ -17,8 +17,8 @@ from refund_worker.processors.sandbox.counts import Counts
 from refund_worker.processors.sandbox.decisions import Decision, Notice
 from refund_worker.processors.sandbox.endpoints import decide, validate
 from refund_worker.processors.sandbox.faults import NOTHING, Faults, Subject
-from refund_worker.processors.sandbox.records import Dispute, Refund
-from refund_worker.processors.sandbox.refunds import Step, decide_move
+from refund_worker.processors.sandbox.records import Dispute, FraudWarning, Refund
+from refund_worker.processors.sandbox.refunds import REQUIRES_ACTION, Step, decide_expiry, decide_move, decide_reference
 
 Manner = Literal["whole", "truncated", "mid_body", "reset", "hang"]
 
@@ -40,6 +40,8 @@ class Wait:
 
 
 NO_ANSWER = Answer(0, b"")
+# Trace references in one commit: few commits after a jump of the clock, and each of them short.
+BATCH = 500
 
 
 class Service:
@@ -227,28 +229,56 @@ class Service:
         return error
 
     def _later_call(self, call: Call, plan: Plan, effect: Effect, *, holds_key: bool, keeps_answer: bool) -> JsonObject:
-        life = [
-            {"status": step.status, "after_seconds": step.after_seconds, "failure_reason": step.failure_reason}
-            for step in plan.lifecycle or ()
-        ]
+        life = [step.as_record() for step in plan.lifecycle or ()]
         what = {"do": "call", "call": call.as_record(), "life": life, "holds_key": holds_key, "keeps": keeps_answer}
         return later(self.book.now() + effect.after_seconds, what)
+
+    def due_at(self) -> float | None:
+        """Return when the next scheduled work is due in the sandbox's epoch seconds. Return None without any."""
+        due = self.book.due_at()
+        since = self.book.reference_awaited_since()
+        if since is None or self.faults.reference_seconds is None:
+            return due
+        reference_due = since + self.faults.reference_seconds
+        return reference_due if due is None else min(due, reference_due)
 
     def run_due(self) -> None:
         """Run everything that is due by now, in order."""
         while (due := self.book.next_due()) is not None:
             number, what = due
-            if what["do"] == "move":
-                self._run_move(number, what)
-            else:
+            at = self.book.due_at()
+            if what["do"] == "call":
                 self._run_call(number, what)
+            else:
+                self._run_move(number, what, at)
+        while self._show_references():
+            pass
 
-    def _run_move(self, number: int, what: JsonObject) -> None:
+    def _show_references(self) -> int:
+        """Show the trace reference of refunds that succeeded long enough ago. Return how many."""
+        wait_seconds = self.faults.reference_seconds
+        if wait_seconds is None or self.book.reference_awaited_since() is None:
+            return 0
+        refunds = self.book.take_references(self.book.now() - wait_seconds, BATCH)
+        decisions = [decide_reference(refund) for refund in refunds]
+        if decisions:
+            self.book.commit(*(record for decision in decisions for record in decision.records))
+        for decision in decisions:
+            for notice in decision.notices:
+                self._send_event(notice)
+        return len(decisions)
+
+    def _run_move(self, number: int, what: JsonObject, at: float | None) -> None:
         refund = self.book.refunds[what["id"]]
-        if refund.void:  # the test already moved it to a final status
-            self.book.commit(done(number))
+        expires = what["do"] == "expire"
+        if refund.void or (expires and refund.object["status"] != REQUIRES_ACTION):
+            self.book.commit(done(number))  # something else happened to the refund first
             return
-        decision = decide_move(self.book, refund, what["status"], what["failure_reason"])
+        if expires:
+            decision = decide_expiry(self.book, refund, at)
+        else:
+            step = {name: value for name, value in what.items() if name not in ("do", "id")}
+            decision = decide_move(self.book, refund, Step(**step), at)
         self.book.commit(done(number), *decision.records)
         for notice in decision.notices:
             self._send_event(notice)
@@ -270,8 +300,10 @@ class Service:
 
     def _subject(self, call: Call) -> Subject:
         object_id = call.route.object_id or ""
-        entry = self.book.refunds.get(object_id) or self.book.disputes.get(object_id)
-        metadata = entry.object["metadata"] if entry is not None else call.params.get("metadata", {})
+        entry = (
+            self.book.refunds.get(object_id) or self.book.disputes.get(object_id) or self.book.warnings.get(object_id)
+        )
+        metadata = entry.object.get("metadata", {}) if entry is not None else call.params.get("metadata", {})
         return Subject(
             method=call.route.method,
             path_kind=call.route.path_kind,
@@ -281,7 +313,7 @@ class Service:
             replaying=call.route.method == "POST" and not self._executable(call),
         )
 
-    def _payment_named(self, call: Call, entry: Refund | Dispute | None) -> str | None:
+    def _payment_named(self, call: Call, entry: Refund | Dispute | FraudWarning | None) -> str | None:
         if entry is not None:
             return self.book.payment_of(entry).id
         named = call.params.get("charge") or call.params.get("payment_intent") or call.route.object_id

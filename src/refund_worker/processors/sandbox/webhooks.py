@@ -13,19 +13,16 @@ from collections.abc import Callable, Coroutine
 from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, Any
 
-from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.decisions import Notice
+from refund_worker.processors.sandbox.events import event_object, topic_of
 from refund_worker.processors.sandbox.faults import WEBHOOK, Faults, Subject
-from refund_worker.processors.sandbox.records import Dispute, Refund
-from refund_worker.processors.sandbox.refunds import charge_object
 
 if TYPE_CHECKING:
     import aiohttp
 
 log = logging.getLogger(__name__)
 
-API_VERSION = "2026-10-28.endive"
 # Events of one object share a lane and so keep their order. Several lanes, so that one slow answer cannot delay all.
 LANES = 8
 TRIES_MAX = 8
@@ -62,13 +59,15 @@ class Webhooks:
         """Build the event and send it with the faults of its plan. Needs the running loop if there is a receiver."""
         if self._url is None:
             return
-        entry = self._entry(notice)
-        payment = self._book.payment_of(entry)
-        subject = Subject("POST", WEBHOOK, payment.id, entry.object["metadata"], notice.object_id, event=notice.type)
+        topic = topic_of(self._book, notice)
+        metadata = topic.object.get("metadata", {})
+        subject = Subject("POST", WEBHOOK, topic.payment.id, metadata, notice.object_id, event=notice.type)
         how = self._faults.plan(subject).webhook
         if how.get("lose"):
             return
-        body = json.dumps(self._event(notice, entry), separators=(",", ":")).encode()
+        self._event_counts[notice.object_id] += 1
+        event = event_object(self._book, notice, topic, self._event_counts[notice.object_id])
+        body = json.dumps(event, separators=(",", ":")).encode()
         delay_seconds = how.get("delay_seconds", 0)
         for _ in range(how.get("copies", 1)):
             if how.get("after_next"):
@@ -79,31 +78,6 @@ class Webhooks:
                 self._enqueue(notice.object_id, body)
         if not how.get("after_next"):
             self._release_held_back(notice.object_id)
-
-    def _entry(self, notice: Notice) -> Refund | Dispute:
-        if notice.type.startswith("charge.dispute."):
-            return self._book.disputes[notice.object_id]
-        return self._book.refunds[notice.object_id]
-
-    def _event(self, notice: Notice, entry: Refund | Dispute) -> JsonObject:
-        self._event_counts[notice.object_id] += 1
-        data: JsonObject = {"object": entry.object}
-        if notice.type == "charge.refunded":
-            data = {"object": charge_object(self._book.payment_of(entry))}
-        elif notice.previous is not None and notice.type.endswith(".updated"):
-            data["previous_attributes"] = notice.previous
-        name = (notice.object_id, notice.type, entry.object["status"], self._event_counts[notice.object_id])
-        return {
-            "id": self._book.new_id("evt", *name),
-            "object": "event",
-            "api_version": API_VERSION,
-            "created": int(self._book.now()),
-            "data": data,
-            "livemode": False,
-            "pending_webhooks": 1,
-            "request": {"id": None, "idempotency_key": entry.idempotency_key if isinstance(entry, Refund) else None},
-            "type": notice.type,
-        }
 
     # -- order --------------------------------------------------------------------------------------------------------
 

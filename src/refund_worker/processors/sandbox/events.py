@@ -1,0 +1,57 @@
+"""Webhook events as Stripe builds them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from refund_worker.processors.sandbox.answers import JsonObject
+from refund_worker.processors.sandbox.book import Book
+from refund_worker.processors.sandbox.charges import charge_object
+from refund_worker.processors.sandbox.decisions import Notice
+from refund_worker.processors.sandbox.fraud_warnings import warning_object
+from refund_worker.processors.sandbox.records import Payment
+
+API_VERSION = "2026-10-28.endive"
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """The object of an event as it is now, the payment that it belongs to, and the key of the request behind it."""
+
+    object: JsonObject
+    payment: Payment
+    idempotency_key: str | None = None
+
+
+def topic_of(book: Book, notice: Notice) -> Topic:
+    """Return what the event is about."""
+    match notice.type.split("."):
+        case ["charge", "dispute", _]:
+            dispute = book.disputes[notice.object_id]
+            return Topic(dispute.object, book.payment_of(dispute))
+        case ["radar", *_]:
+            warning = book.warnings[notice.object_id]
+            return Topic(warning_object(book, warning), book.payment_of(warning))
+        case _:
+            refund = book.refunds[notice.object_id]
+            payment = book.payment_of(refund)
+            shown = charge_object(payment) if notice.type == "charge.refunded" else refund.object
+            return Topic(shown, payment, refund.idempotency_key)
+
+
+def event_object(book: Book, notice: Notice, topic: Topic, number: int) -> JsonObject:
+    """Return the event, the object's event of this `number`."""
+    data: JsonObject = {"object": topic.object}
+    if notice.previous is not None and notice.type.endswith(".updated"):
+        data["previous_attributes"] = notice.previous
+    return {
+        "id": book.new_id("evt", notice.object_id, notice.type, topic.object.get("status"), number),
+        "object": "event",
+        "api_version": API_VERSION,
+        "created": int(book.now()),
+        "data": data,
+        "livemode": False,
+        "pending_webhooks": 1,
+        "request": {"id": None, "idempotency_key": topic.idempotency_key},
+        "type": notice.type,
+    }
