@@ -263,7 +263,10 @@ def decide_move(book: Book, refund: Refund, step: Step, at: float | None = None)
 
 
 def decide_expiry(book: Book, refund: Refund, at: float | None = None) -> Decision:
-    """Let a refund expire whose customer did not act. `at` is when, by default now. Raise `StripeError` (400, executed) in any other state."""
+    """Let a refund expire whose customer did not act. `at` is when, by default now.
+
+    Raises `StripeError` (400, executed) if it does not wait for the customer.
+    """
     _check_waits_for_customer(refund)
     return decide_move(book, refund, Step("failed"), at)
 
