@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import CompoundSelect, Connection, delete, func, select
+from sqlalchemy import Connection, Select, delete, func, select
 
 from refund_worker.batching import batched
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
@@ -90,14 +90,14 @@ def processor_names(connection: Connection) -> list[str]:
     return list(connection.execute(select(names.c.name).where(names.c.name.is_not(None))).scalars())
 
 
-def at_processors(processors: Collection[str], ref: str) -> CompoundSelect[Any]:
-    """Return a query of the payment_ids that one of these processors knows by this id, closed payments included.
+def at_processors(processors: Collection[str], ref: str) -> tuple[Select[Any], Select[Any]]:
+    """Return queries of the payment_ids that one of these processors knows by this id, closed payments included.
 
-    A closed payment has only the id by which it was recorded.
+    A closed payment has only the id by which it was recorded. There are two queries because SQLite cannot nest a union.
     """
     p = payments.c
     recorded = select(p.payment_id).where(p.processor.in_(processors), p.processor_payment_id == ref)
-    return recorded.union(select(_r.payment_id).where(_r.processor.in_(processors), _r.ref == ref))
+    return recorded, select(_r.payment_id).where(_r.processor.in_(processors), _r.ref == ref)
 
 
 def payments_of_aliases(connection: Connection, aliases: Collection[str]) -> dict[str, str]:

@@ -43,7 +43,8 @@ def list_payments(
     if after is not None:
         query = query.where(p.payment_id > after)
     if processor_payment_id is not None:
-        query = query.where(p.payment_id.in_(at_processors(processor_names(connection), processor_payment_id)))
+        recorded, named = at_processors(processor_names(connection), processor_payment_id)
+        query = query.where(p.payment_id.in_(recorded.union(named)))
     return [PaymentRecord(**row) for row in connection.execute(query).mappings()]
 
 

@@ -103,7 +103,7 @@ def family_of(connection: Connection, id: str, processors: Collection[str]) -> l
     """
     t = ledger_transactions.c
     alias = select(payment_aliases.c.payment_id).where(payment_aliases.c.alias == id)
-    ids = {id, *connection.execute(alias.union(at_processors(processors, id))).scalars()}
+    ids = {id, *connection.execute(alias.union(*at_processors(processors, id))).scalars()}
     ids |= {f"{id}-{suffix}" for suffix in ("credit", "withdrawal", "reversal-1")}
     entries = _shown().where(or_(t.transaction_id.in_(ids), t.refers_to.in_(ids)))
     found = {row["transaction_id"]: row for row in _newest(connection, entries)}

@@ -50,7 +50,7 @@ def _payments(connection: Connection, text: str) -> CompoundSelect[Any]:
     p, a = payments.c, payment_aliases.c
     ours = select(p.payment_id).where(p.payment_id == text)
     alias = select(a.payment_id).where(a.alias == text)
-    return ours.union(alias, at_processors(processor_names(connection), text))
+    return ours.union(alias, *at_processors(processor_names(connection), text))
 
 
 def by_object(connection: Connection, text: str, client: str | None, limit: int) -> list[str]:
