@@ -236,6 +236,12 @@ class Unavailable(RefundWorkerError):
         return self.cause or self.message
 
 
+class ProcessorUnavailable(Unavailable):
+    """The payment processor did not answer, or cannot be asked now. Nothing was sent."""
+
+    code = "processor_unavailable"
+
+
 class LostRace(RefundWorkerError):
     """A guarded write found another version than the one it had read: another process acted first."""
 

@@ -20,6 +20,8 @@ EXPECTED = {
     ("GET", "/v1/refunds/{refund_id}"): "vraom",
     ("GET", "/v1/refunds/{refund_id}/events"): "vraom",
     ("GET", "/v1/refunds/{refund_id}/waits"): "vraom",
+    ("GET", "/v1/search"): "vraom",
+    ("POST", "/v1/refunds/{refund_id}/sync"): "rom",
     ("POST", "/v1/customers/{customer_id}/corrections"): "rom",
     ("POST", "/v1/payments"): "rom",
     ("POST", "/v1/processors/{name}/pause"): "om",

@@ -356,6 +356,14 @@ class Switch(TypedDict):
     reason: str | None
 
 
+class SearchResult(TypedDict):
+    """The refunds that a search found, newest first; `matched` says by what, and is empty if nothing was found."""
+
+    data: list[Refund]
+    has_more: bool
+    matched: str
+
+
 class Page(TypedDict, Generic[T]):
     """One page of a list, newest first but for a timeline; `has_more` says if another page follows."""
 

@@ -19,6 +19,7 @@ from refund_worker_client.api_schema import (
     Preview,
     Purpose,
     Refund,
+    SearchResult,
     Spend,
     Switch,
     To,
@@ -156,6 +157,16 @@ class Calls:
     def waits(refund_id: str) -> Call[list[Wait]]:
         """Return why the refund waits now; the list is empty at its end."""
         return Call("GET", _path("refunds", refund_id, "waits"), part="data")
+
+    @staticmethod
+    def sync(refund_id: str) -> Call[Refund]:
+        """Ask the processor about the refund now, in every status, and return the refund."""
+        return Call("POST", _path("refunds", refund_id, "sync"))
+
+    @staticmethod
+    def search(text: str) -> Call[SearchResult]:
+        """Find refunds by an id, key, customer, payment, trace, text or day."""
+        return Call("GET", f"/v1/search?{urlencode({'q': text})}")
 
     @staticmethod
     def approve(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:

@@ -16,7 +16,7 @@ from refund_worker.cli.options import (
     command,
 )
 from refund_worker.cli.output import Output
-from refund_worker.cli.refund_output import show_refund
+from refund_worker.cli.refund_output import read_explained, show_refund
 from refund_worker.domain.state_machine import Action
 from refund_worker.errors import InvalidRequest
 
@@ -37,6 +37,22 @@ def add_to(refunds: typer.Typer) -> None:
     for action in HELP:
         _add_action(refunds, action)
     _add_resolve(refunds)
+    _add_sync(refunds)
+
+
+def _add_sync(app: typer.Typer) -> None:
+    @command(app, "sync", "refunds sync rf_0199…")
+    def sync(refund_id: RefundArgument, output: OutputOption = Output.TABLE) -> None:
+        """Ask the processor about a refund now, a finished one too, and show it. Nothing is sent.
+
+        Exit 1 if the processor does not answer.
+        """
+        from refund_worker.engine.processor_sync.sync_refund import sync_refund
+
+        with runtime.runtime() as built:
+            refund = sync_refund(built.context, runtime.access(built.settings), refund_id)
+            shown = read_explained(built.context, refund.refund_id)
+        show_refund(shown.refund, output, shown.why, shown.waits)
 
 
 def _add_action(app: typer.Typer, action: Action) -> None:

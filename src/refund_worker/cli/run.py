@@ -97,7 +97,10 @@ def _add_web(app: typer.Typer) -> None:
         """Serve HTTP API, webhooks and console until TERM or Ctrl-C."""
         from refund_worker.web.server import run_web
 
-        raise typer.Exit(run_web(runtime.settings(), port, host, workers, runtime.publisher_factory()))
+        limiter = runtime.limiter_factory()
+        raise typer.Exit(
+            run_web(runtime.settings(), port, host, workers, runtime.publisher_factory(), make_limiter=limiter)
+        )
 
 
 def _add_sandbox(app: typer.Typer) -> None:

@@ -14,6 +14,7 @@ from refund_worker.logs import set_up_logging
 
 if TYPE_CHECKING:
     from refund_worker.engine.context import Context, Publish
+    from refund_worker.engine.processor_sync.sync_refund import Access, ClosableLimiter
     from refund_worker.runtime import Runtime
     from refund_worker.settings import Settings
     from refund_worker.store.database import Database
@@ -35,6 +36,25 @@ def publisher_factory() -> Callable[[Settings], Publish] | None:
     except MissingExtra:
         return None
     return make_publisher
+
+
+def limiter_factory() -> Callable[[Settings], ClosableLimiter] | None:
+    """Return `make_limiter`, or None without the extra `worker`."""
+    try:
+        from refund_worker.worker.limiter import make_limiter
+    except MissingExtra:
+        return None
+    return make_limiter
+
+
+def access(loaded: Settings) -> Access:
+    """Return the way to the processors for one question, within their rate limits."""
+    from refund_worker.engine.context import NoLimit
+    from refund_worker.engine.processor_sync.sync_refund import Access
+    from refund_worker.processors import registry
+
+    make = limiter_factory()
+    return Access(lambda: registry.make_processors(loaded), lambda: NoLimit() if make is None else make(loaded))
 
 
 @contextmanager

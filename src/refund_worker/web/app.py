@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from refund_worker.condition_log import ConditionLog
 from refund_worker.engine.context import Publish, no_publish
 from refund_worker.engine.jobs.metric_flush import MetricFlusher
+from refund_worker.engine.processor_sync.sync_refund import ClosableLimiter
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import Settings
 from refund_worker.tracing import end_tracing, set_up_tracing
@@ -39,10 +40,15 @@ log = logging.getLogger(__name__)
 ABOUT = "Refunds: first the customer's credits, then the real money, exactly once. Amounts are integers in minor units."
 
 
-def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    make_publisher: Callable[[Settings], Publish] | None = None,
+    make_limiter: Callable[[Settings], ClosableLimiter] | None = None,
+) -> FastAPI:
     """Return the application. It opens database and publisher when it starts serving, after any fork, and closes them.
 
-    Without `make_publisher` workers get no hints: the sweep finds what is due. Serving raises `BadSettings` or
+    Without `make_publisher` workers get no hints: the sweep finds what is due. Without `make_limiter` questions to a
+    processor have no rate limit. Serving raises `BadSettings` or
     `Unavailable`. A route without a line in `auth.ROLES` raises `RuntimeError` here.
     """
     routers = make_routers()
@@ -53,7 +59,7 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish]
     async def serving(app: FastAPI) -> AsyncIterator[None]:
         publish = make_publisher(settings) if make_publisher else no_publish
         runtime = await run_in_threadpool(_open_runtime, settings, publish)
-        app.state.shared = AppState(settings, runtime.context)
+        app.state.shared = AppState(settings, runtime.context, make_limiter)
         app.state.keys = KeyCache()
         app.state.hashing = Hashing()
         console.state.shared, console.state.hashing = app.state.shared, app.state.hashing
@@ -80,6 +86,11 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish]
     problems.install(app)
     for router in routers:
         app.include_router(router)
+    _add_outer_layers(app, settings, console, routers)
+    return app
+
+
+def _add_outer_layers(app: FastAPI, settings: Settings, console: FastAPI, routers: Iterable[APIRouter]) -> None:
     # The console has its own guard: sessions instead of keys.
     app.add_route(CONSOLE, to_console, include_in_schema=False)
     app.add_route("/", front_page, include_in_schema=False)
@@ -88,7 +99,6 @@ def create_app(settings: Settings, make_publisher: Callable[[Settings], Publish]
     app.add_middleware(Edge, production=settings.environment == "production")
     app.add_middleware(TrustedProxies, networks=settings.trusted_networks)  # the last one added is the outermost
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
-    return app
 
 
 def _lines(routers: Iterable[APIRouter]) -> list[tuple[str, str]]:

@@ -30,6 +30,8 @@ from refund_worker.engine.intake import batches
 from refund_worker.engine.intake.schemas import CorrectionSchema, RefundSchema
 from refund_worker.engine.notifications import outbox
 from refund_worker.engine.processor_sync import pause
+from refund_worker.engine.processor_sync import sync_refund as asking
+from refund_worker.engine.processor_sync.sync_refund import Access
 from refund_worker.engine.refunds import accept, actions, bulk_retry
 from refund_worker.engine.refunds.bulk_retry import Retried
 from refund_worker.errors import Refusal
@@ -146,6 +148,12 @@ def act_on_refund(
         key=key,
         one_by_one=one_by_one,
     )
+
+
+def sync_refund(context: Context, who: Identity, refund_id: str, *, access: Access) -> Refund:
+    """Ask the processors about a refund that `who` sees, and return the refund."""
+    check(who, Act.SYNC)
+    return asking.sync_refund(context, access, refund_id, client=who.sees)
 
 
 def retry_all(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from refund_worker.engine.context import Context
+from refund_worker.engine.context import Context, NoLimit
+from refund_worker.engine.processor_sync.sync_refund import Access, ClosableLimiter
+from refund_worker.processors import registry
 from refund_worker.settings import Settings
 
 Json = dict[str, Any]
@@ -19,6 +22,15 @@ class AppState:
 
     settings: Settings
     context: Context
+    make_limiter: Callable[[Settings], ClosableLimiter] | None = None
+
+    @property
+    def access(self) -> Access:
+        """Return the way to the processors, within their rate limits if the limits are known."""
+        make = self.make_limiter
+        return Access(
+            lambda: registry.make_processors(self.settings), lambda: NoLimit() if make is None else make(self.settings)
+        )
 
 
 async def _state_of(request: Request) -> AppState:

@@ -149,6 +149,11 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
     "internal": _final(
         500, "An error in this program.", "Repeat with the same key; if it stays, report the `X-Request-ID`."
     ),
+    "processor_unavailable": _later(
+        503,
+        "The payment processor did not answer, or it cannot be asked now. Nothing was sent.",
+        "Repeat the call after `Retry-After`.",
+    ),
     "unavailable": _later(
         503, "The database cannot be used just now; nothing was done.", "Repeat with the same key after `Retry-After`."
     ),

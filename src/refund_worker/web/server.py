@@ -16,6 +16,7 @@ from uvicorn.supervisors import Multiprocess
 
 from refund_worker.dangers import is_this_machine, warn_of_dangers
 from refund_worker.engine.context import Publish
+from refund_worker.engine.processor_sync.sync_refund import ClosableLimiter
 from refund_worker.errors import BadSettings
 from refund_worker.logs import set_up_logging
 from refund_worker.runtime import build_runtime
@@ -43,12 +44,13 @@ def run_web(
     workers: int = 1,
     make_publisher: Callable[[Settings], Publish] | None = None,
     limits: Limits = Limits(),
+    make_limiter: Callable[[Settings], ClosableLimiter] | None = None,
 ) -> int:
     """Serve until SIGTERM, SIGINT or SIGHUP, then finish the requests in progress. Return the exit code.
 
-    `limits` apply to each process. `make_publisher` is called in each process and must be a function of a module;
-    without it workers get no hints. Raises `BadSettings`, also if the address cannot be listened on, or `Unavailable`
-    if the database cannot be used.
+    `limits` apply to each process. `make_publisher` and `make_limiter` are called in each process and must be functions
+    of a module; `create_app` says what is missing without them. Raises `BadSettings`, also if the address cannot be
+    listened on, or `Unavailable` if the database cannot be used.
     """
     set_up_logging(settings.log_level, settings.log_format, "web")
     warn_of_dangers(settings, log)
@@ -61,7 +63,7 @@ def run_web(
     # Report bad settings once, and migrate SQLite before several processes open it.
     build_runtime(settings, processors=False).close()
     sockets = _bound(host, port)
-    config = _config(settings, make_publisher, limits, host, port, workers)
+    config = _config(functools.partial(_app, settings, make_publisher, make_limiter), limits, host, port, workers)
     if workers > 1:
         for listener in sockets:
             listener.listen(config.backlog)  # clients that connect before the first process is ready wait for it
@@ -78,16 +80,9 @@ def run_web(
     return 0 if server.started else 1
 
 
-def _config(
-    settings: Settings,
-    make_publisher: Callable[[Settings], Publish] | None,
-    limits: Limits,
-    host: str,
-    port: int,
-    workers: int,
-) -> uvicorn.Config:
+def _config(make_app: Callable[[], FastAPI], limits: Limits, host: str, port: int, workers: int) -> uvicorn.Config:
     return uvicorn.Config(
-        functools.partial(_app, settings, make_publisher),
+        make_app,
         factory=True,
         host=host,
         port=port,
@@ -203,7 +198,11 @@ def _take_signals_as_done() -> None:
             signal.signal(each, lambda *_: None)
 
 
-def _app(settings: Settings, make_publisher: Callable[[Settings], Publish] | None) -> FastAPI:
+def _app(
+    settings: Settings,
+    make_publisher: Callable[[Settings], Publish] | None,
+    make_limiter: Callable[[Settings], ClosableLimiter] | None,
+) -> FastAPI:
     set_up_logging(settings.log_level, settings.log_format, "web")  # this may be a process of its own
     treat_hang_up_as_term()
-    return create_app(settings, make_publisher)
+    return create_app(settings, make_publisher, make_limiter)

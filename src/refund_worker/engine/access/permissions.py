@@ -27,6 +27,7 @@ class Act(StrEnum):
     APPROVE = "approve a refund"
     REJECT = "reject a refund"
     CANCEL = "cancel a refund"
+    SYNC = "ask the processor about a refund"
     RETRY = "retry a refund"
     RESOLVE = "resolve a refund"
     PAUSE = "pause a processor"
@@ -75,6 +76,8 @@ PERMITS: Mapping[Act, Permit] = {
     Act.APPROVE: Permit(_APPROVERS, _APPROVER, password=True),
     Act.REJECT: Permit(_APPROVERS, _APPROVER),
     Act.CANCEL: Permit(_RECORDERS, _SUPPORT),
+    # It moves no money and decides nothing; each call costs a part of the processor's rate.
+    Act.SYNC: Permit(_RECORDERS, _SUPPORT),
     Act.RETRY: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.RESOLVE: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.PAUSE: Permit(_OPERATORS, _OPERATOR),

@@ -64,9 +64,9 @@ class Found:
 def search(connection: Connection, text: str, *, client: str | None = None, before: str | None = None) -> Found:
     """Return what `text` names, of the refunds that `client` (None: anyone) may see.
 
-    An exact name comes first: of a refund, a batch, a payment, a refund at the processor, a transaction, a customer, or
-    a day. Otherwise the texts of the newest refunds are searched, those older than the refund `before` if it is given,
-    and then the ids of customers, in any case.
+    An exact name comes first: of a refund, a batch, a payment, a refund at the processor, its trace, a transaction, a
+    customer, or a day. Otherwise the texts of the newest refunds are searched, those older than the refund `before` if
+    it is given, and then the ids of customers, in any case.
     """
     text = text.strip()
     if not text:
@@ -86,6 +86,7 @@ def _exact(connection: Connection, text: str, client: str | None) -> Found | Non
         "id": store.by_id_or_key,
         "payment": store.by_payment,
         "processor's refund": store.by_object,
+        "trace": store.by_trace,
         "transaction": store.by_transaction,
     }
     customer = accounts.find_customer(connection, text)

@@ -61,6 +61,14 @@ def by_object(connection: Connection, text: str, client: str | None, limit: int)
     return _ids(connection, select(refunds.c.refund_id).where(refunds.c.refund_id.in_(query)), client, limit)
 
 
+def by_trace(connection: Connection, text: str, client: str | None, limit: int) -> list[str]:
+    """Return ids of refunds whose money has this trace, such as an ARN. People write it with blanks between digits."""
+    o = refund_objects.c
+    legs_of = select(o.leg_id).where(o.trace_value.in_({text, text.replace(" ", "")}))
+    query = select(legs.c.refund_id).where(legs.c.leg_id.in_(legs_of))
+    return _ids(connection, select(refunds.c.refund_id).where(refunds.c.refund_id.in_(query)), client, limit)
+
+
 def by_transaction(connection: Connection, text: str, client: str | None, limit: int) -> list[str]:
     """Return ids of refunds whose ledger entries are, or refer to, the transaction with this id."""
     t = ledger_transactions.c

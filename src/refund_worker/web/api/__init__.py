@@ -3,7 +3,7 @@
 from fastapi import APIRouter
 
 from refund_worker.web import reference, webhooks
-from refund_worker.web.api import actions, batches, customers, health, payments, processors, refunds
+from refund_worker.web.api import actions, batches, customers, health, payments, processors, refunds, search, sync
 
 
 def make_routers() -> tuple[APIRouter, ...]:
@@ -12,6 +12,8 @@ def make_routers() -> tuple[APIRouter, ...]:
         payments.router,
         customers.router,
         refunds.router,
+        sync.router,
+        search.router,
         actions.router,
         batches.router,
         processors.router,

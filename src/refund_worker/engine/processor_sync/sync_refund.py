@@ -1,0 +1,121 @@
+"""Ask the processors about one refund now, because a person or a backend wants to know. Nothing is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from refund_worker.domain.processor_calls import Call, Fetch, LookUp, RecordedReply
+from refund_worker.domain.processor_replies import Answer, Busy, Denied, NotSent, Unanswered
+from refund_worker.domain.refund import Leg, Refund
+from refund_worker.engine.context import Context, Limiter
+from refund_worker.engine.processor_sync.live_lookup import SECONDS_MAX
+from refund_worker.engine.refunds.circuit import denials, open_circuits
+from refund_worker.engine.refunds.replies import record_replies
+from refund_worker.engine.refunds.safe_call import call_safely
+from refund_worker.engine.views.api_objects import find_refund
+from refund_worker.errors import ProcessorUnavailable
+from refund_worker.logs import log_fields
+from refund_worker.processors.base import Processor
+
+_NO_ANSWERS = (Busy, Denied, NotSent, Unanswered)
+
+
+class ClosableLimiter(Limiter, Protocol):
+    """A limiter that belongs to one event loop and is closed on it."""
+
+    async def close(self) -> None:
+        """Close the connection to where the limit is shared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """The way to the processors for a process that keeps no adapters: both are made for one use and closed after it."""
+
+    make_processors: Callable[[], Mapping[str, Processor]]
+    make_limiter: Callable[[], ClosableLimiter]
+
+
+def sync_refund(
+    context: Context, access: Access, refund_id: str, *, client: str | None = None, seconds: float = SECONDS_MAX
+) -> Refund:
+    """Ask the processors for everything that they have of this refund, record it, and return the refund.
+
+    A finished refund is asked about too. With `client`, only that client's refunds are visible. The calls count in the
+    rate limit; `seconds` limits the wait for a slot and an answer together. Call it where no event loop runs.
+
+    Raises `NotFound`, and `ProcessorUnavailable` if a processor did not answer; the answers of others are recorded.
+    """
+    with context.database.read() as connection:
+        refund = find_refund(connection, refund_id, client=client)
+        asked_at = context.clock(connection)
+    calls = [call for leg in refund.legs for call in _questions(leg)]
+    answers = asyncio.run(_ask_all(context, access, refund_id, calls, seconds)) if calls else []
+    pairs = list(zip(calls, answers, strict=True))
+    told = [
+        RecordedReply(refund_id, call.leg_id, call, answer, asked_at)
+        for call, answer in pairs
+        if not isinstance(answer, _NO_ANSWERS)
+    ]
+    if told:
+        record_replies(context, told)
+    denied = list(denials((call.processor, answer) for call, answer in pairs))
+    if denied:
+        context.database.run(lambda connection: open_circuits(connection, denied, context.clock(connection)))
+    for call, answer in pairs:
+        if isinstance(answer, _NO_ANSWERS):
+            raise ProcessorUnavailable(f"{call.processor} cannot be asked now: {_why(answer)}")
+    with context.database.read() as connection:
+        refund = find_refund(connection, refund_id, client=client)
+    if told and refund.due_at is not None and refund.due_at <= asked_at:
+        context.publish([refund_id], False)
+    return refund
+
+
+def _questions(leg: Leg) -> Iterator[Fetch | LookUp]:
+    """Yield the questions about a leg: for each object that is known, or else for the list of its payment."""
+    known = [item.processor_refund_id for item in leg.reports]
+    for object_id in known:
+        yield Fetch(leg.leg_id, leg.processor, object_id)
+    if not known and leg.first_intent_at is not None:
+        yield LookUp(leg.leg_id, leg.processor, leg.processor_payment_id)
+
+
+async def _ask_all(
+    context: Context, access: Access, refund_id: str, calls: Sequence[Fetch | LookUp], seconds: float
+) -> list[Answer]:
+    processors, limiter = access.make_processors(), access.make_limiter()
+    try:
+        asked = (_ask(context, processors.get(call.processor), limiter, refund_id, call, seconds) for call in calls)
+        return list(await asyncio.gather(*asked))
+    finally:
+        await limiter.close()
+        for processor in processors.values():
+            await processor.close()
+
+
+async def _ask(
+    context: Context, processor: Processor | None, limiter: Limiter, refund_id: str, call: Call, seconds: float
+) -> Answer:
+    if processor is None:
+        return NotSent("no access to it is configured in this process", attempted=False)
+    try:
+        async with asyncio.timeout(seconds):
+            await limiter.acquire(call.processor)
+            with log_fields(refund_id=refund_id, leg_id=call.leg_id):
+                if isinstance(call, Fetch):
+                    asked = processor.fetch(call.processor_refund_id)
+                    return await call_safely(context, processor.name, "fetch", asked)
+                assert isinstance(call, LookUp)
+                found = processor.find(call.processor_payment_id, call.leg_id)
+                return await call_safely(context, processor.name, "look_up", found)
+    except TimeoutError:
+        return Unanswered(f"no answer within {seconds:g} s")
+
+
+def _why(answer: Busy | Denied | NotSent | Unanswered) -> str:
+    if isinstance(answer, NotSent | Unanswered):
+        return answer.reason
+    return "it is busy" if isinstance(answer, Busy) else f"it does not accept our access ({answer.code})"
