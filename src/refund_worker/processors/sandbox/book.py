@@ -49,6 +49,7 @@ class Book:
         self.clock_offset = 0.0
         self.seed = ""
         self.payments: dict[str, Payment] = {}
+        self.payment_list: Ordered[Payment] = Ordered()
         self.refunds: dict[str, Refund] = {}
         self.refund_list: Ordered[Refund] = Ordered()
         self.disputes: dict[str, Dispute] = {}
@@ -165,12 +166,20 @@ class Book:
         if known is not None:
             known.flagged = record["disputed"]
             return
-        amount, currency = record["amount"], record["currency"]
-        terms = {"captured": amount, "created": record.get("created", 0), **record.get("more", {})}
-        payment = Payment(record["id"], amount, currency, **terms, sequence=len(self.payments))
-        payment.flagged = record["disputed"]
+        payment = Payment.of_record(record, len(self.payments))
         self.payments[payment.id] = payment
-        self.captured[currency] = self.captured.get(currency, 0) + payment.captured
+        self.payment_list.add(payment)
+        self._count_captured(payment, payment.captured)
+
+    def _apply_payment_changed(self, record: JsonObject) -> None:
+        payment = self.payments[record["id"]]
+        captured = payment.captured
+        for name, value in record["set"].items():
+            setattr(payment, name, value)
+        self._count_captured(payment, payment.captured - captured)
+
+    def _count_captured(self, payment: Payment, amount: int) -> None:
+        self.captured[payment.currency] = self.captured.get(payment.currency, 0) + amount
 
     def _apply_refund(self, record: JsonObject) -> None:
         refund = Refund(record["refund"], record["key"], len(self.refunds))

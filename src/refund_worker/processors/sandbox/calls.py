@@ -79,6 +79,7 @@ ENDPOINTS = (
     ("POST", "/v1/refunds/{}", "update"),
     ("POST", "/v1/refunds/{}/cancel", "cancel"),
     ("POST", "/v1/test_helpers/refunds/{}/expire", "expire"),
+    ("GET", "/v1/charges", "charges"),
     ("GET", "/v1/charges/{}", "charge"),
     ("GET", "/v1/payment_intents/{}", "payment_intent"),
     ("GET", "/v1/disputes", "disputes"),

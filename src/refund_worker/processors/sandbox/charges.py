@@ -1,4 +1,4 @@
-"""Payments as Stripe shows them: the charge, and the payment intent behind it."""
+"""Payments as Stripe shows them, the charge and its payment intent, and the rules by which a charge changes."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError
+from refund_worker.processors.sandbox.book import Book, later
+from refund_worker.processors.sandbox.decisions import Decision, Notice
 from refund_worker.processors.sandbox.fields import FIELDS
 from refund_worker.processors.sandbox.records import Payment
+from refund_worker.processors.sandbox.refunds import CHARGE_PENDING, Step, decide_move
 
 # The optional fields of a registered payment, and what they are in `Payment`.
 OPTIONS: Mapping[str, str] = {
@@ -23,6 +26,12 @@ OPTIONS: Mapping[str, str] = {
     "payment_method": "method",
     "refund_type": "refund_type",
 }
+# A bank debit is pending for days, and then succeeds or fails.
+PENDING, SUCCEEDED, FAILED = "pending", "succeeded", "failed"
+FAILURE_CODE, FAILURE_MESSAGE = "insufficient_funds", "The payment failed."
+# The payment intent's status and event for each status of its charge.
+INTENT_STATUSES = {PENDING: "processing", SUCCEEDED: "succeeded", FAILED: "requires_payment_method"}
+INTENT_EVENTS = {PENDING: "processing", SUCCEEDED: "succeeded", FAILED: "payment_failed"}
 
 
 def options_of(fields: Mapping[str, Any], amount: int) -> JsonObject:
@@ -35,9 +44,108 @@ def options_of(fields: Mapping[str, Any], amount: int) -> JsonObject:
     return {OPTIONS[name]: value for name, value in fields.items() if name in OPTIONS}
 
 
+def decide_new_charge(book: Book, fields: JsonObject) -> Decision:
+    """Capture a new payment. Its fields are `payment` (its id), `amount_minor`, `currency`, and options.
+
+    A pending charge can succeed or fail some seconds later. Raises `StripeError` (400) for a payment
+    that exists.
+    """
+    payment_id = fields.get("payment") or book.new_id("ch", "new", len(book.payments))
+    if "/" in payment_id or book.find_payment(payment_id) is not None:
+        raise StripeError(400, f"{payment_id}: the id is taken, or contains a slash.", param="payment")
+    amount, currency = fields["amount_minor"], fields["currency"].lower()
+    record = {
+        "kind": "payment",
+        "id": payment_id,
+        "amount": amount,
+        "currency": currency,
+        "disputed": False,
+        "created": int(book.now()),
+        "more": {**options_of(fields, amount), "status": fields.get("status", SUCCEEDED)},
+    }
+    payment = Payment.of_record(record)
+    if payment.status not in INTENT_STATUSES:
+        raise StripeError(400, "status must be succeeded, pending or failed.", param="status")
+    records = [record]
+    for name, status in (("succeeds_after_seconds", SUCCEEDED), ("fails_after_seconds", FAILED)):
+        if name in fields:
+            due = book.now() + fields[name]
+            records.append(later(due, {"do": "charge", "id": payment_id, "status": status}))
+    return Decision(tuple(records), charge_object(payment), _notices(payment, payment.status))
+
+
+def decide_move_charge(
+    book: Book, payment: Payment, status: str, failure_code: str | None = None, at: float | None = None
+) -> Decision:
+    """Let a charge succeed or fail, and with it the refunds that wait for it. A charge can fail after it succeeded.
+
+    Raises `StripeError` (400) for another status, or the status that it has.
+    """
+    if status not in (SUCCEEDED, FAILED) or status == payment.status:
+        message = f"A charge can become succeeded or failed; {payment.charge_id} is {payment.status}."
+        raise StripeError(400, message, param="status")
+    captured = 0 if status == FAILED else payment.captured or payment.amount
+    changes: JsonObject = {"status": status, "captured": captured}
+    if status == FAILED:
+        changes["failure_code"] = failure_code or FAILURE_CODE
+    records: list[JsonObject] = [_change(book, payment, changes, at)]
+    notices = list(_notices(payment, status))
+    for refund in payment.refunds:
+        if refund.object["status"] == PENDING and refund.object["pending_reason"] == CHARGE_PENDING:
+            moved = decide_move(book, refund, Step(status), at)
+            records += moved.records
+            notices += moved.notices
+    return Decision(tuple(records), {**charge_object(payment), **_shown(payment, changes)}, tuple(notices))
+
+
+def decide_capture(book: Book, payment: Payment, captured: int | None) -> Decision:
+    """Capture an authorized payment, in part if `captured` is less than its amount.
+
+    Raises `StripeError` (400) if it is captured already, or for more than its amount.
+    """
+    amount = payment.amount if captured is None else captured
+    if payment.captured or not 0 < amount <= payment.amount or payment.status != SUCCEEDED:
+        message = (
+            f"{payment.charge_id} is {payment.status}; {payment.captured} of {payment.amount} are captured."
+            " Only an authorized charge without a capture can be captured."
+        )
+        raise StripeError(400, message, "charge_already_captured", "captured_minor")
+    changes: JsonObject = {"captured": amount}
+    notices = (Notice("charge.captured", payment.id), *_intent_notice(payment, SUCCEEDED))
+    shown = {**charge_object(payment), **_shown(payment, changes)}
+    return Decision((_change(book, payment, changes, None),), shown, notices)
+
+
+def _change(book: Book, payment: Payment, changes: JsonObject, at: float | None) -> JsonObject:
+    second = int(book.now() if at is None else at)
+    return {"kind": "payment_changed", "id": payment.id, "set": changes, "at": second}
+
+
+def _shown(payment: Payment, changes: JsonObject) -> JsonObject:
+    status = changes.get("status", payment.status)
+    return {
+        "amount_captured": changes["captured"],
+        "captured": changes["captured"] > 0,
+        "failure_code": changes.get("failure_code"),
+        "failure_message": FAILURE_MESSAGE if status == FAILED else None,
+        "paid": status != FAILED,
+        "status": status,
+    }
+
+
+def _notices(payment: Payment, status: str) -> tuple[Notice, ...]:
+    return (Notice(f"charge.{status}", payment.id), *_intent_notice(payment, status))
+
+
+def _intent_notice(payment: Payment, status: str) -> tuple[Notice, ...]:
+    if payment.payment_intent_id is None:
+        return ()
+    return (Notice(f"payment_intent.{INTENT_EVENTS[status]}", payment.id),)
+
+
 def charge_object(payment: Payment) -> JsonObject:
     """Return the payment as Stripe's charge object, without its list of refunds."""
-    failed = payment.status == "failed"
+    failed = payment.status == FAILED
     return {
         "id": payment.charge_id,
         "object": "charge",
@@ -51,30 +159,31 @@ def charge_object(payment: Payment) -> JsonObject:
         "customer": payment.customer,
         "disputed": payment.disputed,
         "failure_code": payment.failure_code if failed else None,
-        "failure_message": "The payment failed." if failed else None,
+        "failure_message": FAILURE_MESSAGE if failed else None,
         "livemode": payment.livemode,
         "metadata": payment.metadata,
         "paid": not failed,
         "payment_intent": payment.payment_intent_id,
         "payment_method_details": {"type": payment.method, payment.method: {}},
-        "refunded": payment.refundable == 0,
+        "refunded": payment.captured > 0 and payment.refundable == 0,
         "status": payment.status,
     }
 
 
 def payment_intent_object(payment: Payment, *, expanded: bool = False) -> JsonObject:
     """Return the payment as Stripe's payment intent object. If `expanded`, it has the whole charge, not its id."""
-    status = {"failed": "requires_payment_method", "pending": "processing"}.get(payment.status, payment.status)
+    to_capture = payment.status == SUCCEEDED and not payment.captured
     return {
         "id": payment.id,
         "object": "payment_intent",
         "amount": payment.amount,
-        "amount_received": payment.captured if payment.status == "succeeded" else 0,
+        "amount_capturable": payment.amount if to_capture else 0,
+        "amount_received": payment.captured if payment.status == SUCCEEDED else 0,
         "created": payment.created,
         "currency": payment.currency,
         "customer": payment.customer,
         "latest_charge": charge_object(payment) if expanded else payment.charge_id,
         "livemode": payment.livemode,
         "metadata": payment.intent_metadata,
-        "status": status,
+        "status": "requires_capture" if to_capture else INTENT_STATUSES[payment.status],
     }

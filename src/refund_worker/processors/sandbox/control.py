@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,19 @@ def payments_in(path: Path) -> list[JsonObject]:
                     "processor_payment_id": row["processor_payment_id"],
                     "amount_minor": int(row["amount_minor"]),
                     "currency": row["currency"],
+                    **_creation(row.get("captured_at")),
                 }
                 for row in csv.DictReader(file)
                 if row.get("processor", "stripe") != "manual"
             ]
         except (KeyError, ValueError, TypeError, csv.Error) as wrong:
             raise PaymentError(f"{path.name} is not a payments file") from wrong
+
+
+def _creation(captured_at: str | None) -> JsonObject:
+    if not captured_at:
+        return {}
+    return {"created": int(datetime.fromisoformat(captured_at).replace(tzinfo=UTC).timestamp())}
 
 
 class Control:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.book import Book
-from refund_worker.processors.sandbox.charges import charge_object
+from refund_worker.processors.sandbox.charges import charge_object, payment_intent_object
 from refund_worker.processors.sandbox.decisions import Notice
 from refund_worker.processors.sandbox.fraud_warnings import warning_object
 from refund_worker.processors.sandbox.records import Payment
@@ -32,6 +32,12 @@ def topic_of(book: Book, notice: Notice) -> Topic:
         case ["radar", *_]:
             warning = book.warnings[notice.object_id]
             return Topic(warning_object(book, warning), book.payment_of(warning))
+        case ["charge", what] if what != "refunded":
+            payment = book.payments[notice.object_id]
+            return Topic(charge_object(payment), payment)
+        case ["payment_intent", _]:
+            payment = book.payments[notice.object_id]
+            return Topic(payment_intent_object(payment), payment)
         case _:
             refund = book.refunds[notice.object_id]
             payment = book.payment_of(refund)

@@ -24,8 +24,8 @@ The fault file is one JSON object. Every part is optional:
 The parts of a rule's `match` must all agree with the request:
 
 - `method`;
-- `path_kind`: create | retrieve | update | list | cancel | expire for refunds, charge | payment_intent,
-  disputes (the list) | dispute | close_dispute, fraud_warnings (the list) | fraud_warning, or webhook;
+- `path_kind`: create | retrieve | update | list | cancel | expire for refunds, charges (the list) | charge |
+  payment_intent, disputes (the list) | dispute | close_dispute, fraud_warnings (the list) | fraud_warning, or webhook;
 - `payment`: the id that the request names, or the payment of the object that it names;
 - `metadata`: pairs that are all present on the request's refund;
 - `nth`: a number or a list of numbers, counted from 1 among the requests that match the other parts;
@@ -142,7 +142,7 @@ class Rule:
 
 OF_EXECUTION = frozenset({"server_error", "refuse", "lifecycle", "answer"})
 OF_CREATE = frozenset({"lifecycle"})
-LIST_KINDS = frozenset({"list", "disputes", "fraud_warnings"})
+LIST_KINDS = frozenset({"list", "charges", "disputes", "fraud_warnings"})
 OF_LISTS = frozenset({"list_lag_seconds", "pages"})
 OF_WIRE = frozenset(
     {

@@ -51,6 +51,7 @@ AMOUNT_OR_ZERO = Field("a whole number of minor units, 0 or more", _is_integer)
 SECONDS = Field("a number of seconds", _is_number)
 SECOND = Field("a whole number of seconds; a time counts from 1970", _is_integer)
 METADATA = Field("an object of at most 50 texts", _is_metadata)
+CURRENCY_CODE = Field("three letters", lambda value: isinstance(value, str) and bool(CURRENCY.match(value)))
 REFUND_TYPE = Field("refund, reversal or pending", lambda value: isinstance(value, str) and value in CARD_TYPES)
 FIELDS: Mapping[str, Field] = {
     "actionable": FLAG,
@@ -58,13 +59,16 @@ FIELDS: Mapping[str, Field] = {
     "after_seconds": SECONDS,
     "amount_minor": AMOUNT,
     "captured_minor": AMOUNT_OR_ZERO,
+    "currency": CURRENCY_CODE,
     "created": SECOND,
     "customer": TEXT,
     "customer_email": TEXT,
     "customer_must_act": FLAG,
     "dispute": TEXT,
     "due_by": SECOND,
+    "failure_code": TEXT,
     "failure_reason": TEXT,
+    "fails_after_seconds": SECONDS,
     "fee_minor": AMOUNT_OR_ZERO,
     "fraud_type": TEXT,
     "funds": FLAG,
@@ -80,6 +84,7 @@ FIELDS: Mapping[str, Field] = {
     "refund_type": REFUND_TYPE,
     "refundable": FLAG,
     "status": TEXT,
+    "succeeds_after_seconds": SECONDS,
     "undocumented": FLAG,
     "withdraw": FLAG,
 }

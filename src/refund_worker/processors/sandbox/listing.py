@@ -9,6 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
 from refund_worker.processors.sandbox.book import Book
+from refund_worker.processors.sandbox.charges import charge_object
 from refund_worker.processors.sandbox.form import Params, integer_of, refuse_unknown, text_of
 from refund_worker.processors.sandbox.fraud_warnings import warning_object
 from refund_worker.processors.sandbox.records import Dispute, Entry, FraudWarning, Payment, Refund, position
@@ -150,6 +151,17 @@ def _warnings(book: Book, params: Params) -> Sequence[FraudWarning]:
     return (book.warning_list if payment is None else payment.warnings).oldest_first()
 
 
+def _charges(book: Book, params: Params) -> Sequence[Payment]:
+    payment = payment_named(book, params, ("payment_intent",))
+    payments = book.payment_list.oldest_first() if payment is None else [payment]
+    customer = text_of(params, "customer")
+    return payments if customer is None else [each for each in payments if each.customer == customer]
+
+
+def _find_charge(book: Book, charge_id: str) -> Payment | None:
+    return None if charge_id.startswith("pi_") else book.find_payment(charge_id)
+
+
 def _as_stored(book: Book, entry: Any) -> JsonObject:
     shown: JsonObject = entry.object
     return shown
@@ -170,4 +182,17 @@ WARNINGS: Listable[FraudWarning] = Listable(
     lambda book, warning_id: book.warnings.get(warning_id),
     warning_object,
 )
-LISTS: dict[str, Listable[Any]] = {"list": REFUNDS, "disputes": DISPUTES, "fraud_warnings": WARNINGS}
+CHARGES: Listable[Payment] = Listable(
+    "charge",
+    "/v1/charges",
+    frozenset({"customer", "payment_intent"}),
+    _charges,
+    _find_charge,
+    lambda _, payment: charge_object(payment),
+)
+LISTS: dict[str, Listable[Any]] = {
+    "list": REFUNDS,
+    "charges": CHARGES,
+    "disputes": DISPUTES,
+    "fraud_warnings": WARNINGS,
+}

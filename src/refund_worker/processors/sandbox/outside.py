@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refund_worker.processors.sandbox import disputes, refunds
+from refund_worker.processors.sandbox import charges, disputes, refunds
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
 from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.decisions import Decision
@@ -96,7 +96,7 @@ def _reinstate_funds(book: Book, fields: JsonObject) -> Decision:
     return disputes.decide_reinstatement(book, dispute_named(book, fields["dispute"]))
 
 
-# -- refunds and fraud warnings ---------------------------------------------------------------------------------------
+# -- payments, refunds and fraud warnings -----------------------------------------------------------------------------
 
 
 def _dashboard_refund(book: Book, fields: JsonObject) -> Decision:
@@ -121,6 +121,11 @@ def _customer_acts(book: Book, fields: JsonObject) -> Decision:
 
 def _edit_refund(book: Book, fields: JsonObject) -> Decision:
     return refunds.decide_edit(refund_named(book, fields["refund"]), fields["metadata"])
+
+
+def _move_charge(book: Book, fields: JsonObject) -> Decision:
+    payment = payment_named(book, fields)
+    return charges.decide_move_charge(book, payment, fields["status"], fields.get("failure_code"))
 
 
 def _fraud_warning(book: Book, fields: JsonObject) -> Decision:
@@ -203,6 +208,24 @@ ACTIONS: Mapping[str, Action] = {
         lambda book, fields: refunds.decide_reference(refund_named(book, fields["refund"]), fields.get("reference")),
         frozenset({"refund"}),
         frozenset({"reference"}),
+    ),
+    "new_charge": Action(
+        "A customer pays. A bank debit is pending first: it succeeds or fails later.",
+        charges.decide_new_charge,
+        frozenset({"amount_minor", "currency"}),
+        frozenset({"payment", "status", "succeeds_after_seconds", "fails_after_seconds", *charges.OPTIONS}),
+    ),
+    "move_charge": Action(
+        "A charge succeeds or fails, and with it the refunds that wait for it.",
+        _move_charge,
+        frozenset({"payment", "status"}),
+        frozenset({"failure_code"}),
+    ),
+    "capture": Action(
+        "An authorized charge is captured, in part if captured_minor is less than its amount.",
+        lambda book, fields: charges.decide_capture(book, payment_named(book, fields), fields.get("captured_minor")),
+        frozenset({"payment"}),
+        frozenset({"captured_minor"}),
     ),
     "fraud_warning": Action(
         "A bank suspects the payment: an early fraud warning.",

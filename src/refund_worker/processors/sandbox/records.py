@@ -183,6 +183,13 @@ class Payment:
     disputes: Ordered[Dispute] = field(default_factory=Ordered)
     warnings: Ordered[FraudWarning] = field(default_factory=Ordered)
 
+    @classmethod
+    def of_record(cls, record: JsonObject, sequence: int = 0) -> Payment:
+        """Return the payment that the book's record describes."""
+        terms = {"captured": record["amount"], "created": record.get("created", 0), **record.get("more", {})}
+        flagged = record["disputed"]
+        return cls(record["id"], record["amount"], record["currency"], **terms, sequence=sequence, flagged=flagged)
+
     @property
     def charge_id(self) -> str:
         """The charge's id: a payment intent `pi_X` has the charge `ch_X`."""

@@ -18,7 +18,8 @@ from refund_worker.processors.sandbox.decisions import Decision, Notice
 from refund_worker.processors.sandbox.endpoints import decide, validate
 from refund_worker.processors.sandbox.faults import NOTHING, Faults, Subject
 from refund_worker.processors.sandbox.records import Dispute, FraudWarning, Refund
-from refund_worker.processors.sandbox.refunds import REQUIRES_ACTION, Step, decide_expiry, decide_move, decide_reference
+from refund_worker.processors.sandbox.refunds import Step, decide_reference
+from refund_worker.processors.sandbox.scheduled import decide_scheduled
 
 Manner = Literal["whole", "truncated", "mid_body", "reset", "hang"]
 
@@ -246,11 +247,11 @@ class Service:
         """Run everything that is due by now, in order."""
         while (due := self.book.next_due()) is not None:
             number, what = due
-            at = self.book.due_at()
+            at = self.book.due_at() or self.book.now()
             if what["do"] == "call":
                 self._run_call(number, what)
             else:
-                self._run_move(number, what, at)
+                self._run_change(number, what, at)
         while self._show_references():
             pass
 
@@ -268,19 +269,10 @@ class Service:
                 self._send_event(notice)
         return len(decisions)
 
-    def _run_move(self, number: int, what: JsonObject, at: float | None) -> None:
-        refund = self.book.refunds[what["id"]]
-        expires = what["do"] == "expire"
-        if refund.void or (expires and refund.object["status"] != REQUIRES_ACTION):
-            self.book.commit(done(number))  # something else happened to the refund first
-            return
-        if expires:
-            decision = decide_expiry(self.book, refund, at)
-        else:
-            step = {name: value for name, value in what.items() if name not in ("do", "id")}
-            decision = decide_move(self.book, refund, Step(**step), at)
-        self.book.commit(done(number), *decision.records)
-        for notice in decision.notices:
+    def _run_change(self, number: int, what: JsonObject, at: float) -> None:
+        decision = decide_scheduled(self.book, what, at)
+        self.book.commit(done(number), *(decision.records if decision is not None else ()))
+        for notice in decision.notices if decision is not None else ():
             self._send_event(notice)
 
     def _run_call(self, number: int, what: JsonObject) -> None:
