@@ -30,7 +30,7 @@ from refund_worker.domain.processor_replies import (
     SearchReply,
 )
 from refund_worker.processors import manual
-from refund_worker.processors.base import Capabilities, Processor, ProcessorEntry
+from refund_worker.processors.base import Capabilities, Processor, ProcessorEntry, RefundsOnly
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.processors.stripe.entry import CAPABILITIES as STRIPE
 from refund_worker.processors.unsupported import UnsupportedProcessor, UnusablePayment
@@ -144,7 +144,7 @@ class Scripted(Subject):
 # --- the fake of the walks through the domain -------------------------------------------------------------------------
 
 
-class _Walked:
+class _Walked(RefundsOnly):
     """An adapter over the fake of the domain's tests, which takes calls and not bodies."""
 
     name = "walked"

@@ -18,8 +18,9 @@ from refund_worker.domain.processor_replies import Busy, RefundObject
 from refund_worker.processors.base import Processor
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.processors.sandbox.webhooks import signature_header
-from refund_worker.processors.stripe.adapter import PAGE_SIZE, StripeProcessor
+from refund_worker.processors.stripe.adapter import StripeProcessor
 from refund_worker.processors.stripe.entry import CAPABILITIES, ENTRY
+from refund_worker.processors.stripe.paging import PAGE_SIZE
 
 API_KEY = "sk_test_contract"
 _numbers = itertools.count(1)

@@ -25,7 +25,7 @@ from tests.processors.scripted_stripe import (
 )
 
 from refund_worker.domain.processor_replies import Busy, Denied, Found, Misconfigured, Unanswered
-from refund_worker.processors.stripe.adapter import PAGE_SIZE, PAGES_MAX_OF_A_PAYMENT
+from refund_worker.processors.stripe.paging import PAGE_SIZE, PAGES_MAX_OF_A_PAYMENT
 
 
 def test_find_reads_every_page_and_returns_each_object_once(bench: Bench) -> None:

@@ -9,7 +9,7 @@ from tests.processors.contract import Client, found
 from tests.processors.stripe_subjects import SandboxCharge, SandboxIntent, ThirdParty
 
 from refund_worker.domain.processor_replies import Blocked, Misconfigured, Refused
-from refund_worker.processors.stripe.adapter import PAGE_SIZE
+from refund_worker.processors.stripe.paging import PAGE_SIZE
 
 ALL = pytest.mark.parametrize("client", [SandboxCharge, SandboxIntent, ThirdParty], indirect=True)
 

@@ -19,11 +19,12 @@ from refund_worker.domain.processor_replies import (
     SearchReply,
     Unanswered,
 )
+from refund_worker.processors.base import RefundsOnly
 from tests.simulation.bank import Bank
 from tests.simulation.bank_records import LATE_SECONDS_MAX, Listing, Sent
 
 
-class SimulatedProcessor:
+class SimulatedProcessor(RefundsOnly):
     """The engine's adapter for the bank."""
 
     name = "stripe"

@@ -22,6 +22,7 @@ from refund_worker.domain.processor_replies import (
     SearchReply,
     Unanswered,
 )
+from refund_worker.processors.base import RefundsOnly
 
 START = 1_800_000_000.0
 
@@ -30,7 +31,7 @@ class Died(BaseException):
     """The process ended here. Nothing after this point happened."""
 
 
-class ScriptedProcessor:
+class ScriptedProcessor(RefundsOnly):
     """Pays at once, stores its keys, and follows a script if there is one.
 
     `script(payment, …)` sets the results of the next sends for a payment, one status or `Reply` each: "pays" ·

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -287,8 +288,65 @@ class PaymentUnreadable:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class NotReadable:
+    """The adapter, the server or our key's permissions have no way to read this. It is no failure, and says nothing.
+
+    What cannot be read is unknown: an answer of this type is never an empty list and never a balance of zero.
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DisputeRead:
+    """The processor described a dispute."""
+
+    object: DisputeObject
+
+
+@dataclass(frozen=True, slots=True)
+class DisputesFound:
+    """The disputes of a list that was read to its end."""
+
+    objects: tuple[DisputeObject, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WarningRead:
+    """The processor described an early fraud warning."""
+
+    object: FraudWarning
+
+
+@dataclass(frozen=True, slots=True)
+class WarningsFound:
+    """The early fraud warnings of a list that was read to its end."""
+
+    objects: tuple[FraudWarning, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BalanceRead:
+    """The account's own money at the processor, by currency (upper case), in minor units; a debt is below zero.
+
+    Refunds are paid from `available`. `pending` becomes available by itself later. A currency that is in neither has
+    no balance at the processor.
+    """
+
+    available: Mapping[str, int]
+    pending: Mapping[str, int]
+    live: bool | None = None
+
+
 NoAnswer = Busy | NotSent | Unanswered | Denied
 Reply = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal | KeyConflict | NoAnswer
 SearchReply = Found | Misconfigured | NoAnswer
 PaymentReply = PaymentRead | PaymentUnreadable | Misconfigured | NoAnswer
-Answer = Reply | SearchReply | PaymentReply
+DisputeReply = DisputeRead | NotReadable | Misconfigured | NoAnswer
+DisputesReply = DisputesFound | NotReadable | Misconfigured | NoAnswer
+WarningReply = WarningRead | NotReadable | Misconfigured | NoAnswer
+WarningsReply = WarningsFound | NotReadable | Misconfigured | NoAnswer
+BalanceReply = BalanceRead | NotReadable | Misconfigured | NoAnswer
+AccountReply = DisputeReply | DisputesReply | WarningReply | WarningsReply | BalanceReply
+Answer = Reply | SearchReply | PaymentReply | AccountReply

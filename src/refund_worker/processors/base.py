@@ -11,11 +11,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeGuard
 
 from refund_worker.domain.decision import ProcessorRules
 from refund_worker.domain.processor_calls import RefundInstruction
-from refund_worker.domain.processor_replies import PaymentReply, Reply, SearchReply
+from refund_worker.domain.processor_replies import (
+    BalanceReply,
+    DisputeReply,
+    DisputesReply,
+    NotReadable,
+    PaymentReply,
+    Reply,
+    SearchReply,
+    WarningReply,
+    WarningsReply,
+)
 
 if TYPE_CHECKING:  # the registry is read where settings are not: `refund-worker --help`
     from refund_worker.settings import Settings
@@ -32,6 +42,8 @@ class Processor(Protocol):
 
     name: str
     reads_payments: bool  # True if `find_payment` can ever return more than `PaymentUnreadable`
+    reads_disputes: bool  # True if the disputes and early fraud warnings can ever be read
+    reads_balance: bool  # True if `balance` can ever return more than `NotReadable`
 
     def freeze(self, order: RefundInstruction) -> str:
         """Return the request body as canonical JSON.
@@ -64,8 +76,62 @@ class Processor(Protocol):
     async def cancel(self, processor_refund_id: str) -> Reply:
         """Cancel a refund object that still waits for the customer, and return its new state."""
 
+    async def fetch_dispute(self, dispute_id: str) -> DisputeReply:
+        """Return the current state of one dispute. This call and the five below return `NotReadable` if the adapter,
+        the server or our key's permissions have no way to ask.
+        """
+
+    async def disputes_of(self, processor_payment_id: str) -> DisputesReply:
+        """Return every dispute and inquiry of this payment, ended ones included, with all pages read."""
+
+    async def recent_disputes(self, created_gte: datetime) -> DisputesReply:
+        """Return every dispute opened since then (an aware time), with all pages read."""
+
+    async def fetch_warning(self, warning_id: str) -> WarningReply:
+        """Return the current state of one early fraud warning."""
+
+    async def recent_warnings(self, created_gte: datetime) -> WarningsReply:
+        """Return every early fraud warning made since then (an aware time), with all pages read."""
+
+    async def balance(self) -> BalanceReply:
+        """Return the account's available and pending money."""
+
     async def close(self) -> None:
         """Release connections. A second call does nothing."""
+
+
+class RefundsOnly:
+    """The part of `Processor` for an adapter that reads neither disputes nor balances: subclass it beside the rest."""
+
+    reads_disputes = False
+    reads_balance = False
+
+    async def fetch_dispute(self, dispute_id: str) -> DisputeReply:
+        """Return `NotReadable`."""
+        return _NOT_READABLE
+
+    async def disputes_of(self, processor_payment_id: str) -> DisputesReply:
+        """Return `NotReadable`."""
+        return _NOT_READABLE
+
+    async def recent_disputes(self, created_gte: datetime) -> DisputesReply:
+        """Return `NotReadable`."""
+        return _NOT_READABLE
+
+    async def fetch_warning(self, warning_id: str) -> WarningReply:
+        """Return `NotReadable`."""
+        return _NOT_READABLE
+
+    async def recent_warnings(self, created_gte: datetime) -> WarningsReply:
+        """Return `NotReadable`."""
+        return _NOT_READABLE
+
+    async def balance(self) -> BalanceReply:
+        """Return `NotReadable`."""
+        return _NOT_READABLE
+
+
+_NOT_READABLE: Final = NotReadable("this adapter has no such call")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +145,8 @@ class Capabilities:
     - `answers_are_final`: a refund that has succeeded never fails later.
     - `partial_refunds`: less than the captured amount can be refunded, and more than once.
     - `cancels`: a refund object that waits for the customer can be canceled.
+    - `reads_disputes`: the disputes and early fraud warnings of the account can be fetched and listed.
+    - `reads_balance`: the available and pending money of the account can be read.
     - `currency_steps`: the step in minor units of every amount, for currencies where it is not 1.
     - `currency_decimals`: the decimals of the minor unit, for currencies where they are not 2.
     - `refund_window_seconds`: how long after its capture a payment can be refunded, or None without one figure.
@@ -95,6 +163,8 @@ class Capabilities:
     answers_are_final: bool
     partial_refunds: bool
     cancels: bool
+    reads_disputes: bool = False
+    reads_balance: bool = False
     currency_steps: Mapping[str, int] = field(default_factory=dict)
     currency_decimals: Mapping[str, int] = field(default_factory=dict)
     refund_window_seconds: float | None = None
@@ -127,6 +197,19 @@ class EventHint:
     processor_refund_id: str
     leg_id: str | None
     names_owner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class EventSubject:
+    """The object that a webhook event is about: a hint too, as the object itself is fetched before anything is decided.
+
+    `payment_refs` are the processor's names for the payment, as far as the event gives them. For a payment, they
+    include `object_id`.
+    """
+
+    kind: Literal["refund", "dispute", "warning", "payment"]
+    object_id: str
+    payment_refs: tuple[str, ...] = ()
 
 
 class EventFault(StrEnum):
@@ -170,6 +253,8 @@ class Webhooks:
     - `event_name(body)`: the event's own id and its kind, as `checked_event_name` returns them. Raise `InvalidEvent`
       for what is no event, or not UTF-8. The same id again is the same event.
     - `event_hint(kind, body)`: the refund object that a stored event is about, None for any other event. Never raises.
+    - `event_subject(kind, body)`: the refund, dispute, early fraud warning or payment that a stored event is about,
+      None for any other event. Never raises.
     - `signature_header`, `signature_example`, `event_schema`: for the description of the HTTP API.
     """
 
@@ -177,6 +262,7 @@ class Webhooks:
     verify_event: Callable[[Mapping[str, str], bytes, Sequence[str], float], None]
     event_name: Callable[[bytes], tuple[str, str]]
     event_hint: Callable[[str, str], EventHint | None]
+    event_subject: Callable[[str, str], EventSubject | None]
     signature_header: str
     signature_example: str
     event_schema: Mapping[str, Any]

@@ -16,13 +16,13 @@ from refund_worker.domain.processor_replies import (
     Reply,
     SearchReply,
 )
-from refund_worker.processors.base import Capabilities, ProcessorEntry
+from refund_worker.processors.base import Capabilities, ProcessorEntry, RefundsOnly
 
 PAY_MANUALLY = Blocked("manual_processor", "pay it back manually, then resolve with paid_manually and the reference")
 NO_OBJECTS = Misconfigured("manual_processor", "the manual processor keeps no refund objects")
 
 
-class ManualProcessor:
+class ManualProcessor(RefundsOnly):
     """Implements `Processor` without any I/O: it moves no money, so its answer to every send is `Blocked`."""
 
     reads_payments = False
@@ -84,8 +84,8 @@ CAPABILITIES: Final = Capabilities(
     sources=dict.fromkeys(
         (
             *("creates_refunds", "key_seconds", "lists_refunds", "list_proves_absence", "answers_are_final"),
-            *("partial_refunds", "cancels", "currency_steps", "currency_decimals", "refund_window_seconds"),
-            *("rate_per_second", "disputed_codes", "unfunded_codes"),
+            *("partial_refunds", "cancels", "reads_disputes", "reads_balance", "currency_steps", "currency_decimals"),
+            *("refund_window_seconds", "rate_per_second", "disputed_codes", "unfunded_codes"),
         ),
         "this file: nothing is ever sent or created, a person pays",
     ),

@@ -19,6 +19,7 @@ from refund_worker.domain.processor_replies import (
     Reply,
     SearchReply,
 )
+from refund_worker.processors.base import RefundsOnly
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.processors.payment_ids import UNUSABLE
 
@@ -26,7 +27,7 @@ UNKNOWN = "processor_unknown"
 OURS = "refund_worker_unserved"
 
 
-class UnsupportedProcessor:
+class UnsupportedProcessor(RefundsOnly):
     """Implements `Processor` without any I/O: it moves no money and reports that.
 
     `frozen` is the body of the current attempt, "" if none is known. A body that this class did not make was sent by

@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
@@ -26,9 +26,10 @@ except ImportError:
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     Answered,
-    Busy,
+    Denied,
     Found,
     Misconfigured,
+    NotReadable,
     NotSent,
     PaymentRead,
     PaymentReply,
@@ -38,6 +39,7 @@ from refund_worker.domain.processor_replies import (
     SearchReply,
     Unanswered,
 )
+from refund_worker.processors.stripe.account import ReadsAccount, created_since
 from refund_worker.processors.stripe.answers import (
     ErrorAnswer,
     Failure,
@@ -53,9 +55,9 @@ from refund_worker.processors.stripe.objects import (
     Unreadable,
     clean,
     payment_parameter,
-    to_page,
     to_refund_object,
 )
+from refund_worker.processors.stripe.paging import PAGE_PAUSES_SECONDS, PAGE_SIZE, Listing, Pages
 from refund_worker.processors.stripe.payments import (
     blocks_refunds,
     charge_reading,
@@ -72,20 +74,14 @@ logging.getLogger("stripe").setLevel(logging.WARNING)
 
 KEY_LENGTH_MAX: Final = 255  # Stripe's limit for an idempotency key
 
-PAGE_SIZE: Final = 100  # Stripe's maximum
-PAGES_MAX_OF_A_PAYMENT: Final = 50  # 5,000 refunds of one payment: no real payment has them
-PAGES_MAX_RECENT: Final = 2_000  # 200,000 refunds in one reconciliation window
 BODY_BYTES_MAX: Final = 16 * 2**20  # a page of 100 refunds with all metadata at its limits is below 4 MiB
 CONNECT_SECONDS_MAX: Final = 10.0
-# Pauses between the tries of one page of a long list. Reading is safe to repeat. With hundreds of pages, one failure in
-# a hundred calls would otherwise keep every list from being read to its end.
-PAGE_PAUSES_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 4.0)
-PAGE_DEADLINES: Final = 4  # all tries of one page together take at most the time of this many calls
-
-_Page = tuple[list[RefundObject], bool]  # the objects, and True if there are more pages
+_REFUNDS: Final[Listing[RefundObject]] = Listing(
+    "/v1/refunds", to_refund_object, lambda refund: refund.processor_refund_id
+)
 
 
-class StripeProcessor:
+class StripeProcessor(ReadsAccount):
     """One Stripe account behind the `Processor` protocol. Make it after the fork and use it from one event loop.
 
     `base` is a Stripe-compatible server's URL, for tests. `timeout_seconds` is the total deadline of each call:
@@ -110,8 +106,9 @@ class StripeProcessor:
             raise ValueError("the Stripe API key is empty or holds characters that no key has")
         self.name = name
         self._timeout_seconds = timeout_seconds
-        self._page_pauses_seconds = page_pauses_seconds
         self._http = _Transport(timeout_seconds)
+        self._pages = Pages(self._ask, classify, timeout_seconds, page_pauses_seconds)
+        self._failure = _account_failure
         self._client = stripe.StripeClient(
             api_key,
             stripe_account=account,
@@ -166,11 +163,9 @@ class StripeProcessor:
         """
         where = {payment_parameter(processor_payment_id): processor_payment_id}
         try:
-            async with asyncio.timeout(self._timeout_seconds):
-                listed = await self._all_pages(where, PAGES_MAX_OF_A_PAYMENT, self._page)
+            return Found(await self._pages.of_payment(_REFUNDS, where))
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
             return _search_failure(error)
-        return Found(tuple(listed))
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
         """GET the charge, or the payment intent with its charge, within one deadline.
@@ -218,14 +213,11 @@ class StripeProcessor:
         The deadline is for each page, and an unanswered page is requested again: a reconciliation reads more pages
         than one call may take. Raises ValueError for a naive datetime.
         """
-        if created_gte.tzinfo is None:
-            raise ValueError("created_gte needs a time zone")
-        where = {"created": {"gte": int(created_gte.timestamp())}}
+        where = created_since(created_gte)
         try:
-            listed = await self._all_pages(where, PAGES_MAX_RECENT, self._page_patiently)
+            return Found(await self._pages.recent(_REFUNDS, where))
         except Exception as error:  # noqa: BLE001 -- as in `find`
             return _search_failure(error)
-        return Found(tuple(listed))
 
     async def close(self) -> None:
         """Close the connections; a second call does nothing."""
@@ -245,46 +237,8 @@ class StripeProcessor:
             response = await self._client.raw_request_async(method, path, **params)
         return _Response(response.data, response.headers)
 
-    async def _page(self, params: Mapping[str, Any]) -> _Page:
-        return to_page((await self._call("get", "/v1/refunds", params)).data)
-
-    async def _page_patiently(self, params: Mapping[str, Any]) -> _Page:
-        """Return one page; repeat the request while there is no answer, or only "not now"."""
-        async with asyncio.timeout(self._timeout_seconds * PAGE_DEADLINES):
-            for pause_seconds in self._page_pauses_seconds:
-                try:
-                    return await self._page(params)
-                except Exception as error:
-                    match classify(error):
-                        case Busy(retry_after_seconds=seconds):
-                            await asyncio.sleep(max(pause_seconds, seconds or 0))
-                        case NotSent() | Unanswered():
-                            await asyncio.sleep(pause_seconds)
-                        case _:
-                            raise
-            return await self._page(params)
-
-    async def _all_pages(
-        self, where: Mapping[str, Any], pages_max: int, ask: Callable[[Mapping[str, Any]], Awaitable[_Page]]
-    ) -> list[RefundObject]:
-        """Return every object of the list once, in order.
-
-        Raises `Unreadable` for a list without an end: half a list must never pass for the whole.
-        """
-        seen: dict[str, RefundObject] = {}
-        after: dict[str, str] = {}
-        for _ in range(pages_max):
-            page, has_more = await ask({**where, "limit": PAGE_SIZE, **after})
-            before = len(seen)
-            # Pages shift while refunds are being made: an object that appears twice is one object, and its later state
-            # counts.
-            seen.update((refund.processor_refund_id, refund) for refund in page)
-            if not has_more:
-                return list(seen.values())
-            if len(seen) == before:
-                raise Unreadable("the list says there is more but does not advance")
-            after = {"starting_after": page[-1].processor_refund_id}
-        raise Unreadable(f"the list has more than {pages_max} pages")
+    async def _ask(self, method: str, path: str, params: Mapping[str, Any]) -> object:
+        return (await self._call(method, path, params)).data
 
 
 _BAD_REFUND_ID: Final = Misconfigured("bad_refund_id", "this is no Stripe refund id; nothing was asked")
@@ -374,3 +328,18 @@ def _reading_failure(error: Exception) -> PaymentUnreadable | ListFailure:
         if is_no_way_to_read(answer.status, answer.code, answer.param):
             return PaymentUnreadable(answer.message or summary(answer))
     return _search_failure(error)
+
+
+def _account_failure(error: Exception) -> NotReadable | ListFailure:
+    """Return the meaning of a failed reading of disputes, warnings or the balance.
+
+    Refunds need none of them, so only a key that is refused as such is a fault of the set-up: whatever else the server
+    or the key does not allow is `NotReadable`.
+    """
+    failure = _reading_failure(error)
+    if isinstance(failure, PaymentUnreadable):
+        return NotReadable(failure.reason)
+    is_refused_key = isinstance(error, stripe.StripeError) and error.http_status == 401
+    if isinstance(failure, Denied) and not is_refused_key:
+        return NotReadable(failure.message)
+    return failure

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from refund_worker.domain.money import STRIPE_STEP, STRIPE_THREE_DECIMAL, STRIPE_ZERO_DECIMAL
 from refund_worker.processors.base import Capabilities, Processor, ProcessorEntry, Webhooks
 from refund_worker.processors.stripe import events
+from refund_worker.processors.stripe.event_subjects import event_subject
 from refund_worker.processors.stripe.objects import check_payment_id
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ CAPABILITIES: Final = Capabilities(
     answers_are_final=False,
     partial_refunds=True,
     cancels=True,
+    reads_disputes=True,
+    reads_balance=True,
     currency_steps=STRIPE_STEP,
     currency_decimals=dict.fromkeys(STRIPE_ZERO_DECIMAL, 0) | dict.fromkeys(STRIPE_THREE_DECIMAL, 3),
     refund_window_seconds=None,
@@ -37,6 +40,8 @@ CAPABILITIES: Final = Capabilities(
         "answers_are_final": "docs.stripe.com/refunds (failed refunds), read 2026-11: about 30 days later",
         "partial_refunds": "docs.stripe.com/refunds, read 2026-11",
         "cancels": "docs.stripe.com/api/refunds/cancel, read 2026-11: only in requires_action",
+        "reads_disputes": "docs.stripe.com/api/disputes, /api/radar/early_fraud_warnings, read 2026-11",
+        "reads_balance": "docs.stripe.com/api/balance, read 2026-11: of the account that the key belongs to",
         "currency_steps": "docs.stripe.com/currencies, read 2026-11",
         "currency_decimals": "docs.stripe.com/currencies, read 2026-11",
         "refund_window_seconds": "none published: it differs by payment method",
@@ -87,6 +92,7 @@ ENTRY: Final = ProcessorEntry(
         verify_event=events.verify_event,
         event_name=events.event_name,
         event_hint=events.event_hint,
+        event_subject=event_subject,
         signature_header=events.HEADER,
         signature_example=events.HEADER_EXAMPLE,
         event_schema=events.EVENT_SCHEMA,

@@ -78,7 +78,7 @@ def to_refund_object(data: object) -> RefundObject:
         status=None if status is None else clean(status),
         amount_minor=amount,
         currency=currency.upper(),
-        payment_refs=tuple(ref for ref in (_id_of(data.get("charge")), _id_of(data.get("payment_intent"))) if ref),
+        payment_refs=payment_refs(data),
         leg_id=leg_id,
         attempt=attempt,
         failure_code=clean(failure_reason) if isinstance(failure_reason, str) else None,
@@ -87,16 +87,6 @@ def to_refund_object(data: object) -> RefundObject:
         installation=installation,
         details=_details(data, status),
     )
-
-
-def to_page(data: object) -> tuple[list[RefundObject], bool]:
-    """Return (the refund objects of one page, True if more follow). Raises `Unreadable` for any malformed part."""
-    if not isinstance(data, dict) or data.get("object") != "list":
-        raise Unreadable("not a list")
-    listed, has_more = data.get("data"), data.get("has_more")
-    if not isinstance(listed, list) or not isinstance(has_more, bool):
-        raise Unreadable("a list without data or has_more")
-    return [to_refund_object(each) for each in listed], has_more
 
 
 def _details(data: Mapping[str, object], status: str | None) -> RefundDetails:
@@ -169,6 +159,11 @@ def _ours(mark: object) -> str | None:
     Every user of the account can write metadata, and a database refuses some characters.
     """
     return mark if isinstance(mark, str) and OPAQUE_ID.fullmatch(mark) else None
+
+
+def payment_refs(described: Mapping[str, object]) -> tuple[str, ...]:
+    """Return the ids of the charge and the payment intent that an object names, as far as it names them."""
+    return tuple(ref for ref in (_id_of(described.get("charge")), _id_of(described.get("payment_intent"))) if ref)
 
 
 def _id_of(reference: object) -> str | None:

@@ -41,7 +41,7 @@ from refund_worker.domain.processor_replies import (
     Unanswered,
     UnknownRefusal,
 )
-from refund_worker.processors.base import is_plain_id
+from refund_worker.processors.base import RefundsOnly, is_plain_id
 
 BODY_BYTES_MAX: Final = 1 << 20
 PAGES_MAX: Final = 1_000
@@ -59,7 +59,7 @@ class _Problem(Exception):
         self.reply = reply
 
 
-class AcmePayProcessor:
+class AcmePayProcessor(RefundsOnly):
     """One shop at AcmePay. `timeout_seconds` is the outer deadline of each call, of a whole list too."""
 
     reads_payments = True

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from refund_worker.processors.base import EventHint, InvalidEvent, checked_event_name, is_plain_id
+from refund_worker.processors.base import EventHint, EventSubject, InvalidEvent, checked_event_name, is_plain_id
 
 SIGNATURE, TIMESTAMP = "Acme-Signature", "Acme-Timestamp"
 SIGNATURE_EXAMPLE: Final = "q83vEjRWeJA="
@@ -59,3 +59,9 @@ def event_hint(kind: str, body: str) -> EventHint | None:
     if kind != "refund.changed" or not is_plain_id(refund):
         return None
     return EventHint(refund, leg_id=None, names_owner=False)
+
+
+def event_subject(kind: str, body: str) -> EventSubject | None:
+    """Return the refund that an event names; AcmePay sends no other events."""
+    hint = event_hint(kind, body)
+    return EventSubject("refund", hint.processor_refund_id) if hint else None
