@@ -1483,6 +1483,27 @@ DEFECTS = (
         ("tests/processors/test_stripe_disputes.py",),
     ),
     Defect(
+        "a key without permission for disputes stops all refunds",
+        "src/refund_worker/processors/stripe/adapter.py",
+        "    if isinstance(failure, Denied) and not is_refused_key:",
+        "    if False:",
+        ("tests/processors/test_stripe_account.py",),
+    ),
+    Defect(
+        "a lost dispute counts as returned money",
+        "src/refund_worker/processors/stripe/account_objects.py",
+        "    return sum(known) >= 0",
+        "    return True",
+        ("tests/processors/test_stripe_account.py",),
+    ),
+    Defect(
+        "a dispute's event is taken for its charge's",
+        "src/refund_worker/processors/stripe/event_subjects.py",
+        '    (re.compile(r"(?:.*\\.)?dispute\\..+"), re.compile(r"(?:dp|du)_.+"), "dispute"),',
+        "",
+        ("tests/processors/test_stripe_event_subjects.py",),
+    ),
+    Defect(
         "a disputed payment is refunded unasked",
         DOMAIN + "payment_check.py",
         "    if reading.disputed:",

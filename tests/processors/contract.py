@@ -43,6 +43,7 @@ class Part(StrEnum):
     LISTS_UNKNOWN = "reports the list of an unknown payment as misconfigured"
     RECENT = "lists refunds created since a time"
     READS = "reads payments"
+    READS_DISPUTES = "reads the disputes of a payment and of the account"  # open_dispute
     CHANGES = "returns the state that an object has now"  # change
     FAILURE_CODES = "passes on the failure codes of its table"  # change
     CANCELS = "cancels a refund that waits for the customer"  # break_next("waits for the customer")
@@ -110,6 +111,10 @@ class Subject:
         """Refund a payment at the server without our ids, as a person would in its dashboard."""
         raise NotImplementedError
 
+    def open_dispute(self, payment_id: str, amount_minor: int) -> str:
+        """Open a dispute over a payment at the server and return its id there."""
+        raise NotImplementedError
+
     def change(self, processor_refund_id: str, status: str, failure_code: str | None) -> None:
         """Change a refund object at the server to one of our statuses, with the processor's failure code."""
         raise NotImplementedError
@@ -155,6 +160,7 @@ class Subject:
             Part.PARTIAL: table.partial_refunds,
             **dict.fromkeys((Part.LISTS, Part.LISTS_OTHERS, Part.LISTS_UNKNOWN, Part.RECENT), table.lists_refunds),
             Part.READS: cls.reads_payments,
+            Part.READS_DISPUTES: table.reads_disputes,
             Part.CHANGES: not table.answers_are_final,
             Part.FAILURE_CODES: bool(table.disputed_codes or table.unfunded_codes),
             **dict.fromkeys((Part.CANCELS, Part.CANCEL_REFUSED), table.cancels),

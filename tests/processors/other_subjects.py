@@ -37,6 +37,7 @@ from refund_worker.processors.unsupported import UnsupportedProcessor, UnusableP
 
 T = TypeVar("T")
 _numbers = itertools.count(1)
+_UNREAD = replace(STRIPE, reads_disputes=False, reads_balance=False)
 SCRIPTED = "pays whatever it is asked for: tests script its refusals"
 PRECISE = "another body under a used key is a bug of the test, so the fake raises"
 
@@ -90,7 +91,7 @@ class Scripted(Subject):
     """The scripted processor of the engine's tests."""
 
     name = "scripted"
-    capabilities = replace(STRIPE, disputed_codes=frozenset(), unfunded_codes=frozenset())
+    capabilities = replace(_UNREAD, disputed_codes=frozenset(), unfunded_codes=frozenset())
     gives_request_ids = True
     lost_answers = ("lost",)
     busy = {"rate limit": Busy("rate_limit", 3.0)}  # noqa: RUF012
@@ -270,7 +271,7 @@ class Simulated(Subject):
     """The processor of the simulation, on a kernel of its own."""
 
     name = "stripe"
-    capabilities = replace(STRIPE, key_seconds=KEY_SECONDS, cancels=False)
+    capabilities = replace(_UNREAD, key_seconds=KEY_SECONDS, cancels=False)
     reads_payments = True
     unknown_payment = "ch_nobodyKnows"
     errors_stick = True

@@ -129,6 +129,9 @@ class SandboxCharge(OverStripe):
         made = self.sandbox.refunds()
         return [each["amount"] for each in made if payment_id in (each["charge"], each["payment_intent"])]
 
+    def open_dispute(self, payment_id: str, amount_minor: int) -> str:
+        return str(self.sandbox.act("open_dispute", payment=payment_id, amount_minor=amount_minor)["id"])
+
     def change(self, processor_refund_id: str, status: str, failure_code: str | None) -> None:
         self.sandbox.advance_refund(processor_refund_id, status, failure_code)
 
@@ -157,6 +160,7 @@ class ThirdParty(OverStripe):
     lacks = {  # noqa: RUF012
         Part.LISTS_UNKNOWN: "answers with an empty list instead of 404 resource_missing",
         Part.RECENT: "ignores the condition on the time of creation when listing",
+        Part.READS_DISPUTES: "has no such paths",
         Part.KEY_LIFE: "its keys never expire, and its clock cannot be moved",
         Part.CHANGES: "has no asynchronous refunds",
         Part.FAILURE_CODES: "has no asynchronous refunds",

@@ -21,14 +21,18 @@ from refund_worker.domain.processor_replies import (
     Answered,
     Blocked,
     Busy,
+    DisputeRead,
+    DisputesFound,
     Found,
     KeyConflict,
     Misconfigured,
+    NotReadable,
     PaymentRead,
     PaymentUnreadable,
     Refused,
     Reply,
     UnknownRefusal,
+    WarningsFound,
 )
 from refund_worker.processors import registry
 from refund_worker.processors.base import Capabilities
@@ -89,6 +93,26 @@ def test_adapter_that_reads_no_payments_says_so(client: Client) -> None:
     assert client.adapter.reads_payments or not client.subject.reads_payments
     reply = client.run(client.adapter.find_payment(client.subject.new_payment(5000)))
     assert isinstance(reply, PaymentRead) if client.subject.reads_payments else isinstance(reply, PaymentUnreadable)
+
+
+@claiming()
+def test_adapter_that_cannot_read_the_account_says_so(client: Client) -> None:
+    """No server needs these paths: what it lacks is no failure, an empty list or a balance of zero."""
+    adapter, since = client.adapter, client.subject.now()
+    disputes = (
+        client.run(adapter.disputes_of(client.subject.new_payment(5000))),
+        client.run(adapter.recent_disputes(since)),
+    )
+    warnings = (client.run(adapter.recent_warnings(since)), client.run(adapter.fetch_warning("issfr_nobodyKnows")))
+    if Part.READS_DISPUTES in client.subject.claims():
+        assert disputes[0] == DisputesFound(())
+        assert all(isinstance(reply, DisputesFound) for reply in disputes)
+        assert isinstance(warnings[0], WarningsFound)
+        assert isinstance(warnings[1], Misconfigured)
+    else:
+        assert all(isinstance(reply, NotReadable) for reply in (*disputes, *warnings)), (disputes, warnings)
+    assert adapter.reads_disputes or Part.READS_DISPUTES not in client.subject.claims()
+    assert adapter.reads_balance or isinstance(client.run(adapter.balance()), NotReadable)
 
 
 @claiming(Part.UNKNOWN_REFUND)
@@ -263,6 +287,23 @@ def test_payment_is_read_with_its_refunded_amount(client: Client) -> None:
     assert (payment.captured_minor, payment.currency, payment.refunded_minor) == (5000, CURRENCY, 1000)
     assert payment.live in (False, None)
     assert payment.disputed in (False, None)
+
+
+@claiming(Part.READS_DISPUTES)
+def test_dispute_is_read_and_listed_for_payment_and_account(client: Client) -> None:
+    payment_id, other = client.subject.new_payment(5000), client.subject.new_payment(5000)
+    dispute_id = client.subject.open_dispute(payment_id, 1200)
+    reply = client.run(client.adapter.fetch_dispute(dispute_id))
+    assert isinstance(reply, DisputeRead), reply
+    dispute = reply.object
+    assert (dispute.dispute_id, dispute.amount_minor, dispute.currency) == (dispute_id, 1200, CURRENCY)
+    assert payment_id in dispute.payment_refs
+    assert client.run(client.adapter.disputes_of(payment_id)) == DisputesFound((dispute,))
+    assert client.run(client.adapter.disputes_of(other)) == DisputesFound(())
+    recent = client.run(client.adapter.recent_disputes(client.subject.now() - timedelta(minutes=5)))
+    assert isinstance(recent, DisputesFound)
+    assert dispute in recent.objects
+    assert isinstance(client.run(client.adapter.fetch_dispute("dp_nobodyKnows")), Misconfigured)
 
 
 @claiming(Part.LISTS, Part.PARTIAL)

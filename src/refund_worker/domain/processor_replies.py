@@ -290,9 +290,9 @@ class PaymentUnreadable:
 
 @dataclass(frozen=True, slots=True)
 class NotReadable:
-    """The adapter, the server or our key's permissions have no way to read this. It is no failure, and says nothing.
+    """The adapter, the server or our key's permissions have no way to read this. It is not a failure.
 
-    What cannot be read is unknown: an answer of this type is never an empty list and never a balance of zero.
+    The value stays unknown: this answer is neither an empty list nor a balance of zero.
     """
 
     reason: str
@@ -330,8 +330,8 @@ class WarningsFound:
 class BalanceRead:
     """The account's own money at the processor, by currency (upper case), in minor units; a debt is below zero.
 
-    Refunds are paid from `available`. `pending` becomes available by itself later. A currency that is in neither has
-    no balance at the processor.
+    Refunds are paid from `available`. Money in `pending` becomes available later, without any action. A currency that is
+    in neither has no balance at the processor.
     """
 
     available: Mapping[str, int]

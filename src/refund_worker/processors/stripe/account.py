@@ -1,4 +1,4 @@
-"""What the Stripe adapter reads besides refunds and payments: disputes, early fraud warnings and the balance.
+"""The Stripe adapter reads disputes, early fraud warnings and the balance.
 
 A server that speaks Stripe's API may have none of these paths, and a restricted key may not read them. Refunds do not
 need them: an answer that says so is `NotReadable`, never a fault of the set-up that would stop all refunds.
