@@ -330,8 +330,8 @@ class WarningsFound:
 class BalanceRead:
     """The account's own money at the processor, by currency (upper case), in minor units; a debt is below zero.
 
-    Refunds are paid from `available`. Money in `pending` becomes available later, without any action. A currency that is
-    in neither has no balance at the processor.
+    Refunds are paid from `available`. Money in `pending` becomes available later, without any action. A currency that
+    is in neither has no balance at the processor.
     """
 
     available: Mapping[str, int]
