@@ -84,8 +84,9 @@ ENGINE_MAY_IMPORT = {
     "views": set[str](),
     "audit": {"views"},
     "notifications": {"views"},
-    "refunds": {"access", "audit", "notifications", "views"},
-    "processor_sync": {"refunds", "views"},
+    "refunds": {"access", "accounts", "audit", "notifications", "views"},
+    "claims": {"accounts", "notifications", "refunds", "views"},
+    "processor_sync": {"claims", "refunds", "views"},
     "intake": {"accounts", "refunds", "views"},
     "jobs": {"access"},
 }

@@ -32,6 +32,10 @@ class Alarm(StrEnum):
     PAYMENT_NOT_READ = "payment_not_read"
     PAYMENT_NOT_FOUND = "payment_not_found"
     ANSWER_MISMATCH = "answer_mismatch"
+    REFUND_AND_DISPUTE = "refund_and_dispute"
+    # Others moved money of a payment.
+    DISPUTE_OPENED = "dispute_opened"
+    SHORTFALL_UNDECIDED = "shortfall_undecided"
     UNKNOWN_STATUS = "unknown_status"
     CLOCK_WENT_BACK = "clock_went_back"
     # A fault of this program.

@@ -114,6 +114,8 @@ def policy_of(settings: Settings) -> Policy:
         retry_max_seconds=settings.retry_max_seconds,
         poll_seconds=settings.poll_seconds,
         allocation=settings.allocation,
+        shortfall=settings.shortfall,
+        outside_since=settings.outside_since_seconds,
         verify_payments=settings.verify_payments == "on",
         processors=registry.rules(settings),
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import AwareDatetime, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from refund_worker.dangers import dangers_of
@@ -82,6 +82,10 @@ class Settings(BaseSettings):
     stripe_rate_per_second: Number = Field(25, ge=0, le=10_000)
     # "on" reads the processor's own record of a payment before the first money moves over it.
     verify_payments: Literal["on", "off"] = "on"
+    # The rule for spent credits of money that was refunded elsewhere or lost in a dispute.
+    shortfall: Literal["write_off", "debt", "person"] = "write_off"
+    # Refunds that others made before this time are recorded only by a person; by default the time of the upgrade.
+    outside_refunds_since: AwareDatetime | None = None
     approval_threshold_minor: Integer | None = Field(None, ge=0, le=AMOUNT_MAX)
     velocity_window_seconds: Number = Field(86_400, gt=0, le=10 * YEAR_SECONDS)
     velocity_count: Integer | None = Field(None, ge=1, le=COUNT_MAX)
@@ -205,6 +209,11 @@ class Settings(BaseSettings):
         A lease that ended during the call would let a second worker begin the same one.
         """
         return min(self.processor_timeout_seconds, self.lease_seconds * 0.4)
+
+    @property
+    def outside_since_seconds(self) -> float | None:
+        """Return `OUTSIDE_REFUNDS_SINCE` in epoch seconds, None if it is not set."""
+        return None if self.outside_refunds_since is None else self.outside_refunds_since.timestamp()
 
     @property
     def declared_clients(self) -> frozenset[str] | None:

@@ -656,8 +656,8 @@ DEFECTS = (
     Defect(
         "elsewhere: what was recorded as returned before explains nothing",
         ENGINE + "refunds/object_ownership.py",
-        "before + sum(",
-        "sum(",
+        "before + recorded",
+        "recorded",
         (BOTH + "what_was_recorded_as_returned_before_is_no_news_in_the_list",),
     ),
     Defect(
@@ -1506,8 +1506,8 @@ DEFECTS = (
     Defect(
         "a disputed payment is refunded unasked",
         DOMAIN + "payment_check.py",
-        "    if reading.disputed:",
-        "    if False:",
+        "    if facts.has_open_dispute or (reading is not None and reading.disputed):",
+        "    if facts.has_open_dispute:",
         PAYMENT_CHECK,
     ),
     Defect(
@@ -1527,8 +1527,8 @@ DEFECTS = (
     Defect(
         "our own refunds count as refunds made elsewhere",
         STORE + "payment_readings.py",
-        " - payments.c.refunded_minor - _ours",
-        " - payments.c.refunded_minor",
+        "    - payments.c.outside_minor\n    - _ours",
+        "    - payments.c.outside_minor",
         PAYMENT_CHECK,
     ),
     Defect(
@@ -2830,8 +2830,8 @@ DEFECTS = (
     Defect(
         "a thin event that comes before the answer is not asked about",
         ENGINE + "processor_sync/webhook_inbox.py",
-        "(self.place is not None or not self.names_owner)",
-        "self.place is not None",
+        "        return self.object_id is not None\n",
+        "        return self.object_id is not None and self.place is not None\n",
         ("tests/engine/processor_sync/test_thin_events.py",),
     ),
     # --- the adapter

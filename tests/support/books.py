@@ -10,7 +10,15 @@ from sqlalchemy import select
 
 from refund_worker.domain.ledger import CLEARING, CREDITS, USED
 from refund_worker.store.database import Database
-from refund_worker.store.tables import customers, ledger_entries, ledger_transactions, legs, payments, transaction_rooms
+from refund_worker.store.tables import (
+    claims,
+    customers,
+    ledger_entries,
+    ledger_transactions,
+    legs,
+    payments,
+    transaction_rooms,
+)
 from refund_worker.store.tables import refunds as refunds_table
 
 _NEVER_TAKEN = ("canceled", "rejected")
@@ -30,6 +38,7 @@ def assert_books_balance(database: Database) -> None:
                 ledger_entries,
                 refunds_table,
                 legs,
+                claims,
             )
         }
     _check_postings(rows)
@@ -37,6 +46,7 @@ def assert_books_balance(database: Database) -> None:
     _check_payments(rows)
     _check_rooms(rows)
     _check_clearing(rows)
+    _check_claims(rows)
 
 
 Rows = Mapping[str, list[Any]]
@@ -71,6 +81,9 @@ def _check_customers(rows: Rows) -> None:
             held[r["customer_id"]] += r["credits"]
         if is_withdrawal or r["posted"]:
             withdrawn[r["customer_id"]] += r["credits"] - r["returned_credits"]
+    for claim in rows["claims"]:
+        held[claim["customer_id"]] += claim["held"]
+        withdrawn[claim["customer_id"]] += claim["held"] + claim["taken"]
     for c in rows["customers"]:
         customer = c["customer_id"]
         kept = {name: c[name] for name in ("balance", "held", "bought", "net_spent", "withdrawn")}
@@ -123,3 +136,28 @@ def _check_clearing(rows: Rows) -> None:
     )
     clearing = sum(e["amount"] for e in rows["ledger_entries"] if e["account"] == CLEARING and e["unit"] == CREDITS)
     assert clearing == in_flight, "clearing is not what is in flight"
+
+
+def _check_claims(rows: Rows) -> None:
+    """Check that each claim has its entries in the ledger, and that its payment has no room for what it takes."""
+    credits: defaultdict[str, int] = defaultdict(int)
+    money: defaultdict[str, int] = defaultdict(int)
+    claim_of = {}
+    for t in rows["ledger_transactions"]:
+        claim_id = t["transaction_id"].rsplit("-", 1)[0]
+        claim_of[t["transaction_id"]] = claim_id
+        credits[claim_id] -= t["credits"]
+    for e in rows["ledger_entries"]:
+        if e["account"].startswith("processor:"):
+            money[claim_of[e["transaction_id"]]] -= e["amount"]
+    room: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+    for claim in rows["claims"]:
+        name = claim["claim_id"]
+        assert (credits[name], money[name]) == (claim["taken"], claim["posted_minor"]), f"entries of {name}"
+        if claim["phase"] in ("holding", "taken"):
+            room[claim["payment_id"]][0] += max(0, claim["amount_minor"] - claim["explained_minor"])
+            room[claim["payment_id"]][1] += claim["credits"]
+        else:
+            assert (claim["held"], claim["taken"], claim["credits"]) == (0, 0, 0), f"share of {name}"
+    for p in rows["payments"]:
+        assert [p["claimed_minor"], p["claimed_credits"]] == room[p["payment_id"]], f"claims on {p['payment_id']}"

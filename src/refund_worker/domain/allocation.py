@@ -61,6 +61,14 @@ class RefundablePayment:
             money_taken=self.money_taken + refunded_minor,
         )
 
+    def without_room(self) -> RefundablePayment:
+        """Return the payment with nothing left: it is closed, or a dispute about it is open."""
+        return replace(
+            self,
+            credits_taken=max(self.credits, self.credits_taken),
+            money_taken=max(self.amount_minor, self.money_taken),
+        )
+
     def after_reserving(self, credits: int, amount_minor: int) -> RefundablePayment:
         """Return the payment after `credits` and `amount_minor` (minor units) more are taken."""
         return replace(self, credits_taken=self.credits_taken + credits, money_taken=self.money_taken + amount_minor)

@@ -16,7 +16,7 @@ from refund_worker.domain.ledger import (
     transfer,
 )
 from refund_worker.domain.refund import ENDED_UNSENT, Kind, LegStatus, Refund, RefundStatus, To
-from refund_worker.domain.state_machine import LegOutcome, RefundOutcome, next_leg_status
+from refund_worker.domain.state_machine import UNPAID_FINAL, LegOutcome, RefundOutcome, next_leg_status
 
 
 def post_internal_step(builder: DecisionBuilder) -> None:
@@ -92,6 +92,8 @@ def reservation_of(refund: Refund) -> Reservation:
 def release(builder: DecisionBuilder) -> None:
     """Cancel the legs and release everything that accepting the refund reserved."""
     for leg in builder.refund.legs:
+        if leg.status in UNPAID_FINAL:  # others took the money of its payment before this refund was sent
+            continue
         status = next_leg_status(leg.status, LegOutcome.RELEASED)
         builder.update_leg(replace(leg, status=status), reallocated=True, next_at=None)
     reservation = reservation_of(builder.refund)

@@ -44,6 +44,8 @@ class Policy:
     poll_seconds: float = 300
     allocation: str = "newest_first"
     verify_payments: bool = True  # whether the processor's word on a payment is read before money moves over it
+    shortfall: str = "write_off"  # what becomes of credits that others' refunds would take and that were spent
+    outside_since: float | None = None  # refunds that others made before are not recorded; None: since the upgrade
     processors: Mapping[str, ProcessorRules] = field(default_factory=dict)
 
     def rules_of(self, processor: str) -> ProcessorRules:

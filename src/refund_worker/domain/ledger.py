@@ -23,7 +23,7 @@ MANUAL = "house:paid_by_hand"
 
 
 class EntryKind(StrEnum):
-    """The kind of a ledger transaction. The first seven appear in a customer's Transactions list."""
+    """The kind of a ledger transaction. `SHOWN_TO_CUSTOMERS` are those of a customer's Transactions list."""
 
     PURCHASE = "purchase"
     SPEND = "spend"
@@ -32,6 +32,9 @@ class EntryKind(StrEnum):
     EXPIRY = "expiry"  # a correction for credits that expired
     WITHDRAWAL = "withdrawal"
     REVERSAL = "reversal"
+    OUTSIDE_REFUND = "outside_refund"  # credits of money that others refunded
+    CHARGEBACK = "chargeback"  # credits of money that was lost in a dispute
+    CLOSE = "close"  # credits of a payment that was closed: its money never came, or it was recorded wrong
     ASSIGNMENT = "assignment"  # a correction's credits, reserved to be paid out
     PAYOUT = "payout"  # money left for the customer
     PAYOUT_REVERSAL = "payout_reversal"  # that money came back
@@ -67,6 +70,9 @@ SHOWN_TO_CUSTOMERS = frozenset(
         EntryKind.EXPIRY,
         EntryKind.WITHDRAWAL,
         EntryKind.REVERSAL,
+        EntryKind.OUTSIDE_REFUND,
+        EntryKind.CHARGEBACK,
+        EntryKind.CLOSE,
     }
 )
 

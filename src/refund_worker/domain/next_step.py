@@ -91,14 +91,14 @@ def next_step(
     if refund.status is RefundStatus.QUEUED:
         _post_or_wait(builder, paused)
     if refund.status is RefundStatus.REVERSING:
-        _return_credits(builder)
+        return_credits(builder)
     for leg in tuple(builder.legs.values()):
         if leg.status is LegStatus.SENDING and (leg.next_at or 0) <= now:
             # The worker that sent it died or lost its lease. Only the processor knows the outcome of the call.
             builder.transition_leg(
                 leg, LegOutcome.NO_ANSWER, reason="lease expired", in_doubt=_unanswered(leg), next_at=now
             )
-    _replace_failed_legs(builder, payments)
+    replace_failed_legs(builder, payments)
     if builder.refund.ledger_posted:
         for leg in tuple(builder.legs.values()):
             if _is_due(leg, now) and not release_unneeded(builder, leg):
@@ -130,7 +130,7 @@ def _post_or_wait(builder: DecisionBuilder, paused: Mapping[str, SendBlock]) -> 
         post_internal_step(builder)
 
 
-def _return_credits(builder: DecisionBuilder) -> None:
+def return_credits(builder: DecisionBuilder) -> None:
     """Post the reversal of the withdrawal entry, once for all credits that could not be paid out."""
     refund, credits = builder.refund, credits_to_reverse(builder.refund)
     if credits <= 0:
@@ -150,7 +150,8 @@ def _return_credits(builder: DecisionBuilder) -> None:
     )
 
 
-def _replace_failed_legs(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
+def replace_failed_legs(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
+    """Find other payments for the money of each leg that failed for good; what none can take is to be returned."""
     by_id = {payment.payment_id: payment for payment in payments}
     for leg in unplaced_legs(replace(builder.refund, legs=tuple(builder.legs.values()))):
         minor, credits = uncovered(leg, builder.legs)

@@ -41,6 +41,7 @@ class PaymentFacts:
     outside_minor: int = 0
     seen_minor: int = 0
     ours_minor: int = 0  # what we sent of our own refunds; only filled if something is outside
+    has_open_dispute: bool = False  # in our own records
 
     @property
     def expected_minor(self) -> int:
@@ -96,13 +97,12 @@ class Objection:
 def objection_to(facts: PaymentFacts, live: bool | None) -> Objection | None:
     """Return the reason in the processor's record to send nothing, or None. `live` is the mode that we work in."""
     reading = facts.reading
-    if reading is None:
-        return None
-    if fault := _difference(facts, reading, live):
+    fault = None if reading is None else _difference(facts, reading, live)
+    if fault:
         return Objection(PAYMENT_MISMATCH, f"nothing was sent: {fault}")
-    if reading.disputed:
+    if facts.has_open_dispute or (reading is not None and reading.disputed):
         return Objection(CHARGE_DISPUTED, "nothing was sent: the processor says that the payment is disputed", True)
-    if _is_suspect(facts):
+    if reading is not None and _is_suspect(facts):
         return Objection(REFUNDED_ELSEWHERE, f"nothing was sent: {_refunded_elsewhere(facts, reading)}")
     return None
 

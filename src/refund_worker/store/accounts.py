@@ -82,7 +82,15 @@ def balances_of(connection: Connection, customer_ids: Collection[str]) -> dict[s
 
 
 # The amounts of a payment that can no longer be refunded: see `RefundablePayment.after_refunds_elsewhere`.
-_NOT_REFUNDABLE = (payments.c.captured_minor, payments.c.refunded_minor, payments.c.word_outside)
+_NOT_REFUNDABLE = (
+    payments.c.captured_minor,
+    payments.c.refunded_minor,
+    payments.c.word_outside,
+    payments.c.claimed_minor,
+    payments.c.claimed_credits,
+    payments.c.open_disputes,
+    payments.c.closed_at,
+)
 _PAYMENTS = select(payments.c.customer_id, *_NOT_REFUNDABLE, *_PAYMENT).where(
     payments.c.customer_id.in_(bindparam("customer_ids", expanding=True))
 )
@@ -128,7 +136,15 @@ def _first_that_suffice(newest_first: bool) -> Select[Any]:
     All payments of one moment count together: the databases sort ids in their own ways.
     """
     columns = payments.c
-    whole = and_(columns.captured_minor.is_(None), columns.refunded_minor == 0, columns.word_outside == 0)
+    whole = and_(
+        columns.captured_minor.is_(None),
+        columns.refunded_minor == 0,
+        columns.word_outside == 0,
+        columns.claimed_minor == 0,
+        columns.claimed_credits == 0,
+        columns.open_disputes == 0,
+        columns.closed_at.is_(None),
+    )
     left = case(
         (and_(whole, columns.credits > columns.credits_taken), columns.credits - columns.credits_taken), else_=0
     )
@@ -148,10 +164,13 @@ _FIRST_NEWEST, _FIRST_OLDEST = _first_that_suffice(True), _first_that_suffice(Fa
 
 
 def _refundable(values: list[Any]) -> RefundablePayment:
-    captured, refunded, outside, *rest = values
+    captured, refunded, outside, claimed_minor, claimed_credits, open_disputes, closed_at, *rest = values
     payment = RefundablePayment(**{column.name: value for column, value in zip(_PAYMENT, rest, strict=True)})
-    untouched = captured is None and not refunded and not outside
-    return payment if untouched else payment.after_refunds_elsewhere(captured, refunded + outside)
+    if open_disputes or closed_at is not None:
+        return payment.without_room()
+    if captured is not None or refunded or outside:
+        payment = payment.after_refunds_elsewhere(captured, refunded + outside)
+    return payment.after_reserving(claimed_credits, claimed_minor)
 
 
 _TRANSACTIONS = select(transaction_rooms).where(

@@ -14,6 +14,16 @@ def installation_id(connection: Connection) -> str:
     return str(connection.execute(_ID).scalar_one())
 
 
+def outside_since(connection: Connection, setting: float | None = None) -> float:
+    """Return the time (epoch seconds) before which refunds of others are not recorded without a person.
+
+    It is the setting, or the time of the upgrade that brought claims.
+    """
+    if setting is not None:
+        return setting
+    return float(connection.execute(select(installation.c.outside_since)).scalar_one())
+
+
 def server_of(connection: Connection) -> str | None:
     """Return the identity of the database server: another one after a standby was promoted. SQLite has none.
 

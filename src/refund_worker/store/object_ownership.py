@@ -9,10 +9,11 @@ from typing import NamedTuple
 from sqlalchemy import Connection, select
 
 from refund_worker.batching import batched
+from refund_worker.domain.claims.claim import LIVE, ClaimKind
 from refund_worker.domain.refund import LegStatus
 from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.refunds import refunds_of_legs
-from refund_worker.store.tables import legs, payments, refund_objects
+from refund_worker.store.tables import claims, legs, payments, refund_objects
 
 
 class RecordedObject(NamedTuple):
@@ -76,6 +77,15 @@ def returned_earlier(connection: Connection, payment_id: str) -> int:
     """Return the minor units that were recorded as returned before this payment was known here."""
     query = select(payments.c.refunded_minor).where(payments.c.payment_id == payment_id)
     return int(connection.execute(query).scalar() or 0)
+
+
+def claimed_outside(connection: Connection, payment_id: str) -> dict[str, int]:
+    """Return the minor units, by object id, of refunds of others over this payment that are recorded as claims."""
+    c = claims.c
+    query = select(c.object_id, c.amount_minor - c.explained_minor).where(
+        c.payment_id == payment_id, c.kind == ClaimKind.OUTSIDE_REFUND, c.phase.in_(sorted(LIVE))
+    )
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def paid_manually(connection: Connection, payment_id: str) -> dict[str, int]:

@@ -46,6 +46,7 @@ _FACTS = select(
     payments.c.word_read_at,
     payments.c.word_outside,
     payments.c.word_seen,
+    payments.c.open_disputes,
 ).where(payments.c.payment_id.in_(bindparam("payment_ids", expanding=True)))
 
 
@@ -86,6 +87,7 @@ def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
         outside_minor=row["word_outside"],
         seen_minor=row["word_seen"],
         ours_minor=int(row["ours"]),  # Postgres sums integers to a decimal
+        has_open_dispute=row["open_disputes"] > 0,
     )
 
 
@@ -137,7 +139,12 @@ def count_unreadable(connection: Connection) -> int:
     return connection.execute(select(func.count()).where(payments.c.word == UNREADABLE)).scalar_one()
 
 
-_unexplained = bindparam("refunded", type_=payments.c.word_refunded.type) - payments.c.refunded_minor - _ours
+_unexplained = (
+    bindparam("refunded", type_=payments.c.word_refunded.type)
+    - payments.c.refunded_minor
+    - payments.c.outside_minor
+    - _ours
+)
 _STORE_READING = (
     update(payments)
     .where(payments.c.payment_id == bindparam("id"))

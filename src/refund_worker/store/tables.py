@@ -126,6 +126,12 @@ payments = Table(
     # How it was recorded, if not by the admin backend: `import` from the processor's account, or `webhook`.
     Column("recorded_by", Text),
     Index("ix_payments_processor_processor_payment_id", "processor", "processor_payment_id"),
+    # Sums of its live claims: money, credits, the money of outside refunds alone, and the number of open disputes.
+    _amount("claimed_minor", server_default="0"),
+    _amount("claimed_credits", server_default="0"),
+    _amount("outside_minor", server_default="0"),
+    _count("open_disputes"),
+    Column("closed_at", Double),
     CheckConstraint("amount_minor > 0 AND credits > 0", name="positive"),
     CheckConstraint("credits_taken >= 0 AND credits_taken <= credits", name="credits_room"),
     CheckConstraint("money_taken >= 0 AND money_taken <= amount_minor", name="money_room"),
@@ -162,6 +168,8 @@ transaction_rooms = Table(
     _flag("reversed"),
     CheckConstraint("taken >= 0 AND taken <= credits", name="room"),
 )
+
+OPEN_DISPUTE = text("kind = 'dispute' AND phase IN ('holding', 'shown')")
 
 # Conditions of partial indexes: SQLite uses such an index only for a query with the same condition.
 CORRECTIONS = text("kind IN ('correction', 'expiry')")
@@ -445,6 +453,8 @@ installation = Table(
     metadata,
     Column("row_number", Integer, primary_key=True, autoincrement=False),
     Column("installation_id", Text, nullable=False),
+    # Refunds that others made before this time (epoch seconds) are not recorded without a person.
+    _amount("outside_since", server_default="0"),
     CheckConstraint("row_number = 1", name="one_row"),
 )
 
@@ -730,6 +740,58 @@ metric_values = Table(
     Column("part", Text, primary_key=True),
     Column("value", Double, nullable=False),
     Column("changed_at", Double),  # epoch seconds of the database's clock
+)
+
+# Money of payments that others take: refunds made elsewhere, disputes, and closed payments (`domain/claims/claim.py`).
+claims = Table(
+    "claims",
+    metadata,
+    Column("claim_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("processor", Text, nullable=False),
+    Column("object_id", Text, nullable=False),
+    # Null: no payment that we know.
+    Column("payment_id", Text, ForeignKey("payments.payment_id"), index=True),
+    Column("customer_id", Text, ForeignKey("customers.customer_id")),
+    _amount("amount_minor"),
+    Column("currency", Text, nullable=False),
+    Column("object_status", Text),
+    Column("phase", Text, nullable=False),
+    Column("reason", Text),
+    Column("due_by", Double),
+    _amount("explained_minor", server_default="0"),
+    _amount("linked_minor", server_default="0"),
+    _amount("credits", server_default="0"),
+    _amount("held", server_default="0"),
+    _amount("taken", server_default="0"),
+    _amount("debt", server_default="0"),
+    _amount("posted_minor", server_default="0"),
+    Column("rule", Text),
+    _count("postings"),
+    Column("refund_id", Text, ForeignKey("refunds.refund_id")),
+    _ids("alarmed_legs"),
+    Column("object_created_at", Double, nullable=False),
+    Column("recorded_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    UniqueConstraint("processor", "kind", "object_id"),
+    CheckConstraint("credits >= 0 AND held >= 0 AND taken >= 0 AND debt >= 0", name="amounts"),
+    CheckConstraint("held + taken <= credits AND debt <= taken", name="share"),
+    Index("ix_claims_customer", "customer_id", "claim_id"),
+    Index(
+        "ix_claims_open_disputes",
+        "due_by",
+        sqlite_where=OPEN_DISPUTE,
+        postgresql_where=OPEN_DISPUTE,
+    ),
+)
+
+# The processor's names for the payment of a claim that no payment is recorded for yet.
+claim_refs = Table(
+    "claim_refs",
+    metadata,
+    Column("processor", Text, primary_key=True),
+    Column("ref", Text, primary_key=True),
+    Column("claim_id", Text, ForeignKey("claims.claim_id"), primary_key=True),
 )
 
 # Tables whose rows never change. The database itself refuses: triggers on SQLite, rights and triggers on Postgres.

@@ -290,7 +290,7 @@ def test_webhook_event_of_an_outside_refund_changes_nothing(
     with world.database.read() as connection:
         (kept,) = connection.execute(select(tables.inbox)).mappings()
     assert (kept["body"], kept["outcome"]) == (body, "unknown refund: left to reconciliation")
-    assert world.processor.asked == []
+    assert world.processor.asked == ["re_foreign"]
     report = reconciliation.reconcile(world.context, "stripe")
     assert (report.agrees, report.foreign, report.processor_minor) == (True, 1, 600)
 

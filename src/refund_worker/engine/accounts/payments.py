@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from refund_worker.domain import ledger
+from refund_worker.domain.claims.claim import ShortfallRule
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.records import PaymentRecord
+from refund_worker.engine.accounts.claims import Terms, match_claims
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
 from refund_worker.errors import AlreadyRecorded, InvalidRequest, RefundWorkerError, WrongField
@@ -72,6 +74,7 @@ def _record_payments(
     for record in new:
         bought[record.customer_id] = bought.get(record.customer_id, 0) + record.credits
     accounts.add_purchases(connection, bought)
+    match_claims(connection, new, Terms(now=now, rule=ShortfallRule(context.policy.shortfall)))
     payment_refs.add_aliases(connection, aliases, now)
     return answers
 

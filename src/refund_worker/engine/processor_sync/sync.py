@@ -31,6 +31,7 @@ from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, RefundObject
 from refund_worker.domain.refund import UNPAID_OBJECT_STATES, ObjectReport
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
+from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS, ListDenied, list_recent
 from refund_worker.engine.refunds.circuit import close_circuit, denials, open_circuits
@@ -154,14 +155,15 @@ class _Found:
     """The findings in a processor's list.
 
     `news` are new statuses. `unknown` are refunds of this installation with legs that are unknown here. `elsewhere`
-    are the payments that others refunded, by the processor's ids for them. `names` are all ids of each payment, if one
-    of them is new.
+    are the payments that others refunded, by the processor's ids for them, and `outside` are those refunds. `names` are
+    all ids of each payment, if one of them is new.
     """
 
     news: Sequence[RecordedReply]
     unknown: Sequence[RefundObject]
     elsewhere: frozenset[str]
     names: frozenset[tuple[str, ...]]
+    outside: Sequence[RefundObject]
 
 
 def _read(context: Context, processor: str, days: float) -> _Found:
@@ -200,6 +202,7 @@ def _classify(connection: Connection, policy: Policy, processor: str, refund_obj
             for ref in item.payment_refs
         ),
         names=names if payment_refs.has_new_refs(connection, processor, names) else frozenset(),
+        outside=whose.outside,
     )
 
 
@@ -245,6 +248,7 @@ def _record(context: Context, processor: str, found: _Found) -> None:
         context.database.run(lambda c: payments.mark_refunded_elsewhere(c, processor, sorted(found.elsewhere)))
     for some in batched(found.news, UPDATES_PER_TRANSACTION):
         record_replies(context, some)
+    record_outside_refunds(context, processor, found.outside)
 
 
 def _stop(connection: Connection, processor: str, unknown: Sequence[RefundObject], now: float) -> None:

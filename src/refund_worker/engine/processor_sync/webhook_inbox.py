@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.processor_calls import RecordedReply
-from refund_worker.domain.processor_replies import NOT_THERE, Answer, Answered, Misconfigured
+from refund_worker.domain.processor_replies import NOT_THERE, Answer, Answered, Misconfigured, RefundObject
+from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.circuit import denials, open_circuits
 from refund_worker.engine.refunds.replies import record_replies
@@ -21,7 +24,7 @@ from refund_worker.logs import log_fields
 from refund_worker.metrics import WEBHOOK_LAG, observe
 from refund_worker.processors import registry
 from refund_worker.processors.base import EventHint, is_plain_id
-from refund_worker.store import inbox, processors, refund_objects, refunds
+from refund_worker.store import claims, inbox, processors, refund_objects, refunds
 from refund_worker.store.database import after_commit
 
 log = logging.getLogger(__name__)
@@ -34,6 +37,7 @@ TRIES_MAX_NOT_THERE = 20
 
 # How an event ends, as stored.
 PROCESSED = "taken in"
+OF_OTHERS = "taken in: a refund that others made"
 NOT_ABOUT_REFUND = "not about a refund"
 NOT_UNDERSTOOD = "not understood: left to polling"
 UNKNOWN_REFUND = "unknown refund: left to reconciliation"
@@ -66,8 +70,8 @@ class InboxEvent:
 
     @property
     def is_to_be_asked(self) -> bool:
-        """Return True unless the event is about no refund object, or about one that is not ours."""
-        return self.object_id is not None and (self.place is not None or not self.names_owner)
+        """Return True if the event is about a refund object, ours or not."""
+        return self.object_id is not None
 
 
 def process_inbox(context: Context, limit: int = 100) -> int:
@@ -92,7 +96,26 @@ def process_inbox(context: Context, limit: int = 100) -> int:
     ]
     # In a transaction of its own: a worker that dies after it records the same answers again, which changes nothing.
     broken = record_replies(context, replies).broken if replies else frozenset()
-    return context.database.run(lambda connection: _mark(connection, context.clock(connection), events, broken))
+    of_others = _record_others(context, events)
+    return context.database.run(
+        lambda connection: _mark(connection, context.clock(connection), events, broken, of_others)
+    )
+
+
+def _record_others(context: Context, events: Iterable[InboxEvent]) -> frozenset[tuple[str, str]]:
+    """Record the refund objects that are not ours; return (processor, object id) of those that are recorded."""
+    found: defaultdict[str, list[RefundObject]] = defaultdict(list)
+    for event in events:
+        if event.place is None and isinstance(event.answer, Answered):
+            found[event.name[0]].append(event.answer.object)
+    recorded: set[tuple[str, str]] = set()
+    for processor, its_objects in found.items():
+        record_outside_refunds(context, processor, its_objects)
+        ids = [item.processor_refund_id for item in its_objects]
+        with context.database.read() as connection:
+            known = claims.claims_of_objects(connection, processor, ClaimKind.OUTSIDE_REFUND, ids)
+        recorded |= {(processor, object_id) for object_id in known}
+    return frozenset(recorded)
 
 
 def _read_event(connection: Connection, row: RowMapping) -> InboxEvent:
@@ -190,15 +213,18 @@ def _placed(connection: Connection, event: InboxEvent) -> InboxEvent:
     return replace(event, place=_place_of_leg(connection, event.answer.object.leg_id))
 
 
-def _outcome(event: InboxEvent, broken: Collection[str]) -> str | None:
-    """Return how the event ends, or None if it is to be tried again. Nothing was recorded for `broken` refunds."""
+def _outcome(event: InboxEvent, broken: Collection[str], of_others: Collection[tuple[str, str]]) -> str | None:
+    """Return how the event ends, or None if it is to be tried again.
+
+    Nothing was recorded for `broken` refunds; `of_others` are the recorded objects that others made.
+    """
     if not event.understood:
         return NOT_UNDERSTOOD
     if event.object_id is None:
         return NOT_ABOUT_REFUND
     is_answered = isinstance(event.answer, Answered)
-    if event.place is None and (event.names_owner or is_answered):
-        return UNKNOWN_REFUND
+    if event.place is None and is_answered:
+        return OF_OTHERS if (event.name[0], event.object_id) in of_others else UNKNOWN_REFUND
     if event.place and is_answered and event.place[0] not in broken:
         return PROCESSED
     tries = event.row["tries"] + 1
@@ -216,9 +242,15 @@ def _observe_lags(lags: Iterable[tuple[str, float]]) -> None:
         observe(WEBHOOK_LAG, seconds, processor)
 
 
-def _mark(connection: Connection, now: float, events: Sequence[InboxEvent], broken: Collection[str]) -> int:
+def _mark(
+    connection: Connection,
+    now: float,
+    events: Sequence[InboxEvent],
+    broken: Collection[str],
+    of_others: Collection[tuple[str, str]],
+) -> int:
     open_circuits(connection, denials((event.row["processor"], event.answer) for event in events), now)
-    outcomes = {event.name: _outcome(event, broken) for event in events}
+    outcomes = {event.name: _outcome(event, broken, of_others) for event in events}
     ended = [(*name, outcome) for name, outcome in outcomes.items() if outcome is not None]
     lags = [(event.name[0], now - event.row["received_at"]) for event in events if outcomes[event.name] is not None]
     after_commit(connection, lambda: _observe_lags(lags))

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm, runbook_link
 from refund_worker.domain.decision import AccountDelta, Decision, PaymentDelta
 from refund_worker.domain.refund import NON_FINAL, RefundStatus, To
+from refund_worker.engine.accounts import claims
 from refund_worker.engine.notifications.outbox import announce_changes
 from refund_worker.engine.refunds.circuit import open_circuits
 from refund_worker.engine.refunds.payment_names import learn_from_readings
@@ -57,6 +58,7 @@ def apply(
     learn_from_readings(connection, readings, {leg.payment_id: leg.processor for leg in legs.values()})
     payment_readings.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
     accounts.change_transactions(connection, _transactions(decisions))
+    _recover(connection, decisions, now)
     open_circuits(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
     after_commit(connection, lambda: _note_ends(decisions, now))
     after_commit(connection, lambda: _raise_alarms(decisions))
@@ -115,6 +117,19 @@ def _change_payments(connection: Connection, decisions: Sequence[Decision], mone
     recounted = {p for p, delta in changes.items() if money_went_out or delta.credits < 0 or delta.minor < 0}
     accounts.change_payments(connection, {p: delta for p, delta in changes.items() if p not in recounted})
     accounts.recount_payments(connection, recounted)
+
+
+def _recover(connection: Connection, decisions: Iterable[Decision], now: float) -> None:
+    """Let claims of others take what they lack of the credits and the room that legs have released."""
+    released: defaultdict[str, int] = defaultdict(int)
+    payment_ids: set[str] = set()
+    for d in decisions:
+        if d.after.to is To.SOURCE and d.before is not None:
+            released[d.after.customer_id] += d.customer.balance - d.customer.held
+            payment_ids |= {p for p, delta in d.payments.items() if delta.credits < 0 or delta.minor < 0}
+    if payment_ids or any(credits > 0 for credits in released.values()):
+        positive = {customer_id: credits for customer_id, credits in released.items() if credits > 0}
+        claims.recover(connection, positive, payment_ids, now)
 
 
 def _transactions(decisions: Sequence[Decision]) -> dict[str, int]:

@@ -107,8 +107,9 @@ def found_for(connection: Connection, leg: Leg, refund_objects: Iterable[RefundO
     """Split a list of its payment's refunds for this leg: its own objects, and those that others made.
 
     Objects over other payments are left out: if a server ignores the filter, they must not count as refunds that others
-    made over this payment. Amounts that a person named as their manual payment for a leg are accounted for. So is the
-    amount that was recorded as returned before the payment was known here.
+    made over this payment. Amounts that a person named as their manual payment for a leg are accounted for. So are the
+    refunds of others that are recorded as claims, and the amount that was recorded as returned before the payment was
+    known here.
     """
     refund_objects = tuple(refund_objects)
     whose = {
@@ -133,4 +134,7 @@ def found_for(connection: Connection, leg: Leg, refund_objects: Iterable[RefundO
     by_hand = store.paid_manually(connection, leg.payment_id)
     named = {t.processor_refund_id for t in others if t.amount_minor <= by_hand.get(t.processor_refund_id, 0)}
     outside = tuple(item for item in others if item.processor_refund_id not in named)
-    return Found(tuple(own), outside, before + sum(minor for name, minor in by_hand.items() if name not in named))
+    claimed = store.claimed_outside(connection, leg.payment_id)
+    recorded = sum(claimed.get(item.processor_refund_id, 0) for item in outside)
+    unnamed = sum(minor for name, minor in by_hand.items() if name not in named)
+    return Found(tuple(own), outside, before + recorded + unnamed)

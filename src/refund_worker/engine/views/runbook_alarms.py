@@ -78,6 +78,43 @@ _REFUNDS: Final[dict[Alarm, Entry]] = {
         "If it comes more than once: then the quiet window (`QUIET_SECONDS`) is too short for this processor.",
         _NOTHING_OPEN,
     ),
+    Alarm.REFUND_AND_DISPUTE: Entry(
+        "A refund and a dispute take the same money",
+        "A refund of ours went out over a payment, and the customer's bank disputes the same payment. The event names "
+        "both.",
+        "The refund is not stopped: its money is out. The dispute holds the credits of the disputed amount.",
+        (
+            SHOW_REFUND,
+            "Send the refund to the bank as evidence: in the processor's dashboard, with its reference, before the "
+            "dispute is due.",
+            "If the dispute is lost, the customer was paid twice: decide whether to claim it back.",
+        ),
+        "Before the dispute is due. `GET /v1/disputes/ID` shows `due_by`.",
+        "The dispute has ended.",
+    ),
+    Alarm.DISPUTE_OPENED: Entry(
+        "A payment is disputed",
+        "The customer's bank takes the money of a payment back until the dispute has ended.",
+        "Nothing more is sent over the payment, and the credits of the disputed amount are held. If the dispute is "
+        "lost, they are taken; otherwise they are free again, and stopped refunds continue.",
+        (
+            "See it: `GET /v1/disputes/ID`.",
+            "Answer it in the processor's dashboard before it is due.",
+        ),
+        "If it is due within two days.",
+        "The dispute's status is `won` or `lost`.",
+    ),
+    Alarm.SHORTFALL_UNDECIDED: Entry(
+        "Spent credits of money that is gone",
+        "Others returned money of a payment whose credits the customer has spent already, and `SHORTFALL` is `person`.",
+        "The credits that were there are taken. Nothing happens to the rest.",
+        (
+            "See it: `GET /v1/outside-refunds?status=needs_decision`, or `GET /v1/disputes`.",
+            "Decide: `POST /v1/outside-refunds/ID/decide` with `write_off` or `debt`.",
+        ),
+        "If there are many of one customer.",
+        "The list is empty.",
+    ),
     Alarm.POSTED_AFTER_ALL: Entry(
         "The processor has a refund that is not sent in this database",
         "The refund is unapproved, rejected or canceled here, and the processor has it. So this database is older "

@@ -1,0 +1,141 @@
+"""Apply one claim to its customer: hold credits, take them off the balance, or give them back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from refund_worker.domain.claims.claim import (
+    ENTRY_KIND,
+    MONEY_ACCOUNT,
+    Claim,
+    ClaimKind,
+    Phase,
+    ShortfallRule,
+)
+from refund_worker.domain.decision import AccountDelta
+from refund_worker.domain.ledger import (
+    CREDITS,
+    ISSUED,
+    REDEEMED,
+    EntryKind,
+    Posting,
+    customer_account,
+    processor_account,
+    transfer,
+)
+from refund_worker.domain.money import as_text
+
+SYSTEM = "refund-worker"
+NOTHING = AccountDelta()
+_REASON = {
+    ClaimKind.OUTSIDE_REFUND: "refunded in the paying system",
+    ClaimKind.DISPUTE: "lost in a dispute",
+    ClaimKind.CLOSE: "of a payment that was closed",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A claim afterwards, the signed change of its customer's account, and the entries to post."""
+
+    claim: Claim
+    customer: AccountDelta = NOTHING
+    postings: tuple[Posting, ...] = ()
+
+    def then(self, other: Settled) -> Settled:
+        """Return both steps as one."""
+        return Settled(other.claim, self.customer + other.customer, (*self.postings, *other.postings))
+
+
+def settle(
+    claim: Claim,
+    credits: int,
+    *,
+    available: int,
+    now: float,
+    rule: ShortfallRule,
+    recoverable: int = 0,
+    actor: str = SYSTEM,
+) -> Settled:
+    """Return what the claim holds, takes or gives back now.
+
+    `credits` is its share and `available` what the customer can spend. `rule` is for credits that are missing when the
+    claim takes its share; what was decided before about this claim stays. `recoverable` are credits that a leg has just
+    released: what was missing before is taken of these, and of no others.
+    """
+    if claim.phase is Phase.TAKEN:
+        return _take(claim, credits, available, now, rule, recoverable, actor)
+    if claim.phase is Phase.HOLDING:
+        given = give_back(claim, now, actor) if claim.taken or claim.posted_minor else Settled(claim)
+        return given.then(_hold(replace(given.claim, credits=credits), available + given.customer.balance))
+    return give_back(claim, now, actor)
+
+
+def _hold(claim: Claim, available: int) -> Settled:
+    more = min(claim.missing, max(0, available))
+    return Settled(replace(claim, held=claim.held + more), AccountDelta(held=more, withdrawn=more))
+
+
+def _take(
+    claim: Claim, credits: int, available: int, now: float, rule: ShortfallRule, recoverable: int, actor: str
+) -> Settled:
+    decided = claim.missing if claim.rule else 0
+    wanted = credits - claim.held - claim.taken - decided
+    there = min(wanted, max(0, available))
+    recovered = min(decided, recoverable, max(0, available - there))
+    after = replace(claim, credits=credits, held=0, rule=claim.rule or rule)
+    owed = wanted - there if after.rule is ShortfallRule.DEBT else 0
+    return _taken(after, claim.held, there + recovered, owed, now, actor)
+
+
+def _taken(claim: Claim, held: int, there: int, owed: int, now: float, actor: str) -> Settled:
+    """Return the claim after it takes what was `held`, what is `there`, and `owed` credits that are not."""
+    taken, minor = held + there + owed, claim.money_minor - claim.posted_minor
+    delta = AccountDelta(balance=-taken, held=-held, withdrawn=there + owed)
+    after = replace(claim, taken=claim.taken + taken, debt=claim.debt + owed)
+    if not taken and not minor:
+        return Settled(after)
+    text = f"{as_text(claim.money_minor, claim.currency)} {_REASON[claim.kind]}"
+    text += f": {claim.reason}" if claim.kind is ClaimKind.CLOSE else f": {claim.object_id}"
+    return _with_posting(after, delta, -taken, minor, text, now, actor)
+
+
+def decide(claim: Claim, rule: ShortfallRule, *, now: float, actor: str) -> Settled:
+    """Return the claim after a person has decided about its missing credits: written off, or a debt."""
+    owed = claim.missing if rule is ShortfallRule.DEBT else 0
+    return _taken(replace(claim, rule=rule), 0, 0, owed, now, actor)
+
+
+def give_back(claim: Claim, now: float, actor: str = SYSTEM) -> Settled:
+    """Return the claim without a share: what it held is free again, and a linked reversal returns what it took."""
+    delta = AccountDelta(balance=claim.taken, held=-claim.held, withdrawn=-claim.held - claim.taken)
+    after = replace(claim, credits=0, held=0, taken=0, debt=0, rule=None)
+    if not claim.taken and not claim.posted_minor:
+        return Settled(after, delta)
+    text = f"Reversal of {claim.posting_id(1)}: the money of {claim.object_id} came back"
+    return _with_posting(after, delta, claim.taken, -claim.posted_minor, text, now, actor)
+
+
+def _with_posting(
+    claim: Claim, delta: AccountDelta, credits: int, minor: int, text: str, now: float, actor: str
+) -> Settled:
+    """Return the claim with one more entry: signed `credits` of the customer, and `minor` more money that is gone."""
+    claim = replace(claim, postings=claim.postings + 1, posted_minor=claim.posted_minor + minor)
+    customer_id = claim.customer_id or ""
+    is_reversal = claim.posted_minor == 0 and minor < 0
+    house = ISSUED if claim.kind is ClaimKind.CLOSE else REDEEMED
+    posting = Posting(
+        transaction_id=claim.posting_id(claim.postings),
+        customer_id=customer_id,
+        kind=EntryKind.REVERSAL if is_reversal else ENTRY_KIND[claim.kind],
+        credits=credits,
+        entries=(
+            *transfer(house, customer_account(customer_id), CREDITS, credits),
+            *transfer(processor_account(claim.processor), MONEY_ACCOUNT[claim.kind], claim.currency, minor),
+        ),
+        description=text,
+        refers_to=claim.posting_id(1) if is_reversal else claim.payment_id,
+        occurred_at=now,
+        actor=actor,
+    )
+    return Settled(claim, delta, (posting,))

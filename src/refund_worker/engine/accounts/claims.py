@@ -1,0 +1,142 @@
+"""Settle the claims on payments: compute each share again, and hold, take or give back credits accordingly.
+
+Only this module changes a customer's account for a claim. It locks the customers, so that two changes of one payment
+follow each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.acceptance import CustomerAccount
+from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase, ShortfallRule
+from refund_worker.domain.claims.settle import SYSTEM, Settled, settle
+from refund_worker.domain.claims.shares import ClaimedPayment, explain, shares
+from refund_worker.domain.records import PaymentRecord
+from refund_worker.store import accounts, claims
+from refund_worker.store import ledger as ledger_store
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimChange:
+    """A claim before and after a change, and the customer's balance then."""
+
+    before: Claim
+    after: Claim
+    balance: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The time (epoch seconds), the rule for shortfalls, and the person or program that caused the change.
+
+    `recoverable` are the credits, by customer id, that legs have just released: a claim takes of these what it was
+    missing before.
+    """
+
+    now: float
+    rule: ShortfallRule
+    actor: str = SYSTEM
+    recoverable: Mapping[str, int] = field(default_factory=dict)
+
+
+def settle_payments(connection: Connection, payment_ids: Collection[str], terms: Terms) -> list[ClaimChange]:
+    """Settle all claims on these payments and write what changed; return the changed claims."""
+    owners = {payment.customer_id for payment in claims.claimed_payments(connection, payment_ids)}
+    customers = accounts.lock_customers(connection, owners)
+    # Only now, under the locks: what other transactions took of these payments must count.
+    payments = claims.claimed_payments(connection, payment_ids)
+    stored = claims.claims_on(connection, payment_ids)
+    recoverable = dict(terms.recoverable)
+    changes: list[ClaimChange] = []
+    for payment in payments:
+        its_claims = {claim.claim_id: claim for claim in stored.get(payment.payment_id, [])}
+        its_changes = _settle_payment(payment, list(its_claims.values()), customers, recoverable, terms)
+        write_settled(connection, its_changes)
+        its_claims |= {done.claim.claim_id: done.claim for _, done in its_changes}
+        claims.write_room(connection, _room(payment.payment_id, list(its_claims.values())))
+        balance = customers[payment.customer_id].balance
+        changes += [ClaimChange(before, done.claim, balance) for before, done in its_changes]
+    return changes
+
+
+def _settle_payment(
+    payment: ClaimedPayment,
+    stored: Sequence[Claim],
+    customers: dict[str, CustomerAccount],
+    recoverable: dict[str, int],
+    terms: Terms,
+) -> list[tuple[Claim, Settled]]:
+    """Return each changed claim with what follows; `customers` and `recoverable` are kept up to date."""
+    customer_id = payment.customer_id
+    explained = explain(payment, stored)
+    wanted = shares(payment, explained)
+    changes = []
+    for before, claim in zip(stored, explained, strict=True):
+        account = customers[customer_id]
+        done = settle(
+            replace(claim, customer_id=customer_id),
+            wanted.get(claim.claim_id, 0),
+            available=account.available,
+            now=terms.now,
+            rule=terms.rule,
+            recoverable=recoverable.get(customer_id, 0),
+            actor=terms.actor,
+        )
+        if done.claim == before and not done.customer:
+            continue
+        customers[customer_id] = account.after(done.customer)
+        used = max(0, account.available - customers[customer_id].available)
+        recoverable[customer_id] = max(0, recoverable.get(customer_id, 0) - used)
+        changes.append((before, replace(done, claim=replace(done.claim, updated_at=terms.now))))
+    return changes
+
+
+def write_settled(connection: Connection, changes: Sequence[tuple[Claim, Settled]]) -> None:
+    """Write changed claims, their entries, and the changes of the customers' accounts."""
+    claims.write_claims(connection, [done.claim for _, done in changes])
+    ledger_store.insert_postings(connection, [posting for _, done in changes for posting in done.postings])
+    for _, done in changes:
+        accounts.change_customers(connection, {done.claim.customer_id or "": done.customer})
+
+
+def _room(payment_id: str, current: Sequence[Claim]) -> claims.ClaimedRoom:
+    live = [claim for claim in current if claim.is_live]
+    return claims.ClaimedRoom(
+        payment_id,
+        minor=sum(claim.money_minor for claim in live),
+        credits=sum(claim.credits for claim in live),
+        outside_minor=sum(claim.money_minor for claim in live if claim.kind is ClaimKind.OUTSIDE_REFUND),
+        open_disputes=sum(claim.kind is ClaimKind.DISPUTE and claim.phase is Phase.HOLDING for claim in live),
+    )
+
+
+def match_claims(connection: Connection, recorded: Sequence[PaymentRecord], terms: Terms) -> None:
+    """Give new payments the claims that came before they were recorded, and settle these claims."""
+    matched = []
+    for record in recorded:
+        found = claims.unmatched_claims(connection, record.processor, [record.processor_payment_id])
+        fitting = [claim for its in found.values() for claim in its if claim.currency == record.currency]
+        claims.write_claims(connection, [replace(claim, payment_id=record.payment_id) for claim in fitting])
+        if fitting:
+            matched.append(record.payment_id)
+    if matched:
+        settle_payments(connection, matched, terms)
+
+
+def recover(
+    connection: Connection, released: Mapping[str, int], payment_ids: Collection[str], now: float
+) -> list[ClaimChange]:
+    """Let claims take what they lack of credits that legs have just released, before the customers can spend them.
+
+    `released` are these credits by customer id; `payment_ids` are the payments whose legs released room.
+    """
+    affected = claims.payments_to_settle(connection, sorted(released), sorted(payment_ids))
+    if not affected:
+        return []
+    # The rule for new shortfalls has no effect: a share that grows because a leg released room follows the earlier
+    # decision about its claim.
+    return settle_payments(connection, affected, Terms(now=now, rule=ShortfallRule.WRITE_OFF, recoverable=released))
