@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from refund_worker.processors.sandbox import postings
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.journal import Journal
+from refund_worker.processors.sandbox.ledger import PAYOUT, Ledger, Transaction
 from refund_worker.processors.sandbox.records import Dispute, FraudWarning, Ordered, Payment, Refund
 from refund_worker.processors.sandbox.refund_objects import awaits_reference
 
@@ -57,6 +59,7 @@ class Book:
         self.warnings: dict[str, FraudWarning] = {}
         self.warning_list: Ordered[FraudWarning] = Ordered()
         self.keys: dict[tuple[str, str], StoredKey] = {}
+        self.ledger = Ledger()
         self.captured: dict[str, int] = {}
         self.refunded: dict[str, int] = {}
         # Called with the id of an unregistered payment; returns its record, or None.
@@ -130,6 +133,10 @@ class Book:
         text = ":".join((self.seed, prefix, *map(str, name)))
         return f"{prefix}_{blake2b(text.encode(), digest_size=12).hexdigest()}"
 
+    def charge_transaction_id(self, payment_id: str) -> str:
+        """Return the id of the balance transaction of the payment's charge."""
+        return self.new_id("txn", payment_id, "charge")
+
     def find_key(self, account: str, key: str, life_seconds: float) -> StoredKey | None:
         """Return what is stored under the key, or None if the key is unknown or older than `life_seconds`."""
         stored = self.keys.get((account, key))
@@ -170,13 +177,42 @@ class Book:
         self.payments[payment.id] = payment
         self.payment_list.add(payment)
         self._count_captured(payment, payment.captured)
+        if payment.earns:
+            self._post_charge(payment, payment.created)
 
     def _apply_payment_changed(self, record: JsonObject) -> None:
         payment = self.payments[record["id"]]
-        captured = payment.captured
+        captured, earned = payment.captured, payment.earns
         for name, value in record["set"].items():
             setattr(payment, name, value)
         self._count_captured(payment, payment.captured - captured)
+
+        if payment.earns and not earned:
+            self._post_charge(payment, record["at"])
+        elif earned and not payment.earns:
+            transaction_id = self.new_id("txn", payment.id, "failure")
+            self.ledger.add(postings.of_failed_charge(payment, transaction_id, captured, record["at"]))
+
+    def _post_charge(self, payment: Payment, second: int) -> None:
+        payment.transaction_id = self.charge_transaction_id(payment.id)
+        self.ledger.add(postings.of_charge(payment, payment.transaction_id, second))
+
+    def _post_refund(self, refund: Refund, second: int) -> None:
+        for transaction in postings.of_refund(self.payment_of(refund), refund, second):
+            self.ledger.add(transaction)
+
+    def _apply_transaction(self, record: JsonObject) -> None:
+        """Apply a top-up or a payout."""
+        names = ("id", "type", "amount", "currency", "source", "created")
+        transaction = Transaction(**{name: record[name] for name in names})
+        if transaction.type == PAYOUT:
+            self.ledger.pay_out(transaction, automatic=record["automatic"])
+        else:
+            self.ledger.add(transaction)
+
+    def _apply_balance(self, record: JsonObject) -> None:
+        self.ledger.shift(record["currency"], record["available"], record["pending"])
+        self.ledger.policies[record["currency"]] = record["policy"]
 
     def _count_captured(self, payment: Payment, amount: int) -> None:
         self.captured[payment.currency] = self.captured.get(payment.currency, 0) + amount
@@ -188,6 +224,7 @@ class Book:
         payment = self.payment_of(refund)
         payment.refunds.add(refund)
         self._await_reference(refund, refund.created)
+        self._post_refund(refund, refund.created)
         if not refund.void:
             self._count(payment, refund, +1)
 
@@ -196,6 +233,7 @@ class Book:
         was_void = refund.void
         refund.object.update(record["set"])
         self._await_reference(refund, record.get("at", refund.created))
+        self._post_refund(refund, record.get("at", refund.created))
         if refund.void != was_void:
             self._count(self.payment_of(refund), refund, +1 if was_void else -1)
 
@@ -208,9 +246,16 @@ class Book:
         self.disputes[dispute.id] = dispute
         self.dispute_list.add(dispute)
         self.payment_of(dispute).disputes.add(dispute)
+        self._post_dispute(dispute)
 
     def _apply_dispute_changed(self, record: JsonObject) -> None:
-        self.disputes[record["id"]].object.update(record["set"])
+        dispute = self.disputes[record["id"]]
+        dispute.object.update(record["set"])
+        self._post_dispute(dispute)
+
+    def _post_dispute(self, dispute: Dispute) -> None:
+        for transaction in postings.of_dispute(dispute):
+            self.ledger.add(transaction)
 
     def _apply_warning(self, record: JsonObject) -> None:
         warning = FraudWarning(record["warning"], len(self.warnings))

@@ -85,6 +85,9 @@ ENDPOINTS = (
     ("GET", "/v1/disputes", "disputes"),
     ("GET", "/v1/disputes/{}", "dispute"),
     ("POST", "/v1/disputes/{}/close", "close_dispute"),
+    ("GET", "/v1/balance", "balance"),
+    ("GET", "/v1/balance_transactions", "balance_transactions"),
+    ("GET", "/v1/balance_transactions/{}", "balance_transaction"),
     ("GET", "/v1/radar/early_fraud_warnings", "fraud_warnings"),
     ("GET", "/v1/radar/early_fraud_warnings/{}", "fraud_warning"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError
@@ -15,11 +16,13 @@ from refund_worker.processors.sandbox.refunds import CHARGE_PENDING, Step, decid
 # The optional fields of a registered payment, and what they are in `Payment`.
 OPTIONS: Mapping[str, str] = {
     "action_seconds": "action_seconds",
+    "available_on": "available_on",
     "captured_minor": "captured",
     "created": "created",
     "customer": "customer",
     "customer_email": "email",
     "customer_must_act": "customer_must_act",
+    "fee_minor": "fee",
     "intent_metadata": "intent_metadata",
     "livemode": "livemode",
     "metadata": "metadata",
@@ -71,7 +74,7 @@ def decide_new_charge(book: Book, fields: JsonObject) -> Decision:
         if name in fields:
             due = book.now() + fields[name]
             records.append(later(due, {"do": "charge", "id": payment_id, "status": status}))
-    return Decision(tuple(records), charge_object(payment), _notices(payment, payment.status))
+    return Decision(tuple(records), _after(book, payment, {}), _notices(payment, payment.status))
 
 
 def decide_move_charge(
@@ -95,7 +98,7 @@ def decide_move_charge(
             moved = decide_move(book, refund, Step(status), at)
             records += moved.records
             notices += moved.notices
-    return Decision(tuple(records), {**charge_object(payment), **_shown(payment, changes)}, tuple(notices))
+    return Decision(tuple(records), _after(book, payment, changes), tuple(notices))
 
 
 def decide_capture(book: Book, payment: Payment, captured: int | None) -> Decision:
@@ -112,7 +115,7 @@ def decide_capture(book: Book, payment: Payment, captured: int | None) -> Decisi
         raise StripeError(400, message, "charge_already_captured", "captured_minor")
     changes: JsonObject = {"captured": amount}
     notices = (Notice("charge.captured", payment.id), *_intent_notice(payment, SUCCEEDED))
-    shown = {**charge_object(payment), **_shown(payment, changes)}
+    shown = _after(book, payment, changes)
     return Decision((_change(book, payment, changes, None),), shown, notices)
 
 
@@ -121,16 +124,11 @@ def _change(book: Book, payment: Payment, changes: JsonObject, at: float | None)
     return {"kind": "payment_changed", "id": payment.id, "set": changes, "at": second}
 
 
-def _shown(payment: Payment, changes: JsonObject) -> JsonObject:
-    status = changes.get("status", payment.status)
-    return {
-        "amount_captured": changes["captured"],
-        "captured": changes["captured"] > 0,
-        "failure_code": changes.get("failure_code"),
-        "failure_message": FAILURE_MESSAGE if status == FAILED else None,
-        "paid": status != FAILED,
-        "status": status,
-    }
+def _after(book: Book, payment: Payment, changes: Mapping[str, Any]) -> JsonObject:
+    after = replace(payment, **changes)
+    if after.earns:
+        after.transaction_id = book.charge_transaction_id(payment.id)
+    return charge_object(after)
 
 
 def _notices(payment: Payment, status: str) -> tuple[Notice, ...]:
@@ -152,6 +150,7 @@ def charge_object(payment: Payment) -> JsonObject:
         "amount": payment.amount,
         "amount_captured": payment.captured,
         "amount_refunded": payment.refunded,
+        "balance_transaction": payment.transaction_id,
         "billing_details": {"email": payment.email},
         "captured": payment.captured > 0,
         "created": payment.created,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError
 from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.decisions import Decision, Notice
+from refund_worker.processors.sandbox.ledger import ADJUSTMENT, Transaction, transaction_object
 from refund_worker.processors.sandbox.records import CARD, Dispute, Payment
-from refund_worker.processors.sandbox.transactions import transaction_object
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,8 @@ def _after(book: Book, dispute: Dispute, amount: int, fee: int = 0) -> list[Json
 
 def _movement(book: Book, dispute: JsonObject, amount: int, fee: int, second: int) -> JsonObject:
     transaction_id = book.new_id("txn", dispute["id"], len(dispute["balance_transactions"]))
-    return transaction_object(transaction_id, "adjustment", amount, dispute["currency"], dispute["id"], second, fee=fee)
+    transaction = Transaction(transaction_id, ADJUSTMENT, amount, dispute["currency"], dispute["id"], second, fee)
+    return transaction_object(transaction, second)
 
 
 def _changed(dispute: Dispute, changes: JsonObject, types: list[str]) -> Decision:

@@ -14,6 +14,8 @@ from refund_worker.processors.sandbox.disputes import decide_close
 from refund_worker.processors.sandbox.faults import Faults
 from refund_worker.processors.sandbox.form import Params, expands, refuse_unknown
 from refund_worker.processors.sandbox.fraud_warnings import warning_object
+from refund_worker.processors.sandbox.funds import balance_object
+from refund_worker.processors.sandbox.ledger import transaction_object
 from refund_worker.processors.sandbox.listing import LISTS, list_objects
 from refund_worker.processors.sandbox.records import Dispute, Payment, Refund
 from refund_worker.processors.sandbox.refunds import (
@@ -41,6 +43,8 @@ def decide(book: Book, faults: Faults, call: Call, plan: Plan) -> Decision:
     kind, object_id = call.route.path_kind, call.route.object_id or ""
     if kind == "create":
         return decide_create(book, read_create_request(call.params), call.key, faults.balance, plan.lifecycle)
+    if kind == "balance":
+        return Decision((), balance_object(book, faults.balance))
     if kind in CHANGES:
         return CHANGES[kind](book, object_id, call.params)
     if kind in LISTS:
@@ -81,6 +85,13 @@ def _read_warning(book: Book, warning_id: str, params: Params) -> JsonObject:
     return warning_object(book, warning)
 
 
+def _read_transaction(book: Book, transaction_id: str, params: Params) -> JsonObject:
+    transaction = book.ledger.transactions.get(transaction_id)
+    if transaction is None:
+        raise missing("balance transaction", transaction_id, "id")
+    return transaction_object(transaction, book.now())
+
+
 def _read_intent(book: Book, reference: str, params: Params) -> JsonObject:
     payment = _payment(book, reference, "payment_intent")
     return payment_intent_object(payment, expanded=expands(params, "latest_charge"))
@@ -99,4 +110,5 @@ READINGS: Mapping[str, Callable[[Book, str, Params], JsonObject]] = {
     "fraud_warning": _read_warning,
     "charge": lambda book, object_id, _: charge_object(_payment(book, object_id, "charge")),
     "payment_intent": _read_intent,
+    "balance_transaction": _read_transaction,
 }

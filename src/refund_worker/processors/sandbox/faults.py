@@ -8,7 +8,7 @@ The fault file is one JSON object. Every part is optional:
       "intensity": 0.4,               heavy mode: the share of requests that get a fault
       "denials": false,               heavy mode: also 401 and 403 (they stop a careful client until a person acts)
       "key_life_seconds": 86400,      how long an idempotency key is stored
-      "balance": {"gbp": 100000},     the amount that the account can pay out; an unnamed currency has no limit
+      "balance": {"gbp": 100000},     the amount for all refunds together; an unnamed currency has no limit
       "list_lag_seconds": 0,          how long a new refund is missing from the list of refunds
       "reference_seconds": 259200,    when a card refund's trace reference is available after its success; null: never
       "hang_seconds": 300,            how long an unanswered request waits before its connection is closed
@@ -25,7 +25,8 @@ The parts of a rule's `match` must all agree with the request:
 
 - `method`;
 - `path_kind`: create | retrieve | update | list | cancel | expire for refunds, charges (the list) | charge |
-  payment_intent, disputes (the list) | dispute | close_dispute, fraud_warnings (the list) | fraud_warning, or webhook;
+  payment_intent, disputes (the list) | dispute | close_dispute, fraud_warnings (the list) | fraud_warning,
+  balance, balance_transactions (the list) | balance_transaction, or webhook;
 - `payment`: the id that the request names, or the payment of the object that it names;
 - `metadata`: pairs that are all present on the request's refund;
 - `nth`: a number or a list of numbers, counted from 1 among the requests that match the other parts;
@@ -142,7 +143,7 @@ class Rule:
 
 OF_EXECUTION = frozenset({"server_error", "refuse", "lifecycle", "answer"})
 OF_CREATE = frozenset({"lifecycle"})
-LIST_KINDS = frozenset({"list", "charges", "disputes", "fraud_warnings"})
+LIST_KINDS = frozenset({"list", "balance_transactions", "charges", "disputes", "fraud_warnings"})
 OF_LISTS = frozenset({"list_lag_seconds", "pages"})
 OF_WIRE = frozenset(
     {

@@ -48,6 +48,7 @@ TEXT = Field("a text of 1 to 500 characters", _is_text)
 FLAG = Field("true or false", lambda value: isinstance(value, bool))
 AMOUNT = Field("a whole number of minor units, 1 or more", lambda value: _is_integer(value, 1))
 AMOUNT_OR_ZERO = Field("a whole number of minor units, 0 or more", _is_integer)
+WHOLE = Field("a whole number of minor units, below zero too", lambda value: _is_integer(value, -NUMBER_MAX))
 SECONDS = Field("a number of seconds", _is_number)
 SECOND = Field("a whole number of seconds; a time counts from 1970", _is_integer)
 METADATA = Field("an object of at most 50 texts", _is_metadata)
@@ -58,6 +59,8 @@ FIELDS: Mapping[str, Field] = {
     "action_seconds": SECOND,
     "after_seconds": SECONDS,
     "amount_minor": AMOUNT,
+    "available_minor": WHOLE,
+    "available_on": SECOND,
     "captured_minor": AMOUNT_OR_ZERO,
     "currency": CURRENCY_CODE,
     "created": SECOND,
@@ -77,7 +80,9 @@ FIELDS: Mapping[str, Field] = {
     "metadata": METADATA,
     "payment": TEXT,
     "payment_method": TEXT,
+    "pending_minor": WHOLE,
     "pending_reason": TEXT,
+    "policy": TEXT,
     "reason": TEXT,
     "reference": TEXT,
     "refund": TEXT,

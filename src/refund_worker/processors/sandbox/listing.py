@@ -12,6 +12,7 @@ from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.charges import charge_object
 from refund_worker.processors.sandbox.form import Params, integer_of, refuse_unknown, text_of
 from refund_worker.processors.sandbox.fraud_warnings import warning_object
+from refund_worker.processors.sandbox.ledger import Transaction, transaction_object
 from refund_worker.processors.sandbox.records import Dispute, Entry, FraudWarning, Payment, Refund, position
 
 PAGE_PARAMS = frozenset({"created", "limit", "starting_after", "ending_before", "expand"})
@@ -162,6 +163,22 @@ def _find_charge(book: Book, charge_id: str) -> Payment | None:
     return None if charge_id.startswith("pi_") else book.find_payment(charge_id)
 
 
+def _transactions(book: Book, params: Params) -> Sequence[Transaction]:
+    type, currency = text_of(params, "type"), text_of(params, "currency")
+    source, payout = text_of(params, "source"), text_of(params, "payout")
+    if source is None and payout is None:
+        return book.ledger.listed(type, currency).oldest_first()
+    paid_out = book.ledger.by_payout.get(payout or "", [])
+    chosen = paid_out if source is None else book.ledger.by_source.get(source, [])
+    in_payout = {each.id for each in paid_out}
+    found = [
+        each
+        for each in chosen
+        if type in (None, each.type) and currency in (None, each.currency) and (payout is None or each.id in in_payout)
+    ]
+    return sorted(found, key=position)
+
+
 def _as_stored(book: Book, entry: Any) -> JsonObject:
     shown: JsonObject = entry.object
     return shown
@@ -190,8 +207,17 @@ CHARGES: Listable[Payment] = Listable(
     _find_charge,
     lambda _, payment: charge_object(payment),
 )
+TRANSACTIONS: Listable[Transaction] = Listable(
+    "balance_transaction",
+    "/v1/balance_transactions",
+    frozenset({"currency", "payout", "source", "type"}),
+    _transactions,
+    lambda book, transaction_id: book.ledger.transactions.get(transaction_id),
+    lambda book, transaction: transaction_object(transaction, book.now()),
+)
 LISTS: dict[str, Listable[Any]] = {
     "list": REFUNDS,
+    "balance_transactions": TRANSACTIONS,
     "charges": CHARGES,
     "disputes": DISPUTES,
     "fraud_warnings": WARNINGS,

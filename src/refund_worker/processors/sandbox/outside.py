@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refund_worker.processors.sandbox import charges, disputes, refunds
+from refund_worker.processors.sandbox import charges, disputes, funds, refunds
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
 from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.decisions import Decision
@@ -226,6 +226,24 @@ ACTIONS: Mapping[str, Action] = {
         lambda book, fields: charges.decide_capture(book, payment_named(book, fields), fields.get("captured_minor")),
         frozenset({"payment"}),
         frozenset({"captured_minor"}),
+    ),
+    "set_balance": Action(
+        "The available and pending sum of a currency are set, and what happens to a refund beyond it: off (nothing),"
+        " refuse (balance_insufficient), hold (it waits for a top-up).",
+        funds.decide_set_balance,
+        frozenset({"currency"}),
+        frozenset({"available_minor", "pending_minor", "policy"}),
+    ),
+    "top_up": Action(
+        "Money comes to the balance; held refunds that it pays go out, oldest first.",
+        funds.decide_top_up,
+        frozenset({"currency", "amount_minor"}),
+    ),
+    "payout": Action(
+        "Money goes to our bank account: an amount, or by itself all that is available.",
+        funds.decide_payout,
+        frozenset({"currency"}),
+        frozenset({"amount_minor"}),
     ),
     "fraud_warning": Action(
         "A bank suspects the payment: an early fraud warning.",

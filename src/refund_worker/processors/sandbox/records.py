@@ -178,6 +178,7 @@ class Payment:
     refund_type: str = "refund"
     customer_must_act: bool = False
     action_seconds: int = ACTION_SECONDS
+    transaction_id: str | None = None
     refunded: int = 0
     refunds: Ordered[Refund] = field(default_factory=Ordered)
     disputes: Ordered[Dispute] = field(default_factory=Ordered)
@@ -204,6 +205,11 @@ class Payment:
     def refundable(self) -> int:
         """The amount that can still be refunded, in minor units."""
         return self.captured - self.refunded
+
+    @property
+    def earns(self) -> bool:
+        """True if the charge brought money: it succeeded and is captured."""
+        return self.status == "succeeded" and self.captured > 0
 
     @property
     def disputed(self) -> bool:

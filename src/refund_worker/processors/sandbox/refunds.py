@@ -24,7 +24,12 @@ REQUIRES_ACTION = "requires_action"
 # A refund in one of these states has taken its money from our account.
 MONEY_MOVED = frozenset({"succeeded", "pending"})
 # Payment methods without native refunds can take long. Stripe's `pending_reason` names the cause.
-PENDING_REASON, CHARGE_PENDING = "processing", "charge_pending"
+PENDING_REASON, CHARGE_PENDING, INSUFFICIENT_FUNDS = "processing", "charge_pending", "insufficient_funds"
+# These wait before the money leaves our account.
+MONEY_WAITS = frozenset({CHARGE_PENDING, INSUFFICIENT_FUNDS})
+# The fate of a refund beyond the available money: it goes out, is refused, or waits for a top-up.
+OFF, REFUSE, HOLD = "off", "refuse", "hold"
+POLICIES = frozenset({OFF, REFUSE, HOLD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +102,19 @@ def decide_create(
 ) -> Decision:
     """Create a refund, with a scripted `life` or as its payment's method does it.
 
-    `balance` is the account's initial balance by currency; a currency that is not named has no limit. `created` is in
-    epoch seconds; the default is now.
+    `balance` limits the refunds of a currency together, unless the ledger has a policy for it; a currency that is not
+    named has no limit. `created` is in epoch seconds; the default is now.
 
     Raises `StripeError` (executed): resource_missing, charge_disputed, charge_already_refunded, an amount above the
     remaining one (param amount, no code), balance_insufficient.
     """
     payment = _payment_for(book, request)
     amount = _amount_for(payment, request)
-    limit = balance.get(payment.currency)
-    if limit is not None and book.refunded.get(payment.currency, 0) + amount > limit:
-        raise StripeError(400, "The account's balance is too small.", "balance_insufficient", executed=True)
     life = life or _life_of(payment)
+    if life[0].status not in VOID_STATUSES and not _has_funds(book, payment.currency, amount, balance):
+        if book.ledger.policies.get(payment.currency) != HOLD:
+            raise StripeError(400, "The account's balance is too small.", "balance_insufficient", executed=True)
+        life = (Step("pending", pending_reason=INSUFFICIENT_FUNDS),)
     refund = _new_refund(book, payment, amount, request, life[0])
     refund["created"] = refund["created"] if created is None else created
     records: list[JsonObject] = [{"kind": "refund", "refund": refund, "key": key}, *_expiry(refund, payment)]
@@ -124,13 +130,21 @@ def decide_create(
     return Decision(tuple(records), refund, tuple(notices))
 
 
+def _has_funds(book: Book, currency: str, amount: int, balance: Mapping[str, int]) -> bool:
+    policy = book.ledger.policies.get(currency)
+    if policy is None:
+        limit = balance.get(currency)
+        return limit is None or book.refunded.get(currency, 0) + amount <= limit
+    return policy == OFF or amount <= book.ledger.available(currency, book.now())
+
+
 def scheduled_move(due: float, refund_id: str, step: Step) -> JsonObject:
     """Return the record of a step that the refund takes later."""
     return later(due, {"do": "move", "id": refund_id, **step.as_record()})
 
 
 def _life_of(payment: Payment) -> tuple[Step, ...]:
-    """Return what happens to a refund of this payment if no rule scripts it."""
+    """Return the steps of a refund of this payment if no rule scripts it."""
     if payment.status == "pending":
         return (Step("pending", pending_reason=CHARGE_PENDING),)
     return (Step(REQUIRES_ACTION),) if payment.customer_must_act else SUCCEEDS_AT_ONCE
@@ -164,11 +178,13 @@ def _amount_for(payment: Payment, request: CreateRequest) -> int:
 def _new_refund(book: Book, payment: Payment, amount: int, request: CreateRequest, first: Step) -> JsonObject:
     name = (payment.id, len(payment.refunds))
     status = first.status
+    pending_reason = (first.pending_reason or PENDING_REASON) if status == "pending" else None
+    waits = pending_reason in MONEY_WAITS
     refund: JsonObject = {
         "id": book.new_id("re", *name),
         "object": "refund",
         "amount": amount,
-        "balance_transaction": book.new_id("txn", *name) if status in MONEY_MOVED else None,
+        "balance_transaction": book.new_id("txn", *name) if status in MONEY_MOVED and not waits else None,
         "charge": payment.charge_id,
         "created": int(book.now()),
         "currency": payment.currency,
@@ -177,7 +193,7 @@ def _new_refund(book: Book, payment: Payment, amount: int, request: CreateReques
         "failure_reason": (first.failure_reason or "unknown") if status == "failed" else None,
         "metadata": request.metadata,
         "payment_intent": payment.payment_intent_id,
-        "pending_reason": (first.pending_reason or PENDING_REASON) if status == "pending" else None,
+        "pending_reason": pending_reason,
         "reason": request.reason,
         "receipt_number": None,
         "source_transfer_reversal": None,
@@ -245,7 +261,7 @@ def decide_move(book: Book, refund: Refund, step: Step, at: float | None = None)
         changes["failure_balance_transaction"] = book.new_id("txn", refund.id, "failure")
     if status in MONEY_MOVED:
         changes["destination_details"] = destination_details(payment, status)
-        if refund.object["balance_transaction"] is None:
+        if refund.object["balance_transaction"] is None and changes["pending_reason"] not in MONEY_WAITS:
             changes["balance_transaction"] = book.new_id("txn", refund.id)
     if status == REQUIRES_ACTION:
         changes["next_action"] = _action(book, payment, refund.object)

@@ -1,0 +1,120 @@
+"""Stripe's balance, and what others do to it: top-ups, payouts, and a balance that a test sets. Pure decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from refund_worker.processors.sandbox.answers import JsonObject, StripeError
+from refund_worker.processors.sandbox.book import Book
+from refund_worker.processors.sandbox.decisions import Decision
+from refund_worker.processors.sandbox.refunds import INSUFFICIENT_FUNDS, POLICIES, Step, decide_move
+
+# An account without any money has a sum of zero in its own currency.
+OWN_CURRENCY = "usd"
+
+
+def balance_object(book: Book, limits: Mapping[str, int]) -> JsonObject:
+    """Return the account's balance as Stripe shows it. `limits` are the amounts for all refunds of a fault file."""
+    now = book.now()
+    available = {currency: book.ledger.available(currency, now) for currency in book.ledger.currencies()}
+    pending = {currency: book.ledger.pending(currency, now) for currency in book.ledger.currencies()}
+    for currency, limit in limits.items():
+        if currency not in book.ledger.policies:
+            available[currency] = limit - book.refunded.get(currency, 0)
+    return {
+        "object": "balance",
+        "available": _sums(available),
+        "livemode": False,
+        "pending": _sums(pending),
+    }
+
+
+def _sums(amounts: Mapping[str, int]) -> list[JsonObject]:
+    return [
+        {"amount": amount, "currency": currency, "source_types": {"card": amount}}
+        for currency, amount in sorted((amounts or {OWN_CURRENCY: 0}).items())
+    ]
+
+
+def decide_set_balance(book: Book, fields: JsonObject) -> Decision:
+    """Set the available or pending sum of a currency, or what happens to refunds beyond it (`policy`).
+
+    Raises `StripeError` (400) for an unknown policy.
+    """
+    currency, now = fields["currency"].lower(), book.now()
+    policy = fields.get("policy")
+    if policy is not None and policy not in POLICIES:
+        raise StripeError(400, f"policy must be one of: {', '.join(sorted(POLICIES))}.", param="policy")
+    available, pending = book.ledger.available(currency, now), book.ledger.pending(currency, now)
+    shown = {
+        "currency": currency,
+        "available_minor": fields.get("available_minor", available),
+        "pending_minor": fields.get("pending_minor", pending),
+        "policy": policy or book.ledger.policies.get(currency, "off"),
+    }
+    record = {
+        "kind": "balance",
+        "currency": currency,
+        "available": shown["available_minor"] - available,
+        "pending": shown["pending_minor"] - pending,
+        "policy": shown["policy"],
+    }
+    return _with_released(book, Decision((record,), shown), currency, shown["available_minor"])
+
+
+def decide_top_up(book: Book, fields: JsonObject) -> Decision:
+    """Add money to the balance; the held refunds that it pays go out, oldest first."""
+    currency, now = fields["currency"].lower(), book.now()
+    source = book.new_id("tu", currency, *_number(book))
+    record = _transaction(book, "topup", fields["amount_minor"], currency, source)
+    shown = {"id": source, "object": "topup", "amount": fields["amount_minor"], "currency": currency}
+    shown |= {"created": int(now), "status": "succeeded"}
+    available = book.ledger.available(currency, now) + fields["amount_minor"]
+    return _with_released(book, Decision((record,), shown), currency, available)
+
+
+def decide_payout(book: Book, fields: JsonObject) -> Decision:
+    """Pay money to our bank account. Without an amount the payout is automatic: all that is available.
+
+    Raises `StripeError` (400 balance_insufficient) if less is available.
+    """
+    currency, now = fields["currency"].lower(), book.now()
+    available = book.ledger.available(currency, now)
+    amount = fields.get("amount_minor", available)
+    if not 0 < amount <= available:
+        raise StripeError(400, f"Of {currency}, {available} is available.", "balance_insufficient", "amount_minor")
+    source = book.new_id("po", currency, *_number(book))
+    automatic = "amount_minor" not in fields
+    record = {**_transaction(book, "payout", -amount, currency, source), "automatic": automatic}
+    shown: JsonObject = {"id": source, "object": "payout", "amount": amount, "arrival_date": int(now)}
+    shown |= {"automatic": automatic, "created": int(now), "currency": currency, "status": "paid"}
+    return Decision((record,), shown)
+
+
+def _number(book: Book) -> tuple[int]:
+    return (len(book.ledger.transactions),)
+
+
+def _transaction(book: Book, type: str, amount: int, currency: str, source: str) -> JsonObject:
+    return {
+        "kind": "transaction",
+        "id": book.new_id("txn", source),
+        "type": type,
+        "amount": amount,
+        "currency": currency,
+        "source": source,
+        "created": int(book.now()),
+    }
+
+
+def _with_released(book: Book, decision: Decision, currency: str, available: int) -> Decision:
+    """Return the decision with the held refunds that the available money now pays, oldest first."""
+    records, notices = list(decision.records), list(decision.notices)
+    for refund in book.refunds.values():
+        held = refund.object["status"] == "pending" and refund.object["pending_reason"] == INSUFFICIENT_FUNDS
+        if held and refund.object["currency"] == currency and refund.object["amount"] <= available:
+            available -= refund.object["amount"]
+            moved = decide_move(book, refund, Step("succeeded"))
+            records += moved.records
+            notices += moved.notices
+    return Decision(tuple(records), decision.object, tuple(notices))
