@@ -156,6 +156,7 @@ MAY_NAME_STRIPE = {
     "engine/views/runbook_conditions.py": "its settings",
     "web/api/payments.py": "the example in the description of the API",
     "cli/admin.py": "examples of commands",
+    "cli/account_import.py": "the command that imports its account",
     "cli/doctor.py": "its settings",
     "cli/demo/": "the sandbox",
     "cli/dev.py": "the sandbox",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import re
+from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 from urllib.parse import SplitResult, parse_qs, urlsplit
@@ -48,6 +49,8 @@ _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,49}")
 _KUBERNETES = re.compile(r"REFUND_WORKER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_\w+)")
 _KUBERNETES_PORT = re.compile(r"REFUND_WORKER_(\w+_)?PORT")
 _SEARCH_PATH = re.compile("search[-_]path", re.IGNORECASE)  # as Postgres reads the name of an option
+_CREDITS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
+_METADATA_KEY = re.compile(r"[!-~]([ -~]{0,38}[!-~])?")
 _NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
@@ -64,14 +67,54 @@ def _number(value: object) -> object:
     return value
 
 
+def _credits(value: object) -> object:
+    if isinstance(value, str):
+        if not _CREDITS.fullmatch(value) or not Decimal(value):
+            raise ValueError("must be a number of credits for each major unit of money, such as 100 or 0.5")
+        return Decimal(value)
+    return value
+
+
 Network = IPv4Network | IPv6Network
 Integer = Annotated[int, BeforeValidator(_digits)]
 Number = Annotated[float, BeforeValidator(_number)]
+Credits = Annotated[Decimal, BeforeValidator(_credits)]
 
 
 def listed(text: str) -> list[str]:
     """Return the parts between the commas."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def read_credits_per_major(text: str) -> Decimal:
+    """Return the credits for each major unit of money. Raises `ValueError`."""
+    found = _credits(text)
+    assert isinstance(found, Decimal)
+    return found
+
+
+def checked_metadata_key(key: str) -> str:
+    """Return a key of a payment's metadata: 1 to 40 characters, as Stripe allows."""
+    if not _METADATA_KEY.fullmatch(key):
+        raise ValueError("must be a key of a payment's metadata: 1 to 40 printable characters of ASCII")
+    return key
+
+
+def fault_of_recording_keys(
+    customer_key: str | None, credits_key: str | None, credits_per_major: Decimal | None, *, needed: bool
+) -> str | None:
+    """Return why payments cannot record themselves with these keys of their metadata, or None if they can.
+
+    Unless the keys are `needed`, they may be missing.
+    """
+    if credits_key is not None and credits_per_major is not None:
+        return "PAYMENTS_CREDITS_KEY and PAYMENTS_CREDITS_PER_MAJOR are both set: keep one"
+    if needed and customer_key is None:
+        return "PAYMENTS_FROM_WEBHOOKS=on needs REFUND_WORKER_PAYMENTS_CUSTOMER_KEY"
+    if needed and credits_key is None and credits_per_major is None:
+        name = "REFUND_WORKER_PAYMENTS_CREDITS_KEY or REFUND_WORKER_PAYMENTS_CREDITS_PER_MAJOR"
+        return f"PAYMENTS_FROM_WEBHOOKS=on needs {name}"
+    return None
 
 
 def read_expected_days(text: str) -> dict[str, tuple[int, int]]:

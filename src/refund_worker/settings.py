@@ -17,6 +17,7 @@ from refund_worker.dangers import dangers_of
 from refund_worker.errors import BadSettings
 from refund_worker.redaction import url_without_password
 from refund_worker.setting_values import (
+    Credits,
     Integer,
     Network,
     Number,
@@ -27,9 +28,11 @@ from refund_worker.setting_values import (
     check_webhook_secrets,
     checked_database,
     checked_http_url,
+    checked_metadata_key,
     checked_prefix,
     checked_schema,
     checked_url_template,
+    fault_of_recording_keys,
     is_made_by_kubernetes,
     listed,
     read_expected_days,
@@ -86,6 +89,11 @@ class Settings(BaseSettings):
     shortfall: Literal["write_off", "debt", "person"] = "write_off"
     # Refunds that others made before this time are recorded only by a person; by default the time of the upgrade.
     outside_refunds_since: AwareDatetime | None = None
+    # "on" records a captured payment when the processor's event tells of it. The keys are those of its metadata.
+    payments_from_webhooks: Literal["on", "off"] = "off"
+    payments_customer_key: str | None = None
+    payments_credits_key: str | None = None
+    payments_credits_per_major: Credits | None = None
     approval_threshold_minor: Integer | None = Field(None, ge=0, le=AMOUNT_MAX)
     velocity_window_seconds: Number = Field(86_400, gt=0, le=10 * YEAR_SECONDS)
     velocity_count: Integer | None = Field(None, ge=1, le=COUNT_MAX)
@@ -120,6 +128,11 @@ class Settings(BaseSettings):
     @classmethod
     def _a_template(cls, value: str | None) -> str | None:
         return None if value is None else checked_url_template(value)
+
+    @field_validator("payments_customer_key", "payments_credits_key")
+    @classmethod
+    def _a_metadata_key(cls, value: str | None) -> str | None:
+        return None if value is None else checked_metadata_key(value)
 
     @field_validator("expected_days")
     @classmethod
@@ -195,6 +208,14 @@ class Settings(BaseSettings):
             raise ValueError("STRIPE_API_KEY is a live key: it needs REFUND_WORKER_ENVIRONMENT=production")
         if "_live_" in key and self.stripe_api_base:
             raise ValueError("STRIPE_API_BASE is for tests: a live key is never sent there")
+        fault = fault_of_recording_keys(
+            self.payments_customer_key,
+            self.payments_credits_key,
+            self.payments_credits_per_major,
+            needed=self.payments_from_webhooks == "on",
+        )
+        if fault:
+            raise ValueError(fault)
         if self.notify_url is not None and self.notify_secret is None:
             raise ValueError("NOTIFY_URL needs REFUND_WORKER_NOTIFY_SECRET: notifications are signed")
         dangers = dangers_of(self) if self.strict == "on" else ()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refund_worker.cli import runtime
+from refund_worker.cli import account_import, runtime
 from refund_worker.cli.options import ClientOption, OutputOption, acting_user, command, group
 from refund_worker.cli.output import Output, as_json, console, count, plain, print_facts, print_json
 from refund_worker.engine.views.money_format import monies
@@ -26,7 +26,7 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="the file to 
 
 def add_to(app: typer.Typer) -> None:
     """Register the group `import`."""
-    inner = group("import", "Payments and transactions from CSV files.", app)
+    inner = group("import", "Payments and transactions from CSV files, or payments from the processor's account.", app)
 
     @command(inner, "payments", "import payments payments.csv")
     def payments(file: FileArgument, output: OutputOption = Output.TABLE) -> None:
@@ -51,6 +51,8 @@ def add_to(app: typer.Typer) -> None:
         from refund_worker.engine.intake.file_reader import read_spends
 
         _import(read_spends(file), import_spends, output)
+
+    account_import.add_to(inner)
 
 
 def add_submit(app: typer.Typer) -> None:

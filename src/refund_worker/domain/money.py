@@ -6,7 +6,7 @@ No other file uses a float for money or divides it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 
 # The largest accepted amount of money or credits. Sums of it fit a 64-bit column, and it is many times Stripe's own
 # limit of eight digits.
@@ -59,6 +59,16 @@ def proportion(whole_minor: int, part: int, of: int, step: int = 1, *, taken_min
     most = down_to_step(max(0, whole_minor - taken_minor), step)
     share = whole_minor * part - taken_minor * of  # times `of`
     return most if part == of else max(0, min(most, (2 * share + of * step) // (2 * of * step) * step))
+
+
+def credits_for(amount_minor: int, currency: str, per_major: Decimal) -> int:
+    """Return the credits that an amount buys at `per_major` for each major unit, rounded half up.
+
+    >>> credits_for(1_999, "EUR", Decimal(100)), credits_for(500, "JPY", Decimal("1.5"))
+    (1999, 750)
+    """
+    bought = (Decimal(amount_minor) * per_major).scaleb(-decimal_places(currency))
+    return int(bought.to_integral_value(rounding=ROUND_HALF_UP))
 
 
 def split(total: int, weights: Sequence[int]) -> tuple[int, ...]:

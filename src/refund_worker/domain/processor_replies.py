@@ -279,6 +279,45 @@ class PaymentRead:
 
 
 @dataclass(frozen=True, slots=True)
+class ChargedPayment:
+    """A payment in the processor's own record, with what its owner stored beside it. Untrusted.
+
+    `processor_payment_id` is its main id, and `payment_refs` are all. Amounts are in minor units of `currency` (upper
+    case). `metadata` are the texts of each of its objects: some processors have two for one payment. `complete` is
+    False if those of one object were not read.
+    """
+
+    processor_payment_id: str
+    payment_refs: tuple[str, ...]
+    captured_minor: int
+    refunded_minor: int
+    currency: str
+    succeeded: bool
+    created_at: datetime
+    metadata: tuple[Mapping[str, str], ...] = ()
+    complete: bool = True
+
+    def values(self, key: str) -> set[str]:
+        """Return the different texts under this key, without those that are empty."""
+        return {text for texts in self.metadata if (text := texts.get(key))}
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentsPage:
+    """One page of an account's payments, newest first. `after` continues it, and is None after the last page."""
+
+    payments: tuple[ChargedPayment, ...]
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChargedRead:
+    """The processor described a payment and its metadata."""
+
+    payment: ChargedPayment
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentUnreadable:
     """Payments cannot be read at this processor. Refunds continue.
 
@@ -348,5 +387,7 @@ DisputesReply = DisputesFound | NotReadable | Misconfigured | NoAnswer
 WarningReply = WarningRead | NotReadable | Misconfigured | NoAnswer
 WarningsReply = WarningsFound | NotReadable | Misconfigured | NoAnswer
 BalanceReply = BalanceRead | NotReadable | Misconfigured | NoAnswer
-AccountReply = DisputeReply | DisputesReply | WarningReply | WarningsReply | BalanceReply
+ChargedReply = ChargedRead | NotReadable | Misconfigured | NoAnswer
+PaymentsReply = PaymentsPage | NotReadable | Misconfigured | NoAnswer
+AccountReply = DisputeReply | DisputesReply | WarningReply | WarningsReply | BalanceReply | ChargedReply | PaymentsReply
 Answer = Reply | SearchReply | PaymentReply | AccountReply

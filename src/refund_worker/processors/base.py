@@ -17,10 +17,12 @@ from refund_worker.domain.decision import ProcessorRules
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     BalanceReply,
+    ChargedReply,
     DisputeReply,
     DisputesReply,
     NotReadable,
     PaymentReply,
+    PaymentsReply,
     Reply,
     SearchReply,
     WarningReply,
@@ -96,6 +98,15 @@ class Processor(Protocol):
     async def balance(self) -> BalanceReply:
         """Return the account's available and pending money."""
 
+    async def recent_payments(self, created_gte: datetime, created_lt: datetime, after: str | None) -> PaymentsReply:
+        """Return one page of the payments made in this time (aware), newest first; `after` continues an earlier page.
+
+        This call and the next return `NotReadable` as those above do.
+        """
+
+    async def fetch_payment(self, processor_payment_id: str) -> ChargedReply:
+        """Return one payment with its metadata, by any of the processor's ids for it."""
+
     async def close(self) -> None:
         """Release connections. A second call does nothing."""
 
@@ -127,6 +138,14 @@ class RefundsOnly:
         return _NOT_READABLE
 
     async def balance(self) -> BalanceReply:
+        """Return `NotReadable`."""
+        return _NOT_READABLE
+
+    async def recent_payments(self, created_gte: datetime, created_lt: datetime, after: str | None) -> PaymentsReply:
+        """Return `NotReadable`."""
+        return _NOT_READABLE
+
+    async def fetch_payment(self, processor_payment_id: str) -> ChargedReply:
         """Return `NotReadable`."""
         return _NOT_READABLE
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -20,6 +20,7 @@ from refund_worker.store import ledger as ledger_store
 from refund_worker.times import DAY, to_millisecond
 
 FUTURE_SECONDS_MAX = DAY
+NO_NAMES: Mapping[str, Sequence[str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +30,25 @@ class Recorded:
     new: bool
 
 
-def record_payments(context: Context, records: Sequence[PaymentRecord]) -> list[Recorded | RefundWorkerError]:
+def record_payments(
+    context: Context, records: Sequence[PaymentRecord], names: Mapping[str, Sequence[str]] = NO_NAMES
+) -> list[Recorded | RefundWorkerError]:
     """Store payments in one commit; each raises its customer's balance. Return one answer for each record, in order.
 
     A record gets `AlreadyRecorded` if its id is stored with another body, or its processor payment belongs to another
     id, by any of the processor's ids for it. A payment that recorded itself takes the first other id that names it with
-    equal money, credits and customer, and both ids name it from then on.
+    equal money, credits and customer, and both ids name it from then on. `names` are all ids that the processor has for
+    a payment, by its payment_id, as far as they are known.
     """
-    return run_again_once(context, lambda connection: _record_payments(connection, context, records))
+    return run_again_once(context, lambda connection: _record_payments(connection, context, records, names))
 
 
 def _record_payments(
-    connection: Connection, context: Context, records: Sequence[PaymentRecord]
+    connection: Connection, context: Context, records: Sequence[PaymentRecord], names: Mapping[str, Sequence[str]]
 ) -> list[Recorded | RefundWorkerError]:
     now = context.clock(connection)
     accounts.lock_customers(connection, {r.customer_id for r in records})
-    earlier = _Earlier.read(connection, records)
+    earlier = _Earlier.read(connection, records, names)
     answers: list[Recorded | RefundWorkerError] = []
     new: list[PaymentRecord] = []
     aliases: list[tuple[str, str]] = []
@@ -76,6 +80,9 @@ def _record_payments(
     accounts.add_purchases(connection, bought)
     match_claims(connection, new, Terms(now=now, rule=ShortfallRule(context.policy.shortfall)))
     payment_refs.add_aliases(connection, aliases, now)
+    for processor in {record.processor for record in new if record.payment_id in names}:
+        groups = [names.get(record.payment_id, ()) for record in new if record.processor == processor]
+        payment_refs.add_refs(connection, processor, groups)
     return answers
 
 
@@ -86,33 +93,40 @@ class _Earlier:
     `named` are the payments that recorded themselves and already have a second id.
     """
 
+    names: Mapping[str, Sequence[str]]
     records: dict[str, PaymentRecord]
     aliases: dict[str, str]
     refs: dict[tuple[str, str], str]
     named: set[str]
 
     @classmethod
-    def read(cls, connection: Connection, records: Sequence[PaymentRecord]) -> _Earlier:
+    def read(
+        cls, connection: Connection, records: Sequence[PaymentRecord], names: Mapping[str, Sequence[str]]
+    ) -> _Earlier:
         ids = {record.payment_id for record in records}
         aliases = payment_refs.payments_of_aliases(connection, ids)
         refs: dict[tuple[str, str], str] = {}
         for processor in {record.processor for record in records}:
-            asked = [record.processor_payment_id for record in records if record.processor == processor]
-            found = payment_refs.payments_of_refs(connection, processor, asked)
+            asked = [record for record in records if record.processor == processor]
+            its = [ref for record in asked for ref in (record.processor_payment_id, *names.get(record.payment_id, ()))]
+            found = payment_refs.payments_of_refs(connection, processor, its)
             refs |= {(processor, ref): payment_id for ref, payment_id in found.items()}
         stored = payments.payments_by_id(connection, [*ids, *aliases.values(), *refs.values()])
         themselves = [payment_id for payment_id, record in stored.items() if record.recorded_by]
-        return cls(stored, aliases, refs, set(payment_refs.aliases_of(connection, themselves)))
+        return cls(names, stored, aliases, refs, set(payment_refs.aliases_of(connection, themselves)))
 
     def by_id(self, payment_id: str) -> PaymentRecord | None:
         return self.records.get(self.aliases.get(payment_id, payment_id))
 
     def by_ref(self, record: PaymentRecord) -> PaymentRecord | None:
-        return self.records.get(self.refs.get((record.processor, record.processor_payment_id), ""))
+        refs = (record.processor_payment_id, *self.names.get(record.payment_id, ()))
+        found = (self.refs.get((record.processor, ref)) for ref in refs)
+        return self.records.get(next((payment_id for payment_id in found if payment_id), ""))
 
     def add(self, record: PaymentRecord) -> None:
         self.records[record.payment_id] = record
-        self.refs[record.processor, record.processor_payment_id] = record.payment_id
+        for ref in (record.processor_payment_id, *self.names.get(record.payment_id, ())):
+            self.refs.setdefault((record.processor, ref), record.payment_id)
 
     def add_alias(self, alias: str, payment_id: str) -> None:
         self.aliases[alias] = payment_id

@@ -50,6 +50,7 @@ from refund_worker.processors.stripe.answers import (
     request_id,
     summary,
 )
+from refund_worker.processors.stripe.charges import ReadsCharges
 from refund_worker.processors.stripe.objects import (
     OPAQUE_ID,
     Unreadable,
@@ -81,7 +82,7 @@ _REFUNDS: Final[Listing[RefundObject]] = Listing(
 )
 
 
-class StripeProcessor(ReadsAccount):
+class StripeProcessor(ReadsAccount, ReadsCharges):
     """One Stripe account behind the `Processor` protocol. Make it after the fork and use it from one event loop.
 
     `base` is a Stripe-compatible server's URL, for tests. `timeout_seconds` is the total deadline of each call:

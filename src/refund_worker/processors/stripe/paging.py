@@ -58,6 +58,10 @@ class Pages:
         """
         return await self._all(listing, where, PAGES_MAX_RECENT, self._page_patiently)
 
+    async def one(self, listing: Listing[T], where: Mapping[str, Any]) -> Page[T]:
+        """Return one page of a long list. Raises what its last try raised."""
+        return await self._page_patiently(listing, {**where, "limit": PAGE_SIZE})
+
     async def _page(self, listing: Listing[T], params: Mapping[str, Any]) -> Page[T]:
         return to_page(await self.ask("get", listing.path, params), listing.read)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from refund_worker.domain.money import AMOUNT_MAX
-from refund_worker.domain.processor_replies import PaymentReading
-from refund_worker.processors.stripe.objects import CURRENCY, OPAQUE_ID, Unreadable
+from refund_worker.domain.processor_replies import ChargedPayment, PaymentReading
+from refund_worker.processors.stripe.objects import CREATED_MAX, CURRENCY, OPAQUE_ID, Unreadable
 
 # The server has no such path, or our key may not read it: some servers answer 405 and 501 instead of 404.
 NO_SUCH_PATH: Final = frozenset({403, 404, 405, 501})
@@ -51,6 +52,36 @@ def names_of_payment(data: object) -> tuple[str, ...]:
     ids = (payment.get("id"), other.get("id") if isinstance(other, dict) else other)
     usable = (each for each in ids if isinstance(each, str) and OPAQUE_ID.fullmatch(each))
     return tuple(dict.fromkeys(usable))
+
+
+def charged_payment(data: object) -> ChargedPayment:
+    """Return the payment of a charge with its metadata and, if it is expanded, with that of its payment intent.
+
+    Raises `Unreadable` for anything but a charge with an id, sums, a currency and a time.
+    """
+    charge = _object(data, "charge", "")
+    identifier, created = charge.get("id"), charge.get("created")
+    if not isinstance(identifier, str) or not OPAQUE_ID.fullmatch(identifier):
+        raise Unreadable("a charge without a usable id")
+    if type(created) is not int or not 0 <= created < CREATED_MAX:
+        raise Unreadable("a charge without a usable time of creation")
+    intent = charge.get("payment_intent")
+    return ChargedPayment(
+        processor_payment_id=identifier,
+        payment_refs=names_of_payment(charge),
+        captured_minor=_captured(charge),
+        refunded_minor=_amount(charge, "amount_refunded"),
+        currency=_currency(charge),
+        succeeded=charge.get("status", "succeeded") == "succeeded" and charge.get("paid", True) is True,
+        created_at=datetime.fromtimestamp(created, UTC),
+        metadata=tuple(_texts(each.get("metadata")) for each in (charge, intent) if isinstance(each, dict)),
+        complete=not isinstance(intent, str),
+    )
+
+
+def _texts(metadata: object) -> dict[str, str]:
+    found = metadata.items() if isinstance(metadata, dict) else ()
+    return {key: value for key, value in found if isinstance(key, str) and isinstance(value, str)}
 
 
 def blocks_refunds(data: object) -> bool:

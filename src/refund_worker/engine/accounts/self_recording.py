@@ -1,0 +1,64 @@
+"""Payments that record themselves, from what their processor says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.processor_replies import ChargedPayment
+from refund_worker.domain.records import PaymentRecord
+from refund_worker.domain.self_recording import RecordingKeys, Skipped, record_of
+from refund_worker.engine.accounts.payments import Recorded, record_payments
+from refund_worker.engine.context import Context
+from refund_worker.errors import RefundWorkerError
+from refund_worker.store import payment_refs
+
+# How one payment ends: recorded now, recorded before, skipped with a reason, or refused.
+Outcome = Recorded | Skipped | RefundWorkerError
+
+
+def record_charged(
+    context: Context,
+    processor: str,
+    charged: Sequence[ChargedPayment],
+    keys: RecordingKeys,
+    *,
+    recorded_by: str,
+    dry_run: bool = False,
+) -> list[Outcome]:
+    """Record the captured payments that are not recorded yet. Return one outcome for each, in order.
+
+    One that is recorded is left as it is; only the names that the processor has for it are learned. With `dry_run`
+    nothing is stored.
+    """
+    names = [payment.payment_refs for payment in charged]
+    with context.database.read() as connection:
+        known = payment_refs.payments_of_refs(connection, processor, (ref for group in names for ref in group))
+        news = payment_refs.has_new_refs(connection, processor, names)
+    if news and not dry_run:
+        context.database.run(partial(_learn, processor=processor, names=names))
+    outcomes: list[Outcome | None] = [
+        Recorded(new=False) if any(ref in known for ref in payment.payment_refs) else None for payment in charged
+    ]
+    new: dict[int, PaymentRecord] = {}
+    for place, payment in enumerate(charged):
+        if outcomes[place] is None:
+            found = record_of(payment, keys, processor, recorded_by)
+            if isinstance(found, Skipped):
+                outcomes[place] = found
+            else:
+                new[place] = found
+    if dry_run:
+        answers: Sequence[Outcome] = [Recorded(new=True)] * len(new)
+    else:
+        refs = {record.payment_id: charged[place].payment_refs for place, record in new.items()}
+        answers = record_payments(context, list(new.values()), refs) if new else []
+    for place, answer in zip(new, answers, strict=True):
+        outcomes[place] = answer
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _learn(connection: Connection, *, processor: str, names: Sequence[Sequence[str]]) -> None:
+    payment_refs.add_refs(connection, processor, names)
