@@ -71,6 +71,7 @@ class CrashRun(Schedule):
         self.crashes.life = set(path.life)
         # A failure before the success is recorded is another path: another payment is tried.
         self.bank.fails_no_sooner_than = DAY
+        self.bank.acts_no_sooner_than = DAY  # a customer who acts before a person cancels is another path, too
         self.world.at(self.world.start + 1.5, self._begin)
         self.rest = ""
 

@@ -193,6 +193,14 @@ PATHS = (
     Path("our set-up refused", (_asks(WITHDRAWAL),), ("succeeded",), 90, 30, life=("our set-up refused",)),
     Path("asks the customer, canceled", (_asks(WITHDRAWAL),), ("succeeded",), 90, 30, life=("canceled",)),
     Path(
+        "asks the customer, canceled by a person",
+        (_asks(WITHDRAWAL), Act(LATER, "command", {"action": Action.CANCEL})),
+        ("failed",),
+        120,
+        0,
+        life=("requires action",),
+    ),
+    Path(
         "rejected by a second person",
         (_asks(WITHDRAWAL), Act(LATER, "command", {"action": Action.REJECT})),
         ("rejected",),

@@ -28,17 +28,17 @@ from refund_worker.domain.state_machine import (
 
 # One column a leg outcome, one row a state; a dot where the move is impossible.
 LEGS = """
-                sent    accepted asks_customer   paid      object_failed object_canceled refused blocked not_executed silence absent  given_up paid_by_hand unfunded  released
-planned         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked canceled
-sending         .       pending  requires_action succeeded failed        canceled        failed  blocked waiting      unknown .       .        .            blocked    .
-waiting         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked    .
-unknown         sending pending  requires_action succeeded failed        canceled        failed  blocked .            unknown waiting .        succeeded    blocked    .
-blocked         sending pending  requires_action succeeded failed        canceled        .       blocked .            unknown .       canceled succeeded    blocked    .
-pending         .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .
-requires_action .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .
-succeeded       .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled .            .        canceled
-failed          .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .    .
-canceled        .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .    .
+                sent    accepted asks_customer   paid      object_failed object_canceled refused blocked not_executed silence absent  given_up paid_by_hand unfunded  released cancel_asked
+planned         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked canceled        .
+sending         .       pending  requires_action succeeded failed        canceled        failed  blocked waiting      unknown .       .        .            blocked    .        .
+waiting         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked    .        .
+unknown         sending pending  requires_action succeeded failed        canceled        failed  blocked .            unknown waiting .        succeeded    blocked    .        .
+blocked         sending pending  requires_action succeeded failed        canceled        .       blocked .            unknown .       canceled succeeded    blocked    .        .
+pending         .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .        .
+requires_action .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .        requires_action
+succeeded       .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled .            .        canceled        .
+failed          .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .    .        .
+canceled        .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .    .        .
 """  # noqa: E501
 LEGS_COME_TO = "needs_attention sending pending reversing succeeded partially_succeeded failed"
 REFUNDS = f"""
@@ -120,7 +120,9 @@ def test_final_refund_offers_no_action() -> None:
         ("needs_attention", "unknown", "retry resolve"),
         ("needs_attention", "sending", "retry"),
         ("needs_attention", "pending", "retry"),
-        ("needs_attention", "requires_action", "retry"),
+        ("pending", "requires_action", "cancel"),
+        ("sending", "requires_action", "cancel"),
+        ("needs_attention", "requires_action", "cancel retry"),
     ],
 )
 def test_available_actions_are_exactly_these(status: str, leg: str, actions: str) -> None:

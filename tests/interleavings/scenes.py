@@ -66,6 +66,16 @@ def _with_a_person(world: World) -> None:
     world.work()
 
 
+def _asks_customer(world: World) -> None:
+    """The processor waits for the customer, and a second payment could take the money too."""
+    _nothing_asked(world)
+    world.pay(2)
+    world.processor.script("ch_2", "requires_action")
+    world.withdraw(50)
+    world.work()
+    world.pass_time(POLICY.poll_seconds)
+
+
 def _failed_late(world: World) -> None:
     _queued(world)
     world.work()
@@ -105,6 +115,7 @@ SCENES: dict[str, Callable[[World], None]] = {
     "no answer, not paid": lambda world: _no_answer(world, "timeout"),
     "awaiting approval": _awaiting_approval,
     "with a person": _with_a_person,
+    "asks the customer": _asks_customer,
     "failed late": _failed_late,
     "credited": _credited,
     "declining": _declining,
@@ -233,7 +244,7 @@ def _resume(world: World) -> str:
     return "resumed"
 
 
-OPEN = ("queued", "pending", "no answer, paid", "no answer, not paid")
+OPEN = ("queued", "pending", "asks the customer", "no answer, paid", "no answer, not paid")
 
 OPERATIONS = (
     Operation("the same request", ("nothing asked", "queued"), lambda world: _request(world, "k")),
@@ -261,7 +272,7 @@ OPERATIONS = (
     Operation("webhook", ("pending", "no answer, paid", "failed late"), _webhook),
     Operation("watch", ("pending", "no answer, paid", "failed late"), _watch),
     Operation("look after a restore", ("queued", "no answer, paid"), _look),
-    Operation("cancel", ("queued", "awaiting approval", "paused"), _command(Action.CANCEL)),
+    Operation("cancel", ("queued", "awaiting approval", "paused", "asks the customer"), _command(Action.CANCEL)),
     Operation("approve", ("awaiting approval",), _command(Action.APPROVE)),
     Operation("reject", ("awaiting approval",), _command(Action.REJECT)),
     Operation("retry", ("with a person",), _command(Action.RETRY)),

@@ -13,6 +13,8 @@ ELSEWHERE = tuple(
     f"tests/domain/test_{name}.py" for name in ("outside_refunds", "list_before_sending", "manual_payment")
 )
 
+CANCELING = ("tests/domain/test_canceling.py", "tests/engine/refunds/test_canceling.py")
+
 # The tests that notice a defect of each file first. They are few, so that a run takes minutes.
 NEAR = {
     DOMAIN + "acceptance.py": ("tests/domain/test_acceptance.py",),
@@ -289,8 +291,8 @@ DEFECTS = (
     Defect(
         "a refund needs a person although the processor answers well again",
         DOMAIN + "refund_object.py",
-        "builder.update_leg(_without_poll_trouble(leg), ",
-        "builder.update_leg(leg, ",
+        "leg, next_poll = _without_poll_trouble(leg), ",
+        "leg, next_poll = leg, ",
         ("tests/domain/test_refund_object.py",),
     ),
     Defect(
@@ -4403,6 +4405,55 @@ DEFECTS = (
         """        "trace": store.by_trace,\n""",
         "",
         ("tests/web/test_search_over_http.py",),
+    ),
+    Defect(
+        "a cancel is called without an intent that says so",
+        DOMAIN + "next_step.py",
+        "builder.update_leg(leg, canceling=Canceling.CALLED)",
+        "pass",
+        CANCELING,
+    ),
+    Defect(
+        "what a person canceled is sent over another payment",
+        DOMAIN + "refund_object.py",
+        "            values |= given_back(builder, leg)\n",
+        "            pass\n",
+        CANCELING,
+    ),
+    Defect(
+        "a cancel gives back what the dashboard canceled",
+        DOMAIN + "refund_object.py",
+        "leg.canceling is not None and meaning.outcome is LegOutcome.OBJECT_CANCELED",
+        "meaning.outcome is LegOutcome.OBJECT_CANCELED",
+        CANCELING,
+    ),
+    Defect(
+        "an expired refund is given back because a person had asked to cancel it",
+        DOMAIN + "refund_object.py",
+        "leg.canceling is not None and meaning.outcome is LegOutcome.OBJECT_CANCELED",
+        "leg.canceling is not None",
+        CANCELING,
+    ),
+    Defect(
+        "a refused cancel counts as canceled without a look",
+        DOMAIN + "canceling.py",
+        "builder.update_leg(leg, canceling=Canceling.REFUSED, next_at=builder.now)",
+        "builder.update_leg(leg, canceling=None, next_at=builder.now)",
+        CANCELING,
+    ),
+    Defect(
+        "an attempt after a canceled one is sent again",
+        DOMAIN + "refund_object.py",
+        "RefusalKind.REFUSED if leg.canceling is not None else leg.refusal",
+        "leg.refusal",
+        CANCELING,
+    ),
+    Defect(
+        "a refund is canceled at the processor twice at once",
+        DOMAIN + "state_machine.py",
+        "leg.status is _L.REQUIRES_ACTION and leg.canceling is None",
+        "leg.status is _L.REQUIRES_ACTION",
+        CANCELING,
     ),
     Defect(
         "an older report takes the trace away",

@@ -69,6 +69,7 @@ class Bank:
     recorded_wrong: set[str] = field(default_factory=set)  # payments that our books record differently
     unreadable: bool = False  # the server has no way to read payments
     fails_no_sooner_than: float = 10.0  # seconds after it succeeded
+    acts_no_sooner_than: float = 60.0  # seconds after the customer was asked
     listings: dict[str, Listing] = field(default_factory=dict)  # by the leg it was read for
     calls: int = 0
     on_news: Callable[[BankRefund], None] = lambda _refund: None
@@ -223,11 +224,11 @@ class Bank:
             life.insert(0, (0, self.world.random.choice(("in_review", None)), None))
             life[1] = (uniform(60, 2 * DAY), *life[1][1:])
         if strikes("requires action"):
-            life = [(0, "requires_action", None), (uniform(60, 3 * DAY), "succeeded", None)]
+            life = [(0, "requires_action", None), (uniform(self.acts_no_sooner_than, 3 * DAY), "succeeded", None)]
         if strikes("pending, then failed"):
             life = [(0, "pending", None), (uniform(60, 5 * DAY), "failed", "declined")]
         if strikes("canceled"):
-            life = [(0, "requires_action", None), (uniform(60, 3 * DAY), "canceled", None)]
+            life = [(0, "requires_action", None), (uniform(self.acts_no_sooner_than, 3 * DAY), "canceled", None)]
         if life[-1][1] == "succeeded" and strikes("failed later"):
             life.append((uniform(self.fails_no_sooner_than, 30 * DAY), "failed", "declined"))
         return life

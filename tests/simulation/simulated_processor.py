@@ -18,6 +18,7 @@ from refund_worker.domain.processor_replies import (
     Reply,
     SearchReply,
     Unanswered,
+    UnknownRefusal,
 )
 from refund_worker.processors.base import RefundsOnly
 from tests.simulation.bank import Bank
@@ -178,8 +179,21 @@ class SimulatedProcessor(RefundsOnly):
         return reply
 
     async def cancel(self, processor_refund_id: str) -> Reply:
-        """Fail, because the engine never cancels at the processor."""
-        raise NotImplementedError("the engine does not cancel at the processor")
+        """Cancel a refund object that waits for the customer."""
+        bank = self.bank
+        bank.world.note("CANCEL", processor_refund_id)
+
+        def execute() -> Reply:
+            for refund_object in bank.refund_objects:
+                if refund_object.id == processor_refund_id:
+                    if refund_object.status != "requires_action":
+                        return UnknownRefusal("invalid_request_error", "it does not wait for the customer")
+                    bank.becomes(refund_object, "canceled", None)
+                    return self._falsified(Answered(bank.describe(refund_object)))
+            return Misconfigured("resource_missing", "no such refund")
+
+        reply: Reply = await bank.call("cancel", execute)
+        return reply
 
     async def close(self) -> None:
         """Do nothing."""

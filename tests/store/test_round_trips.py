@@ -9,6 +9,7 @@ from tests.store.stored_refunds import fetch, store
 
 from refund_worker.domain.decision import Event, RefundObjectUpdate
 from refund_worker.domain.refund import (
+    Canceling,
     Doubt,
     Kind,
     KnownRefundObject,
@@ -43,6 +44,7 @@ def a_leg_without_defaults() -> Leg:
         last_sent_at=2.5,
         times_restored=2,
         manual_reference="bank-4711",
+        canceling=Canceling.CALLED,
         in_doubt=Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.REFUSED),
         failure_code="code",
         failure_message="message",

@@ -21,6 +21,7 @@ from refund_worker.domain.processor_replies import (
     Reply,
     SearchReply,
     Unanswered,
+    UnknownRefusal,
 )
 from refund_worker.processors.base import RefundsOnly
 
@@ -55,6 +56,8 @@ class ScriptedProcessor(RefundsOnly):
         self.while_sending: Callable[[], None] = lambda: None
         self.while_answering_a_look_up: Callable[[], None] = lambda: None
         self.while_listing: Callable[[], None] = lambda: None
+        self.canceled: list[str] = []
+        self.cancels: deque[str | Reply] = deque()
         self.payments: dict[str, PaymentReading] = {}
         self.readings: deque[PaymentReply] = deque()
         self.read: list[str] = []
@@ -134,6 +137,22 @@ class ScriptedProcessor(RefundsOnly):
             return Misconfigured("resource_missing", "no such refund")
         return Answered(self.objects[processor_refund_id])
 
+    async def cancel(self, processor_refund_id: str) -> Reply:
+        """Cancel the object if it waits for the customer, or follow `cancels`, one way or `Reply` each."""
+        self.canceled.append(processor_refund_id)
+        way = self.cancels.popleft() if self.cancels else "cancels"
+        if not isinstance(way, str):
+            return way
+        if way == "dies":
+            raise Died
+        refund_object = self.objects[processor_refund_id]
+        if refund_object.status != "requires_action":
+            return UnknownRefusal("invalid_request_error", f"this one is {refund_object.status}")
+        refund_object = self.objects[processor_refund_id] = replace(refund_object, status="canceled")
+        if way == "cancels_and_dies":
+            raise Died
+        return Unanswered("timeout") if way == "cancels_silently" else Answered(refund_object)
+
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         """Return all refund objects of the payment."""
         self.asked.append(leg_id)
@@ -153,10 +172,6 @@ class ScriptedProcessor(RefundsOnly):
         """Return all refund objects."""
         self.while_listing()
         return Found(tuple(self.objects.values()))
-
-    async def cancel(self, processor_refund_id: str) -> Reply:
-        """Cancel the refund object."""
-        return Answered(self.become(processor_refund_id, "canceled"))
 
     async def close(self) -> None:
         """Do nothing."""

@@ -180,7 +180,7 @@ class Calls:
 
     @staticmethod
     def cancel(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:
-        """Cancel a refund before its first send."""
+        """Cancel a refund before its first send, or while it waits for the customer."""
         return _act(refund_id, "cancel", {"reason": reason}, version)
 
     @staticmethod

@@ -22,7 +22,8 @@ from refund_worker.errors import InvalidRequest
 
 HELP = {
     Action.RETRY: "Try a refund that needs attention again. The processor is first asked what exists.",
-    Action.CANCEL: "Cancel a refund that is queued or awaits approval. Everything that it reserved is released.",
+    Action.CANCEL: "Cancel a refund that is queued or awaits approval: everything that it reserved is released. Of a "
+    "refund that waits for the customer, the processor is asked to cancel it.",
     Action.APPROVE: "Approve a refund that waits for approval. The person who requested it cannot approve it.",
     Action.REJECT: "Reject a refund that waits for approval. Everything that it reserved is released.",
 }

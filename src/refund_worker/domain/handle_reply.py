@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+from refund_worker.domain.canceling import given_back, handle_cancel_reply
 from refund_worker.domain.decision import PAUSE_SECONDS, Decision, Policy, ProcessorDenied
 from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder
 from refund_worker.domain.legs import (
@@ -18,7 +19,7 @@ from refund_worker.domain.legs import (
 )
 from refund_worker.domain.outside_refunds import block_for_outside_refunds, blocking_refunds
 from refund_worker.domain.payment_check import hold_for_payment
-from refund_worker.domain.processor_calls import LookUp, RecordedReply, Send, Verify
+from refund_worker.domain.processor_calls import Cancel, LookUp, RecordedReply, Send, Verify
 from refund_worker.domain.processor_replies import (
     KEY_CONFLICT,
     NOT_THERE,
@@ -83,6 +84,8 @@ def apply_replies(
                 _handle_search_result(builder, leg, reply, asked, before_sending=waiting)
             case _ if isinstance(call, Verify):
                 _handle_payment_reply(builder, leg, reply)
+            case _ if isinstance(call, Cancel):
+                handle_cancel_reply(builder, leg, reply)
             case _ if isinstance(call, Send) and leg.status is LegStatus.SENDING:
                 _handle_send_reply(builder, leg, reply)
             case _ if isinstance(call, Send):
@@ -244,9 +247,11 @@ def _handle_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind, co
 def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> None:
     """Let the refusal take effect. After `ANSWER_MISMATCH` or `OUTCOME_UNKNOWN` an object may still exist."""
     if refusal is RefusalKind.REFUSED:
-        builder.transition_leg(
+        ended = builder.transition_leg(
             leg, LegOutcome.REFUSED, reason=leg.failure_code, attention_code=None, next_at=None, in_doubt=None
         )
+        if leg.canceling is not None:  # it was an attempt after the one whose object a person canceled
+            builder.update_leg(ended, **given_back(builder, ended))
         return
     again = refusal is RefusalKind.BLOCKED and leg.retry_count < BLOCKED_TRIES
     attention_code = leg.failure_code or str(refusal)

@@ -35,8 +35,9 @@ from refund_worker.domain.payment_check import (
     waits_for_reading,
     with_sent,
 )
-from refund_worker.domain.processor_calls import Fetch, LookUp, RefundInstruction, Send
+from refund_worker.domain.processor_calls import Cancel, Fetch, LookUp, RefundInstruction, Send
 from refund_worker.domain.refund import (
+    Canceling,
     Doubt,
     Leg,
     LegStatus,
@@ -193,10 +194,15 @@ def _has_failed(leg: Leg) -> bool:
 def _plan_call(
     builder: DecisionBuilder, leg: Leg, paused: Mapping[str, SendBlock], facts: PaymentFacts | None, *, suspect: bool
 ) -> None:
-    """Decide the next call about this leg: poll its object, look it up, wait, read its payment, or send it."""
+    """Decide the next call about this leg: poll or cancel its object, look it up, wait, read its payment, or send."""
     if leg.status in POLLED:
         assert leg.processor_refund_id is not None
-        builder.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
+        if leg.canceling is Canceling.REQUESTED:
+            # Committed before the call: if its answer is lost, the object is read before anything else.
+            builder.update_leg(leg, canceling=Canceling.CALLED)
+            builder.calls.append(Cancel(leg.leg_id, leg.processor, leg.processor_refund_id))
+        else:
+            builder.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
         return
     block = paused.get(leg.processor)
     if block is not None:

@@ -17,6 +17,8 @@ from refund_worker.domain.payment_check import CHARGE_DISPUTED, STOPS
 from refund_worker.domain.persons import Link, why_not_approve
 from refund_worker.domain.processor_replies import KEY_CONFLICT
 from refund_worker.domain.refund import (
+    NOT_YET_POSTED,
+    Canceling,
     Doubt,
     Leg,
     LegStatus,
@@ -35,6 +37,7 @@ from refund_worker.domain.state_machine import (
     RefundOutcome,
     answer_is_missing,
     is_allowed,
+    is_cancelable,
 )
 from refund_worker.errors import ActionNotAllowed
 
@@ -72,6 +75,8 @@ def apply_action(
             if (why_not := why_not_approve(actor, refund.requested_by, links)) is not None:
                 raise ActionNotAllowed(why_not)
             builder.transition_refund(RefundOutcome.APPROVED, reason=reason)
+        case Action.CANCEL if refund.status not in NOT_YET_POSTED:
+            _cancel_at_processor(builder, reason)
         case Action.REJECT | Action.CANCEL:
             release(builder)
             builder.transition_refund(
@@ -84,6 +89,21 @@ def apply_action(
     return builder.build()
 
 
+def _cancel_at_processor(builder: DecisionBuilder, reason: str) -> None:
+    """Record the intent to cancel each object that waits for the customer. The processor is asked next."""
+    for leg in tuple(builder.legs.values()):
+        if is_cancelable(leg):
+            builder.transition_leg(
+                leg,
+                LegOutcome.CANCEL_REQUESTED,
+                reason=reason,
+                detail={"processor_refund_id": leg.processor_refund_id},
+                canceling=Canceling.REQUESTED,
+                next_at=builder.now,
+                retry_count=0,
+            )
+
+
 def _why_not(action: Action, refund: Refund) -> str:
     if action is Action.RESOLVE and is_allowed(action, refund):
         return (
@@ -92,6 +112,8 @@ def _why_not(action: Action, refund: Refund) -> str:
         )
     if action is Action.RESOLVE and refund.status is RefundStatus.NEEDS_ATTENTION:
         return "the processor may still pay a leg of this refund: retry asks it first; resolve once that is known"
+    if action is Action.CANCEL and any(leg.canceling for leg in refund.legs):
+        return "cancel was already requested: the processor is asked, and its answer decides"
     return f"{action} is not possible while the refund is {refund.status}"
 
 

@@ -66,7 +66,16 @@ class Verify:
     processor_payment_id: str
 
 
-Call = Send | LookUp | Fetch | Verify
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """An order to cancel a refund object that waits for the customer."""
+
+    leg_id: str
+    processor: str
+    processor_refund_id: str
+
+
+Call = Send | LookUp | Fetch | Verify | Cancel
 
 
 @dataclass(frozen=True, slots=True)

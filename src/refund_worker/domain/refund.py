@@ -159,6 +159,14 @@ class RefusalKind(StrEnum):
     OUTCOME_UNKNOWN = "outcome_unknown"  # nothing was found after the key's life
 
 
+class Canceling(StrEnum):
+    """How far a person's decision is to cancel the leg's object at the processor. The object's status decides."""
+
+    REQUESTED = "requested"  # the call is still to be made
+    CALLED = "called"  # the intent to call is committed and its outcome is open: the object is read next
+    REFUSED = "refused"  # the processor refused it: the object is read next, and shows why
+
+
 @dataclass(frozen=True, slots=True)
 class Doubt:
     """The open questions about the calls that were made for a leg. A leg without any has no doubt."""
@@ -206,6 +214,7 @@ class Leg:
     failure_code: str | None = None
     failure_message: str | None = None
     attention_code: str | None = None  # why a person is needed
+    canceling: Canceling | None = None  # a person cancels its object, which waits for the customer
     processor_refund_id: str | None = None  # what pays the leg: its object, or "manual:" and a reference
     manual_reference: str | None = None  # of the payment that a person recorded for the leg, if it still counts
     reallocated: bool = False  # it is decided where a failed leg's money goes instead
@@ -270,6 +279,7 @@ class LegChanges(TypedDict, total=False):
     failure_code: str | None
     failure_message: str | None
     attention_code: str | None
+    canceling: Canceling | None
     processor_refund_id: str | None
     manual_reference: str | None
     reallocated: bool

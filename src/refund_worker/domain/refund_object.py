@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from refund_worker.domain.canceling import continue_canceling, given_back
 from refund_worker.domain.credit_postings import post_after_all
 from refund_worker.domain.decision import AccountDelta, RefundObjectUpdate
 from refund_worker.domain.decision_builder import (
@@ -37,6 +38,7 @@ from refund_worker.domain.refund import (
     LegChanges,
     LegStatus,
     ObjectState,
+    RefusalKind,
 )
 from refund_worker.domain.replacements import (
     first_of_family,
@@ -74,6 +76,8 @@ def apply_object(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject
         store_status(builder, leg, refund_object)
         return _apply_repeat(builder, leg, refund_object)
     if before is not None and OBJECT_RANK[before.state] > OBJECT_RANK[state]:
+        if before.state is ObjectState.REQUIRES_ACTION:
+            store_status(builder, leg, refund_object)  # the customer has acted: shown, though it decides nothing
         return _apply_repeat(builder, leg, refund_object)
     known[refund_object.processor_refund_id] = KnownRefundObject(
         refund_object.processor_refund_id, state, refund_object.attempt
@@ -94,7 +98,9 @@ def _ask_for_current_attempt(builder: DecisionBuilder, leg: Leg) -> Leg:
     """Look the current attempt up: an older attempt's object failed, and the current outcome is open."""
     if leg.status not in POLLED:
         return leg
-    in_doubt = Doubt.of(unanswered=True, lookup_required=True, refusal=leg.refusal)
+    # A leg that a person canceled is not sent again. It ends once it is certain that nothing exists.
+    refusal = RefusalKind.REFUSED if leg.canceling is not None else leg.refusal
+    in_doubt = Doubt.of(unanswered=True, lookup_required=True, refusal=refusal)
     return builder.transition_leg(leg, LegOutcome.NO_ANSWER, in_doubt=in_doubt, next_at=builder.now)
 
 
@@ -192,6 +198,7 @@ def _values_of(
         "attention_code": REFUNDED_TWICE if meaning.twice else failure if meaning.disputed else None,
         "failure_code": None,
         "failure_message": None,
+        "canceling": None,
         "next_at": None,
     }
     if meaning.live is None:
@@ -200,6 +207,8 @@ def _values_of(
         values["manual_reference"] = None
         if meaning.late:
             values |= {"reallocated": True, "reversed_credits": uncovered(leg, builder.legs)[1]}
+        if leg.canceling is not None and meaning.outcome is LegOutcome.OBJECT_CANCELED:
+            values |= given_back(builder, leg)
     if meaning.outcome in (LegOutcome.ACCEPTED, LegOutcome.REQUIRES_CUSTOMER):
         values["next_at"] = _next_poll(builder, leg)
     return values
@@ -335,7 +344,10 @@ def _restore_zero_amount_legs(builder: DecisionBuilder) -> None:
 def _apply_repeat(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
     """Apply a report that brings no new state: it still answers a poll or a call without an answer."""
     if leg.status in POLLED:
-        return builder.update_leg(_without_poll_trouble(leg), next_at=_next_poll(builder, leg), retry_count=0)
+        leg, next_poll = _without_poll_trouble(leg), _next_poll(builder, leg)
+        if leg.canceling is not None:
+            return continue_canceling(builder, leg, next_poll)
+        return builder.update_leg(leg, next_at=next_poll, retry_count=0)
     if leg.status in AWAITING_ANSWER and refund_object.attempt in (None, leg.attempt):
         known = next(k for k in leg.objects if k.processor_refund_id == refund_object.processor_refund_id)
         return _apply_state(builder, leg, refund_object, known.state)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
-from refund_worker.domain.refund import Leg, LegStatus, Refund, RefundStatus
+from refund_worker.domain.refund import NOT_YET_POSTED, Leg, LegStatus, Refund, RefundStatus
 from refund_worker.errors import RefundWorkerError
 
 
@@ -31,6 +31,7 @@ class LegOutcome(StrEnum):
     NOT_FOUND = "absent"  # proved that nothing exists: a new attempt is allowed
     ABANDONED = "given_up"
     PAID_MANUALLY = "paid_by_hand"
+    CANCEL_REQUESTED = "cancel_asked"  # by a person, while the object waits for the customer
     RELEASED = "released"  # the refund was canceled or rejected before anything was sent
 
 
@@ -110,7 +111,11 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
     },
     # NO_ANSWER here: the pending object belonged to an older attempt, and the current one is still unanswered.
     _L.PENDING: {_LO.NO_ANSWER: _L.UNKNOWN, **_REPORTED_WHILE_OPEN},
-    _L.REQUIRES_ACTION: {_LO.NO_ANSWER: _L.UNKNOWN, **_REPORTED_WHILE_OPEN},
+    _L.REQUIRES_ACTION: {
+        _LO.NO_ANSWER: _L.UNKNOWN,
+        _LO.CANCEL_REQUESTED: _L.REQUIRES_ACTION,
+        **_REPORTED_WHILE_OPEN,
+    },
     # A zero-amount leg is never sent. It counts as paid until all others have failed.
     _L.SUCCEEDED: {_LO.RELEASED: _L.CANCELED, _LO.ABANDONED: _L.CANCELED, **_REPORTED},
     # PAID_MANUALLY: a person paid while another payment was still to be found.
@@ -163,7 +168,8 @@ class Action(StrEnum):
 ACTIONS: Mapping[Action, frozenset[RefundStatus]] = {
     Action.APPROVE: frozenset({_R.AWAITING_APPROVAL}),
     Action.REJECT: frozenset({_R.AWAITING_APPROVAL}),
-    Action.CANCEL: frozenset({_R.QUEUED, _R.AWAITING_APPROVAL}),
+    # From `sending` on: of a leg whose object waits for the customer.
+    Action.CANCEL: frozenset({_R.QUEUED, _R.AWAITING_APPROVAL, _R.SENDING, _R.PENDING, _R.NEEDS_ATTENTION}),
     Action.RETRY: frozenset({_R.NEEDS_ATTENTION}),
     Action.RESOLVE: frozenset({_R.NEEDS_ATTENTION, _R.SENDING}),
 }
@@ -253,12 +259,19 @@ def is_allowed(action: Action, refund: Refund) -> bool:
     """
     if refund.status not in ACTIONS[action]:
         return False
+    if action is Action.CANCEL:
+        return refund.status in NOT_YET_POSTED or any(is_cancelable(leg) for leg in refund.legs)
     if action is not Action.RESOLVE:
         return True
     if answer_is_missing(refund):
         return not any(leg.status is _L.SENDING for leg in refund.legs)
     nothing_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)
     return refund.status is _R.NEEDS_ATTENTION and nothing_may_pay
+
+
+def is_cancelable(leg: Leg) -> bool:
+    """Return True if the leg's object waits for the customer and no person cancels it yet."""
+    return leg.status is _L.REQUIRES_ACTION and leg.canceling is None
 
 
 def answer_is_missing(refund: Refund) -> bool:

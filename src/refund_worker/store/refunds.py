@@ -14,6 +14,7 @@ from refund_worker.domain.decision import Decision
 from refund_worker.domain.legs import leg_number
 from refund_worker.domain.refund import (
     FINAL,
+    Canceling,
     Doubt,
     Kind,
     KnownRefundObject,
@@ -163,6 +164,7 @@ def _leg(row: RowMapping, objects: Iterable[KnownRefundObject], reports: Iterabl
         refusal=RefusalKind(refusal) if refusal else None,
     )
     values["status"] = LegStatus(values["status"])
+    values["canceling"] = Canceling(values["canceling"]) if values["canceling"] else None
     return Leg(**values, in_doubt=in_doubt, objects=tuple(objects), reports=tuple(reports))
 
 

@@ -329,6 +329,7 @@ legs = Table(
     _amount("unreturnable_minor", server_default="0"),
     _count("times_restored"),
     Column("manual_reference", Text),
+    Column("canceling", Text),
     CheckConstraint("amount_minor >= 0 AND credits >= 0 AND payment_credits >= 0", name="amounts"),
     # With the columns that sums over many refunds need.
     Index("ix_legs_refund", "refund_id", "currency", "replaces", "amount_minor"),

@@ -19,7 +19,7 @@ from refund_worker.domain.decision import Decision, PaymentDelta
 from refund_worker.domain.legs import unplaced_legs
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.payment_check import PaymentFacts, with_sent
-from refund_worker.domain.processor_calls import Call, Fetch, LookUp, RecordedReply, Send, Verify
+from refund_worker.domain.processor_calls import Call, Cancel, Fetch, LookUp, RecordedReply, Send, Verify
 from refund_worker.domain.processor_replies import Answer, Denied, NotSent
 from refund_worker.domain.refund import Leg
 from refund_worker.engine.context import Context
@@ -41,7 +41,7 @@ from refund_worker.store.installation import installation_id, server_of
 
 log = logging.getLogger(__name__)
 
-NAMES = {Send: "send", LookUp: "look_up", Fetch: "fetch", Verify: "verify"}
+NAMES = {Send: "send", LookUp: "look_up", Fetch: "fetch", Verify: "verify", Cancel: "cancel"}
 # No call begins after this share of the lease: the rest is for the call itself.
 LEASE_SHARE = 0.5
 
@@ -314,5 +314,7 @@ async def _call(processor: Processor, question: Question) -> Answer:
             return await processor.find(payment, leg_id)
         case Fetch(processor_refund_id=processor_refund_id):
             return await processor.fetch(processor_refund_id)
+        case Cancel(processor_refund_id=processor_refund_id):
+            return await processor.cancel(processor_refund_id)
         case Verify(processor_payment_id=payment):
             return await processor.find_payment(payment)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
-from refund_worker.domain.refund import Leg, LegStatus
+from refund_worker.domain.refund import Leg, LegStatus, ObjectState
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.engine.views.failure_codes import code_with_entry
 from refund_worker.engine.views.leg_messages import CODE_MESSAGES, DETAIL_MESSAGES, STATUS_MESSAGES, Message
@@ -95,6 +95,8 @@ def _details(leg: Leg) -> Iterator[str]:
             yield "emailed"
         if details.act_by:
             yield "act_by"
+        if leg.canceling is not None:
+            yield "canceling"
 
 
 def status_key(leg: Leg) -> str:
@@ -107,6 +109,8 @@ def status_key(leg: Leg) -> str:
         if not leg.reallocated:
             return "failed"
         return "failed_returned" if leg.reversed_credits else "failed_replaced"
+    if leg.status is LegStatus.REQUIRES_ACTION and leg.report and leg.report.status == ObjectState.PENDING.value:
+        return LegStatus.PENDING.value  # the customer has acted
     return leg.status.value
 
 

@@ -56,7 +56,7 @@ def reject(context: TheContext, caller: Caller, refund_id: PathId, version: Vers
 
 @router.post("/v1/refunds/{refund_id}/cancel", responses=_ACT.responses, openapi_extra=_ACT.extra)
 def cancel(context: TheContext, caller: Caller, refund_id: PathId, version: Version, body: Reason) -> JSONResponse:
-    """Cancel a refund before anything was sent; everything it reserved is released."""
+    """Cancel a refund before anything was sent, or ask the processor to cancel one that waits for the customer."""
     return _done(context, caller, refund_id, version, body, Action.CANCEL)
 
 

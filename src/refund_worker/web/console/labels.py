@@ -64,7 +64,8 @@ ACTION_LABELS: Mapping[str, tuple[str, str]] = {
     "reject": ("Reject", "Ends the refund for good. Everything it reserved is released; no money moves."),
     "cancel": (
         "Cancel the refund",
-        "Ends it while it is queued or awaits approval. Everything it reserved is released.",
+        "Ends it while it is queued or awaits approval: everything it reserved is released. While it waits for the "
+        "customer, the processor is asked to cancel it, and the credits go back once it has.",
     ),
     "retry": (
         "Retry",
@@ -109,6 +110,8 @@ EVENT_LABELS: Mapping[str, str] = {
     "leg_asks_customer": "The customer must act",
     "leg_paid": "Paid back through this payment",
     "leg_object_failed": "Failed at the processor",
+    "leg_cancel_asked": "The processor is asked to cancel it",
+    "cancel_refused": "The processor did not cancel it",
     "leg_object_canceled": "Canceled at the processor",
     "leg_refused": "Refused for good",
     "leg_blocked": "Stopped until the cause is gone or a person decides",
@@ -217,6 +220,7 @@ DONE: Mapping[str, Done] = {
     "approve": Done("Approved: the refund now continues automatically."),
     "reject": Done("Rejected: nothing was paid."),
     "cancel": Done("Canceled: nothing was paid."),
+    "cancel_requested": Done("The processor is asked to cancel it. The page shows the result, usually within seconds."),
     "retry": Done("Retry requested: the processor is asked first whether a refund exists."),
     "resolve": Done("Resolved."),
     "verified": Done("The latest entries are unchanged."),

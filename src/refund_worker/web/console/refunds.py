@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import Connection
 
 from refund_worker.domain.refund import (
+    ENDED_UNSENT,
     FINAL,
     TROUBLED,
     UNDER_WAY,
@@ -266,7 +267,7 @@ def _act(page: Page, refund_id: str, action: Action) -> Response:
     try:
         reason = parse_schema(Why, {"reason": required_text(form, "reason", "Reason")}).reason
         reference = _reference(form, reason) if action is Action.RESOLVE else None
-        act_on_refund(
+        refund = act_on_refund(
             page.context,
             who,
             refund_id,
@@ -282,7 +283,8 @@ def _act(page: Page, refund_id: str, action: Action) -> Response:
         if action is Action.RETRY:
             return _retry_page(page, refund_id, form, error)
         return _refund_page(page, refund_id, error)
-    return page.redirect(f"/refunds/{refund_id}", done=str(action))
+    requested = action is Action.CANCEL and refund.status not in ENDED_UNSENT
+    return page.redirect(f"/refunds/{refund_id}", done="cancel_requested" if requested else str(action))
 
 
 def _reference(form: Mapping[str, str], reason: str) -> str | None:
