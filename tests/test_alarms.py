@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm, runbook_link
-from refund_worker.domain import mismatch, outside_refunds, payment_check, refund_object
+from refund_worker.domain import mismatch, operator_action, outside_refunds, payment_check, refund_object
 from refund_worker.domain.state_machine import LegOutcome
 from refund_worker.logs import JsonLines
 from tests.support.imports import PACKAGE
@@ -26,6 +26,8 @@ KINDS = {
     "REFUNDED_TWICE": [refund_object.REFUNDED_TWICE],
     "ANSWER_MISMATCH": [mismatch.ANSWER_MISMATCH],
     "BROKE": ["internal_error"],
+    # What a reconciliation shows to a person.
+    "code": [operator_action.NOT_AT_PROCESSOR, mismatch.ANSWER_MISMATCH, refund_object.REFUNDED_TWICE],
     # The outcome of an object, whatever it is.
     "meaning.outcome": [f"leg_{outcome}" for outcome in refund_object._OUTCOME_OF_STATE.values()],
     # The payment's reading: its own event, or the code of the objection.

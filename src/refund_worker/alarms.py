@@ -36,8 +36,10 @@ class Alarm(StrEnum):
     # Others moved money of a payment.
     DISPUTE_OPENED = "dispute_opened"
     SHORTFALL_UNDECIDED = "shortfall_undecided"
+    NOT_AT_PROCESSOR = "not_at_processor"
     UNKNOWN_STATUS = "unknown_status"
     CLOCK_WENT_BACK = "clock_went_back"
+    LEDGER_DIFFERS = "ledger_differs"
     # A fault of this program.
     INTERNAL_ERROR = "internal_error"
     BATCH_FAILED = "batch_failed"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.client.lossy_line import QUICK, Line
 
-from refund_worker.client import ApiError, AsyncClient, Calls, Client, Payment, Spend
+from refund_worker.client import ApiError, AsyncClient, Call, Calls, Client, Payment, Spend
 from refund_worker.testing import RefundWorker, ServedApi
 from refund_worker.web.auth import ROLES
 
@@ -87,6 +87,17 @@ def test_a_batch_and_the_switches_are_calls_too(worker: RefundWorker, client: Cl
     assert client.resume_processor("stripe", reason="out")["paused"] is False
 
 
+def test_a_reconciliation_is_begun_read_and_decided(worker: RefundWorker, client: Client) -> None:
+    begun = client.start_reconciliation(processor_account="stripe", since="2026-11-01")
+    assert client.reconciliation(begun["id"])["status"] in ("queued", "running", "done")
+    assert [each["id"] for each in client.reconciliations(processor_account="stripe")] == [begun["id"]]
+    assert list(client.differences(begun["id"], kind="amount", state="open")) == []
+    for act in (client.apply_difference, client.acknowledge_difference):
+        with pytest.raises(ApiError) as missing:
+            act(begun["id"], 1, reason="try")
+        assert missing.value.status == 404
+
+
 def test_an_id_with_a_slash_is_one_segment_of_the_path(worker: RefundWorker, client: Client) -> None:
     worker.add_payment("shop/transactions", amount_minor=100, credits=10)
     assert client.customer("shop/transactions")["balance"] == 10
@@ -96,7 +107,7 @@ def test_an_id_with_a_slash_is_one_segment_of_the_path(worker: RefundWorker, cli
 
 def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> None:
     plan: Any = {"kind": "withdrawal", "to": "source", "customer_id": "_"}
-    calls = [
+    calls: list[Call[Any]] = [
         Calls.create_refund(**plan, reason="", idempotency_key="k"),
         Calls.preview_refund(**plan),
         Calls.refund("_"),
@@ -117,9 +128,15 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         Calls.reverse_transaction("_"),
         Calls.create_batch([]),
         Calls.batch("_"),
+        Calls.start_reconciliation(processor_account="stripe"),
+        Calls.reconciliations().page(),
+        Calls.reconciliation("_"),
+        Calls.differences("_").page(),
+        *(act("_", 1, reason="") for act in (Calls.apply_difference, Calls.acknowledge_difference)),
         *(switch("_", reason="") for switch in (Calls.pause_processor, Calls.resume_processor)),
     ]
-    offered = {(method, re.sub(r"{\w+}", "_", path)) for method, path in ROLES if path.startswith("/v1/")}
+    routes = [(method, path.replace("{n}", "1")) for method, path in ROLES if path.startswith("/v1/")]
+    offered = {(method, re.sub(r"{\w+}", "_", path)) for method, path in routes}
     assert {(call.method, call.path.partition("?")[0]) for call in calls} == offered
 
 

@@ -26,6 +26,12 @@ EXPECTED = {
     ("POST", "/v1/payments"): "rom",
     ("POST", "/v1/processors/{name}/pause"): "om",
     ("POST", "/v1/processors/{name}/resume"): "om",
+    ("GET", "/v1/reconciliations"): "vraom",
+    ("GET", "/v1/reconciliations/{reconciliation_id}"): "vraom",
+    ("GET", "/v1/reconciliations/{reconciliation_id}/differences"): "vraom",
+    ("POST", "/v1/reconciliations"): "om",
+    ("POST", "/v1/reconciliations/{reconciliation_id}/differences/{n}/acknowledge"): "om",
+    ("POST", "/v1/reconciliations/{reconciliation_id}/differences/{n}/apply"): "om",
     ("POST", "/v1/refund-batches"): "rm",
     ("POST", "/v1/refunds"): "rm",
     ("POST", "/v1/refunds/preview"): "raom",
@@ -40,9 +46,9 @@ LETTERS = {"v": Role.VIEWER, "r": Role.REQUESTER, "a": Role.APPROVER, "o": Role.
 
 
 def filled(path: str) -> str:
-    for name in ("transaction_id", "customer_id", "payment_id", "refund_id", "batch_id"):
+    for name in ("transaction_id", "customer_id", "payment_id", "refund_id", "batch_id", "reconciliation_id"):
         path = path.replace(f"{{{name}}}", "nothing")
-    return path.replace("{name}", "nothing")
+    return path.replace("{name}", "nothing").replace("{n}", "1")
 
 
 def everything(web: Web) -> list[str]:

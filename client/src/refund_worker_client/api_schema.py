@@ -63,6 +63,20 @@ WaitCause = Literal[
     "customer",
     "worker",
 ]
+ReconciliationStatus = Literal["queued", "running", "done"]
+DifferenceState = Literal["open", "applied", "acknowledged", "gone"]
+DifferenceKind = Literal[
+    "not_recorded",
+    "not_there",
+    "amount",
+    "currency",
+    "status",
+    "refunded_twice",
+    "outside_refund",
+    "dispute",
+    "payment",
+    "ledger",
+]
 BatchStatus = Literal["taking_in", "complete", "stopped"]
 
 
@@ -362,6 +376,82 @@ class SearchResult(TypedDict):
     data: list[Refund]
     has_more: bool
     matched: str
+
+
+class ReconciliationTotal(TypedDict):
+    """The money of one currency that was compared, in minor units: in our ledger and at the processor."""
+
+    currency: str
+    ledger_minor: int
+    processor_minor: int
+
+
+class ReconciliationProgress(TypedDict):
+    """How far a reconciliation is."""
+
+    phase: Literal["refunds", "legs", "payments", "disputes", "ledger", "done"]
+    percent: int
+    objects: int
+    pieces: int
+    asked: int
+
+
+class DifferencesByState(TypedDict):
+    """How many differences are in each state."""
+
+    open: int
+    applied: int
+    acknowledged: int
+    gone: int
+
+
+class Reconciliation(TypedDict):
+    """A comparison of our books with a processor's; `agrees` is null until it has ended."""
+
+    id: str
+    processor_account: str
+    since: str
+    until: str | None
+    status: ReconciliationStatus
+    progress: ReconciliationProgress
+    problem: str | None
+    agrees: bool | None
+    compared: int
+    in_flight: int
+    foreign: int
+    other_installations: int
+    resolved: int
+    totals: list[ReconciliationTotal]
+    differences: DifferencesByState
+    by_kind: dict[str, int]
+    actor: str
+    created_at: str
+    updated_at: str
+    ended_at: str | None
+
+
+class ReconciliationDifference(TypedDict):
+    """One difference. `ours` and `theirs` are minor units if they are integers; `action` is the effect of apply."""
+
+    n: int
+    kind: DifferenceKind
+    subject: str
+    object_id: str | None
+    leg_id: str | None
+    refund_id: str | None
+    payment_id: str | None
+    customer_id: str | None
+    currency: str | None
+    ours: int | str
+    theirs: int | str
+    detail: str
+    action: str | None
+    state: DifferenceState
+    found_at: str
+    decided_at: str | None
+    decided_by: str | None
+    reason: str | None
+    outcome: str | None
 
 
 class Page(TypedDict, Generic[T]):

@@ -10,6 +10,8 @@ from urllib.parse import quote, urlencode
 from refund_worker_client.api_schema import (
     Batch,
     Customer,
+    DifferenceKind,
+    DifferenceState,
     Event,
     Kind,
     Outcome,
@@ -18,6 +20,8 @@ from refund_worker_client.api_schema import (
     PaymentRead,
     Preview,
     Purpose,
+    Reconciliation,
+    ReconciliationDifference,
     Refund,
     SearchResult,
     Spend,
@@ -258,6 +262,49 @@ class Calls:
     def batch(batch_id: str) -> Call[Batch]:
         """Return a batch and how far its refunds are."""
         return Call("GET", _path("refund-batches", batch_id))
+
+    @staticmethod
+    def start_reconciliation(
+        *, processor_account: str, since: str | None = None, until: str | None = None
+    ) -> Call[Reconciliation]:
+        """Begin a comparison with a processor's records; the answer comes at once. Not repeated: each is a new one."""
+        return Call("POST", "/v1/reconciliations", _without_none(locals()), repeatable=False)
+
+    @staticmethod
+    def reconciliations(*, processor_account: str | None = None, page_size: int = 100) -> Listing[Reconciliation]:
+        """Iterate over all reconciliations, newest first, fetched page by page."""
+        filters = {"processor_account": processor_account, "limit": page_size}
+        return Listing("/v1/reconciliations", filters, "id")
+
+    @staticmethod
+    def reconciliation(reconciliation_id: str) -> Call[Reconciliation]:
+        """Return how far a reconciliation is, and what it has found."""
+        return Call("GET", _path("reconciliations", reconciliation_id))
+
+    @staticmethod
+    def differences(
+        reconciliation_id: str,
+        *,
+        kind: DifferenceKind | None = None,
+        state: DifferenceState | None = None,
+        page_size: int = 100,
+    ) -> Listing[ReconciliationDifference]:
+        """Iterate over all differences of a reconciliation, by number, fetched page by page."""
+        filters = {"kind": kind, "state": state, "limit": page_size}
+        return Listing(_path("reconciliations", reconciliation_id, "differences"), filters, "n")
+
+    @staticmethod
+    def apply_difference(reconciliation_id: str, n: int, *, reason: str) -> Call[ReconciliationDifference]:
+        """Apply the action of a difference; repeating it changes nothing and returns the same."""
+        return Call(
+            "POST", _path("reconciliations", reconciliation_id, "differences", str(n), "apply"), {"reason": reason}
+        )
+
+    @staticmethod
+    def acknowledge_difference(reconciliation_id: str, n: int, *, reason: str) -> Call[ReconciliationDifference]:
+        """Acknowledge a difference; nothing else changes."""
+        path = _path("reconciliations", reconciliation_id, "differences", str(n), "acknowledge")
+        return Call("POST", path, {"reason": reason})
 
     # Not repeated: another person may have used the switch since.
 

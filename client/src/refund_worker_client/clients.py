@@ -200,6 +200,12 @@ class Client(_Base):
     batch = _now(Calls.batch)
     pause_processor = _now(Calls.pause_processor)
     resume_processor = _now(Calls.resume_processor)
+    start_reconciliation = _now(Calls.start_reconciliation)
+    reconciliation = _now(Calls.reconciliation)
+    apply_difference = _now(Calls.apply_difference)
+    acknowledge_difference = _now(Calls.acknowledge_difference)
+    reconciliations = _pages(Calls.reconciliations)
+    differences = _pages(Calls.differences)
 
     def _do(self, call: Call[T]) -> T:
         for failed in itertools.count(1):
@@ -268,6 +274,12 @@ class AsyncClient(_Base):
     batch = _later(Calls.batch)
     pause_processor = _later(Calls.pause_processor)
     resume_processor = _later(Calls.resume_processor)
+    start_reconciliation = _later(Calls.start_reconciliation)
+    reconciliation = _later(Calls.reconciliation)
+    apply_difference = _later(Calls.apply_difference)
+    acknowledge_difference = _later(Calls.acknowledge_difference)
+    reconciliations = _pages_later(Calls.reconciliations)
+    differences = _pages_later(Calls.differences)
 
     async def _do(self, call: Call[T]) -> T:
         for failed in itertools.count(1):

@@ -1,4 +1,4 @@
-"""Commands for operators: `doctor`, `config`, `db`, `processors` and `reconcile`."""
+"""Commands for operators: `doctor`, `config`, `db` and `processors`."""
 
 from __future__ import annotations
 
@@ -12,24 +12,19 @@ from refund_worker.cli.output import (
     Column,
     Json,
     Output,
-    as_json,
     count,
     moment,
     print_facts,
     print_json,
     print_line,
     print_table,
-    yes_no,
 )
-from refund_worker.engine.views.money_format import monies
-from refund_worker.errors import BadSettings, InvalidRequest, NotFound
+from refund_worker.errors import NotFound
 from refund_worker.processors import registry
 
 if TYPE_CHECKING:
     from refund_worker.engine.context import Context
-    from refund_worker.engine.processor_sync.reconciliation import Report
 
-EXIT_DIFFERENCES = 5
 ProcessorArgument = Annotated[
     str, typer.Argument(metavar="NAME", help=f"{', '.join(registry.names())}, or all for every processor")
 ]
@@ -41,7 +36,6 @@ def add_to(app: typer.Typer) -> None:
     _add_config(group("config", "Settings from environment variables.", app))
     _add_db(group("db", "The database schema.", app))
     _add_processors(group("processors", "Stop and resume sending to payment processors.", app))
-    _add_reconcile(app)
 
 
 def _add_config(app: typer.Typer) -> None:
@@ -219,65 +213,3 @@ def _switch_row(switch: Json) -> tuple[object, ...]:
         why = f"{why} (next try {moment(switch['paused_until'])})"
     sent = count(switch["sent_last_minute"])
     return switch["name"], switch["state"], moment(switch["paused_at"]), switch["paused_by"], why, sent, rate
-
-
-def _processor_to_compare(context: Context, wanted: str | None) -> str:
-    """Return the configured processor to compare with. Raises `BadSettings` or `InvalidRequest`."""
-    configured = [name for name in registry.names_with_lists() if name in context.processors]
-    if not configured:
-        with_lists = (entry for entry in registry.entries() if entry.capabilities.lists_refunds)
-        missing = " or ".join(f"REFUND_WORKER_{entry.access_setting}" for entry in with_lists)
-        raise BadSettings(f"{missing} is not set: there are no records to compare with")
-    if wanted is None and len(configured) == 1:
-        return configured[0]
-    if wanted not in configured:
-        raise InvalidRequest(f"name the processor to compare with, with --processor: {', '.join(configured)}")
-    return wanted
-
-
-def show_report(report: Report) -> None:
-    """Print the result of a reconciliation, without its differences. Each currency has a total of its own."""
-    print_facts(
-        [
-            ("agrees", yes_no(report.agrees)),
-            ("compared", f"{count(report.compared)} legs"),
-            ("differences", count(len(report.differences))),
-            ("in flight", f"{count(report.in_flight)} legs"),
-            ("made by others", count(report.foreign)),
-            ("of other installations", count(report.other_installations)),
-            ("resolved by a person", count(report.resolved)),
-            ("in our ledger", monies((total.currency, total.ledger_minor) for total in report.totals) or "nothing"),
-            ("at the processor", monies((each.currency, each.processor_minor) for each in report.totals) or "nothing"),
-        ]
-    )
-
-
-def _add_reconcile(app: typer.Typer) -> None:
-    @command(app, "reconcile", "reconcile --days 7")
-    def reconcile_(
-        days: Annotated[float, typer.Option("--days", min=0.01, max=366, help="days before now to compare")] = 35,
-        processor: Annotated[
-            str | None, typer.Option("--processor", help="compare with its book; needed only if several are configured")
-        ] = None,
-        output: OutputOption = Output.TABLE,
-    ) -> None:
-        """Compare our ledger with the processor's records.
-
-        The comparison is leg by leg. Exit 0 if both agree, 5 if they differ.
-        """
-        from refund_worker.engine.processor_sync.reconciliation import reconcile
-
-        with runtime.runtime(processors=True) as built:
-            report = reconcile(built.context, _processor_to_compare(built.context, processor), days)
-        result = {"agrees": report.agrees, **as_json(report)}
-        del result["lines"]
-        if output is Output.JSON:
-            print_json(result)
-        else:
-            show_report(report)
-            if report.differences:
-                print()
-                columns = Column("what"), Column("where"), Column("ours", right=True), Column("theirs", right=True)
-                print_table(columns, ((d.kind, d.subject, d.ours, d.theirs) for d in report.differences))
-        if not report.agrees:
-            raise typer.Exit(EXIT_DIFFERENCES)

@@ -13,6 +13,7 @@ from refund_worker.extras import MissingExtra
 from refund_worker.logs import set_up_logging
 
 if TYPE_CHECKING:
+    from refund_worker.domain.processor_replies import Answer
     from refund_worker.engine.context import Context, Publish
     from refund_worker.engine.processor_sync.sync_refund import Access, ClosableLimiter
     from refund_worker.runtime import Runtime
@@ -58,10 +59,11 @@ def access(loaded: Settings) -> Access:
 
 
 @contextmanager
-def runtime(*, processors: bool = False) -> Iterator[Runtime]:
+def runtime(*, processors: bool = False, limited: bool = False) -> Iterator[Runtime]:
     """Open the runtime: the database, the context and, if asked for, the processors' adapters.
 
-    Raises `BadSettings` if a setting is wrong, and `Unavailable` if the database is down.
+    With `limited`, calls to processors share the rate limit of the workers. Raises `BadSettings` if a setting is wrong,
+    and `Unavailable` if the database is down.
     """
     from refund_worker.engine.jobs.metric_flush import flush
     from refund_worker.runtime import build_runtime
@@ -81,10 +83,21 @@ def runtime(*, processors: bool = False) -> Iterator[Runtime]:
         publisher()(refund_ids, bulk, installation)
 
     with _usable_database():
-        built = build_runtime(loaded, publish=publish, processors=processors)
+        make = limiter_factory() if limited else None
+        limiter = None if make is None else make(loaded)
+        built = build_runtime(loaded, publish=publish, processors=processors, limiter=limiter)
     with built:
-        yield built
+        try:
+            yield built
+        finally:
+            if limiter is not None:
+                built.context.run(_closed(limiter))
         flush(lambda: nullcontext(built.database))
+
+
+async def _closed(limiter: ClosableLimiter) -> list[Answer]:
+    await limiter.close()
+    return []
 
 
 def _set_up_logging(loaded: Settings) -> None:

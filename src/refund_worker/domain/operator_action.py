@@ -41,6 +41,7 @@ from refund_worker.domain.state_machine import (
 )
 from refund_worker.errors import ActionNotAllowed
 
+NOT_AT_PROCESSOR = "not_at_processor"  # why a person decides about a paid leg: the processor has no refund for it
 # After an object that differs from what was asked for, or a key that was used with another body, no retry sends again:
 # it only searches for the right object.
 _NEVER_SENT_AGAIN = {ANSWER_MISMATCH: RefusalKind.ANSWER_MISMATCH, KEY_CONFLICT: RefusalKind.KEY_CONFLICT}
@@ -187,3 +188,18 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
 
 def _without_attention(leg: Leg) -> Leg:
     return replace(leg, attention_code=None, next_at=None, in_doubt=Doubt.of(unanswered=leg.unanswered), blocked_by=())
+
+
+def show_to_a_person(
+    refund: Refund, leg_id: str, code: str, message: str, now: float, policy: Policy, *, actor: str
+) -> Decision:
+    """Let a person decide about a leg that the processor's record contradicts. Nothing else of the refund changes.
+
+    A leg about which a person must decide already keeps its reason.
+    """
+    builder = DecisionBuilder.open(refund, now, policy, actor)
+    leg = builder.legs[leg_id]
+    if leg.attention_code is None:
+        builder.record_event(code, alarm=True, leg=leg, processor_refund_id=leg.processor_refund_id)
+        builder.update_leg(leg, attention_code=code, failure_message=message)
+    return builder.build()

@@ -256,6 +256,14 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list of refund objects, newest first. `after` asks for the next page; None after the last."""
+
+    objects: tuple[RefundObject, ...]
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentReading:
     """The processor's record of a payment. Untrusted. An unreported field has the value None.
 
@@ -381,6 +389,7 @@ class BalanceRead:
 NoAnswer = Busy | NotSent | Unanswered | Denied
 Reply = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal | KeyConflict | NoAnswer
 SearchReply = Found | Misconfigured | NoAnswer
+PageReply = Page | Misconfigured | NoAnswer
 PaymentReply = PaymentRead | PaymentUnreadable | Misconfigured | NoAnswer
 DisputeReply = DisputeRead | NotReadable | Misconfigured | NoAnswer
 DisputesReply = DisputesFound | NotReadable | Misconfigured | NoAnswer
@@ -390,4 +399,4 @@ BalanceReply = BalanceRead | NotReadable | Misconfigured | NoAnswer
 ChargedReply = ChargedRead | NotReadable | Misconfigured | NoAnswer
 PaymentsReply = PaymentsPage | NotReadable | Misconfigured | NoAnswer
 AccountReply = DisputeReply | DisputesReply | WarningReply | WarningsReply | BalanceReply | ChargedReply | PaymentsReply
-Answer = Reply | SearchReply | PaymentReply | AccountReply
+Answer = Reply | SearchReply | PageReply | PaymentReply | AccountReply

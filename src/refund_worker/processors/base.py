@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeGuard
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeGuard, runtime_checkable
 
 from refund_worker.domain.decision import ProcessorRules
 from refund_worker.domain.processor_calls import RefundInstruction
@@ -21,6 +21,7 @@ from refund_worker.domain.processor_replies import (
     DisputeReply,
     DisputesReply,
     NotReadable,
+    PageReply,
     PaymentReply,
     PaymentsReply,
     Reply,
@@ -151,6 +152,17 @@ class RefundsOnly:
 
 
 _NOT_READABLE: Final = NotReadable("this adapter has no such call")
+
+
+@runtime_checkable
+class Paged(Protocol):
+    """A processor that can read its list page by page. Any number of objects then needs little memory.
+
+    A processor without it is asked for `recent`.
+    """
+
+    async def page(self, created_gte: datetime, created_lt: datetime | None, after: str) -> PageReply:
+        """Return a page of the refund objects made in this time, newest first; `after` is "" or that of a page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -390,6 +390,8 @@ refund_objects = Table(
         sqlite_where=text("trace_value IS NOT NULL"),
         postgresql_where=text("trace_value IS NOT NULL"),
     ),
+    # Reconciliation reads them by the time of their creation.
+    Index("ix_refund_objects_created", "processor", "created_at", "processor_refund_id"),
 )
 
 events = Table(
@@ -730,6 +732,64 @@ last_reconciliations = Table(
     Column("at", Double, nullable=False),
     Column("compared", BigInteger, nullable=False),
     Column("differences", BigInteger, nullable=False),
+)
+
+# Comparisons of our books with a processor's, made in pieces; `progress` is the place that was reached (JSON).
+reconciliations = Table(
+    "reconciliations",
+    metadata,
+    Column("reconciliation_id", Text, primary_key=True),
+    Column("processor", Text, nullable=False),
+    Column("since", Double, nullable=False),
+    # Null: without an end.
+    Column("until", Double),
+    Column("status", Text, nullable=False),
+    Column("progress", Text, nullable=False),
+    _count("found"),
+    # Why the last piece could not be read, if it could not.
+    Column("problem", Text),
+    Column("actor", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("lease_until", Double),
+    Column("lease_token", Text),
+    Index(
+        "ix_reconciliations_unfinished",
+        "created_at",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+)
+
+# `ours` and `theirs` are JSON: minor units as integers, everything else as texts.
+reconciliation_differences = Table(
+    "reconciliation_differences",
+    metadata,
+    Column(
+        "reconciliation_id", Text, ForeignKey("reconciliations.reconciliation_id"), primary_key=True, nullable=False
+    ),
+    Column("n", Integer, primary_key=True, autoincrement=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("object_id", Text, nullable=False),
+    Column("leg_id", Text),
+    Column("refund_id", Text),
+    Column("payment_id", Text),
+    Column("customer_id", Text),
+    Column("currency", Text),
+    Column("ours", Text, nullable=False),
+    Column("theirs", Text, nullable=False),
+    Column("detail", Text, nullable=False, server_default=""),
+    Column("state", Text, nullable=False),
+    Column("found_at", Double, nullable=False),
+    # The person's decision and its outcome.
+    Column("decided_at", Double),
+    Column("decided_by", Text),
+    Column("reason", Text),
+    Column("outcome", Text),
+    UniqueConstraint("reconciliation_id", "kind", "subject", "object_id", name="uq_reconciliation_differences_subject"),
+    Index("ix_reconciliation_differences_subject", "subject", "kind"),
 )
 
 # The counts of all processes for /metrics; `labels` is a JSON list, `part` a bucket or the sum of a histogram.

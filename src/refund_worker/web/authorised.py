@@ -31,6 +31,9 @@ from refund_worker.engine.intake.schemas import CorrectionSchema, RefundSchema
 from refund_worker.engine.notifications import outbox
 from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.processor_sync import sync_refund as asking
+from refund_worker.engine.processor_sync.reconciliation import actions as differences
+from refund_worker.engine.processor_sync.reconciliation import run as reconciliations
+from refund_worker.engine.processor_sync.reconciliation.asking import MakeProcessors, with_processors
 from refund_worker.engine.processor_sync.sync_refund import Access
 from refund_worker.engine.refunds import accept, actions, bulk_retry
 from refund_worker.engine.refunds.bulk_retry import Retried
@@ -234,3 +237,28 @@ def resume_processor(
     """Resume a processor. Return False if it was not paused."""
     check(who, Act.RESUME)
     return pause.resume_processor(context, name, actor=who.actor, reason=reason, key=key)
+
+
+def start_reconciliation(
+    context: Context, who: Identity, processor: str, *, since: float | None, until: float | None
+) -> str:
+    """Begin a comparison with a processor's records; the scheduler runs it. Return its id."""
+    check(who, Act.RECONCILE)
+    return reconciliations.start_reconciliation(context, processor, since=since, until=until, actor=who.actor)
+
+
+def apply_difference(
+    context: Context, who: Identity, reconciliation_id: str, n: int, *, reason: str, make_processors: MakeProcessors
+) -> RowMapping:
+    """Apply the action of a difference, after the processor was asked again. Return the difference."""
+    check(who, Act.SETTLE)
+    with with_processors(context, make_processors) as asking:
+        return differences.apply_difference(asking, reconciliation_id, n, actor=who.actor, reason=reason)
+
+
+def acknowledge_difference(
+    context: Context, who: Identity, reconciliation_id: str, n: int, *, reason: str
+) -> RowMapping:
+    """Acknowledge a difference without changing anything else. Return it."""
+    check(who, Act.SETTLE)
+    return differences.acknowledge_difference(context, reconciliation_id, n, actor=who.actor, reason=reason)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from refund_worker.engine.intake.schemas import OptionalReason, Reason, Reference, RefundSchema, Schema
+from refund_worker.engine.intake.schemas import OptionalReason, Reason, Reference, RefundSchema, Schema, Since, Until
 
 
 class ActionBody(Schema):
@@ -28,6 +28,14 @@ class ResolveBody(ActionBody):
         if outcome and (outcome == "paid_manually") != (value is not None):
             raise ValueError("names the manual payment: required with paid_manually, and not allowed otherwise")
         return value
+
+
+class ReconciliationBody(Schema):
+    """The account and the time to compare; a day stands for its beginning, or for its end in `until`."""
+
+    processor_account: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    since: Since | None = None
+    until: Until | None = None
 
 
 class SwitchBody(Schema):

@@ -19,6 +19,7 @@ from refund_worker.engine.jobs.due import due_ids
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
 from refund_worker.engine.processor_sync.listing import ListDenied, NotListed
+from refund_worker.engine.processor_sync.reconciliation.run import run_due
 from refund_worker.engine.processor_sync.sync import RecentSync
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
@@ -64,6 +65,7 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
         Job("seal", settings.sweep_seconds * 10, Sealer().seal),
         Job("tally", settings.sweep_seconds * 10, count_daily_stats),
         Job("prune", settings.sweep_seconds * 3600, prune),
+        Job("reconcile", settings.sweep_seconds * 5, run_due),
         Job("clock", settings.sweep_seconds * 60, handle_clock_rollback, at_once=True),
     ]
     for name in registry.names_with_lists():

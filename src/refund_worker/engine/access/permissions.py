@@ -32,6 +32,8 @@ class Act(StrEnum):
     RESOLVE = "resolve a refund"
     PAUSE = "pause a processor"
     RESUME = "resume a processor"
+    RECONCILE = "compare with the processor"
+    SETTLE = "decide about a difference"
     VERIFY = "verify the audit chain"
     INSPECT = "read settings, webhooks and notifications"
     REDELIVER = "send notifications again"
@@ -82,6 +84,8 @@ PERMITS: Mapping[Act, Permit] = {
     Act.RESOLVE: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.PAUSE: Permit(_OPERATORS, _OPERATOR),
     Act.RESUME: Permit(_OPERATORS, _OPERATOR, password=True),
+    Act.RECONCILE: Permit(_OPERATORS, _OPERATOR),
+    Act.SETTLE: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.VERIFY: Permit(_NO_KEY, _OPERATOR),
     Act.INSPECT: Permit(_NO_KEY, _OPERATOR),
     Act.REDELIVER: Permit(_NO_KEY, _OPERATOR),
@@ -101,7 +105,8 @@ CONSOLE_ROLES: Mapping[ConsoleRole, str] = {
     ConsoleRole.VIEWER: 'sees all pages but Webhooks, Notifications, Settings and "Users and keys"; changes nothing',
     ConsoleRole.SUPPORT: "sees what a viewer sees; refunds credits, corrects balances, returns money, deletes entries",
     ConsoleRole.OPERATOR: "does what support does; retries and resolves refunds, pauses and resumes processors, "
-    "verifies the audit chain, sees Webhooks, Notifications and Settings",
+    "compares with the processor and decides about differences, verifies the audit chain, "
+    "sees Webhooks, Notifications and Settings",
     ConsoleRole.APPROVER: "sees what a viewer sees; approves and rejects large refunds",
     ConsoleRole.ADMIN: "does everything that the other roles do, and manages users and API keys",
 }

@@ -41,10 +41,15 @@ def list_recent(context: Context, processor: str, days: float) -> tuple[float, t
         return [await context.processors[processor].recent(datetime.fromtimestamp(since, UTC))]
 
     (reply,) = context.run(ask())  # type: ignore[arg-type]
-    if isinstance(reply, Denied):
-        raise ListDenied(processor, reply)
     if not isinstance(reply, Found):
-        code = getattr(reply, "code", None)
-        why = getattr(reply, "message", None) or getattr(reply, "reason", None) or code
-        raise NotListed(f"{processor} did not list its refunds: {why}", processor, code)
+        raise not_listed(processor, reply)
     return since, reply.objects
+
+
+def not_listed(processor: str, reply: object) -> NotListed:
+    """Return the error for a reply that is no list."""
+    if isinstance(reply, Denied):
+        return ListDenied(processor, reply)
+    code = getattr(reply, "code", None)
+    why = getattr(reply, "message", None) or getattr(reply, "reason", None) or code
+    return NotListed(f"{processor} did not list its refunds: {why}", processor, code)

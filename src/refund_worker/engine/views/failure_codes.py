@@ -242,6 +242,14 @@ _ANSWER_MISMATCH = Explanation(
     at_end=_PAY_OUT_AGAIN,
     worry="At once: money may have gone out that our records do not have.",
 )
+_NOT_AT_PROCESSOR = Explanation(
+    "The processor does not have this refund",
+    "A reconciliation found a part that is paid in our books, and the processor has no refund for it.",
+    "Search for the payment at the processor: another account or mode may be in use. If the customer got no money, pay "
+    "manually or give credits by a correction. Then resolve, which records that you have decided.",
+    at_end=_PAY_OUT_AGAIN,
+    worry="At once: the customer may have no money, or our key belongs to another account.",
+)
 _PROCESSOR_UNKNOWN = Explanation(
     "This version cannot pay through this processor",
     "This program cannot reach the processor of the payment. Nothing was sent.",
@@ -317,6 +325,7 @@ _GROUPS: Mapping[Explanation, str] = {
     _OUTCOME_UNKNOWN: "outcome_unknown",
     _PAYMENT_MISMATCH: "payment_mismatch",
     _ANSWER_MISMATCH: "answer_mismatch",
+    _NOT_AT_PROCESSOR: "not_at_processor",
     _PROCESSOR_UNKNOWN: "processor_unknown",
     _MANUAL: "manual_processor",
     _UNKNOWN_STATUS: "unknown_status",

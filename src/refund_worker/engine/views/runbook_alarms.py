@@ -170,6 +170,20 @@ _REFUNDS: Final[dict[Alarm, Entry]] = {
         "If several refunds get it: then the key is of another account or mode.",
         "The refund's status is not `needs_attention` any more.",
     ),
+    Alarm.LEDGER_DIFFERS: Entry(
+        "Sums of our own ledger disagree",
+        "A reconciliation found entries that do not add up: an entry that is not balanced, a balance that is not the "
+        "sum of its entries, or a part of a refund whose money is not in the ledger. The line names the rows.",
+        "Nothing is changed. No program can repair it.",
+        (
+            "Find out who changed the rows: `refund-worker audit verify`.",
+            _REPORT,
+            "Acknowledge the difference once it is explained: `refund-worker reconciliations acknowledge ID N --reason "
+            "'WHY'`.",
+        ),
+        "At once: a person or a program has changed the database directly.",
+        "`refund-worker reconcile --days 7` ends with exit code 0.",
+    ),
     Alarm.CLOCK_WENT_BACK: Entry(
         "The clock of the database went back",
         "Rows were written at times that are now in the future. So waits and the age of keys cannot be trusted.",
@@ -229,8 +243,8 @@ _FAULTS: Final[dict[Alarm, Entry]] = {
     Alarm.JOB_FAILED: Entry(
         "A periodic job failed",
         "A job of the scheduler failed. Its name is in the line: `inbox` (webhooks), `seal` (audit chain), `tally` "
-        "(figures), `prune`, `clock`, `watch` and `look` (lists of the processor), `notifications`. The alarm line "
-        "means an unexpected error; the metric also counts runs that wait for the database or the processor.",
+        "(figures), `prune`, `clock`, `watch` and `look` (lists of the processor), `notifications`, `reconcile`. "
+        "The alarm line means an unexpected error; the metric also counts runs that wait for the database or the processor.",
         "The job runs again at its next time. Other jobs and refunds continue. While `look` fails, sending stops "
         "after `POLL_SECONDS`, because the processor's list gets too old.",
         (

@@ -210,15 +210,18 @@ _MESSAGES: Final[dict[str, Entry]] = {
 _CHECKS: Final[dict[str, Entry]] = {
     "reconciliation_differs": Entry(
         "Our records and the processor's differ",
-        "`refund-worker reconcile` ended with exit code 5. It prints each difference: money, two refunds for one "
-        "part, or entries of our ledger that do not add up.",
-        "Nothing is changed: a difference is only reported.",
+        "`refund-worker reconcile` ended with exit code 5. It prints each difference with its kind and number.",
+        "Nothing is changed: a difference is only reported until a person decides.",
         (
-            "Run it again after some minutes, because lists of the processor lag: `refund-worker reconcile --days 7`.",
-            "For `money` and `refunded_twice`, the subject is a part of a refund, `rf_…-1`. Show the refund: "
-            "`refund-worker refunds show ID`.",
-            "For `balance`, `unbalanced_entry` and `clearing`, a person or a program changed the database directly: "
-            "`refund-worker audit verify`. Inform the developers.",
+            "Read them with the action of each: the page `/console/reconciliations`, or `refund-worker "
+            "reconciliations show ID`. The subject is usually a part of a refund, `rf_…-1`: `refund-worker refunds "
+            "show ID`.",
+            "Apply the action: `refund-worker reconciliations apply ID N --reason 'WHY'`. The processor is asked again "
+            "first, and a difference that has vanished changes nothing.",
+            "Acknowledge what needs no action: `refund-worker reconciliations acknowledge ID N --reason 'WHY'`. Later "
+            "reconciliations then show it as acknowledged.",
+            "For `ledger`, a person or a program changed the database directly: `refund-worker audit verify`. Inform "
+            "the developers.",
         ),
         "At once, if it differs twice in a row.",
         "`refund-worker reconcile --days 7` ends with exit code 0.",

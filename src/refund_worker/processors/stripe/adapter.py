@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,6 +32,8 @@ from refund_worker.domain.processor_replies import (
     Misconfigured,
     NotReadable,
     NotSent,
+    Page,
+    PageReply,
     PaymentRead,
     PaymentReply,
     PaymentUnreadable,
@@ -219,6 +222,25 @@ class StripeProcessor(ReadsAccount, ReadsCharges):
             return Found(await self._pages.recent(_REFUNDS, where))
         except Exception as error:  # noqa: BLE001 -- as in `find`
             return _search_failure(error)
+
+    async def page(self, created_gte: datetime, created_lt: datetime | None, after: str) -> PageReply:
+        """Return up to 100 refund objects of the account made in this time, newest first, after the object `after`.
+
+        An unanswered page is requested again. Raises ValueError for a naive datetime.
+        """
+        if created_gte.tzinfo is None or (created_lt is not None and created_lt.tzinfo is None):
+            raise ValueError("the times need a time zone")
+        created = {"gte": int(created_gte.timestamp())}
+        if created_lt is not None:
+            created["lt"] = math.ceil(created_lt.timestamp())
+        where = {"created": created, "limit": PAGE_SIZE}
+        try:
+            listed, has_more = await self._page_patiently(where | ({"starting_after": after} if after else {}))
+            if has_more and (not listed or listed[-1].processor_refund_id == after):
+                raise Unreadable("the list says there is more but does not advance")
+        except Exception as error:  # noqa: BLE001 -- as in `find`
+            return _search_failure(error)
+        return Page(tuple(listed), listed[-1].processor_refund_id if has_more else None)
 
     async def close(self) -> None:
         """Close the connections; a second call does nothing."""

@@ -3,7 +3,18 @@
 from fastapi import APIRouter
 
 from refund_worker.web import reference, webhooks
-from refund_worker.web.api import actions, batches, customers, health, payments, processors, refunds, search, sync
+from refund_worker.web.api import (
+    actions,
+    batches,
+    customers,
+    health,
+    payments,
+    processors,
+    reconciliations,
+    refunds,
+    search,
+    sync,
+)
 
 
 def make_routers() -> tuple[APIRouter, ...]:
@@ -17,6 +28,7 @@ def make_routers() -> tuple[APIRouter, ...]:
         actions.router,
         batches.router,
         processors.router,
+        reconciliations.router,
         webhooks.make_router(),
         health.router,
         reference.router,

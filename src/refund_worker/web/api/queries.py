@@ -31,7 +31,8 @@ async def refuse_repeated(request: Request) -> None:
         raise RequestValidationError([{"type": "repeated", "loc": ("query", name), "msg": text} for name in repeated])
 
 
-def _digits(value: object) -> int:
+def digits(value: object) -> int:
+    """Return the number that a parameter gives in digits. Raises `ValueError`."""
     if isinstance(value, int):
         return value
     if not isinstance(value, str) or not value.isascii() or not value.isdigit() or len(value) > 9:
@@ -51,7 +52,7 @@ def _trimmed(value: object) -> object:
 
 Key = Annotated[str, BeforeValidator(_trimmed), Field(min_length=1, max_length=KEY_LENGTH_MAX, pattern="^[ -~]+$")]
 _InRange = Annotated[int, Field(ge=1, le=LIMIT_MAX)]
-Limit = Annotated[_InRange, BeforeValidator(_digits, json_schema_input_type=_InRange)]
+Limit = Annotated[_InRange, BeforeValidator(digits, json_schema_input_type=_InRange)]
 Since = Annotated[schemas.Since, BeforeValidator(_plus_restored, json_schema_input_type=datetime | date)]
 
 
