@@ -257,7 +257,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list of refund objects, newest first. `after` asks for the next page; None after the last."""
+    """One page of a list of refund objects, newest first. `after` asks for the next page; the last page has none."""
 
     objects: tuple[RefundObject, ...]
     after: str | None

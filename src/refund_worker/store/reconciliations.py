@@ -45,7 +45,7 @@ def page(
 
 
 def claim(connection: Connection, now: float, *, token: str, until: float, only: str | None = None) -> str | None:
-    """Lease the oldest unfinished reconciliation that nobody works on, or `only` this one; return its id, or None."""
+    """Lease the oldest unfinished reconciliation that is free, or `only` this one. Return its id, or None."""
     query = (
         select(_r.reconciliation_id)
         .where(_r.ended_at.is_(None), or_(_r.lease_until.is_(None), _r.lease_until <= now))

@@ -168,6 +168,7 @@ FIELDS: Mapping[str, str] = {
     "reason": "Why, in your own words.",
     "received": "True: the event is stored.",
     "recent_corrections": "The latest corrections, newest first.",
+    "reconciliation_id": "The reconciliation's id, rec_…",
     "reference": "What names the manual payment, such as the bank's reference.",
     "recorded_by": "How it recorded itself; null if you sent it.",
     "refers_to": "The transaction that this one is about.",

@@ -213,8 +213,8 @@ _CHECKS: Final[dict[str, Entry]] = {
         "`refund-worker reconcile` ended with exit code 5. It prints each difference with its kind and number.",
         "Nothing is changed: a difference is only reported until a person decides.",
         (
-            "Read them with the action of each: the page `/console/reconciliations`, or `refund-worker "
-            "reconciliations show ID`. The subject is usually a part of a refund, `rf_…-1`: `refund-worker refunds "
+            "Read them with the action of each: `refund-worker reconciliations show ID`. The subject is "
+            "usually a part of a refund, `rf_…-1`: `refund-worker refunds "
             "show ID`.",
             "Apply the action: `refund-worker reconciliations apply ID N --reason 'WHY'`. The processor is asked again "
             "first, and a difference that has vanished changes nothing.",

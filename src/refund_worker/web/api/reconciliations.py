@@ -26,11 +26,12 @@ from refund_worker.web.request_body import json_body
 from refund_worker.web.schemas import ActionBody, ReconciliationBody
 
 router = APIRouter(tags=["reconciliation"])
+NAMED = registry.names_with_lists()[0]
 
 _START = document(
     {202: api_schema.Reconciliation},
     body=ReconciliationBody,
-    example={"processor_account": "stripe", "since": AT},
+    example={"processor_account": NAMED, "since": AT},
     headers={202: ("Location",)},
 )
 _SHOW = document({200: api_schema.Reconciliation}, (404,))

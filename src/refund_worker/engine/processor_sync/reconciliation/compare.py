@@ -100,7 +100,7 @@ def _money_by_leg(connection: Connection, leg_ids: Iterable[str]) -> dict[str, d
 
 @dataclass(frozen=True, slots=True)
 class _Books:
-    """What our books have about the legs of these objects, and the objects themselves."""
+    """The records that our books have about the legs of these objects, and the objects themselves."""
 
     legs: Mapping[str, RecordedLeg]
     objects: Mapping[str, list[ObjectRow]]

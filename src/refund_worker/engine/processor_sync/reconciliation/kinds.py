@@ -32,7 +32,7 @@ class State(StrEnum):
     GONE = "gone"  # it had vanished when a person wanted to apply its action: nothing was changed
 
 
-# The effect of `apply` on a difference of each kind; None if only a person can repair it.
+# The effect of `apply` on a difference of each kind. Our own sums have none: only a person can repair them.
 ACTIONS: Final[Mapping[Kind, str | None]] = {
     Kind.NOT_RECORDED: "adopt it",
     Kind.NOT_THERE: "look again, then show it to a person",

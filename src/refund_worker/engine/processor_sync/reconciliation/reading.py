@@ -34,7 +34,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """The objects of some pages, newest first. `after` asks for the next piece; None after the last."""
+    """The objects of some pages, newest first. `after` asks for the next piece; the last one has none."""
 
     objects: tuple[RefundObject, ...]
     after: str | None

@@ -91,8 +91,8 @@ def run_due(context: Context) -> int:
     return pieces
 
 
-def run_to_end(context: Context, reconciliation_id: str, heard: Callable[[RowMapping], object]) -> RowMapping:
-    """Run a reconciliation to its end in this process and return it. `heard` gets its row after each piece.
+def run_to_end(context: Context, reconciliation_id: str, show: Callable[[RowMapping], object]) -> RowMapping:
+    """Run a reconciliation to its end in this process and return it. `show` gets its row after each piece.
 
     If another process works on it, its pieces are waited for. Raises `ListDenied` or `NotListed`.
     """
@@ -102,7 +102,7 @@ def run_to_end(context: Context, reconciliation_id: str, heard: Callable[[RowMap
         with context.database.read() as connection:
             row = store.find(connection, reconciliation_id)
         assert row is not None  # nothing is deleted
-        heard(row)
+        show(row)
         if row["ended_at"] is not None:
             return row
 
@@ -167,7 +167,7 @@ def _store(context: Context, reconciliation_id: str, token: str, step: Step, con
 
 
 def _raise_alarm(reconciliation_id: str, differences: Collection[Difference]) -> None:
-    """Raise an alarm if our own sums disagree: nobody but a person can repair them."""
+    """Raise an alarm if our own sums disagree: only a person can repair them."""
     rows = [d for d in differences if d.kind == Kind.LEDGER]
     if rows:
         named = "; ".join(f"{d.subject}: {d.detail}" for d in rows[:NAMED_MAX])
