@@ -33,7 +33,7 @@ from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.processor_sync import sync_refund as asking
 from refund_worker.engine.processor_sync.reconciliation import actions as differences
 from refund_worker.engine.processor_sync.reconciliation import run as reconciliations
-from refund_worker.engine.processor_sync.reconciliation.asking import MakeProcessors, with_processors
+from refund_worker.engine.processor_sync.reconciliation.asking import with_processors
 from refund_worker.engine.processor_sync.sync_refund import Access
 from refund_worker.engine.refunds import accept, actions, bulk_retry
 from refund_worker.engine.refunds.bulk_retry import Retried
@@ -248,12 +248,12 @@ def start_reconciliation(
 
 
 def apply_difference(
-    context: Context, who: Identity, reconciliation_id: str, n: int, *, reason: str, make_processors: MakeProcessors
+    context: Context, who: Identity, reconciliation_id: str, n: int, *, reason: str, access: Access
 ) -> RowMapping:
     """Apply the action of a difference, after the processor was asked again. Return the difference."""
     check(who, Act.SETTLE)
-    with with_processors(context, make_processors) as asking:
-        return differences.apply_difference(asking, reconciliation_id, n, actor=who.actor, reason=reason)
+    with with_processors(context, access) as asking_context:
+        return differences.apply_difference(asking_context, reconciliation_id, n, actor=who.actor, reason=reason)
 
 
 def acknowledge_difference(

@@ -228,14 +228,12 @@ class StripeProcessor(ReadsAccount, ReadsCharges):
 
         An unanswered page is requested again. Raises ValueError for a naive datetime.
         """
-        if created_gte.tzinfo is None or (created_lt is not None and created_lt.tzinfo is None):
-            raise ValueError("the times need a time zone")
-        created = {"gte": int(created_gte.timestamp())}
+        where = created_since(created_gte)
         if created_lt is not None:
-            created["lt"] = math.ceil(created_lt.timestamp())
-        where = {"created": created, "limit": PAGE_SIZE}
+            where["created"]["lt"] = math.ceil(created_lt.timestamp())
+        start = {"starting_after": after} if after else {}
         try:
-            listed, has_more = await self._page_patiently(where | ({"starting_after": after} if after else {}))
+            listed, has_more = await self._pages.one(_REFUNDS, where | start)
             if has_more and (not listed or listed[-1].processor_refund_id == after):
                 raise Unreadable("the list says there is more but does not advance")
         except Exception as error:  # noqa: BLE001 -- as in `find`

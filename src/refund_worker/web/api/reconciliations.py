@@ -139,7 +139,7 @@ def apply_difference(
         reconciliation_id,
         n,
         reason=body.reason,
-        make_processors=lambda: registry.make_processors(state.settings),
+        access=state.access,
     )
     return JSONResponse(views.difference_view(row))
 

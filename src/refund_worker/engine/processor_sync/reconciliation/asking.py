@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 from refund_worker.engine.context import Context
-from refund_worker.processors.base import Processor
-
-MakeProcessors = Callable[[], Mapping[str, Processor]]
+from refund_worker.engine.processor_sync.sync_refund import Access
 
 
 @contextmanager
-def with_processors(context: Context, make_processors: MakeProcessors) -> Iterator[Context]:
-    """Give the context processors that are made for this block and closed after it. Use it where no event loop runs."""
-    if context.processors:
-        yield context
-        return
+def with_processors(context: Context, access: Access) -> Iterator[Context]:
+    """Give the context processors and a limiter that are made for this block and closed after it.
+
+    Use it where no event loop runs.
+    """
     loop = asyncio.new_event_loop()
-    processors = make_processors()
+    processors, limiter = access.make_processors(), access.make_limiter()
     try:
-        yield replace(context, processors=processors, run=loop.run_until_complete)
+        yield replace(context, processors=processors, limiter=limiter, run=loop.run_until_complete)
     finally:
         for processor in processors.values():
             loop.run_until_complete(processor.close())
+        loop.run_until_complete(limiter.close())
         loop.close()
