@@ -29,6 +29,7 @@ def run() -> int:
             "processor_payment_id": reference,
             "amount_minor": found.amount_minor,
             "currency": found.currency,
+            "created": int(found.captured_at),
         }
 
     return main(find_payment)

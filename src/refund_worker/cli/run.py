@@ -119,7 +119,8 @@ def _add_sandbox(app: typer.Typer) -> None:
     ) -> None:
         """Serve a Stripe-compatible processor for tests.
 
-        It has its own records, and its faults can be scripted.
+        It has its own records, and its faults can be scripted. POST /_actions plays disputes, refunds made in the
+        dashboard, customers who must act, new charges and the account's balance. GET /_actions lists all actions.
         """
         require("sandbox")
         from refund_worker.processors.sandbox import BookError, FaultFileError, PaymentError, serve

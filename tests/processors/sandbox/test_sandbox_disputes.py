@@ -66,6 +66,7 @@ def test_open_dispute_has_the_published_shape(client: stripe.StripeClient, sandb
         "has_evidence": False,
         "past_due": False,
         "submission_count": 0,
+        "submission_method": "not_submitted",
     }
     (withdrawal,) = made["balance_transactions"]
     assert (withdrawal["type"], withdrawal["source"]) == ("adjustment", made["id"])
@@ -161,6 +162,45 @@ def test_refunded_payment_can_be_disputed_all_the_same(
     client.v1.refunds.create({"charge": charge})
     dispute = sandbox.act("open_dispute", payment=charge)
     assert (dispute["amount"], received(sandbox, dispute["id"])) == (1000, 1000)
+
+
+def test_dispute_can_fail_the_refunds_that_are_pending(
+    client: stripe.StripeClient, sandbox: Sandbox, receiver: Receiver, charge: str
+) -> None:
+    pending = sandbox.act("dashboard_refund", payment=charge, amount_minor=300, status="pending")["id"]
+    done = sandbox.act("dashboard_refund", payment=charge, amount_minor=200)["id"]
+    sandbox.send_webhooks_to(receiver.url, receiver.secret)
+    sandbox.act("open_dispute", payment=charge, fails_pending_refunds=True)
+    failed = client.v1.refunds.retrieve(pending)
+    assert (failed.status, failed.failure_reason) == ("failed", "charge_for_pending_refund_disputed")
+    assert client.v1.refunds.retrieve(done).status == "succeeded"
+    assert sorted(event.type for event in receiver.events(4)) == [OPENED, WITHDRAWN, "refund.failed", "refund.updated"]
+
+
+def test_book_says_what_customers_received(own_sandbox: Sandbox) -> None:
+    own_sandbox.register_payment("ch_1", 1000)
+    own_sandbox.act("dashboard_refund", payment="ch_1", amount_minor=200)
+    own_sandbox.act("dashboard_refund", payment="ch_1", amount_minor=100, status="pending")
+    warning = own_sandbox.act("fraud_warning", payment="ch_1")
+    first = own_sandbox.act("open_dispute", payment="ch_1", amount_minor=400)["id"]
+    own_sandbox.act("open_dispute", payment="ch_1", amount_minor=30)
+    assert own_sandbox.book()["received"] == {"gbp": {"refunds": 200, "disputes": 430}}
+    own_sandbox.act("move_dispute", dispute=first, status="won")
+    assert own_sandbox.book()["received"] == {"gbp": {"refunds": 200, "disputes": 30}}
+    assert own_sandbox.book()["early_fraud_warnings"] == [{**warning, "actionable": False}]
+
+
+def test_event_after_a_restart_has_an_id_of_its_own(own_sandbox: Sandbox, receiver: Receiver) -> None:
+    own_sandbox.register_payment("ch_1", 1000)
+    dispute = own_sandbox.act("open_dispute", payment="ch_1")["id"]
+    for _ in range(2):
+        own_sandbox.restart()
+        own_sandbox.send_webhooks_to(receiver.url, receiver.secret)
+        for status in ("lost", "under_review"):
+            own_sandbox.act("move_dispute", dispute=dispute, status=status)
+        receiver.events(2)
+    events = receiver.events(4)
+    assert [event.type for event in events] == [CLOSED, UPDATED, CLOSED, UPDATED]
 
 
 def test_close_concedes_a_dispute_that_waits_for_us(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:

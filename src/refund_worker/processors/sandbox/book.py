@@ -287,7 +287,8 @@ class Book:
     def summary(self) -> JsonObject:
         """Return the whole book as JSON: payments, refunds (with their key), disputes, totals for each currency.
 
-        `received` is the money that a customer has through a dispute: what was withdrawn for it and not reinstated.
+        A dispute's `received` is the money that the customer has through it: withdrawn and not reinstated. `received`
+        of the book has the same for each currency, and the refunds that succeeded.
         """
         return {
             "payments": [
@@ -304,11 +305,21 @@ class Book:
                 {**refund.object, "idempotency_key": refund.idempotency_key} for refund in self.refunds.values()
             ],
             "disputes": [{**dispute.object, "received": dispute.withdrawn} for dispute in self.disputes.values()],
+            "received": self._received(),
             "totals": {
                 currency: {"captured": captured, "refunded": self.refunded.get(currency, 0)}
                 for currency, captured in self.captured.items()
             },
         }
+
+    def _received(self) -> JsonObject:
+        received = {currency: {"refunds": 0, "disputes": 0} for currency in self.captured}
+        for refund in self.refunds.values():
+            if refund.object["status"] == "succeeded":
+                received[refund.object["currency"]]["refunds"] += refund.object["amount"]
+        for dispute in self.disputes.values():
+            received[dispute.object["currency"]]["disputes"] += dispute.withdrawn
+        return received
 
 
 def done(number: int) -> JsonObject:

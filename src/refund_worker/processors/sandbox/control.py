@@ -17,6 +17,7 @@ from refund_worker.processors.sandbox.calls import Request
 from refund_worker.processors.sandbox.charges import options_of
 from refund_worker.processors.sandbox.endpoints import refund_named
 from refund_worker.processors.sandbox.fields import CURRENCY
+from refund_worker.processors.sandbox.fraud_warnings import warning_object
 from refund_worker.processors.sandbox.outside import actions_as_json, decide_action
 from refund_worker.processors.sandbox.refunds import Step, decide_move
 from refund_worker.processors.sandbox.service import Service
@@ -127,7 +128,7 @@ class Control:
             case "GET", ["_health"]:
                 return {"status": "ok"}
             case "GET", ["_book"]:
-                return {**self.service.book.summary(), "requests": self.service.counts.summary()}
+                return self._summary()
             case "POST", ["_payments"]:
                 sent = _json(request)
                 return {"registered": register(self.service, sent if isinstance(sent, list) else [sent])}
@@ -148,6 +149,12 @@ class Control:
             case "POST", ["_webhook"]:
                 return self._set_receiver(_fields(request, {"url", "secret"}))
         raise StripeError(404, "The sandbox has no such endpoint.")
+
+    def _summary(self) -> JsonObject:
+        book = self.service.book
+        warnings = [warning_object(book, warning) for warning in book.warnings.values()]
+        requests = self.service.counts.summary()
+        return {**book.summary(), "early_fraud_warnings": warnings, "requests": requests}
 
     def _move(self, refund_id: str, fields: JsonObject) -> JsonObject:
         refund = refund_named(self.service.book, refund_id)

@@ -10,6 +10,8 @@ from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.decisions import Decision, Notice
 from refund_worker.processors.sandbox.ledger import ADJUSTMENT, Transaction, transaction_object
 from refund_worker.processors.sandbox.records import CARD, Dispute, Payment
+from refund_worker.processors.sandbox.refunds import Step
+from refund_worker.processors.sandbox.refunds import decide_move as decide_refund_move
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ REASONS = frozenset(
 # https://docs.stripe.com/api/disputes/close: only a dispute that waits for our response.
 CAN_BE_CLOSED = frozenset({"needs_response"})
 RESPONSE_SECONDS = 9 * 86400
+PENDING_REFUND_DISPUTED = "charge_for_pending_refund_disputed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class Opening:
     fee: int = 0
     refundable: bool | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    fails_pending_refunds: bool = False
 
 
 def decide_open(book: Book, payment: Payment, opening: Opening) -> Decision:
@@ -91,6 +95,7 @@ def decide_open(book: Book, payment: Payment, opening: Opening) -> Decision:
             "has_evidence": False,
             "past_due": False,
             "submission_count": 0,
+            "submission_method": "not_submitted",
         },
         "is_charge_refundable": rule.refundable if opening.refundable is None else opening.refundable,
         "livemode": False,
@@ -98,7 +103,7 @@ def decide_open(book: Book, payment: Payment, opening: Opening) -> Decision:
         "network_reason_code": None,
         "payment_intent": payment.payment_intent_id,
         "payment_method_details": {
-            "card": {"brand": "visa", "case_type": "inquiry" if rule.inquiry else "chargeback"},
+            "card": {"brand": "visa", "case_type": "inquiry" if rule.inquiry else "chargeback", "network": "visa"},
             "type": CARD,
         },
         "reason": opening.reason,
@@ -109,7 +114,13 @@ def decide_open(book: Book, payment: Payment, opening: Opening) -> Decision:
     if withdraw:
         dispute["balance_transactions"] = [_movement(book, dispute, -amount, opening.fee, created)]
         notices.append(Notice("charge.dispute.funds_withdrawn", dispute_id))
-    return Decision(({"kind": "dispute", "dispute": dispute},), dispute, tuple(notices))
+    records: list[JsonObject] = [{"kind": "dispute", "dispute": dispute}]
+    for refund in payment.refunds if opening.fails_pending_refunds else ():
+        if refund.object["status"] == "pending":
+            failed = decide_refund_move(book, refund, Step("failed", failure_reason=PENDING_REFUND_DISPUTED))
+            records += failed.records
+            notices += failed.notices
+    return Decision(tuple(records), dispute, tuple(notices))
 
 
 def _disputed_amount(payment: Payment, opening: Opening) -> int:

@@ -46,12 +46,15 @@ def topic_of(book: Book, notice: Notice) -> Topic:
 
 
 def event_object(book: Book, notice: Notice, topic: Topic, number: int) -> JsonObject:
-    """Return the event, the object's event of this `number`."""
+    """Return the event, the object's event of this `number` since the start of the sandbox.
+
+    Its id depends on the time too: a restart counts from one again, and a receiver drops an id that it has seen.
+    """
     data: JsonObject = {"object": topic.object}
     if notice.previous is not None and notice.type.endswith(".updated"):
         data["previous_attributes"] = notice.previous
     return {
-        "id": book.new_id("evt", notice.object_id, notice.type, topic.object.get("status"), number),
+        "id": book.new_id("evt", notice.object_id, notice.type, topic.object.get("status"), number, book.now()),
         "object": "event",
         "api_version": API_VERSION,
         "created": int(book.now()),

@@ -72,6 +72,7 @@ FIELDS: Mapping[str, Field] = {
     "failure_code": TEXT,
     "failure_reason": TEXT,
     "fails_after_seconds": SECONDS,
+    "fails_pending_refunds": FLAG,
     "fee_minor": AMOUNT_OR_ZERO,
     "fraud_type": TEXT,
     "funds": FLAG,

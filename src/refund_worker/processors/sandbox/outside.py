@@ -144,13 +144,14 @@ def _check_known(fields: JsonObject, name: str, known: Collection[str]) -> None:
 ACTIONS: Mapping[str, Action] = {
     "open_dispute": Action(
         "A customer's bank disputes a payment. The money is withdrawn at once. With a status warning_… it is an"
-        " inquiry: no money moves and the payment can still be refunded.",
+        " inquiry: no money moves and the payment can still be refunded. fails_pending_refunds: true fails the refunds"
+        " that are pending.",
         _open_dispute,
         frozenset({"payment"}),
         frozenset(
             {
-                *("amount_minor", "created", "due_by", "fee_minor", "metadata", "reason", "refundable", "status"),
-                *("undocumented", "withdraw"),
+                *("amount_minor", "created", "due_by", "fails_pending_refunds", "fee_minor", "metadata", "reason"),
+                *("refundable", "status", "undocumented", "withdraw"),
             }
         ),
     ),
