@@ -75,14 +75,29 @@ def decide_open(book: Book, payment: Payment, opening: Opening) -> Decision:
 
     Raises `StripeError` (400) if more than the captured amount would be disputed.
     """
-    amount = _disputed_amount(payment, opening)
+    dispute = _new_dispute(book, payment, opening)
+    notices = [Notice("charge.dispute.created", dispute["id"])]
+    moves_money = not STATUSES.get(opening.status, UNKNOWN).inquiry and opening.status not in WON
+    if moves_money if opening.withdraw is None else opening.withdraw:
+        withdrawal = _movement(book, dispute, -dispute["amount"], opening.fee, dispute["created"])
+        dispute["balance_transactions"] = [withdrawal]
+        notices.append(Notice("charge.dispute.funds_withdrawn", dispute["id"]))
+    records: list[JsonObject] = [{"kind": "dispute", "dispute": dispute}]
+    for refund in payment.refunds if opening.fails_pending_refunds else ():
+        if refund.object["status"] == "pending":
+            failed = decide_refund_move(book, refund, Step("failed", failure_reason=PENDING_REFUND_DISPUTED))
+            records += failed.records
+            notices += failed.notices
+    return Decision(tuple(records), dispute, tuple(notices))
+
+
+def _new_dispute(book: Book, payment: Payment, opening: Opening) -> JsonObject:
     created = int(book.now()) if opening.created is None else opening.created
     rule = STATUSES.get(opening.status, UNKNOWN)
-    dispute_id = book.new_id("dp", payment.id, len(payment.disputes))
-    dispute: JsonObject = {
-        "id": dispute_id,
+    return {
+        "id": book.new_id("dp", payment.id, len(payment.disputes)),
         "object": "dispute",
-        "amount": amount,
+        "amount": _disputed_amount(payment, opening),
         "balance_transactions": [],
         "charge": payment.charge_id,
         "created": created,
@@ -98,7 +113,7 @@ def decide_open(book: Book, payment: Payment, opening: Opening) -> Decision:
             "submission_method": "not_submitted",
         },
         "is_charge_refundable": rule.refundable if opening.refundable is None else opening.refundable,
-        "livemode": False,
+        "livemode": payment.livemode,
         "metadata": dict(opening.metadata),
         "network_reason_code": None,
         "payment_intent": payment.payment_intent_id,
@@ -109,18 +124,6 @@ def decide_open(book: Book, payment: Payment, opening: Opening) -> Decision:
         "reason": opening.reason,
         "status": opening.status,
     }
-    notices = [Notice("charge.dispute.created", dispute_id)]
-    withdraw = not (rule.inquiry or opening.status in WON) if opening.withdraw is None else opening.withdraw
-    if withdraw:
-        dispute["balance_transactions"] = [_movement(book, dispute, -amount, opening.fee, created)]
-        notices.append(Notice("charge.dispute.funds_withdrawn", dispute_id))
-    records: list[JsonObject] = [{"kind": "dispute", "dispute": dispute}]
-    for refund in payment.refunds if opening.fails_pending_refunds else ():
-        if refund.object["status"] == "pending":
-            failed = decide_refund_move(book, refund, Step("failed", failure_reason=PENDING_REFUND_DISPUTED))
-            records += failed.records
-            notices += failed.notices
-    return Decision(tuple(records), dispute, tuple(notices))
 
 
 def _disputed_amount(payment: Payment, opening: Opening) -> int:

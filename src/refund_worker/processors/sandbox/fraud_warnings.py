@@ -33,7 +33,7 @@ def decide_warning(
         "charge": payment.charge_id,
         "created": int(book.now()) if created is None else created,
         "fraud_type": fraud_type,
-        "livemode": False,
+        "livemode": payment.livemode,
         "payment_intent": payment.payment_intent_id,
     }
     shown = {**warning, "actionable": actionable and payment.actionable}
