@@ -21,6 +21,7 @@ else:
 
 T = TypeVar("T")
 
+FundsState = Literal["current", "stale", "unreadable", "not_read", "no_balance"]
 Kind = Literal["credit_refund", "withdrawal"]
 To = Literal["balance", "source"]
 Purpose = Literal["payout", "expiry", "other"]
@@ -368,6 +369,38 @@ class Switch(TypedDict):
     paused_until: str | None
     code: str | None
     reason: str | None
+
+
+class Funds(TypedDict):
+    """One currency of a processor account: its money, as last read, against what unfinished refunds need of it.
+
+    `needed_minor` is the sum of `queued_minor`, `approved_minor` (approved by a person) and `blocked_minor`; each part
+    of a refund is in one of them. Amounts that follow from a balance are null unless `state` is `current`.
+    """
+
+    processor_account: str
+    currency: str
+    state: FundsState
+    available_minor: int | None
+    pending_minor: int | None
+    read_at: str | None
+    problem: str | None
+    queued_minor: int
+    approved_minor: int
+    blocked_minor: int
+    awaiting_approval_minor: int
+    needed_minor: int
+    shortfall_minor: int | None
+    shortfall_date: str | None
+    covered_by_pending: bool | None
+    shortfall_if_approved_minor: int | None
+
+
+class FundsList(TypedDict):
+    """The funds of all processor accounts, by account and currency."""
+
+    data: list[Funds]
+    has_more: bool
 
 
 class SearchResult(TypedDict):

@@ -49,6 +49,7 @@ def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client)
     assert client.sync(refund["id"])["status"] == "succeeded"
     found = client.search("r-1")
     assert ([each["id"] for each in found["data"]], found["matched"]) == ([refund["id"]], "id")
+    assert client.funds() == []
     correction = client.correct("ann", credits=-30, reason="agreed", idempotency_key="c1")
     assert client.correct("ann", credits=-30, reason="agreed", idempotency_key="c1") == correction
     assert correction["purpose"] == "payout"
@@ -116,6 +117,7 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         Calls.waits("_"),
         Calls.sync("_"),
         Calls.search("_"),
+        Calls.funds(),
         *(act("_", reason="") for act in (Calls.approve, Calls.reject, Calls.cancel, Calls.retry)),
         Calls.resolve("_", reason="", outcome="reverse"),
         Calls.customer("_"),

@@ -11,8 +11,10 @@ from datetime import UTC, datetime
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     Answered,
+    BalanceReply,
     Found,
     Misconfigured,
+    NotReadable,
     PaymentRead,
     PaymentReading,
     PaymentReply,
@@ -61,6 +63,7 @@ class ScriptedProcessor(RefundsOnly):
         self.payments: dict[str, PaymentReading] = {}
         self.readings: deque[PaymentReply] = deque()
         self.read: list[str] = []
+        self.balance_reply: BalanceReply = NotReadable("not scripted")
 
     def script(self, payment: str, *ways: str | Reply) -> None:
         """Append results for the next sends for the payment."""
@@ -159,6 +162,10 @@ class ScriptedProcessor(RefundsOnly):
         found = Found(tuple(o for o in self.objects.values() if processor_payment_id in o.payment_refs))
         self.while_answering_a_look_up()
         return found
+
+    async def balance(self) -> BalanceReply:
+        """Return the scripted balance."""
+        return self.balance_reply
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
         """Return the next reading, or else the recorded payment."""

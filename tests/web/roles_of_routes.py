@@ -21,6 +21,7 @@ EXPECTED = {
     ("GET", "/v1/refunds/{refund_id}/events"): "vraom",
     ("GET", "/v1/refunds/{refund_id}/waits"): "vraom",
     ("GET", "/v1/search"): "vraom",
+    ("GET", "/v1/funds"): "vraom",
     ("POST", "/v1/refunds/{refund_id}/sync"): "rom",
     ("POST", "/v1/customers/{customer_id}/corrections"): "rom",
     ("POST", "/v1/payments"): "rom",

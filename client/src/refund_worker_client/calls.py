@@ -13,6 +13,7 @@ from refund_worker_client.api_schema import (
     DifferenceKind,
     DifferenceState,
     Event,
+    Funds,
     Kind,
     Outcome,
     Page,
@@ -171,6 +172,11 @@ class Calls:
     def search(text: str) -> Call[SearchResult]:
         """Find refunds by an id, key, customer, payment, trace, text or day."""
         return Call("GET", f"/v1/search?{urlencode({'q': text})}")
+
+    @staticmethod
+    def funds() -> Call[list[Funds]]:
+        """Return the money at each processor account and currency against what refunds need of it."""
+        return Call("GET", "/v1/funds", part="data")
 
     @staticmethod
     def approve(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:

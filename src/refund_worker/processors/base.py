@@ -184,6 +184,8 @@ class Capabilities:
     - `rate_per_second`: the default limit of calls per second; 0 for no limit.
     - `disputed_codes`: failure codes of refund objects that mean: a dispute returns the money itself.
     - `unfunded_codes`: failure codes of refund objects that mean: our balance at the processor was too low.
+    - `low_balance_codes`: codes of refusals and of refund objects that mean: our balance is too low. Such refunds go on
+      after a top-up.
     - `sources`: the name of each fact above → where it is written, with the date of reading.
     """
 
@@ -202,6 +204,7 @@ class Capabilities:
     rate_per_second: float
     disputed_codes: frozenset[str] = frozenset()
     unfunded_codes: frozenset[str] = frozenset()
+    low_balance_codes: frozenset[str] = frozenset()
     sources: Mapping[str, str]
 
     def rules(self, *, live: bool | None = None) -> ProcessorRules:

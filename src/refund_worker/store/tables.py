@@ -792,6 +792,29 @@ reconciliation_differences = Table(
     Index("ix_reconciliation_differences_subject", "subject", "kind"),
 )
 
+# The last reading of each processor account's balance: the last try, the last success, and why the last try failed.
+balance_readings = Table(
+    "balance_readings",
+    metadata,
+    Column("processor", Text, primary_key=True),
+    Column("tried_at", Double, nullable=False),
+    Column("read_at", Double),
+    Column("problem", Text),
+)
+
+# The account's money by currency at the last reading. Both sums can be below zero. `rose_at`: the reading that last
+# found more than the one before. `short_since`: since when our refunds need more than is available.
+funds = Table(
+    "funds",
+    metadata,
+    Column("processor", Text, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("available_minor", BigInteger, nullable=False),
+    Column("pending_minor", BigInteger, nullable=False),
+    Column("rose_at", Double, nullable=False),
+    Column("short_since", Double),
+)
+
 # The counts of all processes for /metrics; `labels` is a JSON list, `part` a bucket or the sum of a histogram.
 metric_values = Table(
     "metric_values",

@@ -61,6 +61,7 @@ ROLES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/v1/refunds/{refund_id}/events"): Act.READ,
     ("GET", "/v1/refunds/{refund_id}/waits"): Act.READ,
     ("GET", "/v1/search"): Act.READ,
+    ("GET", "/v1/funds"): Act.READ,
     ("POST", "/v1/refunds/{refund_id}/sync"): Act.SYNC,
     ("POST", "/v1/refunds/{refund_id}/approve"): Act.APPROVE,
     ("POST", "/v1/refunds/{refund_id}/reject"): Act.REJECT,

@@ -22,6 +22,7 @@ OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("GET", "/v1/refunds/{refund_id}"): ("get_refund", "Show a refund"),
     ("GET", "/v1/refunds/{refund_id}/events"): ("list_refund_events", "Show the timeline of a refund"),
     ("GET", "/v1/refunds/{refund_id}/waits"): ("list_refund_waits", "Show why a refund waits"),
+    ("GET", "/v1/funds"): ("list_funds", "Compare the processor accounts' money with what refunds need"),
     ("GET", "/v1/search"): ("search_refunds", "Search for refunds"),
     ("POST", "/v1/refunds/{refund_id}/sync"): ("sync_refund", "Ask the processor about a refund"),
     ("POST", "/v1/refunds/{refund_id}/approve"): ("approve_refund", "Approve a refund"),

@@ -18,6 +18,7 @@ from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.jobs.due import due_ids
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
+from refund_worker.engine.processor_sync.funds import balances_to_read, read_balance
 from refund_worker.engine.processor_sync.listing import ListDenied, NotListed
 from refund_worker.engine.processor_sync.reconciliation.run import run_due
 from refund_worker.engine.processor_sync.sync import RecentSync
@@ -72,6 +73,8 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
         sync = RecentSync()
         jobs.append(Job("watch", settings.poll_seconds * 12, partial(sync.sync_all, processor=name)))
         jobs.append(Job("look", settings.sweep_seconds, partial(sync.sync_when_due, processor=name), at_once=True))
+    for name in balances_to_read(settings):
+        jobs.append(Job("funds", settings.poll_seconds, partial(read_balance, processor=name), at_once=True))
     if settings.notify_url is not None:
         jobs.append(Job("notifications", settings.sweep_seconds, Deliverer(settings).deliver))
     return tuple(jobs)

@@ -7,15 +7,23 @@ import re
 from collections.abc import Awaitable
 
 from refund_worker.alarms import Alarm, raise_alarm
-from refund_worker.domain.processor_replies import Answer, Answered, Found, NotSent, PaymentRead, Unanswered
+from refund_worker.domain.processor_replies import (
+    Answer,
+    Answered,
+    BalanceRead,
+    Found,
+    NotSent,
+    PaymentRead,
+    Unanswered,
+)
 from refund_worker.engine.context import Context
 from refund_worker.metrics import ATTEMPTS, CALL_SECONDS, count, observe
 from refund_worker.tracing import describe, span
 
 log = logging.getLogger(__name__)
 
-# A pending refund is fetched again and again, and each payment is read: their usual answers are logged at `debug`.
-FREQUENT = frozenset({"fetch", "verify"})
+# Pending refunds, payments and balances are read again and again: their usual answers are logged at `debug`.
+FREQUENT = frozenset({"fetch", "verify", "balance"})
 
 
 async def call_safely(context: Context, processor: str, name: str, call: Awaitable[Answer]) -> Answer:
@@ -53,7 +61,7 @@ def outcome_of(answer: Answer) -> tuple[str, str | None]:
 
 def _log_answer(name: str, answer: Answer, fields: dict[str, object]) -> None:
     outcome, code = outcome_of(answer)
-    usual = name in FREQUENT and isinstance(answer, Answered | Found | PaymentRead)
+    usual = name in FREQUENT and isinstance(answer, Answered | BalanceRead | Found | PaymentRead)
     reason = f": {answer.reason}" if isinstance(answer, NotSent | Unanswered) else ""
     log.log(
         logging.DEBUG if usual else logging.INFO,

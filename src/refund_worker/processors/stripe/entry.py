@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from refund_worker.domain.money import STRIPE_STEP, STRIPE_THREE_DECIMAL, STRIPE_ZERO_DECIMAL
 from refund_worker.processors.base import Capabilities, Processor, ProcessorEntry, Webhooks
 from refund_worker.processors.stripe import events
+from refund_worker.processors.stripe.errors import EMPTY
 from refund_worker.processors.stripe.event_subjects import event_subject
 from refund_worker.processors.stripe.objects import check_payment_id
 
@@ -32,6 +33,7 @@ CAPABILITIES: Final = Capabilities(
     rate_per_second=25.0,
     disputed_codes=frozenset({"charge_for_pending_refund_disputed"}),
     unfunded_codes=frozenset({"insufficient_funds"}),
+    low_balance_codes=EMPTY,
     sources={
         "creates_refunds": "docs.stripe.com/api/refunds, read 2026-11",
         "key_seconds": "docs.stripe.com/api/idempotent_requests, read 2026-11: at least 24 hours",
@@ -48,6 +50,7 @@ CAPABILITIES: Final = Capabilities(
         "rate_per_second": "docs.stripe.com/rate-limits, read 2026-11: 25 for each endpoint and in test mode",
         "disputed_codes": "docs.stripe.com/refunds (failure reasons), read 2026-11",
         "unfunded_codes": "docs.stripe.com/refunds (failure reasons), read 2026-11",
+        "low_balance_codes": "docs.stripe.com/error-codes, /refunds (failure reasons, pending reasons), read 2026-11",
     },
 )
 

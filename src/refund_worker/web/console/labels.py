@@ -128,6 +128,8 @@ EVENT_LABELS: Mapping[str, str] = {
     "leg_paid_by_hand": "Paid manually",
     "processor_paused": "Sending paused",
     "processor_resumed": "Sending resumed",
+    "funds_short": "Too little money at the processor",
+    "funds_suffice": "The money at the processor suffices again",
     "person_linked": "Two names linked as one person",
     "person_unlinked": "Two names no longer linked as one person",
     "key_created": "API key created",

@@ -31,6 +31,7 @@ CAPABILITIES: Final = Capabilities(
     rate_per_second=5.0,
     disputed_codes=frozenset({"CONTESTED"}),
     unfunded_codes=frozenset({"NO_FUNDS"}),
+    low_balance_codes=frozenset({"NO_FUNDS"}),
     sources={
         "creates_refunds": _MANUAL,
         "key_seconds": f"{_MANUAL}: ids of requests are kept for an hour",
@@ -47,6 +48,7 @@ CAPABILITIES: Final = Capabilities(
         "rate_per_second": f"{_MANUAL}: five requests a second",
         "disputed_codes": _MANUAL,
         "unfunded_codes": _MANUAL,
+        "low_balance_codes": _MANUAL,
     },
 )
 

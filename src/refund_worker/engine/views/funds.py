@@ -1,0 +1,124 @@
+"""The money at each processor account against what unfinished refunds need of it, as people and programs see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from refund_worker.api_schema import Funds, FundsState
+from refund_worker.engine.context import Context
+from refund_worker.engine.views.money_format import money
+from refund_worker.processors import registry
+from refund_worker.store import funds
+from refund_worker.store.funds import AWAITING, NEEDS, Fund, Reading
+from refund_worker.times import iso
+
+# A balance that was last read this many intervals ago says nothing about the present.
+STALE_READINGS = 3
+STALE_SECONDS_MIN = 60.0
+_NOTHING: Mapping[str, int] = dict.fromkeys(NEEDS, 0)
+
+
+def needed_minor(by_class: Mapping[str, int]) -> int:
+    """Return the sum that refunds need now. A refund that awaits approval needs nothing yet."""
+    return sum(minor for name, minor in by_class.items() if name != AWAITING)
+
+
+def shortfall_minor(needed: int, available: int) -> int:
+    """Return the missing sum; a debt of the account is missing too. Without a need nothing is missing."""
+    return max(0, needed - available) if needed else 0
+
+
+def stale_seconds(poll_seconds: float) -> float:
+    """Return the age in seconds from which a balance counts as unknown."""
+    return max(STALE_SECONDS_MIN, STALE_READINGS * poll_seconds)
+
+
+def funds_view(connection: Connection, context: Context) -> list[Funds]:
+    """Return the funds of each account and currency, by name; those that nothing is known of and needed are left out.
+
+    An unknown amount is None, never zero.
+    """
+    now = context.clock(connection)
+    entries = registry.entries()
+    codes = frozenset(code for entry in entries for code in entry.capabilities.low_balance_codes)
+    paid_by_persons = {entry.name for entry in entries if not entry.capabilities.creates_refunds}
+    needed = {key: by for key, by in funds.needs(connection, codes).items() if key[0] not in paid_by_persons}
+    known, read = funds.funds_of(connection), funds.readings(connection)
+    return [
+        _view(key, known.get(key), read.get(key[0]), needed.get(key, _NOTHING), now, context.policy.poll_seconds)
+        for key in sorted({*known, *needed})
+    ]
+
+
+def _view(
+    key: tuple[str, str],
+    fund: Fund | None,
+    reading: Reading | None,
+    by_class: Mapping[str, int],
+    now: float,
+    poll_seconds: float,
+) -> Funds:
+    state = _state(fund, reading, now, poll_seconds)
+    need, awaiting = needed_minor(by_class), by_class[AWAITING]
+    available = fund.available_minor if fund is not None and state == "current" else None
+    short = None if available is None else shortfall_minor(need, available)
+    if_approved = None if available is None else shortfall_minor(need + awaiting, available)
+    since = fund.short_since if fund is not None and fund.short_since is not None else now
+    covered = None
+    if short and fund is not None:
+        covered = fund.available_minor + fund.pending_minor >= need
+    return {
+        "processor_account": key[0],
+        "currency": key[1],
+        "state": state,
+        "available_minor": fund.available_minor if fund is not None else None,
+        "pending_minor": fund.pending_minor if fund is not None else None,
+        "read_at": iso(reading.read_at) if reading is not None and reading.read_at is not None else None,
+        "problem": reading.problem if reading is not None else None,
+        "queued_minor": by_class[funds.QUEUED],
+        "approved_minor": by_class[funds.APPROVED],
+        "blocked_minor": by_class[funds.BLOCKED],
+        "awaiting_approval_minor": awaiting,
+        "needed_minor": need,
+        "shortfall_minor": short,
+        "shortfall_date": iso(since)[:10] if short else None,
+        "covered_by_pending": covered,
+        "shortfall_if_approved_minor": if_approved,
+    }
+
+
+def _state(fund: Fund | None, reading: Reading | None, now: float, poll_seconds: float) -> FundsState:
+    if reading is None:
+        return "not_read"
+    if reading.read_at is None:
+        return "unreadable"
+    if not -STALE_SECONDS_MIN <= now - reading.read_at <= stale_seconds(poll_seconds):
+        return "stale"
+    return "current" if fund is not None else "no_balance"
+
+
+def funds_sentence(fund: Funds) -> str | None:
+    """Return what a person must know about an account's money, or None if nothing is amiss."""
+    account, currency = fund["processor_account"], fund["currency"]
+    needed = money(fund["needed_minor"] + fund["awaiting_approval_minor"], currency)
+    is_needed = fund["needed_minor"] + fund["awaiting_approval_minor"] > 0
+    match fund["state"]:
+        case "current" if fund["shortfall_minor"]:
+            missing = money(fund["shortfall_minor"], currency)
+            rest = "what is pending there covers it" if fund["covered_by_pending"] else "top the account up"
+            return f"{missing} are missing at {account} since {fund['shortfall_date']}: {rest}"
+        case "current" if fund["shortfall_if_approved_minor"]:
+            missing = money(fund["shortfall_if_approved_minor"], currency)
+            return f"{missing} would be missing at {account} if all that awaits approval were approved"
+        case "no_balance" if is_needed:
+            return f"{account} has no balance in {currency}: whether it can pay {needed} is unknown"
+        case "stale" if is_needed:
+            return (
+                f"the balance of {account} was last read at {fund['read_at']}: whether it can pay {needed} is unknown"
+            )
+        case "not_read" | "unreadable" if is_needed:
+            why = f" ({fund['problem']})" if fund["problem"] else ""
+            return f"the balance of {account} cannot be read{why}: whether it can pay {needed} is unknown"
+    return None

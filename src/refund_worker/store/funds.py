@@ -1,0 +1,157 @@
+"""Money at each processor account: what was read of it last, and what our unfinished refunds still need of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, and_, case, exists, func, or_, select, update
+
+from refund_worker.domain.refund import NON_FINAL, LegStatus, RefundStatus
+from refund_worker.domain.state_machine import TO_BE_SENT
+from refund_worker.store.database import insert_into, locked
+from refund_worker.store.tables import balance_readings, events, funds, legs, refund_objects, refunds
+
+QUEUED, APPROVED, BLOCKED, AWAITING = NEEDS = ("queued", "approved", "blocked", "awaiting_approval")
+# Refunds that go on at once after a top-up. The rest follows at the next reading.
+REQUEUE_MAX = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The last reading of a balance. Times are epoch seconds.
+
+    `tried_at` is the last try, `read_at` the last that succeeded, `problem` why the last try failed.
+    """
+
+    tried_at: float
+    read_at: float | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fund:
+    """One currency of an account, as last read, in minor units.
+
+    `rose_at` is when a reading last found more than the one before. `short_since` is when our refunds began to need
+    more than is available, None while they do not.
+    """
+
+    available_minor: int
+    pending_minor: int
+    rose_at: float
+    short_since: float | None
+
+
+def readings(connection: Connection) -> dict[str, Reading]:
+    """Return the last reading of each processor's balance."""
+    rows = connection.execute(select(balance_readings))
+    return {row.processor: Reading(row.tried_at, row.read_at, row.problem) for row in rows}
+
+
+def funds_of(connection: Connection, processor: str | None = None) -> dict[tuple[str, str], Fund]:
+    """Return the funds by (processor, currency), of one processor or of all."""
+    query = select(funds) if processor is None else select(funds).where(funds.c.processor == processor)
+    return {
+        (row.processor, row.currency): Fund(row.available_minor, row.pending_minor, row.rose_at, row.short_since)
+        for row in connection.execute(query)
+    }
+
+
+def store_failed_reading(connection: Connection, processor: str, at: float, problem: str) -> None:
+    """Store that the balance could not be read. What was read before stays, with its time."""
+    insert = insert_into(connection, balance_readings).values(processor=processor, tried_at=at, problem=problem)
+    changes = {"tried_at": at, "problem": problem}
+    connection.execute(insert.on_conflict_do_update(index_elements=["processor"], set_=changes))
+
+
+def store_reading(connection: Connection, processor: str, at: float, found: Mapping[str, Fund]) -> None:
+    """Replace what is stored of this account by a reading at `at`: `found` by currency."""
+    values = {"tried_at": at, "read_at": at, "problem": None}
+    insert = insert_into(connection, balance_readings).values(processor=processor, **values)
+    connection.execute(insert.on_conflict_do_update(index_elements=["processor"], set_=values))
+    connection.execute(funds.delete().where(funds.c.processor == processor))
+    rows = [
+        {
+            "processor": processor,
+            "currency": currency,
+            "available_minor": fund.available_minor,
+            "pending_minor": fund.pending_minor,
+            "rose_at": fund.rose_at,
+            "short_since": fund.short_since,
+        }
+        for currency, fund in found.items()
+    ]
+    if rows:
+        connection.execute(funds.insert(), rows)
+
+
+def needs(connection: Connection, low_balance_codes: Collection[str]) -> dict[tuple[str, str], dict[str, int]]:
+    """Return, by (processor, currency), the minor units that unfinished refunds need, for each of `NEEDS`.
+
+    A call that is under way, or whose outcome is unknown, is not counted: the processor may have taken its money
+    already. A refund that the processor keeps pending for one of `low_balance_codes` counts as blocked.
+    """
+    r, leg, event = refunds.c, legs.c, events.c
+    was_approved = exists().where(event.refund_id == r.refund_id, event.kind == "refund_approved")
+    of_approval = r.status == RefundStatus.AWAITING_APPROVAL
+    is_blocked = leg.status == LegStatus.BLOCKED
+    need = case((of_approval, AWAITING), (is_blocked, BLOCKED), (was_approved, APPROVED), else_=QUEUED).label("need")
+    waits_there = and_(
+        leg.status == LegStatus.PENDING,
+        exists().where(refund_objects.c.leg_id == leg.leg_id, refund_objects.c.pending_reason.in_(low_balance_codes)),
+    )
+    classed = (
+        select(
+            leg.processor,
+            leg.currency,
+            case((leg.status == LegStatus.PENDING, BLOCKED), else_=need).label("need"),
+            leg.amount_minor,
+        )
+        .join(refunds, r.refund_id == leg.refund_id)
+        .where(r.status.in_(NON_FINAL), or_(leg.status.in_(TO_BE_SENT), waits_there))
+        .subquery()
+    )
+    c = classed.c
+    query = select(c.processor, c.currency, c.need, func.sum(c.amount_minor)).group_by(c.processor, c.currency, c.need)
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for processor, currency, name, minor in connection.execute(query):
+        found.setdefault((processor, currency), dict.fromkeys(NEEDS, 0))[name] = int(minor)
+    return found
+
+
+def requeue_funded(
+    connection: Connection, processor: str, found: Mapping[str, Fund], codes: Collection[str], now: float
+) -> Sequence[str]:
+    """Make due now the refunds that wait for money and fit into what is available; return their ids.
+
+    A leg is tried once after each rise of the balance: the processor may refuse it although the money seems to be
+    there. The oldest come first, and a smaller one may pass a larger one that does not fit.
+    """
+    waiting = (legs.c.processor == processor, legs.c.status == LegStatus.BLOCKED, legs.c.attention.in_(codes))
+    fitting: list[tuple[str, str]] = []
+    for currency, fund in found.items():
+        left = fund.available_minor
+        before = or_(legs.c.last_sent_at.is_(None), legs.c.last_sent_at < fund.rose_at)
+        query = (
+            select(legs.c.refund_id, legs.c.leg_id, legs.c.amount_minor)
+            .where(*waiting, before, legs.c.currency == currency, legs.c.amount_minor <= max(0, left))
+            .where(or_(legs.c.next_at.is_(None), legs.c.next_at > now))
+            .order_by(legs.c.refund_id, legs.c.leg_id)
+            .limit(REQUEUE_MAX)
+        )
+        for refund_id, leg_id, minor in connection.execute(query):
+            if minor <= left:
+                left -= minor
+                fitting.append((refund_id, leg_id))
+    if not fitting:
+        return ()
+    ids = sorted({refund_id for refund_id, _ in fitting})
+    # Lock the refunds first, as all others do: a process that has claimed one would write its legs back unchanged.
+    of_it = refunds.c.refund_id.in_(ids)
+    connection.execute(locked(connection, select(refunds.c.refund_id).where(of_it).order_by(refunds.c.refund_id)))
+    still = (legs.c.leg_id.in_([leg_id for _, leg_id in fitting]), *waiting)
+    connection.execute(update(legs).where(*still).values(next_at=now, held=True, looked_at=None))
+    later = or_(refunds.c.due_at.is_(None), refunds.c.due_at > now)
+    connection.execute(update(refunds).where(of_it, later).values(due_at=now, version=refunds.c.version + 1))
+    return ids
