@@ -59,7 +59,7 @@ def funds_of(connection: Connection, processor: str | None = None) -> dict[tuple
 
 
 def store_failed_reading(connection: Connection, processor: str, at: float, problem: str) -> None:
-    """Store that the balance could not be read. What was read before stays, with its time."""
+    """Store that the balance could not be read. The last good reading stays, with its time."""
     insert = insert_into(connection, balance_readings).values(processor=processor, tried_at=at, problem=problem)
     changes = {"tried_at": at, "problem": problem}
     connection.execute(insert.on_conflict_do_update(index_elements=["processor"], set_=changes))

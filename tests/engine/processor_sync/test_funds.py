@@ -219,9 +219,7 @@ def test_reading_takes_a_slot_of_its_own_rate(world: World) -> None:
 # --- shortfalls -------------------------------------------------------------------------------------------------------
 
 
-def test_shortfall_raises_one_alarm_and_its_end_is_noted(
-    world: World, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_shortfall_raises_one_alarm_and_its_end_is_noted(world: World, caplog: pytest.LogCaptureFixture) -> None:
     world.pay()
     world.processor.script("ch_1", *[EMPTY] * 9)
     world.withdraw(60)

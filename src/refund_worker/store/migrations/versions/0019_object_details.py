@@ -9,6 +9,7 @@ revision = "0019"
 down_revision = "0018"
 branch_labels = None
 depends_on = None
+makes = ("ix_refund_objects_trace",)
 
 TEXTS = ("pending_reason", "method", "statement", "trace_kind", "trace_value", "trace_status", "emailed_to")
 TIMES = ("emailed_at", "act_by")
