@@ -73,6 +73,15 @@ def payments_to_settle(
     return [payment_id for payment_id in connection.execute(query.order_by(c.payment_id)).scalars() if payment_id]
 
 
+def disputes_to_fetch(connection: Connection, processor: str, ended_since: float, limit: int) -> list[str]:
+    """Return the ids of disputes that have not ended, or were lost since then (epoch seconds)."""
+    c = claims.c
+    lately_lost = and_(c.phase == Phase.TAKEN, c.updated_at > ended_since)
+    may_change = or_(c.phase.in_((Phase.HOLDING, Phase.SHOWN)), lately_lost)
+    query = select(c.object_id).where(c.kind == ClaimKind.DISPUTE, c.processor == processor, may_change)
+    return list(connection.execute(query.order_by(c.updated_at).limit(limit)).scalars())
+
+
 def insert_claims(connection: Connection, new: Sequence[Claim]) -> None:
     """Insert claims that are not recorded yet; one whose object is recorded already is left as it is."""
     if new:

@@ -56,6 +56,16 @@ def insert_payments(connection: Connection, records: Sequence[PaymentRecord], no
         snapshots.take(connection, [("payments", row) for row in rows])
 
 
+def closed_at(connection: Connection, payment_id: str) -> float | None:
+    """Return the time when the payment was closed (epoch seconds), or None."""
+    return connection.execute(select(payments.c.closed_at).where(payments.c.payment_id == payment_id)).scalar()
+
+
+def mark_closed(connection: Connection, payment_id: str, now: float) -> None:
+    """Mark the payment as closed, so that no refund goes over it any more."""
+    connection.execute(update(payments).where(payments.c.payment_id == payment_id).values(closed_at=now))
+
+
 def mark_refunded_elsewhere(connection: Connection, processor: str, payment_refs: Iterable[str]) -> None:
     """Mark payments that others refunded, by any of the processor's ids for them; unknown ones are skipped."""
     p = payments.c

@@ -851,6 +851,7 @@ claims = Table(
     _amount("debt", server_default="0"),
     _amount("posted_minor", server_default="0"),
     Column("rule", Text),
+    Column("decided_by", Text),
     _count("postings"),
     Column("refund_id", Text, ForeignKey("refunds.refund_id")),
     _ids("alarmed_legs"),

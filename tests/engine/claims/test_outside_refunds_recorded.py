@@ -4,45 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
 
 import pytest
-from sqlalchemy import select
+from tests.engine.claims.claim_worlds import balance_of, claims_of, entries_of, report
 from tests.support.engine_world import POLICY, World, assert_books_balance
 
-from refund_worker.domain.processor_replies import RefundObject, Refused
+from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
-from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.processor_sync.pause import pause_processor
-from refund_worker.store.tables import claims, ledger_transactions
-
-
-def claims_of(world: World) -> list[dict[str, Any]]:
-    """Return all claims, the oldest first."""
-    with world.database.read() as connection:
-        return [dict(row) for row in connection.execute(select(claims).order_by(claims.c.claim_id)).mappings()]
-
-
-def entries_of(world: World, kind: str) -> list[tuple[int, str | None]]:
-    """Return (credits, refers_to) of the customer's entries of this kind, the oldest first."""
-    t = ledger_transactions.c
-    with world.database.read() as connection:
-        query = select(t.credits, t.refers_to).where(t.kind == kind).order_by(t.seq)
-        return [(row[0], row[1]) for row in connection.execute(query)]
-
-
-def hear(world: World, *refund_objects: RefundObject) -> int:
-    """Report these objects, and check the books afterwards."""
-    changed = record_outside_refunds(world.context, "stripe", refund_objects)
-    assert_books_balance(world.database)
-    return changed
-
-
-def balance_of(world: World) -> tuple[int, int]:
-    """Return (balance, held)."""
-    account = world.account
-    return account.balance, account.held
 
 
 def with_rule(world: World, rule: str) -> None:
@@ -53,7 +23,7 @@ def with_rule(world: World, rule: str) -> None:
 def test_outside_refund_takes_its_credits_once(world: World) -> None:
     world.pay()
     item = world.refund_in_the_dashboard(300)
-    assert [hear(world, item), hear(world, item), hear(world, item, item)] == [1, 0, 0]
+    assert [report(world, item), report(world, item), report(world, item, item)] == [1, 0, 0]
     assert balance_of(world) == (70, 0)
     (claim,) = claims_of(world)
     assert (claim["credits"], claim["taken"], claim["customer_id"]) == (30, 30, "c")
@@ -62,7 +32,7 @@ def test_outside_refund_takes_its_credits_once(world: World) -> None:
 
 def test_its_money_has_no_room_any_more(world: World) -> None:
     world.pay()
-    hear(world, world.refund_in_the_dashboard(300))
+    report(world, world.refund_in_the_dashboard(300))
     refund_id = world.withdraw(None)
     world.work()
     refund = world.refund(refund_id)
@@ -73,18 +43,18 @@ def test_its_money_has_no_room_any_more(world: World) -> None:
 def test_all_parts_take_exactly_all_credits(world: World, parts: tuple[int, ...]) -> None:
     world.pay(credits=7)
     for part in parts:
-        hear(world, world.refund_in_the_dashboard(part))
+        report(world, world.refund_in_the_dashboard(part))
     assert balance_of(world) == (0, 0)
     assert sum(claim["credits"] for claim in claims_of(world)) == 7
 
 
 def test_own_refund_between_outside_ones_leaves_nothing(world: World) -> None:
     world.pay(amount_minor=999, credits=7)
-    hear(world, world.refund_in_the_dashboard(100))
+    report(world, world.refund_in_the_dashboard(100))
     world.withdraw(3)
     world.work()
     own = world.processor.paid_minor() - 100
-    hear(world, world.refund_in_the_dashboard(999 - 100 - own))
+    report(world, world.refund_in_the_dashboard(999 - 100 - own))
     assert balance_of(world) == (0, 0)
     assert_books_balance(world.database)
 
@@ -92,11 +62,11 @@ def test_own_refund_between_outside_ones_leaves_nothing(world: World) -> None:
 def test_pending_holds_and_failure_gives_back(world: World) -> None:
     world.pay()
     item = world.refund_in_the_dashboard(400, status="pending")
-    hear(world, item)
+    report(world, item)
     assert balance_of(world) == (100, 40)
-    hear(world, replace(item, status="succeeded"))
+    report(world, replace(item, status="succeeded"))
     assert balance_of(world) == (60, 0)
-    hear(world, replace(item, status="failed"))
+    report(world, replace(item, status="failed"))
     assert balance_of(world) == (100, 0)
     (claim,) = claims_of(world)
     assert entries_of(world, "reversal") == [(40, f"{claim['claim_id']}-1")]
@@ -105,9 +75,9 @@ def test_pending_holds_and_failure_gives_back(world: World) -> None:
 def test_late_report_of_an_older_status_changes_nothing(world: World) -> None:
     world.pay()
     item = world.refund_in_the_dashboard(400, status="failed")
-    hear(world, item)
+    report(world, item)
     for status in ("succeeded", "pending", None, "requires_action"):
-        hear(world, replace(item, status=status))
+        report(world, replace(item, status=status))
     assert balance_of(world) == (100, 0)
 
 
@@ -118,7 +88,7 @@ def test_spent_credits_are_the_shortfall(world: World, rule: str, balance: int, 
     with_rule(world, rule)
     world.pay()
     world.spend(credits=60)
-    hear(world, world.refund_in_the_dashboard(1_000))
+    report(world, world.refund_in_the_dashboard(1_000))
     (claim,) = claims_of(world)
     assert (claim["credits"], claim["taken"], claim["debt"], claim["rule"]) == (100, taken, debt, rule)
     assert balance_of(world) == (balance, 0)
@@ -130,9 +100,9 @@ def test_spent_credits_are_the_shortfall(world: World, rule: str, balance: int, 
 def test_written_off_credits_are_not_taken_of_a_later_purchase(world: World) -> None:
     world.pay()
     world.spend(credits=60)
-    hear(world, world.refund_in_the_dashboard(600))
+    report(world, world.refund_in_the_dashboard(600))
     world.pay(2)
-    hear(world, world.refund_in_the_dashboard(400))
+    report(world, world.refund_in_the_dashboard(400))
     assert balance_of(world) == (60, 0), "40 more for the second part, nothing for the first"
 
 
@@ -141,7 +111,7 @@ def test_unsent_leg_goes_over_another_payment(world: World) -> None:
     world.pay(1, captured_at=2.0)
     pause_processor(world.context, "stripe", actor="op", reason="later")
     refund_id = world.withdraw(100)
-    hear(world, world.refund_in_the_dashboard(1_000, 1))
+    report(world, world.refund_in_the_dashboard(1_000, 1))
     first, second = world.refund(refund_id).legs
     assert (first.payment_id, str(first.status), first.failure_code) == ("pay1", "canceled", "refunded_elsewhere")
     assert (second.payment_id, second.amount_minor, second.replaces) == ("pay2", 1_000, first.leg_id)
@@ -153,7 +123,7 @@ def test_unsent_leg_without_another_payment_is_given_back_first(world: World, pa
     world.pay()
     pause_processor(world.context, "stripe", actor="op", reason="later")
     refund_id = world.withdraw(100)
-    hear(world, world.refund_in_the_dashboard(part))
+    report(world, world.refund_in_the_dashboard(part))
     assert world.refund(refund_id).status is RefundStatus.FAILED
     assert balance_of(world) == (100 - part // 10, 0)
 
@@ -163,7 +133,7 @@ def test_refused_leg_lets_the_claim_take_what_it_lacked(world: World) -> None:
     world.processor.script("ch_1", "timeout", Refused("expired_or_canceled_card", "the card is closed"))
     refund_id = world.withdraw(100)
     world.work()
-    hear(world, world.refund_in_the_dashboard(1_000))
+    report(world, world.refund_in_the_dashboard(1_000))
     (claim,) = claims_of(world)
     assert (claim["credits"], balance_of(world)) == (0, (0, 0)), "the leg in flight takes all of the payment"
     world.work_for(POLICY.key_life_seconds)
@@ -173,10 +143,10 @@ def test_refused_leg_lets_the_claim_take_what_it_lacked(world: World) -> None:
     assert (claim["taken"], claim["debt"], balance_of(world)) == (100, 0, (0, 0))
 
 
-def test_payment_recorded_later_matches_what_was_heard(world: World) -> None:
+def test_payment_recorded_later_matches_what_came_before(world: World) -> None:
     world.pay(2)
     item = world.refund_in_the_dashboard(300, 1)
-    hear(world, item)
+    report(world, item)
     (claim,) = claims_of(world)
     assert (claim["payment_id"], claim["customer_id"], claim["credits"]) == (None, None, 0)
     world.pay(1)
@@ -188,6 +158,6 @@ def test_payment_recorded_later_matches_what_was_heard(world: World) -> None:
 def test_refunded_before_explains_the_oldest_objects(world: World) -> None:
     world.pay(refunded_minor=300)
     for age, part in ((50, 200), (40, 100), (30, 100)):
-        hear(world, world.refund_in_the_dashboard(part, created_at=datetime.fromtimestamp(world.now - age, UTC)))
+        report(world, world.refund_in_the_dashboard(part, created_at=datetime.fromtimestamp(world.now - age, UTC)))
     assert [claim["credits"] for claim in claims_of(world)] == [0, 0, 10]
     assert balance_of(world) == (90, 0)

@@ -82,6 +82,7 @@ class Claim:
     debt: int = 0
     posted_minor: int = 0
     rule: ShortfallRule | None = None
+    decided_by: str | None = None  # the person who decided about the missing credits
     postings: int = 0
     refund_id: str | None = None  # the refund that a person linked it to
     alarmed_legs: tuple[str, ...] = ()  # legs of ours that paid the same money, and that a person was alerted of

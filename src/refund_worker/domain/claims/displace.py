@@ -14,10 +14,16 @@ from refund_worker.domain.payment_check import CHARGE_DISPUTED
 from refund_worker.domain.refund import Leg, Refund, RefundStatus
 from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL, LegOutcome, RefundOutcome
 
+CHARGED_BACK, PAYMENT_CLOSED = "charged_back", "payment_closed"
+# Nothing can be refunded over the payment any more: legs that were proved not to be executed leave it too. After a
+# refund by others, a person decides about such legs.
+_NOTHING_LEFT = frozenset({CHARGED_BACK, PAYMENT_CLOSED})
 
-def is_unsent_over(leg: Leg, payment_id: str) -> bool:
-    """Return True if the leg goes over the payment and no intent to send it was ever committed."""
-    return leg.payment_id == payment_id and leg.status in TO_BE_SENT and leg.first_intent_at is None and not leg.objects
+
+def leaves(leg: Leg, payment_id: str, code: str) -> bool:
+    """Return True if the leg goes over the payment and has to leave it for the reason `code`: it is unsent."""
+    waits = leg.payment_id == payment_id and leg.status in TO_BE_SENT and not leg.unanswered
+    return waits and (code in _NOTHING_LEFT or (leg.first_intent_at is None and not leg.objects))
 
 
 def displace(
@@ -28,7 +34,7 @@ def displace(
     Return None if it has no such legs. `code` says why, and `payments` are the customer's payments. A refund that still
     waits for its approval keeps it. It is canceled if nothing is left that could be approved.
     """
-    unsent = [leg for leg in refund.legs if is_unsent_over(leg, payment_id)]
+    unsent = [leg for leg in refund.legs if leaves(leg, payment_id, code)]
     if not unsent:
         return None
     builder = DecisionBuilder.open(refund, now, policy, SYSTEM)

@@ -103,13 +103,13 @@ def _taken(claim: Claim, held: int, there: int, owed: int, now: float, actor: st
 def decide(claim: Claim, rule: ShortfallRule, *, now: float, actor: str) -> Settled:
     """Return the claim after a person has decided about its missing credits: written off, or a debt."""
     owed = claim.missing if rule is ShortfallRule.DEBT else 0
-    return _taken(replace(claim, rule=rule), 0, 0, owed, now, actor)
+    return _taken(replace(claim, rule=rule, decided_by=actor, updated_at=now), 0, 0, owed, now, actor)
 
 
 def give_back(claim: Claim, now: float, actor: str = SYSTEM) -> Settled:
     """Return the claim without a share: what it held is free again, and a linked reversal returns what it took."""
     delta = AccountDelta(balance=claim.taken, held=-claim.held, withdrawn=-claim.held - claim.taken)
-    after = replace(claim, credits=0, held=0, taken=0, debt=0, rule=None)
+    after = replace(claim, credits=0, held=0, taken=0, debt=0, rule=None, decided_by=None)
     if not claim.taken and not claim.posted_minor:
         return Settled(after, delta)
     text = f"Reversal of {claim.posting_id(1)}: the money of {claim.object_id} came back"

@@ -60,7 +60,7 @@ def record_outside_refunds(
 
 def _outside_refund(context: Context, processor: str, item: RefundObject, now: float) -> Claim:
     return Claim(
-        claim_id=context.new_id("or"),
+        claim_id=context.new_id("cl"),
         kind=ClaimKind.OUTSIDE_REFUND,
         processor=processor,
         object_id=item.processor_refund_id,
@@ -94,7 +94,7 @@ def record_disputes(context: Context, processor: str, disputes: Iterable[Dispute
 
 def _dispute(context: Context, processor: str, item: DisputeObject, now: float) -> Claim:
     return Claim(
-        claim_id=context.new_id("dp"),
+        claim_id=context.new_id("cl"),
         kind=ClaimKind.DISPUTE,
         processor=processor,
         object_id=item.dispute_id,

@@ -8,7 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase, ShortfallRule
-from refund_worker.domain.claims.displace import displace, resume_disputed
+from refund_worker.domain.claims.displace import CHARGED_BACK, PAYMENT_CLOSED, displace, resume_disputed
 from refund_worker.domain.claims.settle import SYSTEM
 from refund_worker.domain.claims.shares import explain
 from refund_worker.domain.decision import Decision
@@ -22,7 +22,6 @@ from refund_worker.store import accounts, claims, payments, refunds
 
 Merge = Callable[[Claim, Claim], Claim | None]
 # Why a leg was taken off its payment, by the cause.
-CHARGED_BACK, PAYMENT_CLOSED = "charged_back", "payment_closed"
 _CODES = {
     ClaimKind.OUTSIDE_REFUND: REFUNDED_ELSEWHERE,
     ClaimKind.DISPUTE: CHARGED_BACK,

@@ -33,6 +33,7 @@ from refund_worker.domain.refund import UNPAID_OBJECT_STATES, ObjectReport
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.dispute_sync import DisputeSync
 from refund_worker.engine.processor_sync.listing import DAYS, ListDenied, list_recent
 from refund_worker.engine.refunds.circuit import close_circuit, denials, open_circuits
 from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_owner
@@ -106,6 +107,7 @@ class RecentSync:
         self._was_answered = True
         # False until the first list of this process, which may have been started with a new key, and after a refusal.
         self._is_accepted = False
+        self._disputes = DisputeSync()
 
     def sync_when_due(self, context: Context, processor: str) -> int:
         """Call `sync_recent` if it is due and return its result, else 0.
@@ -121,13 +123,16 @@ class RecentSync:
         self._tried_at, self._was_answered = now, False
         with self._noticing_refusal():
             unknown = sync_recent(context, processor, ends_circuit=not self._is_accepted)
+        self._disputes.sync_recent(context, processor)
         self._was_answered = self._is_accepted = True
         return unknown
 
     def sync_all(self, context: Context, processor: str) -> int:
         """Call `sync_all` and return its result. If its list is refused, the next one that is due ends the circuit."""
         with self._noticing_refusal():
-            return sync_all(context, processor)
+            found = sync_all(context, processor)
+        self._disputes.sync_all(context, processor)
+        return found
 
     @contextmanager
     def _noticing_refusal(self) -> Iterator[None]:

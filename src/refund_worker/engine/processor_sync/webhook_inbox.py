@@ -14,16 +14,17 @@ from sqlalchemy import Connection, RowMapping
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.processor_calls import RecordedReply
-from refund_worker.domain.processor_replies import NOT_THERE, Answer, Answered, Misconfigured, RefundObject
+from refund_worker.domain.processor_replies import NOT_THERE, Answer, Answered, Misconfigured, NotReadable, RefundObject
 from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.inbox_subjects import HANDLERS, is_described, record_subjects, run_safely
 from refund_worker.engine.refunds.circuit import denials, open_circuits
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.logs import log_fields
 from refund_worker.metrics import WEBHOOK_LAG, observe
 from refund_worker.processors import registry
-from refund_worker.processors.base import EventHint, is_plain_id
+from refund_worker.processors.base import EventHint, EventSubject, is_plain_id
 from refund_worker.store import claims, inbox, processors, refund_objects, refunds
 from refund_worker.store.database import after_commit
 
@@ -44,6 +45,7 @@ UNKNOWN_REFUND = "unknown refund: left to reconciliation"
 BROKEN = "this program broke on it: left to polling"
 NOT_THERE_OUTCOME = "the processor does not know this refund: left to reconciliation"
 UNANSWERED = "the processor did not answer: left to polling"
+NOT_READABLE = "the processor, or our key, does not let us read this object"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +54,16 @@ class InboxEvent:
 
     `object_id` is the id of the refund object that the event is about, None for any other event. `place` is
     (refund_id, leg_id) if the object is known to be one of ours; `names_owner` is False if only asking can show it.
-    `understood` is False if reading the event failed, or the id in it is unusable. `answer` is the processor's answer
-    about the object, None if it was not asked.
+    `subject` is another object that the event is about, if we have a use for it. `understood` is False if reading the
+    event failed, or the id in it is unusable. `answer` is the processor's answer about the object, None if it was not
+    asked.
     """
 
     row: RowMapping
     object_id: str | None = None
     place: tuple[str, str] | None = None
     names_owner: bool = True
+    subject: EventSubject | None = None
     understood: bool = True
     answer: Answer | None = None
 
@@ -70,8 +74,8 @@ class InboxEvent:
 
     @property
     def is_to_be_asked(self) -> bool:
-        """Return True if the event is about a refund object, ours or not."""
-        return self.object_id is not None
+        """Return True if the event is about an object that we have a use for. A refund can be ours or not."""
+        return self.object_id is not None or self.subject is not None
 
 
 def process_inbox(context: Context, limit: int = 100) -> int:
@@ -96,7 +100,7 @@ def process_inbox(context: Context, limit: int = 100) -> int:
     ]
     # In a transaction of its own: a worker that dies after it records the same answers again, which changes nothing.
     broken = record_replies(context, replies).broken if replies else frozenset()
-    of_others = _record_others(context, events)
+    of_others = _record_others(context, events) | _record_subjects(context, events)
     return context.database.run(
         lambda connection: _mark(connection, context.clock(connection), events, broken, of_others)
     )
@@ -110,12 +114,23 @@ def _record_others(context: Context, events: Iterable[InboxEvent]) -> frozenset[
             found[event.name[0]].append(event.answer.object)
     recorded: set[tuple[str, str]] = set()
     for processor, its_objects in found.items():
-        record_outside_refunds(context, processor, its_objects)
+        run_safely(context, f"refunds of others at {processor}", record_outside_refunds, processor, its_objects)
         ids = [item.processor_refund_id for item in its_objects]
         with context.database.read() as connection:
             known = claims.claims_of_objects(connection, processor, ClaimKind.OUTSIDE_REFUND, ids)
         recorded |= {(processor, object_id) for object_id in known}
     return frozenset(recorded)
+
+
+def _record_subjects(context: Context, events: Iterable[InboxEvent]) -> frozenset[tuple[str, str]]:
+    """Record the other objects that processors described; return (processor, object id) of those that are recorded."""
+    described = [
+        (event.name[0], event.subject, event.answer)
+        for event in events
+        if event.subject is not None and is_described(event.subject.kind, event.answer)
+    ]
+    recorded = record_subjects(context, ((name, subject.kind, answer) for name, subject, answer in described))
+    return frozenset((name, subject.object_id) for name, subject, _ in described if (name, subject.kind) in recorded)
 
 
 def _read_event(connection: Connection, row: RowMapping) -> InboxEvent:
@@ -132,12 +147,21 @@ def _read_event(connection: Connection, row: RowMapping) -> InboxEvent:
         )
         return InboxEvent(row, understood=False)
     if hint is None:
-        return InboxEvent(row)
+        return InboxEvent(row, subject=_read_subject(row))
     object_id = hint.processor_refund_id
     place = refund_objects.find_leg(connection, processor=row["processor"], processor_refund_id=object_id)
     if place is None and hint.leg_id is not None:
         place = _place_of_leg(connection, hint.leg_id)
     return InboxEvent(row, object_id, place, hint.names_owner)
+
+
+def _read_subject(row: RowMapping) -> EventSubject | None:
+    """Return the subject of an event about no refund, or None if we have no use for it."""
+    entry = registry.find_entry(row["processor"])
+    if entry is None or entry.webhooks is None:
+        return None
+    subject = entry.webhooks.event_subject(row["kind"], row["body"])
+    return subject if subject is not None and subject.kind in HANDLERS and is_plain_id(subject.object_id) else None
 
 
 def _place_of_leg(connection: Connection, leg_id: str) -> tuple[str, str] | None:
@@ -196,12 +220,16 @@ def _ask_about(context: Context, events: Sequence[InboxEvent]) -> list[InboxEven
 async def _fetch_all(context: Context, events: Sequence[InboxEvent]) -> list[Answer]:
     async def fetch(event: InboxEvent) -> Answer:
         processor = context.processors.get(event.row["processor"])
-        if processor is None or event.object_id is None:
+        if processor is None:
             return Misconfigured("processor_not_configured", "no access is configured")
         await context.limiter.acquire(processor.name)
+        if event.subject is not None:
+            handler = HANDLERS[event.subject.kind]
+            asked = handler.ask(processor, event.subject.object_id)
+            return await call_safely(context, processor.name, handler.call, asked)
         refund_id, leg_id = event.place or (None, None)
         with log_fields(refund_id=refund_id, leg_id=leg_id):
-            return await call_safely(context, processor.name, "fetch", processor.fetch(event.object_id))
+            return await call_safely(context, processor.name, "fetch", processor.fetch(event.object_id or ""))
 
     return list(await asyncio.gather(*(fetch(event) for event in events)))
 
@@ -220,6 +248,8 @@ def _outcome(event: InboxEvent, broken: Collection[str], of_others: Collection[t
     """
     if not event.understood:
         return NOT_UNDERSTOOD
+    if event.subject is not None:
+        return _outcome_of_subject(event, event.subject, of_others)
     if event.object_id is None:
         return NOT_ABOUT_REFUND
     is_answered = isinstance(event.answer, Answered)
@@ -227,14 +257,24 @@ def _outcome(event: InboxEvent, broken: Collection[str], of_others: Collection[t
         return OF_OTHERS if (event.name[0], event.object_id) in of_others else UNKNOWN_REFUND
     if event.place and is_answered and event.place[0] not in broken:
         return PROCESSED
+    return _outcome_after_tries(event, is_answered)
+
+
+def _outcome_of_subject(event: InboxEvent, subject: EventSubject, recorded: Collection[tuple[str, str]]) -> str | None:
+    if (event.name[0], subject.object_id) in recorded:
+        return HANDLERS[subject.kind].outcome
+    if isinstance(event.answer, NotReadable):
+        return NOT_READABLE
+    return _outcome_after_tries(event, is_described(subject.kind, event.answer))
+
+
+def _outcome_after_tries(event: InboxEvent, is_answered: bool) -> str | None:
     tries = event.row["tries"] + 1
     if tries >= TRIES_MAX_NOT_THERE and isinstance(event.answer, Misconfigured) and event.answer.code in NOT_THERE:
         return NOT_THERE_OUTCOME
     if tries < TRIES_MAX:
         return None
-    if is_answered:
-        return BROKEN
-    return UNANSWERED
+    return BROKEN if is_answered else UNANSWERED
 
 
 def _observe_lags(lags: Iterable[tuple[str, float]]) -> None:

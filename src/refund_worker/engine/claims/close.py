@@ -1,0 +1,81 @@
+"""Close a payment: its money never came, or it was recorded wrong."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase
+from refund_worker.domain.claims.displace import PAYMENT_CLOSED, leaves
+from refund_worker.domain.decision import Event
+from refund_worker.domain.state_machine import UNPAID_FINAL, WITH_PROCESSOR
+from refund_worker.engine.claims.recording import change_claims
+from refund_worker.engine.context import Context
+from refund_worker.errors import ActionNotAllowed, NotFound
+from refund_worker.store import claims, payment_refs, payments, refunds, timeline
+
+
+def close_payment(context: Context, payment_id: str, *, actor: str, reason: str) -> None:
+    """Close the payment; closing it again changes nothing.
+
+    No new leg goes over it. Unsent legs go over other payments, or their credits are given back. The payment's unspent
+    credits come off the balance. The processor's ids for it are free for a new record.
+
+    Raises `NotFound`, and `ActionNotAllowed` while a leg over it may have money under way.
+    """
+    with context.database.read() as connection:
+        if payment_id not in payments.payments_by_id(connection, [payment_id]):
+            raise NotFound(f"payment {payment_id} is not known")
+
+    def close(connection: Connection) -> None:
+        if payments.closed_at(connection, payment_id) is not None:
+            return
+        now = context.clock(connection)
+        claims.insert_claims(connection, [_closing(context, connection, payment_id, reason, now)])
+        payment_refs.drop_refs(connection, payment_id)
+        payments.mark_closed(connection, payment_id, now)
+        event = Event("payment_closed", actor, reason=reason, detail={"payment_id": payment_id})
+        timeline.insert_events(connection, [(None, event)], now)
+
+    change_claims(context, payment_id, close, actor=actor)
+
+
+def _sent_minor(connection: Connection, payment_id: str) -> int:
+    """Return the minor units of the legs over the payment that have paid.
+
+    Raises `ActionNotAllowed` if a leg may have money under way.
+    """
+    sent_minor = 0
+    for refund in refunds.load(connection, claims.refunds_over(connection, payment_id), lock=True):
+        for leg in refund.legs:
+            if leg.payment_id != payment_id or leg.status in UNPAID_FINAL:
+                continue
+            if leg.status in WITH_PROCESSOR or leg.unanswered:
+                raise ActionNotAllowed(
+                    f"refund {refund.refund_id} may have money under way over payment {payment_id}: "
+                    "wait for its end, or resolve it"
+                )
+            sent_minor += 0 if leaves(leg, payment_id, PAYMENT_CLOSED) else leg.amount_minor
+    return sent_minor
+
+
+def _closing(context: Context, connection: Connection, payment_id: str, reason: str, now: float) -> Claim:
+    """Return the claim of the closing: the money of the payment that is left."""
+    (payment,) = claims.claimed_payments(connection, [payment_id])
+    others = claims.claims_on(connection, [payment_id]).get(payment_id, [])
+    sent_minor = _sent_minor(connection, payment_id)
+    gone = payment.refunded_minor + sent_minor + sum(claim.money_minor for claim in others)
+    return Claim(
+        claim_id=context.new_id("cl"),
+        kind=ClaimKind.CLOSE,
+        processor=payment.processor,
+        object_id=payment_id,
+        amount_minor=max(0, payment.amount_minor - gone),
+        currency=payment.currency,
+        object_status=None,
+        phase=Phase.TAKEN,
+        reason=reason,
+        object_created_at=now,
+        recorded_at=now,
+        updated_at=now,
+        payment_id=payment_id,
+    )

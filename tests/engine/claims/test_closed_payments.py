@@ -1,0 +1,82 @@
+"""Closed payments: nothing goes over them any more, and their unspent credits come off the balance."""
+
+from __future__ import annotations
+
+import pytest
+from tests.engine.claims.claim_worlds import balance_of, claims_of, entries_of, report
+from tests.support.engine_world import World, assert_books_balance, credit_refund
+
+from refund_worker.domain.refund import RefundStatus, To
+from refund_worker.engine.claims.close import close_payment
+from refund_worker.engine.processor_sync.pause import pause_processor
+from refund_worker.errors import ActionNotAllowed, NoRefundablePayment, NotFound
+
+
+def close(world: World, payment_id: str = "pay1") -> None:
+    """Close the payment, and check the books afterwards."""
+    close_payment(world.context, payment_id, actor="op", reason="the debit failed")
+    assert_books_balance(world.database)
+
+
+def test_unspent_credits_come_off_once(world: World) -> None:
+    world.pay()
+    world.spend(credits=30)
+    close(world)
+    close(world)
+    assert balance_of(world) == (0, 0)
+    assert entries_of(world, "close") == [(-70, "pay1")]
+    (claim,) = claims_of(world)
+    assert (claim["credits"], claim["taken"], claim["rule"]) == (100, 70, "write_off")
+
+
+def test_its_id_is_free_for_a_new_record(world: World) -> None:
+    world.pay(amount_minor=10)
+    close(world)
+    world.pay(payment_id="pay1-again")
+    refund_id = world.withdraw(100)
+    world.work()
+    assert [leg.payment_id for leg in world.refund(refund_id).legs] == ["pay1-again"]
+    assert (world.processor.paid_minor(), balance_of(world)) == (1_000, (0, 0))
+
+
+def test_no_new_leg_goes_over_it(world: World) -> None:
+    world.pay()
+    world.spend("t", credits=100)
+    close(world)
+    world.pay(2, credits=10, amount_minor=100)
+    with pytest.raises(NoRefundablePayment):
+        world.request(credit_refund(100, to=To.SOURCE))
+
+
+def test_unsent_leg_is_given_back_and_taken(world: World) -> None:
+    world.pay()
+    pause_processor(world.context, "stripe", actor="op", reason="later")
+    refund_id = world.withdraw(100)
+    close(world)
+    assert world.refund(refund_id).status is RefundStatus.FAILED
+    assert balance_of(world) == (0, 0)
+
+
+def test_money_under_way_forbids_it(world: World) -> None:
+    world.pay()
+    world.processor.script("ch_1", "timeout")
+    world.withdraw(50)
+    world.work()
+    with pytest.raises(ActionNotAllowed):
+        close(world)
+    assert claims_of(world) == []
+
+
+def test_part_that_was_refunded_stays_refunded(world: World) -> None:
+    world.pay()
+    world.withdraw(40)
+    world.work()
+    report(world, world.refund_in_the_dashboard(100))
+    close(world)
+    assert [claim["credits"] for claim in claims_of(world)] == [10, 50]
+    assert balance_of(world) == (0, 0)
+
+
+def test_unknown_payment_is_not_found(world: World) -> None:
+    with pytest.raises(NotFound):
+        close(world)

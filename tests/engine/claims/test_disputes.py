@@ -1,0 +1,152 @@
+"""Disputes: the payment is closed for sending and its credits are held; a loss takes them, a win frees them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, entries_of, report, report_disputes
+from tests.support.engine_world import World
+
+from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
+from refund_worker.domain.refund import RefundStatus
+from refund_worker.engine.claims.decide import decide_claim
+from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
+from refund_worker.errors import ActionNotAllowed, NoRefundablePayment
+
+
+def test_open_dispute_holds_its_share(world: World) -> None:
+    world.pay()
+    assert [report_disputes(world, dispute(world, amount_minor=400)) for _ in range(2)] == [1, 0]
+    assert balance_of(world) == (100, 40)
+    with pytest.raises(NoRefundablePayment):
+        world.withdraw(10)
+
+
+@pytest.mark.parametrize("status", ["warning_needs_response", "warning_under_review"])
+def test_inquiry_holds_nothing(world: World, status: str) -> None:
+    world.pay()
+    report_disputes(world, dispute(world, status))
+    assert balance_of(world) == (100, 0)
+    world.withdraw(100)
+    world.work()
+    assert world.processor.paid_minor() == 1_000, "a refund is the best reply to an inquiry"
+
+
+def test_loss_takes_the_credits_once(world: World) -> None:
+    world.pay()
+    report_disputes(world, dispute(world))
+    assert [report_disputes(world, dispute(world, "lost")) for _ in range(2)] == [1, 0]
+    assert balance_of(world) == (0, 0)
+    assert entries_of(world, "chargeback") == [(-100, "pay1")]
+
+
+@pytest.mark.parametrize("status", ["won", "warning_closed", "prevented"])
+@pytest.mark.parametrize("before", [(), ("needs_response",), ("needs_response", "under_review")])
+def test_end_without_loss_frees_everything(world: World, status: str, before: tuple[str, ...]) -> None:
+    world.pay()
+    for earlier in before:
+        report_disputes(world, dispute(world, earlier))
+    report_disputes(world, dispute(world, status))
+    assert balance_of(world) == (100, 0)
+    world.withdraw(100)
+    world.work()
+    assert world.processor.paid_minor() == 1_000
+
+
+def test_money_reinstated_after_a_loss_undoes_it_once(world: World) -> None:
+    world.pay()
+    report_disputes(world, dispute(world, "lost", money_returned=False))
+    assert balance_of(world) == (0, 0)
+    assert [report_disputes(world, dispute(world, "lost", money_returned=True)) for _ in range(2)] == [1, 0]
+    assert balance_of(world) == (100, 0)
+    assert [credits for credits, _ in entries_of(world, "reversal")] == [100]
+
+
+def test_loss_takes_what_is_available_then(world: World) -> None:
+    world.pay()
+    world.spend(credits=70)
+    report_disputes(world, dispute(world))
+    assert balance_of(world) == (30, 30)
+    world.pay(2, credits=20, amount_minor=200)
+    report_disputes(world, dispute(world, "lost"))
+    (claim,) = claims_of(world)
+    assert (claim["taken"], claim["credits"], balance_of(world)) == (50, 100, (0, 0))
+
+
+def test_stopped_leg_goes_on_after_a_win(world: World) -> None:
+    world.pay()
+    pause_processor(world.context, "stripe", actor="op", reason="later")
+    refund_id = world.withdraw(100)
+    report_disputes(world, dispute(world))
+    resume_processor(world.context, "stripe", actor="op")
+    world.work()
+    refund = world.refund(refund_id)
+    assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, "charge_disputed")
+    assert world.processor.sends == []
+    report_disputes(world, dispute(world, "won"))
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_stopped_leg_goes_over_another_payment_after_a_loss(world: World) -> None:
+    world.pay(1, captured_at=2.0)
+    world.pay(2, captured_at=1.0)
+    pause_processor(world.context, "stripe", actor="op", reason="later")
+    refund_id = world.withdraw(100)
+    report_disputes(world, dispute(world))
+    resume_processor(world.context, "stripe", actor="op")
+    world.work()
+    report_disputes(world, dispute(world, "lost"))
+    world.work()
+    refund = world.refund(refund_id)
+    assert (refund.status, [leg.payment_id for leg in refund.legs]) == (RefundStatus.SUCCEEDED, ["pay1", "pay2"])
+    assert balance_of(world) == (0, 0)
+
+
+def test_new_request_avoids_the_disputed_payment(world: World) -> None:
+    world.pay(1, captured_at=2.0)
+    world.pay(2, captured_at=1.0)
+    report_disputes(world, dispute(world))
+    refund_id = world.withdraw(50)
+    assert [leg.payment_id for leg in world.refund(refund_id).legs] == ["pay2"]
+
+
+def test_refund_over_a_disputed_payment_alerts_once(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(60)
+    world.work()
+    for status in ("needs_response", "under_review", "lost"):
+        report_disputes(world, dispute(world, status))
+    assert world.events(refund_id).count("refund_and_dispute") == 1
+    assert balance_of(world) == (0, 0)
+    (claim,) = claims_of(world)
+    assert claim["credits"] == 40, "the refund took the other 60"
+
+
+def test_all_three_together_never_take_more_than_there_is(world: World) -> None:
+    world.pay()
+    world.withdraw(30)
+    world.work()
+    report(world, world.refund_in_the_dashboard(500))
+    report_disputes(world, dispute(world, "lost"), dispute(world, "lost", 500, dispute_id="dp_2"))
+    assert balance_of(world) == (0, 0)
+    assert [claim["credits"] for claim in claims_of(world)] == [50, 20, 0]
+
+
+@pytest.mark.parametrize(("decision", "balance"), [(ShortfallRule.WRITE_OFF, 0), (ShortfallRule.DEBT, -60)])
+def test_person_decides_about_a_shortfall_once(world: World, decision: ShortfallRule, balance: int) -> None:
+    world.context = replace(world.context, policy=replace(world.context.policy, shortfall="person"))
+    world.pay()
+    world.spend(credits=60)
+    report_disputes(world, dispute(world, "lost"))
+    (claim,) = claims_of(world)
+    terms = {"kind": ClaimKind.DISPUTE, "actor": "op", "reason": "because"}
+    for _ in range(2):
+        decide_claim(world.context, claim["claim_id"], decision=decision, **terms)  # type: ignore[arg-type]
+    assert balance_of(world) == (balance, 0)
+    other = ShortfallRule.DEBT if decision is ShortfallRule.WRITE_OFF else ShortfallRule.WRITE_OFF
+    with pytest.raises(ActionNotAllowed):
+        decide_claim(world.context, claim["claim_id"], decision=other, **terms)  # type: ignore[arg-type]
+    report_disputes(world, dispute(world, "won"))
+    assert balance_of(world) == (40, 0)
