@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.client.lossy_line import QUICK, Line
+from tests.support.outside_objects import dispute, hear, outside_refund
 
 from refund_worker.client import ApiError, AsyncClient, Call, Calls, Client, Payment, Spend
 from refund_worker.testing import RefundWorker, ServedApi
@@ -75,6 +76,15 @@ def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client)
     assert client.cancel(waiting["id"], reason="no", version=waiting["version"])["status"] == "canceled"
 
 
+def test_claims_of_others_are_calls_too(worker: RefundWorker, client: Client) -> None:
+    hear(worker.context, outside_refund("re_9", 100, payment="nowhere"), dispute("du_9", 100, payment="nowhere"))
+    (refund,) = client.outside_refunds(status="unmatched")
+    assert client.outside_refund(refund["id"]) == refund
+    (disputed,) = client.disputes(status="needs_response")
+    assert client.dispute(disputed["id"]) == disputed
+    assert list(client.disputes(payment_id="p")) == list(client.outside_refunds(customer_id="p")) == []
+
+
 def test_a_batch_and_the_switches_are_calls_too(worker: RefundWorker, client: Client) -> None:
     worker.add_payment("batch", amount_minor=1_000, credits=100)
     asked = {"kind": "withdrawal", "to": "source", "customer_id": "batch", "reason": "cancelled", "note": None}
@@ -125,6 +135,10 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         Calls.correct("_", credits=1, reason="", idempotency_key="k"),
         Calls.payment("_"),
         Calls.payments().page(),
+        Calls.outside_refund("_"),
+        Calls.outside_refunds().page(),
+        Calls.dispute("_"),
+        Calls.disputes().page(),
         Calls.record_payment(PAYMENT),
         Calls.record_spend(SPEND),
         Calls.reverse_transaction("_"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tests.web.client import Web
 
 from refund_worker.engine.access.api_keys import Role
@@ -13,6 +15,10 @@ EXPECTED = {
     ("DELETE", "/v1/transactions/{transaction_id}"): "rom",
     ("GET", "/v1/customers/{customer_id}"): "vraom",
     ("GET", "/v1/customers/{customer_id}/transactions"): "vraom",
+    ("GET", "/v1/disputes"): "vraom",
+    ("GET", "/v1/disputes/{dispute_id}"): "vraom",
+    ("GET", "/v1/outside-refunds"): "vraom",
+    ("GET", "/v1/outside-refunds/{outside_refund_id}"): "vraom",
     ("GET", "/v1/payments"): "vraom",
     ("GET", "/v1/payments/{payment_id}"): "vraom",
     ("GET", "/v1/refund-batches/{batch_id}"): "vraom",
@@ -47,9 +53,7 @@ LETTERS = {"v": Role.VIEWER, "r": Role.REQUESTER, "a": Role.APPROVER, "o": Role.
 
 
 def filled(path: str) -> str:
-    for name in ("transaction_id", "customer_id", "payment_id", "refund_id", "batch_id", "reconciliation_id"):
-        path = path.replace(f"{{{name}}}", "nothing")
-    return path.replace("{name}", "nothing").replace("{n}", "1")
+    return re.sub(r"{\w+}", "nothing", path.replace("{n}", "1"))
 
 
 def everything(web: Web) -> list[str]:

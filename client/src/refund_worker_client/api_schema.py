@@ -79,6 +79,8 @@ DifferenceKind = Literal[
     "ledger",
 ]
 BatchStatus = Literal["taking_in", "complete", "stopped"]
+OutsideStatus = Literal["unmatched", "pending", "posted", "needs_decision", "linked", "failed"]
+ShortfallDecision = Literal["write_off", "debt"]
 
 
 class Amount(TypedDict):
@@ -401,6 +403,55 @@ class FundsList(TypedDict):
 
     data: list[Funds]
     has_more: bool
+
+
+class OutsideRefund(TypedDict):
+    """A refund that others made over a payment, such as one in the processor's dashboard.
+
+    `payment_id` and `customer_id` are null while no payment is known for it (`unmatched`). `credits` is its share of
+    the payment's credits, and `shortfall` is the part of that share which the customer had spent already. `refund_id`
+    names the refund that it counts for since a person linked it.
+    """
+
+    id: str
+    processor_account: str
+    object_id: str
+    payment_id: str | None
+    customer_id: str | None
+    amount_minor: int
+    currency: str
+    credits: int
+    shortfall: int
+    status: OutsideStatus
+    refund_id: str | None
+    created_at: str
+    updated_at: str
+
+
+class Dispute(TypedDict):
+    """A dispute or an inquiry about a payment; `reason` and `status` are the processor's own words.
+
+    `credits_held` cannot be spent while it is open, `credits_taken` came off the balance when it was lost, and
+    `shortfall` is the part that the customer had spent already. `needs_decision` is true while a person must decide
+    about that part. `due_by` is the time until which the processor takes evidence.
+    """
+
+    id: str
+    processor_account: str
+    object_id: str
+    payment_id: str | None
+    customer_id: str | None
+    amount_minor: int
+    currency: str
+    reason: str | None
+    status: str | None
+    due_by: str | None
+    credits_held: int
+    credits_taken: int
+    shortfall: int
+    needs_decision: bool
+    created_at: str
+    updated_at: str
 
 
 class SearchResult(TypedDict):

@@ -12,10 +12,13 @@ from refund_worker_client.api_schema import (
     Customer,
     DifferenceKind,
     DifferenceState,
+    Dispute,
     Event,
     Funds,
     Kind,
     Outcome,
+    OutsideRefund,
+    OutsideStatus,
     Page,
     Payment,
     PaymentRead,
@@ -239,6 +242,36 @@ class Calls:
         """Return the payments by id: all, of one customer, or with this id at a processor, by any of its ids."""
         filters = {"customer_id": customer_id, "processor_payment_id": processor_payment_id, "limit": page_size}
         return Listing("/v1/payments", filters, "payment_id")
+
+    @staticmethod
+    def outside_refund(outside_refund_id: str) -> Call[OutsideRefund]:
+        """Return one refund that others made."""
+        return Call("GET", _path("outside-refunds", outside_refund_id))
+
+    @staticmethod
+    def outside_refunds(
+        *, status: OutsideStatus | None = None, customer_id: str | None = None, page_size: int = 100
+    ) -> Listing[OutsideRefund]:
+        """Iterate over the refunds that others made, newest first, fetched page by page."""
+        filters = {"status": status, "customer_id": customer_id, "limit": page_size}
+        return Listing("/v1/outside-refunds", filters, "id")
+
+    @staticmethod
+    def dispute(dispute_id: str) -> Call[Dispute]:
+        """Return one dispute."""
+        return Call("GET", _path("disputes", dispute_id))
+
+    @staticmethod
+    def disputes(
+        *,
+        status: str | None = None,
+        customer_id: str | None = None,
+        payment_id: str | None = None,
+        page_size: int = 100,
+    ) -> Listing[Dispute]:
+        """Iterate over the disputes, newest first; `status` is the processor's word."""
+        filters = {"status": status, "customer_id": customer_id, "payment_id": payment_id, "limit": page_size}
+        return Listing("/v1/disputes", filters, "id")
 
     @staticmethod
     def record_payment(payment: Payment) -> Call[Payment]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, case, func, or_, select, update
@@ -220,6 +220,10 @@ class ClaimFilters:
     customer_id: str | None = None
     payment_id: str | None = None
     condition: str | None = None  # an API status of outside refunds, or the processor's of disputes
+
+    def one_more(self) -> ClaimFilters:
+        """Return the same filters for one row more, which says if another page follows."""
+        return replace(self, limit=self.limit + 1)
 
 
 def list_claims(connection: Connection, filters: ClaimFilters) -> list[Claim]:

@@ -30,6 +30,10 @@ OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("POST", "/v1/refunds/{refund_id}/cancel"): ("cancel_refund", "Cancel a refund"),
     ("POST", "/v1/refunds/{refund_id}/retry"): ("retry_refund", "Retry a refund"),
     ("POST", "/v1/refunds/{refund_id}/resolve"): ("resolve_refund", "Resolve a refund"),
+    ("GET", "/v1/outside-refunds"): ("list_outside_refunds", "List refunds that others made"),
+    ("GET", "/v1/outside-refunds/{outside_refund_id}"): ("get_outside_refund", "Show a refund that others made"),
+    ("GET", "/v1/disputes"): ("list_disputes", "List disputes"),
+    ("GET", "/v1/disputes/{dispute_id}"): ("get_dispute", "Show a dispute"),
     ("POST", "/v1/refund-batches"): ("create_refund_batch", "Request many refunds"),
     ("GET", "/v1/refund-batches/{batch_id}"): ("get_refund_batch", "Show a batch"),
     ("POST", "/v1/processors/{name}/pause"): ("pause_processor", "Pause a processor"),
@@ -53,6 +57,7 @@ OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
 TAGS: Mapping[str, str] = {
     "refunds": "Request, preview, show and list refunds.",
     "actions": "Decisions of a person about a refund, each with a reason.",
+    "claims": "Money that others move: refunds made at the processor, and disputes.",
     "batches": "Many requests in one call.",
     "records": "Payments and spends, recorded by your backend.",
     "customers": "Balances, transactions and corrections of customers.",
@@ -96,6 +101,7 @@ FIELDS: Mapping[str, str] = {
     "credits": "Number of credits.",
     "credits_left": "Credits of the payment that can still be refunded.",
     "credits_taken": "Credits of the payment that refunds and others have taken.",
+    "credits_held": "Credits that cannot be spent meanwhile.",
     "currency": "Currency of ISO 4217, such as EUR.",
     "customer_id": "Your id of the customer.",
     "customer_text": "What to tell the customer, from the table of messages.",
@@ -105,6 +111,8 @@ FIELDS: Mapping[str, str] = {
     "description": "What it was for, in your words.",
     "differences": "Number of differences in each state.",
     "disputed": "True if the processor reports a dispute.",
+    "dispute_id": "The dispute's id, dp_…",
+    "due_by": "Until when the processor takes evidence; null if it takes none.",
     "earliest": "The earliest time at which the customer sees the money.",
     "email_sent_at": "When the processor wrote to the customer.",
     "email_sent_to": "The address that the processor wrote to, masked.",
@@ -144,6 +152,8 @@ FIELDS: Mapping[str, str] = {
     "other_ids": "Ids that you gave it after it had recorded itself; they name it too.",
     "other_installations": "Refunds of other installations on the same account.",
     "ours": "What our books have; an integer is in minor units.",
+    "needs_decision": "True while a person must decide about the shortfall.",
+    "outside_refund_id": "The outside refund's id, or_…",
     "outcome": "How it was settled: paid manually, or credits given back.",
     "payable": "Credits that can be paid out.",
     "payable_by_currency": "The same by the currency of the payments that it can go back over.",
@@ -156,7 +166,7 @@ FIELDS: Mapping[str, str] = {
     "policy": "The rules that apply.",
     "processor": "The payment processor's name.",
     "problem": "Why the last piece could not be read; null if it was read.",
-    "processor_account": "The account at a processor that is compared.",
+    "processor_account": "The account at a payment processor.",
     "processor_minor": "What the processor has, in minor units.",
     "processor_payment_id": "The payment's id at the processor.",
     "processor_payment_ids": "All ids that the processor is known to have for it.",
@@ -183,6 +193,7 @@ FIELDS: Mapping[str, str] = {
     "requested_minor": "Requested, in minor units.",
     "resolved": "Objects that are not what was asked for, and about which a person had decided.",
     "retryable": "True if the same call can succeed later.",
+    "shortfall": "Credits of its share that the customer had spent already.",
     "staff_text": "What staff should know about this leg, from the table of messages.",
     "statement": "credit if the customer sees a credit, vanishes if the payment disappears from the statement.",
     "since": "Only what the processor made at this time or later; by default the last 35 days.",
@@ -213,8 +224,20 @@ FIELDS: Mapping[str, str] = {
 # Where a name means something else in one object. Parameters of a query are those of the object "Query".
 FIELDS_OF: Mapping[tuple[str, str], str] = {
     ("CorrectionRequest", "credits"): "Credits to add; a negative number takes credits off.",
+    ("Dispute", "credits_taken"): "Credits that came off the balance.",
+    ("Dispute", "customer_id"): "Your id of the customer; null while no payment is known for it.",
+    ("Dispute", "id"): "The dispute's id, dp_…",
+    ("Dispute", "payment_id"): "Your id of the payment; null while none is known for it.",
+    ("Dispute", "reason"): "Why the customer disputes it, in the processor's word.",
+    ("Dispute", "status"): "Its status at the processor, such as needs_response, won or lost.",
     ("Event", "detail"): "More facts, by name.",
     ("Event", "to"): "The status after.",
+    ("OutsideRefund", "credits"): "Its share of the payment's credits.",
+    ("OutsideRefund", "customer_id"): "Your id of the customer; null while no payment is known for it.",
+    ("OutsideRefund", "id"): "The outside refund's id, or_…",
+    ("OutsideRefund", "payment_id"): "Your id of the payment; null while none is known for it.",
+    ("OutsideRefund", "refund_id"): "The refund that it counts for since a person linked it; null before.",
+    ("OutsideRefund", "status"): "What became of it; needs_decision asks a person about the shortfall.",
     ("PaymentWord", "captured_minor"): "What was captured, in minor units.",
     ("PaymentWord", "refunded_minor"): "What was returned in all, in minor units.",
     ("PreviewRefusal", "code"): "The error's code.",
@@ -227,6 +250,7 @@ FIELDS_OF: Mapping[tuple[str, str], str] = {
     ("Query", "failure_code"): "Only with this failure code.",
     ("Query", "idempotency_key"): "Only the request with this key.",
     ("Query", "limit"): "Size of the page.",
+    ("Query", "payment_id"): "Only of this payment.",
     ("Query", "processor_payment_id"): "Only with this id at a processor, by any of its ids for a payment.",
     ("Query", "q"): "An id or key, a customer, a payment or refund here or at the processor, a trace, a text or a day.",
     ("Query", "starting_after"): "The last id of the page before.",
@@ -287,7 +311,7 @@ def describe(model: str, name: str) -> str | None:
 
 
 # A text with one of these names is a time.
-TIMES = ("at", "paused_until")
+TIMES = ("at", "due_by", "paused_until")
 
 
 def is_time(name: str) -> bool:

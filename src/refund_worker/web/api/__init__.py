@@ -6,6 +6,7 @@ from refund_worker.web import reference, webhooks
 from refund_worker.web.api import (
     actions,
     batches,
+    claims,
     customers,
     funds,
     health,
@@ -28,6 +29,7 @@ def make_routers() -> tuple[APIRouter, ...]:
         funds.router,
         search.router,
         actions.router,
+        claims.router,
         batches.router,
         processors.router,
         reconciliations.router,

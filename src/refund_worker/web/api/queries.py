@@ -9,10 +9,13 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from refund_worker.api_schema import OutsideStatus
+from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.ids import KEY_LENGTH_MAX
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.intake import schemas
 from refund_worker.engine.intake.schemas import KnownId
+from refund_worker.store.claims import ClaimFilters
 from refund_worker.store.refunds import Filters
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 500
@@ -73,6 +76,42 @@ class PaymentQuery(Page):
 
     customer_id: KnownId | None = None
     processor_payment_id: KnownId | None = None
+
+
+class OutsideRefundQuery(Page):
+    """Filter of the refunds that others made; `status` may be there once."""
+
+    status: OutsideStatus | None = None
+    customer_id: KnownId | None = None
+
+    def filters(self) -> ClaimFilters:
+        """Return the filters for the store."""
+        return ClaimFilters(
+            kind=ClaimKind.OUTSIDE_REFUND,
+            limit=self.limit,
+            after=self.starting_after,
+            customer_id=self.customer_id,
+            condition=self.status,
+        )
+
+
+class DisputeQuery(Page):
+    """Filter of the disputes; `status` is the processor's word."""
+
+    status: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")] | None = None
+    customer_id: KnownId | None = None
+    payment_id: KnownId | None = None
+
+    def filters(self) -> ClaimFilters:
+        """Return the filters for the store."""
+        return ClaimFilters(
+            kind=ClaimKind.DISPUTE,
+            limit=self.limit,
+            after=self.starting_after,
+            customer_id=self.customer_id,
+            payment_id=self.payment_id,
+            condition=self.status,
+        )
 
 
 class RefundQuery(Page):

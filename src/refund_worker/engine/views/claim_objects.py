@@ -1,0 +1,89 @@
+"""Outside refunds and disputes as callers see them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection
+
+from refund_worker.api_schema import Dispute, OutsideRefund, OutsideStatus
+from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase
+from refund_worker.errors import NotFound
+from refund_worker.store.claims import ClaimFilters, find_claim, list_claims
+from refund_worker.times import iso
+
+Json = dict[str, Any]
+NAMES = {ClaimKind.OUTSIDE_REFUND: "outside refund", ClaimKind.DISPUTE: "dispute", ClaimKind.CLOSE: "closing"}
+
+
+def find(connection: Connection, claim_id: str, kind: ClaimKind) -> Claim:
+    """Return the claim of this kind. Raises `NotFound`."""
+    claim = find_claim(connection, claim_id, kind)
+    if claim is None:
+        raise NotFound(f"{NAMES[kind]} {claim_id} is not known")
+    return claim
+
+
+def claim_page(connection: Connection, filters: ClaimFilters) -> Json:
+    """Return the claims that pass the filters as {data, has_more}, the newest first."""
+    found = list_claims(connection, filters.one_more())
+    view = outside_refund_view if filters.kind is ClaimKind.OUTSIDE_REFUND else dispute_view
+    return {"data": [view(claim) for claim in found[: filters.limit]], "has_more": len(found) > filters.limit}
+
+
+def outside_status(claim: Claim) -> OutsideStatus:
+    """Return the status of an outside refund."""
+    if claim.refund_id is not None:
+        return "linked"
+    if claim.payment_id is None:
+        return "unmatched"
+    if claim.needs_decision:
+        return "needs_decision"
+    match claim.phase:
+        case Phase.TAKEN:
+            return "posted"
+        case Phase.RELEASED:
+            return "failed"
+        case _:
+            return "pending"
+
+
+def outside_refund_view(claim: Claim) -> OutsideRefund:
+    """Return an outside refund as the API shows it."""
+    return {
+        "id": claim.claim_id,
+        "processor_account": claim.processor,
+        "object_id": claim.object_id,
+        "payment_id": claim.payment_id,
+        "customer_id": claim.customer_id,
+        "amount_minor": claim.amount_minor,
+        "currency": claim.currency,
+        "credits": claim.credits,
+        "shortfall": claim.shortfall,
+        "status": outside_status(claim),
+        "refund_id": claim.refund_id,
+        "created_at": iso(claim.recorded_at),
+        "updated_at": iso(claim.updated_at),
+    }
+
+
+def dispute_view(claim: Claim) -> Dispute:
+    """Return a dispute as the API shows it."""
+    return {
+        "id": claim.claim_id,
+        "processor_account": claim.processor,
+        "object_id": claim.object_id,
+        "payment_id": claim.payment_id,
+        "customer_id": claim.customer_id,
+        "amount_minor": claim.amount_minor,
+        "currency": claim.currency,
+        "reason": claim.reason,
+        "status": claim.object_status,
+        "due_by": None if claim.due_by is None else iso(claim.due_by),
+        "credits_held": claim.held,
+        "credits_taken": claim.taken,
+        "shortfall": claim.shortfall,
+        "needs_decision": claim.needs_decision,
+        "created_at": iso(claim.recorded_at),
+        "updated_at": iso(claim.updated_at),
+    }

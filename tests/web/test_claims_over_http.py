@@ -1,0 +1,111 @@
+"""Outside refunds and disputes over HTTP: lists, filters, pages and single objects."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.outside_objects import dispute, hear, outside_refund
+from tests.web.client import Web, is_problem
+
+
+def listed(web: Web, path: str, **filters: Any) -> list[dict[str, Any]]:
+    """Return all objects of a list, read one by one."""
+    found: list[dict[str, Any]] = []
+    while True:
+        after = {"starting_after": found[-1]["id"]} if found else {}
+        page = web.call("GET", path, params={"limit": 1, **filters, **after}).json()
+        found += page["data"]
+        if not page["has_more"]:
+            return found
+
+
+def test_outside_refund_shows_its_share_and_shortfall(web: Web) -> None:
+    hear(web.context, outside_refund("re_1", 1600))
+    (found,) = listed(web, "/v1/outside-refunds")
+    assert found.pop("id").startswith("or_")
+    assert found.pop("created_at") <= found.pop("updated_at")
+    assert found == {
+        "processor_account": "stripe",
+        "object_id": "re_1",
+        "payment_id": "pay-1",
+        "customer_id": "cust-1",
+        "amount_minor": 1600,
+        "currency": "EUR",
+        "credits": 160,
+        "shortfall": 10,
+        "status": "posted",
+        "refund_id": None,
+    }
+    assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == 0
+
+
+def test_outside_refunds_are_filtered_by_status_and_customer(web: Web) -> None:
+    hear(web.context, outside_refund("re_unknown", 100, payment="ch_unknown"))
+    hear(web.context, outside_refund("re_pending", 100, status="pending"), outside_refund("re_paid", 200))
+    hear(web.context, outside_refund("re_failed", 100, status="failed"))
+    hear(web.context, outside_refund("re_more", 1700), shortfall="person")
+    expected = {
+        "unmatched": ["re_unknown"],
+        "pending": ["re_pending"],
+        "posted": ["re_paid"],
+        "failed": ["re_failed"],
+        "needs_decision": ["re_more"],
+        "linked": [],
+    }
+    for status, objects in expected.items():
+        found = listed(web, "/v1/outside-refunds", status=status)
+        assert [each["object_id"] for each in found] == objects, status
+        assert {each["status"] for each in found} <= {status}
+    of_customer = [each["object_id"] for each in listed(web, "/v1/outside-refunds", customer_id="cust-1")]
+    assert of_customer == ["re_more", "re_failed", "re_paid", "re_pending"]
+    assert len(listed(web, "/v1/outside-refunds")) == 5
+    assert listed(web, "/v1/outside-refunds", customer_id="cust-2") == []
+
+
+def test_dispute_shows_what_it_holds_and_until_when(web: Web) -> None:
+    hear(web.context, dispute("du_1", 1600))
+    (found,) = listed(web, "/v1/disputes")
+    shown = {name: found[name] for name in ("credits_held", "credits_taken", "shortfall", "status", "reason", "due_by")}
+    assert shown == {
+        "credits_held": 150,
+        "credits_taken": 0,
+        "shortfall": 10,
+        "status": "needs_response",
+        "reason": "fraudulent",
+        "due_by": "2026-11-20T23:59:59Z",
+    }
+    hear(web.context, dispute("du_1", 1600, status="lost", due_by=None), shortfall="person")
+    lost = web.call("GET", f"/v1/disputes/{found['id']}").json()
+    assert (lost["credits_held"], lost["credits_taken"], lost["shortfall"]) == (0, 150, 10)
+    assert (lost["status"], lost["due_by"], lost["needs_decision"]) == ("lost", None, True)
+
+
+def test_disputes_are_filtered_by_status_customer_and_payment(web: Web) -> None:
+    hear(web.context, dispute("du_1", 100, status="won"), dispute("du_2", 100), dispute("du_3", 100, payment="ch_9"))
+    assert [each["object_id"] for each in listed(web, "/v1/disputes")] == ["du_3", "du_2", "du_1"]
+    for name, value, objects in (
+        ("status", "won", ["du_1"]),
+        ("customer_id", "cust-1", ["du_2", "du_1"]),
+        ("payment_id", "pay-1", ["du_2", "du_1"]),
+        ("payment_id", "pay-2", []),
+    ):
+        assert [each["object_id"] for each in listed(web, "/v1/disputes", **{name: value})] == objects, name
+
+
+@pytest.mark.parametrize("path", ["/v1/outside-refunds", "/v1/disputes"])
+def test_object_of_another_kind_or_unknown_is_not_found(web: Web, path: str) -> None:
+    hear(web.context, outside_refund("re_1", 100), dispute("du_1", 100))
+    (mine,) = listed(web, path)
+    assert web.call("GET", f"{path}/{mine['id']}").json() == mine
+    (other,) = listed(web, "/v1/disputes" if path.endswith("refunds") else "/v1/outside-refunds")
+    for claim_id in ("nothing", other["id"]):
+        assert is_problem(web.call("GET", f"{path}/{claim_id}"), 404, "not_found")
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["outside-refunds?status=gone", "outside-refunds?payment_id=pay-1", "disputes?status=Lost!", "disputes?limit=0"],
+)
+def test_wrong_filter_is_refused(web: Web, query: str) -> None:
+    assert is_problem(web.call("GET", f"/v1/{query}"), 422, "invalid_request")
