@@ -60,6 +60,9 @@ def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client)
     assert client.reverse_transaction(correction["transaction_id"])["refers_to"] == correction["transaction_id"]
     kinds = [t["kind"] for t in client.transactions("ann", page_size=2)]
     assert kinds == ["reversal", "reversal", "expiry", "correction", "credit_refund", "spend", "purchase"]
+    worker.add_payment("ann-2", amount_minor=100, credits=10)
+    assert client.merge_customer("ann-2", into="ann", reason="registered twice")["merged_ids"] == ["ann-2"]
+    assert client.customer("ann-2") == client.customer("ann")
     for act in (client.approve, client.reject, client.retry):
         with pytest.raises(ApiError) as refused:
             act(refund["id"], reason="try")
@@ -133,6 +136,7 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         Calls.customer("_"),
         Calls.transactions("_").page(),
         Calls.correct("_", credits=1, reason="", idempotency_key="k"),
+        Calls.merge_customer("_", into="", reason=""),
         Calls.payment("_"),
         Calls.payments().page(),
         Calls.outside_refund("_"),

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from refund_worker.domain.processor_replies import Misconfigured, Refused
 from refund_worker.domain.refund import To
 from refund_worker.domain.state_machine import Action
-from refund_worker.engine.accounts import corrections
+from refund_worker.engine.accounts import corrections, merge
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.intake import batches
 from refund_worker.engine.jobs import due as due_refunds
 from refund_worker.engine.processor_sync import pause, reconciliation, sync, webhook_inbox
 from refund_worker.engine.refunds.process import process_due
-from refund_worker.store import inbox
+from refund_worker.store import accounts, inbox
 from tests.interleavings.stepper import stop_before
 from tests.support.engine_world import POLICY, World, credit_refund, withdrawal
 
@@ -244,6 +244,13 @@ def _resume(world: World) -> str:
     return "resumed"
 
 
+def _merge(world: World) -> str:
+    """Merge the customer into one who has bought nothing."""
+    with world.database.write() as connection:
+        accounts.insert_missing_customers(connection, ["d"], world.now)
+    return merge.merge_customers(world.context, "c", into="d", reason="registered twice", actor="op")
+
+
 OPEN = ("queued", "pending", "asks the customer", "no answer, paid", "no answer, not paid")
 
 OPERATIONS = (
@@ -282,4 +289,5 @@ OPERATIONS = (
     Operation("resume", ("paused",), _resume),
     Operation("reconcile", ("pending", "failed late"), _reconcile),
     Operation("seal", ("queued", "credited"), _seal),
+    Operation("merge", ("nothing asked", "queued", "pending", "no answer, paid", "declining", "failed late"), _merge),
 )

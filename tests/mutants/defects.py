@@ -2410,20 +2410,20 @@ DEFECTS = (
     Defect(
         "whether it was deleted is looked up outside the lock",
         ENGINE + "accounts/corrections.py",
-        '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n'
+        "        account = account_of(connection, row)\n"
         '        # Only a "Delete" of before: what the worker gave back because no money could be sent is none.\n'
         "        made = ledger.reversal_id(transaction_id)\n"
         "        earlier = ledger_store.transactions_by_id(connection, [made]).get(made)\n",
         "        made = ledger.reversal_id(transaction_id)\n"
         "        earlier = ledger_store.transactions_by_id(connection, [made]).get(made)\n"
-        '        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]\n',
+        "        account = account_of(connection, row)\n",
         MEETINGS,
     ),
     Defect(
         "accounts read without the lock",
         STORE + "accounts.py",
-        "rows = connection.execute(locked(connection, _CUSTOMERS), ",
-        "rows = connection.execute(_CUSTOMERS, ",
+        "    query = locked(connection, _CUSTOMERS, of=customers)",
+        "    query = _CUSTOMERS",
         (INTAKE + "race_of_two_exceeding_the_balance_accepts_exactly_one",),
     ),
     Defect(
@@ -2808,8 +2808,7 @@ DEFECTS = (
     Defect(
         "forms: the state of the account is compared before the lock",
         ENGINE + "accounts/corrections.py",
-        "        account = accounts.lock_customers(connection, [customer_id]).get(customer_id)\n"
-        "        earlier = idempotency",
+        "        account = accounts.lock_customer(connection, customer_id)\n        earlier = idempotency",
         "        account = accounts.find_customer(connection, customer_id)\n        earlier = idempotency",
         (PURPOSES + "two_forms_sent_at_the_same_moment_enter_one_correction",),
     ),

@@ -60,7 +60,8 @@ def _check_postings(rows: Rows) -> None:
 
 
 def _check_customers(rows: Rows) -> None:
-    owner = {t["transaction_id"]: t["customer_id"] for t in rows["ledger_transactions"]}
+    merged = {c["customer_id"]: c["merged_into"] for c in rows["customers"] if c["merged_into"]}
+    owner = {t["transaction_id"]: merged.get(t["customer_id"], t["customer_id"]) for t in rows["ledger_transactions"]}
     balance: defaultdict[str, int] = defaultdict(int)
     used: defaultdict[str, int] = defaultdict(int)
     for e in rows["ledger_entries"]:

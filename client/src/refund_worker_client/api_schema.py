@@ -287,6 +287,7 @@ class Customer(TypedDict):
     """A customer's credits: `available` is not held for a withdrawal, `payable` can be paid out.
 
     The same credits count in each currency of `payable_by_currency`: its lines can add up to more than `payable`.
+    `merged_ids` are the ids of customers who were merged into this one.
     """
 
     customer_id: str
@@ -295,6 +296,7 @@ class Customer(TypedDict):
     payable: int
     payable_by_currency: list[Payable]
     recent_corrections: list[Transaction]
+    merged_ids: list[str]
 
 
 class PlannedLeg(TypedDict):

@@ -231,6 +231,11 @@ class Calls:
         return Call("POST", _path("customers", customer_id, "corrections"), body, _key(idempotency_key))
 
     @staticmethod
+    def merge_customer(customer_id: str, *, into: str, reason: str) -> Call[Customer]:
+        """Merge a customer into another; its id stays as another name. Return the surviving customer."""
+        return Call("POST", _path("customers", customer_id, "merge"), {"into": into, "reason": reason})
+
+    @staticmethod
     def payment(payment_id: str) -> Call[PaymentRead]:
         """Return a payment as recorded, with the processor's report on it."""
         return Call("GET", _path("payments", payment_id))

@@ -7,12 +7,13 @@ from typing import Annotated
 import typer
 
 from refund_worker.api_schema import Payable, Transaction
-from refund_worker.cli import lists, runtime
+from refund_worker.cli import customer_acts, lists, runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
     AfterOption,
     ClientOption,
+    CustomerArgument,
     OutputOption,
     acting_user,
     at_most,
@@ -24,7 +25,6 @@ from refund_worker.cli.output import Column, Output, moment, print_facts, print_
 from refund_worker.domain.ids import spelled
 from refund_worker.domain.ledger import Purpose
 
-CustomerArgument = Annotated[str, typer.Argument(metavar="ID", help="the customer's id", callback=spelled)]
 COLUMNS = (
     Column("id", whole=True),
     Column("kind"),
@@ -42,6 +42,7 @@ def add_to(app: typer.Typer) -> None:
     lists.add_customers_list(customers)
     _add_show(customers)
     _add_correct(customers)
+    customer_acts.add_to(customers)
     transactions = group("transactions", "Entries of a customer's credit account.", app)
     _add_list(transactions)
     _add_reverse(transactions)

@@ -51,6 +51,7 @@ OutputOption = Annotated[Output, typer.Option("-o", "--output", help="table for 
 QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="print only the ids, one on each line")]
 ClientOption = Annotated[str, typer.Option("--client", help="the client that owns the idempotency keys")]
 ReasonOption = Annotated[str, typer.Option("--reason", help="why, in your own words; kept in the audit trail")]
+CustomerArgument = Annotated[str, typer.Argument(metavar="ID", help="the customer's id", callback=spelled)]
 RefundArgument = Annotated[str, typer.Argument(metavar="ID", help="the refund's id, rf_…")]
 
 

@@ -19,6 +19,7 @@ CLEARING = "house:clearing"  # off the balance, money not yet confirmed: zero if
 REDEEMED = "house:redeemed"  # credits whose money went back
 SALES = "house:sales"
 REFUNDS = "house:refunds"
+MERGED = "house:merged"  # on its way from a merged customer to the surviving one: zero after each merge
 MANUAL = "house:paid_by_hand"
 
 
@@ -34,6 +35,7 @@ class EntryKind(StrEnum):
     REVERSAL = "reversal"
     OUTSIDE_REFUND = "outside_refund"  # credits of money that others refunded
     CHARGEBACK = "chargeback"  # credits of money that was lost in a dispute
+    MERGE = "merge"  # the balance of a customer who was merged into another
     CLOSE = "close"  # credits of a payment that was closed: its money never came, or it was recorded wrong
     ASSIGNMENT = "assignment"  # a correction's credits, reserved to be paid out
     PAYOUT = "payout"  # money left for the customer
@@ -73,6 +75,7 @@ SHOWN_TO_CUSTOMERS = frozenset(
         EntryKind.OUTSIDE_REFUND,
         EntryKind.CHARGEBACK,
         EntryKind.CLOSE,
+        EntryKind.MERGE,
     }
 )
 
@@ -192,6 +195,34 @@ def correction(
         purpose=purpose,
         occurred_at=at,
         actor=actor,
+    )
+
+
+def merge(
+    *, ids: tuple[str, str], customer_id: str, into: str, credits: int, reason: str, actor: str, at: float
+) -> tuple[Posting, Posting]:
+    """Return the two linked postings that move the whole balance, `credits` (signed), from a customer to another.
+
+    `ids` are those of the entry that takes it off and of the entry that adds it.
+    """
+    off, on = ids
+
+    def posting(id: str, other: str, whose: str, change: int, what: str) -> Posting:
+        return Posting(
+            transaction_id=id,
+            customer_id=whose,
+            kind=EntryKind.MERGE,
+            credits=change,
+            entries=transfer(MERGED, customer_account(whose), CREDITS, change),
+            description=f"{what}: {reason}",
+            refers_to=other,
+            occurred_at=at,
+            actor=actor,
+        )
+
+    return (
+        posting(off, on, customer_id, -credits, f"Merged into customer {into}"),
+        posting(on, off, into, credits, f"Merged with customer {customer_id}"),
     )
 
 

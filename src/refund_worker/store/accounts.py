@@ -6,7 +6,19 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, case, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    func,
+    select,
+    union_all,
+    update,
+)
 
 from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction
 from refund_worker.domain.allocation import RefundablePayment
@@ -46,33 +58,83 @@ def insert_missing_customers(connection: Connection, customer_ids: Iterable[str]
 
 
 def list_customers(connection: Connection, *, limit: int, after: str | None = None) -> list[CustomerAccount]:
-    """Return accounts by customer id, without a lock; `after` is the last id already seen."""
-    query = select(*_ACCOUNT).order_by(customers.c.customer_id).limit(limit)
+    """Return accounts by customer id, without a lock; `after` is the last id already seen.
+
+    Customers that were merged into others are left out.
+    """
+    is_own = customers.c.merged_into.is_(None)
+    query = select(*_ACCOUNT).where(is_own).order_by(customers.c.customer_id).limit(limit)
     if after is not None:
         query = query.where(customers.c.customer_id > after)
     return [CustomerAccount(**row) for row in connection.execute(query).mappings()]
 
 
+# The customer whose id was asked for, who may have been merged into the customer of the account.
+_asked = customers.alias("asked")
 _CUSTOMERS = (
-    select(*_ACCOUNT)
-    .where(customers.c.customer_id.in_(bindparam("customer_ids", expanding=True)))
+    select(*_ACCOUNT, customers.c.merged_into)
+    .select_from(_asked)
+    .join(customers, customers.c.customer_id == func.coalesce(_asked.c.merged_into, _asked.c.customer_id))
+    .where(_asked.c.customer_id.in_(bindparam("customer_ids", expanding=True)))
     .order_by(customers.c.customer_id)
 )
 
 
 def lock_customers(connection: Connection, customer_ids: Collection[str]) -> dict[str, CustomerAccount]:
-    """Return the accounts by customer id and lock them until the transaction ends.
+    """Return the accounts by their own customer id and lock them until the transaction ends.
 
-    They are locked in sorted order, so that two callers cannot deadlock. Ids without an account are left out.
+    The id of a merged customer locks the account of the surviving one: see `survivors`. The accounts are locked in
+    sorted order, so that two callers cannot deadlock. Ids without an account are left out.
     """
-    rows = connection.execute(locked(connection, _CUSTOMERS), {"customer_ids": list(customer_ids)}).mappings()
-    return {row["customer_id"]: CustomerAccount(**row) for row in rows}
+    query = locked(connection, _CUSTOMERS, of=customers)
+    rows = connection.execute(query, {"customer_ids": list(customer_ids)}).mappings().all()
+    found: dict[str, CustomerAccount] = {}
+    merged = set()
+    for row in rows:
+        values = dict(row)
+        into = values.pop("merged_into")
+        if into is None:
+            found[row["customer_id"]] = CustomerAccount(**values)
+        else:  # merged while this transaction waited for the lock
+            merged.add(row["customer_id"])
+    return found | lock_customers(connection, merged) if merged else found
+
+
+def survivors(connection: Connection, customer_ids: Collection[str]) -> dict[str, str]:
+    """Return the id of the surviving customer by the id of each customer among these that was merged into another."""
+    if not customer_ids:
+        return {}
+    c = customers.c
+    query = select(c.customer_id, c.merged_into).where(c.customer_id.in_(customer_ids), c.merged_into.is_not(None))
+    return {row.customer_id: row.merged_into for row in connection.execute(query)}
+
+
+def survivor_of(connection: Connection, customer_id: str) -> str:
+    """Return the id of the customer that this one was merged into, or its own."""
+    return survivors(connection, [customer_id]).get(customer_id, customer_id)
+
+
+def surviving(customer_id: str) -> ColumnElement[str]:
+    """Return the expression of the id of the customer that this one was merged into, or of its own."""
+    merged_into = select(_asked.c.merged_into).where(_asked.c.customer_id == customer_id).scalar_subquery()
+    return func.coalesce(merged_into, customer_id)
+
+
+def ids_of(connection: Connection, customer_id: str) -> list[str]:
+    """Return the ids of a surviving customer: its own first, then those that were merged into it."""
+    query = select(customers.c.customer_id).where(customers.c.merged_into == customer_id)
+    return [customer_id, *connection.execute(query.order_by(customers.c.customer_id)).scalars()]
+
+
+def lock_customer(connection: Connection, customer_id: str) -> CustomerAccount | None:
+    """Return the account of this customer, or of the one that it was merged into, and lock it; None if unknown."""
+    return next(iter(lock_customers(connection, [customer_id]).values()), None)
 
 
 def find_customer(connection: Connection, customer_id: str) -> CustomerAccount | None:
-    """Return the customer's account without a lock, or None."""
-    row = connection.execute(select(*_ACCOUNT).where(customers.c.customer_id == customer_id)).mappings().first()
-    return CustomerAccount(**row) if row else None
+    """Return the account of this customer, or of the one that it was merged into, without a lock, or None."""
+    row = connection.execute(_CUSTOMERS, {"customer_ids": [customer_id]}).mappings().first()
+    return CustomerAccount(**{name: value for name, value in row.items() if name != "merged_into"}) if row else None
 
 
 def balances_of(connection: Connection, customer_ids: Collection[str]) -> dict[str, int]:
@@ -186,8 +248,12 @@ def refundable_transactions(
     return {row["transaction_id"]: RefundableTransaction(**{**row, "kind": EntryKind(row["kind"])}) for row in rows}
 
 
+_its_ids = union_all(
+    select(bindparam("customer_id", type_=Text)),
+    select(customers.c.customer_id).where(customers.c.merged_into == bindparam("customer_id")),
+)
 _ITS_CORRECTIONS = select(ledger_transactions.c.transaction_id).where(
-    ledger_transactions.c.customer_id == bindparam("customer_id"), CORRECTIONS
+    ledger_transactions.c.customer_id.in_(_its_ids), CORRECTIONS
 )
 _TO_PAY_OUT = select(func.coalesce(func.sum(transaction_rooms.c.credits - transaction_rooms.c.taken), 0)).where(
     transaction_rooms.c.transaction_id.in_(_ITS_CORRECTIONS), ~transaction_rooms.c.reversed

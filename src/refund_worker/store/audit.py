@@ -236,14 +236,14 @@ def last_check(connection: Connection, kind: str, *, of_all: bool = False) -> Ro
 def lines(
     connection: Connection, table: str, equal: Mapping[str, Any], *, before: int | None, lookback: int, limit: int
 ) -> list[RowMapping]:
-    """Return rows of a covered table that have the values of `equal`, the newest first.
+    """Return rows of a covered table that have the values of `equal`, the newest first; a tuple is one of its values.
 
     Only the last `lookback` rows before `before` are searched, unless a refund or a customer is given.
     """
     t = _TABLES[table]
     query = select(t).order_by(t.c.seq.desc()).limit(limit)
     for name, value in equal.items():
-        query = query.where(t.c[name] == value)
+        query = query.where(t.c[name].in_(value) if isinstance(value, tuple) else t.c[name] == value)
     if before is not None:
         query = query.where(t.c.seq < before)
     if "refund_id" not in equal and "customer_id" not in equal:

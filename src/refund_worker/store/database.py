@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from weakref import ref
 
-from sqlalchemy import Connection, Engine, Select, Table, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, FromClause, Select, Table, create_engine, event, make_url, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -175,13 +175,19 @@ def now(connection: Connection) -> float:
     return float(value)
 
 
-def locked(connection: Connection, query: Select[Any], *, skip: bool = False) -> Select[Any]:
+def locked(
+    connection: Connection, query: Select[Any], *, skip: bool = False, of: FromClause | None = None
+) -> Select[Any]:
     """Return the query with row locks on Postgres; with `skip` it skips rows that others have locked.
+
+    With `of`, only the rows of this table are locked.
 
     SQLite needs none: a writer locks the whole file. The key is not locked (`key_share`): rows that refer to these rows
     take their own lock on the key in the order of their insertion, and keys never change.
     """
-    return query if connection.dialect.name == "sqlite" else query.with_for_update(skip_locked=skip, key_share=True)
+    return (
+        query if connection.dialect.name == "sqlite" else query.with_for_update(skip_locked=skip, key_share=True, of=of)
+    )
 
 
 def insert_into(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:

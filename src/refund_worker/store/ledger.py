@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     Connection,
     RowMapping,
     Select,
@@ -75,30 +76,48 @@ def transactions_by_id(connection: Connection, transaction_ids: Iterable[str]) -
     return {row["transaction_id"]: row for row in rows}
 
 
+def is_erased(row: RowMapping) -> bool:
+    """Return True if the entry's description was erased: the salt of its hash goes with it."""
+    return row["salt"] is None and row["description"] == ""
+
+
 def transactions_of(
-    connection: Connection, customer_id: str, *, limit: int, after: str | None = None
+    connection: Connection, customer_ids: Collection[str], *, limit: int, after: str | None = None
 ) -> list[RowMapping]:
-    """Return at most `limit` transactions that the customer sees, newest first.
+    """Return at most `limit` transactions that the customer with these ids sees, newest first.
 
     With `after`, only those that follow this transaction in the list.
     """
     t = ledger_transactions.c
-    query = _newest_of(customer_id, limit).where(t.kind.in_(sorted(SHOWN_TO_CUSTOMERS)))
+    query = _newest_of(customer_ids, limit).where(t.kind.in_(sorted(SHOWN_TO_CUSTOMERS)))
     if after is not None:
         last = select(t.occurred_at, t.seq).where(t.transaction_id == after)
         query = query.where(tuple_(t.occurred_at, t.seq) < last.scalar_subquery())
     return list(connection.execute(query).mappings())
 
 
-def corrections_of(connection: Connection, customer_id: str, *, limit: int) -> list[RowMapping]:
-    """Return the customer's corrections and expiries, newest first. An index of these alone serves this query."""
-    return list(connection.execute(_newest_of(customer_id, limit).where(CORRECTIONS)).mappings())
+def corrections_of(connection: Connection, customer_ids: Collection[str], *, limit: int) -> list[RowMapping]:
+    """Return the corrections and expiries of the customer with these ids, newest first.
+
+    An index of these alone serves this query.
+    """
+    return list(connection.execute(_newest_of(customer_ids, limit).where(CORRECTIONS)).mappings())
 
 
-def _newest_of(customer_id: str, limit: int) -> Select[Any]:
+def _newest_of(customer_ids: Collection[str], limit: int) -> Select[Any]:
+    query = select(ledger_transactions, PURPOSE).where(of_customers(customer_ids))
     t = ledger_transactions.c
-    query = select(ledger_transactions, PURPOSE).where(t.customer_id == customer_id)
     return query.order_by(t.occurred_at.desc(), t.seq.desc()).limit(limit)
+
+
+def of_customers(customer_ids: Collection[str]) -> ColumnElement[bool]:
+    """Return the condition that an entry belongs to the customer with these ids (`accounts.ids_of`).
+
+    Nearly all customers have one id, and then the index gives the entries in their order.
+    """
+    ids = list(customer_ids)
+    column = ledger_transactions.c.customer_id
+    return column == ids[0] if len(ids) == 1 else column.in_(ids)
 
 
 _REVERSAL = (

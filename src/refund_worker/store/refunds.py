@@ -30,6 +30,7 @@ from refund_worker.domain.refund import (
 from refund_worker.domain.state_machine import AWAITING_SEND
 from refund_worker.errors import LostRace
 from refund_worker.store import snapshots
+from refund_worker.store.accounts import surviving
 from refund_worker.store.database import locked
 from refund_worker.store.refund_objects import REPORT_COLUMNS, as_report
 from refund_worker.store.tables import legs, refund_batch_rows, refund_objects, refunds
@@ -82,13 +83,13 @@ def insert_refunds(connection: Connection, accepted: Sequence[tuple[Refund, str]
     snapshots.take(connection, [*(("refunds", row) for row in rows), *(("legs", row) for row in leg_rows)])
 
 
-_BY_KEYS = select(refunds.c.idempotency_key, refunds.c.refund_id, refunds.c.body).where(
+_BY_KEYS = select(refunds.c.idempotency_key, refunds.c.refund_id, refunds.c.customer_id, refunds.c.body).where(
     refunds.c.client == bindparam("client"), refunds.c.idempotency_key.in_(bindparam("keys", expanding=True))
 )
 
 
 def find_by_keys(connection: Connection, client: str, keys: Collection[str]) -> dict[str, RowMapping]:
-    """Return `refund_id` and `body` by idempotency key, for the client's keys that are taken."""
+    """Return `refund_id`, `customer_id` and `body` by idempotency key, for the client's keys that are taken."""
     rows = connection.execute(_BY_KEYS, {"client": client, "keys": list(keys)}).mappings()
     return {row["idempotency_key"]: row for row in rows}
 
@@ -277,7 +278,9 @@ def find_ids(connection: Connection, filters: Filters) -> list[str]:
 def filtered(query: Select[Q], filters: Filters) -> Select[Q]:
     """Return the query of refunds with the conditions of the filters, without an order and a limit."""
     r = refunds.c
-    for name in ("customer_id", "failure_code", "idempotency_key", "client", "refund_id"):
+    if filters.customer_id is not None:
+        query = query.where(r.customer_id == surviving(filters.customer_id))
+    for name in ("failure_code", "idempotency_key", "client", "refund_id"):
         value = getattr(filters, name)
         if value is not None:
             query = query.where(r[name] == value)

@@ -90,6 +90,14 @@ customers = Table(
     _amount("net_spent", server_default="0"),
     _amount("withdrawn", server_default="0"),
     Column("created_at", Double, nullable=False),
+    # The customer that this one was merged into, never one that was merged itself. Its row stays, without credits.
+    Column("merged_into", Text),
+    Index(
+        "ix_customers_merged_into",
+        "merged_into",
+        sqlite_where=text("merged_into IS NOT NULL"),
+        postgresql_where=text("merged_into IS NOT NULL"),
+    ),
     CheckConstraint("held >= 0", name="held"),
     CheckConstraint("bought >= 0 AND net_spent >= 0 AND withdrawn >= 0", name="sums"),
 )

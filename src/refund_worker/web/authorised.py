@@ -20,7 +20,7 @@ from refund_worker.engine.access import api_keys, console_users
 from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.access.permissions import ACT_OF, Act, may, why_not
-from refund_worker.engine.accounts import corrections
+from refund_worker.engine.accounts import corrections, merge
 from refund_worker.engine.accounts import split_correction as splitting
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.audit.hash_chain import Report
@@ -92,6 +92,12 @@ def correct(
         payable_only=payable_only,
         seen=seen,
     )
+
+
+def merge_customers(context: Context, who: Identity, customer_id: str, *, into: str, reason: str) -> str:
+    """Merge a customer into another, and return the id of the surviving one."""
+    check(who, Act.MERGE)
+    return merge.merge_customers(context, customer_id, into=into, reason=reason, actor=who.actor)
 
 
 def split_correction(

@@ -6,13 +6,28 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from refund_worker.engine.intake.schemas import OptionalReason, Reason, Reference, RefundSchema, Schema, Since, Until
+from refund_worker.engine.intake.schemas import (
+    KnownId,
+    OptionalReason,
+    Reason,
+    Reference,
+    RefundSchema,
+    Schema,
+    Since,
+    Until,
+)
 
 
 class ActionBody(Schema):
     """The reason of an action."""
 
     reason: Reason
+
+
+class MergeBody(ActionBody):
+    """The customer that survives a merge, and why."""
+
+    into: KnownId
 
 
 class ResolveBody(ActionBody):

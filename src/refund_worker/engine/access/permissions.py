@@ -37,6 +37,7 @@ class Act(StrEnum):
     VERIFY = "verify the audit chain"
     INSPECT = "read settings, webhooks and notifications"
     REDELIVER = "send notifications again"
+    MERGE = "merge a customer into another"
     MANAGE = "manage users and keys"
 
 
@@ -89,6 +90,7 @@ PERMITS: Mapping[Act, Permit] = {
     Act.VERIFY: Permit(_NO_KEY, _OPERATOR),
     Act.INSPECT: Permit(_NO_KEY, _OPERATOR),
     Act.REDELIVER: Permit(_NO_KEY, _OPERATOR),
+    Act.MERGE: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.MANAGE: Permit(_NO_KEY, _ADMIN, password=True),
 }
 
@@ -105,7 +107,7 @@ CONSOLE_ROLES: Mapping[ConsoleRole, str] = {
     ConsoleRole.VIEWER: 'sees all pages but Webhooks, Notifications, Settings and "Users and keys"; changes nothing',
     ConsoleRole.SUPPORT: "sees what a viewer sees; refunds credits, corrects balances, returns money, deletes entries",
     ConsoleRole.OPERATOR: "does what support does; retries and resolves refunds, pauses and resumes processors, "
-    "compares with the processor and decides about differences, verifies the audit chain, "
+    "merges customers, compares with the processor and decides about differences, verifies the audit chain, "
     "sees Webhooks, Notifications and Settings",
     ConsoleRole.APPROVER: "sees what a viewer sees; approves and rejects large refunds",
     ConsoleRole.ADMIN: "does everything that the other roles do, and manages users and API keys",

@@ -59,10 +59,14 @@ def correct(
 
     def work(connection: Connection) -> tuple[RowMapping, bool]:
         now = context.clock(connection)
-        account = accounts.lock_customers(connection, [customer_id]).get(customer_id)
+        account = accounts.lock_customer(connection, customer_id)
         earlier = idempotency.find_act(connection, client, idempotency_key)
         if earlier is not None:
-            check_same_act(idempotency_key, body, json.loads(earlier["body"]))
+            # The key may have been used before a merge, with the other id of the same customer.
+            first = json.loads(earlier["body"])
+            is_same = account and account.customer_id == accounts.survivor_of(connection, first.get("customer_id", ""))
+            first |= {"customer_id": customer_id} if is_same else {}
+            check_same_act(idempotency_key, body, first)
             return _transaction(connection, earlier["result_id"]), False
         if account is None:
             raise NotFound(f"customer {customer_id} is not known")
@@ -70,7 +74,8 @@ def correct(
         _check_available(account, credits)
         if payable_only and wanted is Purpose.PAYOUT:
             check_payable(connection, account, -credits, context.policy.allocation)
-        id = enter(connection, context.new_id("txn"), customer_id, credits, wanted, reason=reason, actor=actor, at=now)
+        id, own_id = context.new_id("txn"), account.customer_id
+        enter(connection, id, own_id, credits, wanted, reason=reason, actor=actor, at=now)
         idempotency.insert_act(connection, client, idempotency_key, json.dumps(body), id, now)
         return _transaction(connection, id), True
 
@@ -119,7 +124,8 @@ def enter(
 
 def state_of(connection: Connection, account: CustomerAccount) -> str:
     """Return a text that differs after every change of the account. It begins with the balance."""
-    latest = ledger_store.corrections_of(connection, account.customer_id, limit=1)
+    ids = accounts.ids_of(connection, account.customer_id)
+    latest = ledger_store.corrections_of(connection, ids, limit=1)
     last = latest[0]["transaction_id"] if latest else ""
     sums = (account.balance, account.held, account.bought, account.net_spent, account.withdrawn)
     return ".".join([*map(str, sums), last])
@@ -160,7 +166,7 @@ def reverse_transaction(
     def work(connection: Connection) -> RowMapping:
         now = context.clock(connection)
         row = visible_transaction(connection, transaction_id, client)
-        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]
+        account = account_of(connection, row)
         # Only a "Delete" of before: what the worker gave back because no money could be sent is none.
         made = ledger.reversal_id(transaction_id)
         earlier = ledger_store.transactions_by_id(connection, [made]).get(made)
@@ -172,19 +178,28 @@ def reverse_transaction(
         check_as_seen(connection, account, seen)
         if row["credits"] > 0 and account.available < row["credits"]:
             raise BalanceSpent(f"{row['credits']} credits to take back, {account.available} available on the balance")
-        posting_id = store_reversal(connection, row, now, actor=actor, reason=reason)
+        posting_id = store_reversal(connection, row, account, now, actor=actor, reason=reason)
         return _transaction(connection, posting_id)
 
     return context.database.run(work)
 
 
-def store_reversal(connection: Connection, row: RowMapping, now: float, *, actor: str, reason: str | None) -> str:
-    """Store the reversal of the entry `row` with its effects; return the id of the new entry."""
+def account_of(connection: Connection, row: RowMapping) -> CustomerAccount:
+    """Lock and return the account of an entry's customer, who may have been merged into another since."""
+    account = accounts.lock_customer(connection, row["customer_id"])
+    assert account is not None  # no customer is ever deleted
+    return account
+
+
+def store_reversal(
+    connection: Connection, row: RowMapping, account: CustomerAccount, now: float, *, actor: str, reason: str | None
+) -> str:
+    """Store the reversal of the entry `row` on this account, with its effects; return the id of the new entry."""
     kind, transaction_id = EntryKind(row["kind"]), row["transaction_id"]
     posting = ledger.reversal(
         of=transaction_id,
         kind=kind,
-        customer_id=row["customer_id"],
+        customer_id=account.customer_id,
         credits=row["credits"],
         refund_id=row["refund_id"],
         actor=actor,
@@ -194,7 +209,7 @@ def store_reversal(connection: Connection, row: RowMapping, now: float, *, actor
     ledger_store.insert_postings(connection, [posting])
     spent = row["credits"] if kind is EntryKind.CREDIT_REFUND else 0
     change = AccountDelta(balance=-row["credits"], net_spent=spent)
-    accounts.change_customers(connection, {row["customer_id"]: change})
+    accounts.change_customers(connection, {account.customer_id: change})
     if kind is EntryKind.CREDIT_REFUND:
         accounts.change_transactions(connection, {row["refers_to"]: -row["credits"]})
         detail = {"transaction_id": posting.transaction_id}
@@ -226,7 +241,7 @@ def check_reversible(connection: Connection, row: RowMapping) -> None:
         raise NotReversible(f"a {kind} cannot be reversed: only corrections and credit refunds to the balance can")
     refundable = accounts.refundable_transactions(connection, [transaction_id]).get(transaction_id)
     if refundable is not None and refundable.taken:
-        if attempts.was_ever_sent(connection, row["customer_id"], transaction_id):
+        if attempts.was_ever_sent(connection, refundable.customer_id, transaction_id):
             raise MoneyMoved(
                 f"a payout of correction {transaction_id} was sent: the correction cannot be deleted any more"
             )

@@ -47,7 +47,9 @@ def _record_payments(
     connection: Connection, context: Context, records: Sequence[PaymentRecord], names: Mapping[str, Sequence[str]]
 ) -> list[Recorded | RefundWorkerError]:
     now = context.clock(connection)
-    accounts.lock_customers(connection, {r.customer_id for r in records})
+    asked = {r.customer_id for r in records}
+    merged = accounts.survivors(connection, asked - accounts.lock_customers(connection, asked).keys())
+    records = [replace(r, customer_id=merged.get(r.customer_id, r.customer_id)) for r in records]
     earlier = _Earlier.read(connection, records, names)
     answers: list[Recorded | RefundWorkerError] = []
     new: list[PaymentRecord] = []

@@ -24,6 +24,7 @@ from refund_worker.errors import (
 )
 from refund_worker.store import accounts
 from refund_worker.store import ledger as ledger_store
+from refund_worker.store.ledger import is_erased
 from refund_worker.times import to_millisecond
 
 
@@ -38,10 +39,16 @@ def record_spends(context: Context, records: Sequence[SpendRecord]) -> list[Reco
 def _record_spends(
     connection: Connection, now: float, records: Sequence[SpendRecord]
 ) -> list[Recorded | RefundWorkerError]:
-    customers = accounts.lock_customers(connection, {r.customer_id for r in records})
+    asked = {r.customer_id for r in records}
+    customers = accounts.lock_customers(connection, asked)
+    rows = ledger_store.transactions_by_id(connection, [r.transaction_id for r in records])
+    # An entry keeps the id that the customer had before a merge.
+    asked |= {row["customer_id"] for row in rows.values()}
+    merged = accounts.survivors(connection, asked - customers.keys())
+    records = [replace(r, customer_id=merged.get(r.customer_id, r.customer_id)) for r in records]
+    sent = {r.transaction_id: r.description for r in records}
     known = {
-        row["transaction_id"]: _spend_of(row)
-        for row in ledger_store.transactions_by_id(connection, [r.transaction_id for r in records]).values()
+        id: _spend_of(row, merged.get(row["customer_id"], row["customer_id"]), sent[id]) for id, row in rows.items()
     }
     answers: list[Recorded | RefundWorkerError] = []
     new: list[SpendRecord] = []
@@ -93,14 +100,15 @@ def _check_spend(
     return Recorded(new=True)
 
 
-def _spend_of(row: RowMapping) -> SpendRecord | None:
+def _spend_of(row: RowMapping, customer_id: str, sent: str) -> SpendRecord | None:
+    """Return the stored spend, or None if it is none. A description that was erased counts as the one `sent` now."""
     if row["kind"] != EntryKind.SPEND:
         return None
     return SpendRecord(
         transaction_id=row["transaction_id"],
-        customer_id=row["customer_id"],
+        customer_id=customer_id,
         credits=-row["credits"],
-        description=row["description"],
+        description=sent if is_erased(row) else row["description"],
         occurred_at=to_millisecond(row["occurred_at"]),
     )
 

@@ -72,7 +72,7 @@ def split_correction(
     def work(connection: Connection) -> RowMapping:
         now = context.clock(connection)
         row = corrections.visible_transaction(connection, transaction_id, client)
-        account = accounts.lock_customers(connection, [row["customer_id"]])[row["customer_id"]]
+        account = corrections.account_of(connection, row)
         earlier = idempotency.find_act(connection, *key)
         if earlier is not None:
             check_same_act(key.idempotency_key, body, json.loads(earlier["body"]))
@@ -82,9 +82,10 @@ def split_correction(
         if str(division) != shown or not division.parts:
             raise ChangedMeanwhile(f"what can be paid out has changed since this form was opened: {division}")
         made = [(context.new_id("txn"), *part) for part in division.corrections()]
-        corrections.store_reversal(connection, row, now, actor=actor, reason=reason)
+        corrections.store_reversal(connection, row, account, now, actor=actor, reason=reason)
         for number, (id, purpose, share) in enumerate(made):
-            corrections.enter(connection, id, row["customer_id"], -share, purpose, reason=reason, actor=actor, at=now)
+            own_id = account.customer_id
+            corrections.enter(connection, id, own_id, -share, purpose, reason=reason, actor=actor, at=now)
             name = f"{key.idempotency_key}/{number}" if number else key.idempotency_key
             idempotency.insert_act(connection, key.client, name, json.dumps(body), id, now)
         return corrections.visible_transaction(connection, made[0][0], None)

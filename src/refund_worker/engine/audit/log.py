@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping
 from refund_worker.engine.audit.hash_chain import ANCHORED, VERIFIED
 from refund_worker.engine.views.api_objects import Json, event_view, transaction_view
 from refund_worker.errors import InvalidRequest
-from refund_worker.store import audit
+from refund_worker.store import accounts, audit
 from refund_worker.times import iso
 
 # A search without a refund or a customer reads at most this many rows back and says so: it must not read ten million
@@ -62,6 +62,10 @@ def entries(
     unknown = [name for name in equal if name not in FILTERS[of]]
     if unknown:
         raise InvalidRequest(f"the {of} has no {unknown[0]}", field=unknown[0])
+    if "customer_id" in equal:  # entries keep the ids from before a merge
+        equal["customer_id"] = tuple(
+            accounts.ids_of(connection, accounts.survivor_of(connection, equal["customer_id"]))
+        )
     top = before if before is not None else audit.top_seqs(connection)[TABLES[of]] + 1
     rows = audit.lines(connection, TABLES[of], equal, before=before, lookback=LOOKBACK, limit=limit + 1)
     page, has_more = rows[:limit], len(rows) > limit

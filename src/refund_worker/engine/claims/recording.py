@@ -75,8 +75,10 @@ def change_locked(
     """Do what `change_claims` does in the caller's transaction; return the changes and the refunds that are due."""
     now = context.clock(connection)
     locked = refunds.load(connection, claims.refunds_over(connection, payment_id), lock=True)
+    owner = payments.payments_by_id(connection, [payment_id])[payment_id].customer_id
+    accounts.lock_customers(connection, [owner])
+    # Only now, under the lock: the customer may have been merged into another meanwhile.
     payment = payments.payments_by_id(connection, [payment_id])[payment_id]
-    accounts.lock_customers(connection, [payment.customer_id])
     if set(claims.refunds_over(connection, payment_id)) - {refund.refund_id for refund in locked}:
         raise _MoreRefunds
     before = {claim.claim_id: claim for claim in claims.claims_on(connection, [payment_id]).get(payment_id, [])}

@@ -125,7 +125,7 @@ def accept_requests(
     """Accept a batch like `request_refunds`, but inside the caller's transaction and without waking workers."""
     now = context.clock(connection)
     batch = BatchAccounts()
-    batch.load(connection, requests, context.limits, now)
+    requests = batch.load(connection, requests, context.limits, now)
     # Only now, under the customers' locks: a request that waited for the first one with its key must see that one.
     answers, decisions = _answered(context, requests, batch, _earlier(connection, requests), now)
     apply(connection, decisions, now, notify=context.notify)
@@ -151,13 +151,14 @@ class DryRun:
     ) -> list[Accepted | Refusal]:
         """Return the answers as of now, in order. Nothing is written, and the customers stay locked."""
         now = context.clock(connection)
-        self._accounts.load(connection, requests, context.limits, now)
+        requests = self._accounts.load(connection, requests, context.limits, now)
         taken = {key: self._taken[key] for key in map(_key_of, requests) if key in self._taken}
         taken |= _earlier(connection, requests)
         answers, decisions = _answered(context, requests, self._accounts, taken, now)
         for decision in decisions:
             refund = decision.after
-            self._taken[refund.client, refund.idempotency_key] = (refund.refund_id, decision.request_body or "")
+            body = json.loads(decision.request_body or "{}")
+            self._taken[refund.client, refund.idempotency_key] = (refund.refund_id, body)
             for leg in refund.legs:
                 self.asked[leg.currency] += leg.amount_minor
         return answers
@@ -186,7 +187,7 @@ def _answered(
             answers.append(refusal)
             continue
         refund_id = decision.after.refund_id
-        taken[_key_of(request)] = (refund_id, text)
+        taken[_key_of(request)] = (refund_id, body)
         decisions.append(decision)
         left = quotas(decision.after, batch.usage, context.limits)
         answers.append(Accepted(refund_id, replayed=False, quotas=left))
@@ -203,8 +204,8 @@ def body_of(request: RefundRequest) -> dict[str, Any]:
     return {name: values[name] for name in BODY_FIELDS}
 
 
-# (client, key) → (refund, its body as JSON)
-_Earlier = dict[tuple[str, str], tuple[str, str]]
+# (client, key) → (refund, its body)
+_Earlier = dict[tuple[str, str], tuple[str, Mapping[str, Any]]]
 
 
 def _key_of(request: RefundRequest) -> tuple[str, str]:
@@ -218,13 +219,16 @@ def _earlier(connection: Connection, requests: Iterable[RefundRequest]) -> _Earl
     found: _Earlier = {}
     for client, its_keys in keys.items():
         for key, row in refunds.find_by_keys(connection, client, its_keys).items():
-            found[client, key] = (row["refund_id"], row["body"])
+            # A merge changes the customer of a refund, and never the body that was sent.
+            found[client, key] = (row["refund_id"], json.loads(row["body"]) | {"customer_id": row["customer_id"]})
     return found
 
 
-def _same_again(request: RefundRequest, body: Mapping[str, Any], refund_id: str, earlier_body: str) -> Accepted:
-    earlier = json.loads(earlier_body)
-    different = tuple(name for name in BODY_FIELDS if body[name] != earlier[name])
+def _same_again(
+    request: RefundRequest, body: Mapping[str, Any], refund_id: str, earlier: Mapping[str, Any]
+) -> Accepted:
+    # Texts that were erased are no longer there, and cannot be compared.
+    different = tuple(name for name in BODY_FIELDS if name in earlier and body[name] != earlier[name])
     if different:
         raise KeyReused(request.idempotency_key, different)
     return Accepted(refund_id, replayed=True)
@@ -240,10 +244,20 @@ class BatchAccounts:
         self.usage = Usage()
         self.actors: set[str] = set()
 
-    def load(self, connection: Connection, requests: Sequence[RefundRequest], limits: Limits, now: float) -> None:
-        """Lock and read the accounts that are not loaded yet. Accounts that are already loaded keep their changes."""
-        customers = {request.customer_id for request in requests} - self.customers.keys()
-        self.customers |= accounts.lock_customers(connection, customers)
+    def load(
+        self, connection: Connection, requests: Sequence[RefundRequest], limits: Limits, now: float
+    ) -> list[RefundRequest]:
+        """Lock and read the accounts that are not loaded yet. Accounts that are already loaded keep their changes.
+
+        Return the requests, each with the id of the customer's account: a merged customer's is that of the surviving
+        one.
+        """
+        asked = {request.customer_id for request in requests} - self.customers.keys()
+        found = accounts.lock_customers(connection, asked)
+        customers = found.keys() - self.customers.keys()
+        self.customers |= {customer: found[customer] for customer in customers}
+        merged = accounts.survivors(connection, asked - found.keys())
+        customers |= asked - merged.keys()
         for customer, its in accounts.refundable_payments(connection, customers).items():
             self.payments[customer] = {p.payment_id: p for p in its}
         transactions = {
@@ -254,6 +268,7 @@ class BatchAccounts:
         # Only now, under the customers' locks: two requests that together exceed a limit must not both see it unused.
         self.usage.add_all(usage_before(connection, customers, actors, limits, now))
         self.actors |= actors
+        return [replace(r, customer_id=merged.get(r.customer_id, r.customer_id)) for r in requests]
 
     def accept(self, request: RefundRequest, request_body: str, context: Terms, now: float) -> Decision:
         """Decide on one request. Its reservation counts for the next one. Raises a `Refusal` if it is not accepted."""

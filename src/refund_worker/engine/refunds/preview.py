@@ -32,6 +32,8 @@ def preview(context: Context, request: RefundRequest) -> api_schema.Preview:
 def _preview(connection: Connection, context: Context, request: RefundRequest) -> api_schema.Preview:
     now = context.clock(connection)
     customer = accounts.find_customer(connection, request.customer_id)
+    if customer is not None:
+        request = replace(request, customer_id=customer.customer_id)
     payments = accounts.refundable_payments(connection, [request.customer_id]).get(request.customer_id, [])
     transactions = (
         accounts.refundable_transactions(connection, [request.transaction_id]) if request.transaction_id else {}

@@ -144,7 +144,10 @@ def transaction_view(row: RowMapping) -> api_schema.Transaction:
 
 
 def customer_view(
-    account: CustomerAccount, payable: Iterable[Payable], corrections: list[api_schema.Transaction]
+    account: CustomerAccount,
+    payable: Iterable[Payable],
+    corrections: list[api_schema.Transaction],
+    merged_ids: list[str],
 ) -> api_schema.Customer:
     """Return the customer's balance object.
 
@@ -161,6 +164,7 @@ def customer_view(
             {"currency": part.currency, "credits": part.credits, "amount_minor": part.amount_minor} for part in payable
         ],
         "recent_corrections": corrections,
+        "merged_ids": merged_ids,
     }
 
 
@@ -182,11 +186,12 @@ def customer(connection: Connection, customer_id: str, allocation: str) -> api_s
     account = accounts.find_customer(connection, customer_id)
     if account is None:
         raise NotFound(f"customer {customer_id} is not known")
-    rows = ledger.corrections_of(connection, customer_id, limit=RECENT_CORRECTIONS)
-    most = account.payable_besides(accounts.credits_to_pay_out(connection, customer_id))
-    payments = accounts.payments_for(connection, customer_id, most, allocation)
+    ids = accounts.ids_of(connection, account.customer_id)
+    rows = ledger.corrections_of(connection, ids, limit=RECENT_CORRECTIONS)
+    most = account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))
+    payments = accounts.payments_for(connection, account.customer_id, most, allocation)
     parts = payable_by_currency(most, payments, allocation)
-    return customer_view(account, parts, [transaction_view(row) for row in rows])
+    return customer_view(account, parts, [transaction_view(row) for row in rows], ids[1:])
 
 
 def transactions(
@@ -196,13 +201,15 @@ def transactions(
 
     Raises `NotFound` for the customer, `InvalidRequest` for a cursor that is not one of the customer's transactions.
     """
-    if accounts.find_customer(connection, customer_id) is None:
+    account = accounts.find_customer(connection, customer_id)
+    if account is None:
         raise NotFound(f"customer {customer_id} is not known")
+    ids = accounts.ids_of(connection, account.customer_id)
     if after is not None:
         last = ledger.transactions_by_id(connection, [after]).get(after)
-        if last is None or last["customer_id"] != customer_id:
+        if last is None or last["customer_id"] not in ids:
             raise InvalidRequest(f"starting_after: {after} is no transaction of {customer_id}", field="starting_after")
-    rows = ledger.transactions_of(connection, customer_id, limit=limit + 1, after=after)
+    rows = ledger.transactions_of(connection, ids, limit=limit + 1, after=after)
     return {"data": [transaction_view(row) for row in rows[:limit]], "has_more": len(rows) > limit}
 
 

@@ -42,6 +42,8 @@ def payments(
 
     `processor_payment_id` is any id that a processor has for the payment.
     """
+    if customer_id is not None:
+        customer_id = accounts.survivor_of(connection, customer_id)
     found = store_payments.list_payments(
         connection, customer_id, limit=limit + 1, after=after, processor_payment_id=processor_payment_id
     )

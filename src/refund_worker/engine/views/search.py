@@ -98,7 +98,7 @@ def _exact(connection: Connection, text: str, client: str | None) -> Found | Non
             return Found(
                 refunds=_views(connection, ids[:LIMIT]),
                 matched=matched,
-                customer_id=text if customer else None,
+                customer_id=customer.customer_id if customer else None,
                 transaction_id=text if entry is not None and matched == "transaction" else None,
                 more=len(ids) > LIMIT,
             )
@@ -106,7 +106,8 @@ def _exact(connection: Connection, text: str, client: str | None) -> Found | Non
         return Found(refunds=[], matched="batch", batch_id=batch)
     if customer is not None:
         page = list_refunds(connection, Filters(client=client, customer_id=text, limit=LIMIT))
-        return Found(refunds=page["data"], matched="customer", customer_id=text, more=page["has_more"])
+        own_id = customer.customer_id
+        return Found(refunds=page["data"], matched="customer", customer_id=own_id, more=page["has_more"])
     if entry is not None:
         return Found(refunds=[], matched="transaction", transaction_id=text, customer_id=entry["customer_id"])
     if store.is_payment(connection, text):

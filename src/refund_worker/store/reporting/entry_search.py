@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, FromClause, RowMapping, Select, and_, or_, select, tuple_
 
 from refund_worker.domain.ledger import SHOWN_TO_CUSTOMERS
-from refund_worker.store.ledger import PURPOSE
+from refund_worker.store.ledger import PURPOSE, of_customers
 from refund_worker.store.payment_refs import at_processors
 from refund_worker.store.tables import customers, ledger_transactions, payment_aliases
 
@@ -32,11 +32,11 @@ class Found:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """The entries to list: of one customer or of all, from `since` to before `until` (epoch seconds), with `text` in
-    their description, and after the entry `after` in the list.
+    """The entries to list: of the customer with these ids or of all, from `since` to before `until` (epoch seconds),
+    with `text` in their description, and after the entry `after` in the list.
     """
 
-    customer_id: str | None = None
+    customer_ids: Collection[str] = ()
     since: float | None = None
     until: float | None = None
     text: str = ""
@@ -59,8 +59,8 @@ def entries(connection: Connection, wanted: Wanted, *, limit: int) -> Found:
 def _conditions(wanted: Wanted) -> list[ColumnElement[bool]]:
     t = ledger_transactions.c
     conditions: list[ColumnElement[bool]] = []
-    if wanted.customer_id is not None:
-        conditions.append(t.customer_id == wanted.customer_id)
+    if wanted.customer_ids:
+        conditions.append(of_customers(wanted.customer_ids))
     if wanted.since is not None:
         conditions.append(t.occurred_at >= wanted.since)
     if wanted.until is not None:

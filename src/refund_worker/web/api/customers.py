@@ -13,10 +13,11 @@ from refund_worker.engine.views import api_objects
 from refund_worker.web.api.headers import IdempotencyKey, PathId
 from refund_worker.web.api.queries import Page
 from refund_worker.web.auth import Caller
-from refund_worker.web.authorised import correct
+from refund_worker.web.authorised import correct, merge_customers
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import HEADER_KEY, document
 from refund_worker.web.request_body import json_body
+from refund_worker.web.schemas import MergeBody
 
 router = APIRouter(tags=["customers"])
 
@@ -29,6 +30,12 @@ _CORRECTION = document(
     example={"credits": -150, "reason": "withdrawal agreed by phone", "purpose": "payout"},
     parameters=(HEADER_KEY,),
     headers={200: ("Idempotent-Replayed",)},
+)
+_MERGE = document(
+    {200: api_schema.Customer},
+    (404, 409, 422),
+    body=MergeBody,
+    example={"into": "cust-2", "reason": "registered twice"},
 )
 
 
@@ -66,6 +73,23 @@ def add_correction(
     row, new = correct(context, caller, customer_id, body, idempotency_key=key)
     headers = {} if new else {"Idempotent-Replayed": "true"}
     return JSONResponse(api_objects.transaction_view(row), 201 if new else 200, headers=headers)
+
+
+@router.post("/v1/customers/{customer_id}/merge", responses=_MERGE.responses, openapi_extra=_MERGE.extra)
+def merge_customer(
+    context: TheContext,
+    caller: Caller,
+    customer_id: PathId,
+    body: Annotated[MergeBody, Depends(json_body(MergeBody, may_be_empty=True))],
+) -> JSONResponse:
+    """Merge this customer into another, and answer with the surviving customer; repeating it changes nothing.
+
+    Payments, refunds and the balance become those of the surviving customer. The merged id stays as another name of
+    it everywhere.
+    """
+    merge_customers(context, caller, customer_id, into=body.into, reason=body.reason)
+    with context.database.read() as connection:
+        return JSONResponse(api_objects.customer(connection, customer_id, context.policy.allocation))
 
 
 @router.get("/v1/customers/{customer_id}", responses=_CUSTOMER.responses, openapi_extra=_CUSTOMER.extra)

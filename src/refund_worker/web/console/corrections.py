@@ -83,12 +83,13 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
         account = accounts.find_customer(connection, id) or CustomerAccount(customer_id=id)
         seen = state_of(connection, account)
         # Free credits must not take the place of those that wait to be paid out.
-        payable = account.payable_besides(accounts.credits_to_pay_out(connection, id))
+        payable = account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))
         ids = [entry["transaction_id"] for entry in customer["recent_corrections"]]
         found = ledger.transactions_by_id(connection, ids)
         lines = lines_of(connection, [found[each] for each in ids])
         changed = isinstance(error, ChangedMeanwhile)
-        latest = ledger.transactions_of(connection, id, limit=LATEST) if changed else []
+        its_ids = accounts.ids_of(connection, account.customer_id)
+        latest = ledger.transactions_of(connection, its_ids, limit=LATEST) if changed else []
     values: Json = {
         "customer": customer,
         "lines": lines,

@@ -33,8 +33,8 @@ def one_customer(page: ThePage, id: SearchText = "") -> Response:
     with page.context.database.read() as connection:
         customer = api_objects.customer(connection, id, page.context.policy.allocation)
         account = accounts.find_customer(connection, id) or CustomerAccount(customer_id=id)
-        payable = account.payable_besides(accounts.credits_to_pay_out(connection, id))
-        paid = console_queries.latest_payments(connection, id)
+        payable = account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))
+        paid = console_queries.latest_payments(connection, account.customer_id)
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
         found = api_objects.list_refunds(connection, latest)["data"]
     return page.render("customer.html", customer=customer, payable=payable, payments=paid, refunds=found)

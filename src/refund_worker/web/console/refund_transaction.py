@@ -14,7 +14,7 @@ from refund_worker.engine.accounts.payable import payable_parts
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import Conflict, ExceedsRefundable, InvalidRequest, NotFound, RefundWorkerError
-from refund_worker.store import ledger, refunds
+from refund_worker.store import accounts, ledger, refunds
 from refund_worker.store.reporting import console_queries
 from refund_worker.web.console.forms import required_text, whole
 from refund_worker.web.console.pages import Page, ThePage
@@ -129,7 +129,8 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
     entry = _spend(page, form.get("id", ""))
     left, full = _left(page, entry), -entry["credits"]
     with page.context.database.read() as connection:
-        payable = payable_parts(connection, entry["customer_id"], left, page.context.policy.allocation)
+        customer_id = accounts.survivor_of(connection, entry["customer_id"])
+        payable = payable_parts(connection, customer_id, left, page.context.policy.allocation)
         earlier = _earlier(connection, page, entry)
     currencies = [part.currency for part in payable]
     to = To.SOURCE if form.get("to") == "source" else To.BALANCE

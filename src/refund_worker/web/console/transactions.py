@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -77,7 +77,8 @@ def transactions(page: ThePage, chosen: Annotated[Chosen, Depends(_chosen)]) -> 
             account = accounts.find_customer(connection, chosen.customer)
         try:
             if account is not None or not chosen.customer:
-                found = _find(connection, chosen)
+                ids = accounts.ids_of(connection, account.customer_id) if account else []
+                found = _find(connection, chosen, ids)
         except InvalidRequest as wrong:
             error = wrong
         if account is not None and not (chosen.q or chosen.day or chosen.id or chosen.after):
@@ -91,17 +92,18 @@ def transactions(page: ThePage, chosen: Annotated[Chosen, Depends(_chosen)]) -> 
     return page.render("transactions.html", error.status if error else 404 if missing else 200, **values)
 
 
-def _find(connection: Connection, chosen: Chosen) -> Found:
-    """Return the entries that belong to the id, or else those that match. Raises `InvalidRequest` for a wrong day."""
+def _find(connection: Connection, chosen: Chosen, customer_ids: Sequence[str]) -> Found:
+    """Return the entries that belong to the id, or else those that match. `customer_ids` are all of the customer, none
+    for all customers. Raises `InvalidRequest` for a wrong day."""
     name = chosen.id or (chosen.q if not chosen.after else "")
     if name:
         family = entry_search.family_of(connection, name, registry.names())
-        named = [row for row in family if chosen.customer in ("", row["customer_id"])]
+        named = [row for row in family if not customer_ids or row["customer_id"] in customer_ids]
         if named or chosen.id:
             return Found(named, None)
     since = parse_day(chosen.day, "day") if chosen.day else None
     wanted = Wanted(
-        customer_id=chosen.customer or None,
+        customer_ids=customer_ids,
         since=since,
         until=None if since is None else since + DAY,
         text=chosen.q,
