@@ -60,7 +60,7 @@ def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client)
     assert client.reverse_transaction(correction["transaction_id"])["refers_to"] == correction["transaction_id"]
     kinds = [t["kind"] for t in client.transactions("ann", page_size=2)]
     assert kinds == ["reversal", "reversal", "expiry", "correction", "credit_refund", "spend", "purchase"]
-    worker.add_payment("ann-2", amount_minor=100, credits=10)
+    worker.add_payment("ann-2", amount_minor=100, credits=10, currency="EUR")
     assert client.merge_customer("ann-2", into="ann", reason="registered twice")["merged_ids"] == ["ann-2"]
     assert client.customer("ann-2") == client.customer("ann")
     for act in (client.approve, client.reject, client.retry):

@@ -127,7 +127,10 @@ def ids_of(connection: Connection, customer_id: str) -> list[str]:
 
 
 def lock_customer(connection: Connection, customer_id: str) -> CustomerAccount | None:
-    """Return the account of this customer, or of the one that it was merged into, and lock it; None if unknown."""
+    """Return the account of this customer, or of the one that it was merged into, and lock it.
+
+    Return None for an unknown customer.
+    """
     return next(iter(lock_customers(connection, [customer_id]).values()), None)
 
 

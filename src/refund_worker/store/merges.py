@@ -42,7 +42,7 @@ def lock_rows(connection: Connection, customer_ids: Collection[str]) -> dict[str
 def move(connection: Connection, row: RowMapping, into: str) -> None:
     """Give everything of the customer `row` to the customer `into`; both rows are locked.
 
-    What the audit trail covers gets a snapshot of its new state.
+    Each row that the audit trail covers gets a snapshot of its new state.
     """
     customer_id = row["customer_id"]
     for table, key in ((payments, payments.c.payment_id), (refunds, refunds.c.refund_id)):

@@ -61,7 +61,7 @@ def _merge(connection: Connection, context: Context, customer_id: str, into: str
     )
     ledger_store.insert_postings(connection, postings)
     merges.move(connection, row, into)
-    # The reason stands in the entries, from which it can be erased.
+    # The entries have the reason: it can be erased there.
     detail = {"customer_id": customer_id, "into": into, "credits": credits, "transaction_ids": list(ids)}
     timeline.insert_events(connection, [(None, Event(MERGED, actor, detail=detail))], now)
     return into

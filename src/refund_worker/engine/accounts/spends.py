@@ -101,7 +101,10 @@ def _check_spend(
 
 
 def _spend_of(row: RowMapping, customer_id: str, sent: str) -> SpendRecord | None:
-    """Return the stored spend, or None if it is none. A description that was erased counts as the one `sent` now."""
+    """Return the stored spend, or None for an entry of another kind.
+
+    A description that was erased counts as the one `sent` now.
+    """
     if row["kind"] != EntryKind.SPEND:
         return None
     return SpendRecord(
