@@ -2403,8 +2403,8 @@ DEFECTS = (
     Defect(
         "no row is ever locked",
         STORE + "database.py",
-        '    if connection.dialect.name == "sqlite":\n        return query\n    return query.with_for_update',
-        "    if True:\n        return query\n    return query.with_for_update",
+        'query if connection.dialect.name == "sqlite" else query.with_for_update(',
+        "query if True else query.with_for_update(",
         MEETINGS,
     ),
     Defect(

@@ -52,6 +52,7 @@ KIND_LABELS: Mapping[str, str] = {
     "correction": "Correction",
     "expiry": "Expired credits",
     "withdrawal": "Withdrawal",
+    "merge": "Merge",
     "reversal": "Reversal",
 }
 
