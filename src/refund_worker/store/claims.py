@@ -13,6 +13,7 @@ from refund_worker.batching import batched
 from refund_worker.domain.claims.claim import LIVE, Claim, ClaimKind, Phase, ShortfallRule
 from refund_worker.domain.claims.shares import ClaimedPayment
 from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
+from refund_worker.store.accounts import surviving
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
 from refund_worker.store.tables import claim_refs, claims, legs, payments
 
@@ -231,7 +232,7 @@ def list_claims(connection: Connection, filters: ClaimFilters) -> list[Claim]:
     c = claims.c
     query = select(*_CLAIM).where(c.kind == filters.kind).order_by(c.claim_id.desc()).limit(filters.limit)
     if filters.customer_id is not None:
-        query = query.where(c.customer_id == filters.customer_id)
+        query = query.where(c.customer_id == surviving(filters.customer_id))
     if filters.payment_id is not None:
         query = query.where(c.payment_id == filters.payment_id)
     if filters.after is not None:

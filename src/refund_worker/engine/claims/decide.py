@@ -53,4 +53,4 @@ def _locked(connection: Connection, claim_id: str, kind: ClaimKind) -> tuple[Cus
     customers = accounts.lock_customers(connection, [found.customer_id] if found.customer_id else [])
     claim = claims.find_claim(connection, claim_id, kind)
     assert claim is not None
-    return customers.get(found.customer_id or ""), claim
+    return customers.get(claim.customer_id or ""), claim
