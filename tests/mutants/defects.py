@@ -2878,6 +2878,41 @@ DEFECTS = (
     ),
     # --- claims
     Defect(
+        "links: an object that a leg awaits itself can be linked",
+        DOMAIN + "claims/link.py",
+        "POLLED | {LegStatus.SENDING, LegStatus.SUCCEEDED}",
+        "POLLED | {LegStatus.SENDING}",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "links: the rest of a larger object is lost",
+        ENGINE + "claims/link.py",
+        "claims.write_link(connection, claim.claim_id, refund.refund_id, paid_minor)",
+        "claims.write_link(connection, claim.claim_id, refund.refund_id, claim.amount_minor)",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "links: what the object took is not given back first",
+        ENGINE + "claims/link.py",
+        "    done = give_back(claim, now)\n",
+        "    done = give_back(claim, now)\n    return\n",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "links: a linked part of an object is a mismatch",
+        ENGINE + "refunds/object_ownership.py",
+        "booked.linked_minor or refund_object.amount_minor",
+        "refund_object.amount_minor",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "links: a released claim makes the payment suspect",
+        STORE + "claims.py",
+        "case((more <= 0, p.word_outside), (",
+        "case((",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
         "claims: what was written off is taken of a later purchase",
         DOMAIN + "claims/settle.py",
         "min(decided, recoverable, max(0, available - there))",

@@ -126,6 +126,12 @@ def write_claims(connection: Connection, changed: Iterable[Claim]) -> None:
         connection.execute(_UPDATE, rows)
 
 
+def write_link(connection: Connection, claim_id: str, refund_id: str | None, linked_minor: int) -> None:
+    """Write the refund of ours that a claim is linked to, and how much of its money that refund has."""
+    values = {"refund_id": refund_id, "linked_minor": linked_minor}
+    connection.execute(update(claims).where(claims.c.claim_id == claim_id).values(**values))
+
+
 _takes_money = and_(
     legs.c.payment_id == payments.c.payment_id, *(legs.c.status != status for status in sorted(UNPAID_FINAL))
 )
@@ -181,7 +187,7 @@ def write_room(connection: Connection, room: ClaimedRoom) -> None:
     """
     p = payments.c
     more = room.outside_minor - p.outside_minor
-    left = case((p.word_outside > more, p.word_outside - more), else_=0)
+    left = case((more <= 0, p.word_outside), (p.word_outside > more, p.word_outside - more), else_=0)
     connection.execute(
         update(payments)
         .where(p.payment_id == room.payment_id)

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, and_, select
 
 from refund_worker.batching import batched
 from refund_worker.domain.claims.claim import LIVE, ClaimKind
@@ -17,17 +17,29 @@ from refund_worker.store.tables import claims, legs, payments, refund_objects
 
 
 class RecordedObject(NamedTuple):
-    """The leg and refund of a recorded refund object; `attempt` is as first reported, None if it was not."""
+    """The leg and refund of a recorded refund object; `attempt` is as first reported, None if it was not.
+
+    `linked_minor` is the part of the object's money that the leg has, if others made it and a person linked it.
+    """
 
     leg_id: str
     refund_id: str
     attempt: int | None
+    linked_minor: int | None = None
 
 
 def legs_of_objects(connection: Connection, processor: str, object_ids: Iterable[str]) -> dict[str, RecordedObject]:
     """Return, by object id, the refund objects of this processor that are in our records."""
     o = refund_objects.c
-    query = select(o.processor_refund_id, o.leg_id, legs.c.refund_id, o.attempt).join(legs, legs.c.leg_id == o.leg_id)
+    c = claims.c
+    is_linked = and_(
+        c.processor == o.processor, c.kind == ClaimKind.OUTSIDE_REFUND, c.object_id == o.processor_refund_id
+    )
+    query = (
+        select(o.processor_refund_id, o.leg_id, legs.c.refund_id, o.attempt, c.linked_minor)
+        .join(legs, legs.c.leg_id == o.leg_id)
+        .outerjoin(claims, is_linked)
+    )
     found: dict[str, RecordedObject] = {}
     for chunk in batched(object_ids, IDS_AT_ONCE):
         rows = connection.execute(query.where(o.processor == processor, o.processor_refund_id.in_(chunk)))

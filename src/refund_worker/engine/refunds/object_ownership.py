@@ -79,7 +79,8 @@ def _with_recorded_attempt(refund_object: RefundObject, booked: store.RecordedOb
     attempt = booked.attempt
     if attempt is None and refund_object.leg_id == booked.leg_id:
         attempt = refund_object.attempt
-    return replace(refund_object, leg_id=booked.leg_id, attempt=attempt)
+    amount_minor = booked.linked_minor or refund_object.amount_minor
+    return replace(refund_object, leg_id=booked.leg_id, attempt=attempt, amount_minor=amount_minor)
 
 
 def not_as_asked(connection: Connection, ours: Iterable[OwnedObject]) -> tuple[RefundObject, ...]:

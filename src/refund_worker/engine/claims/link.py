@@ -1,0 +1,156 @@
+"""Link a refund that others made: it then pays a refund of ours, a spend, or a correction."""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.acceptance import accept, accepted
+from refund_worker.domain.claims.claim import Claim, ClaimKind, ShortfallRule
+from refund_worker.domain.claims.link import leg_to_link, link
+from refund_worker.domain.claims.settle import give_back
+from refund_worker.domain.decision import Decision
+from refund_worker.domain.ledger import EntryKind
+from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
+from refund_worker.engine.accounts.claims import Terms, settle_payments, write_settled
+from refund_worker.engine.claims.recording import change_claims
+from refund_worker.engine.context import Context
+from refund_worker.engine.refunds.accept import body_of
+from refund_worker.engine.refunds.apply import apply
+from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnknownTransaction
+from refund_worker.store import accounts, claims, refunds
+
+CLIENT = "refund-worker"
+
+
+def link_outside_refund(
+    context: Context,
+    claim_id: str,
+    *,
+    refund_id: str | None = None,
+    transaction_id: str | None = None,
+    actor: str,
+    reason: str,
+) -> Claim:
+    """Link the outside refund to a refund, or to the transaction that it returns, and return its claim.
+
+    The credits that it took are given back first, a written-off shortfall included. Then it pays the refund's leg over
+    its payment, or a new refund of that transaction, as far as both reach. The same link again changes nothing.
+
+    Raises `NotFound`, `InvalidRequest` for a target that does not fit, `ActionNotAllowed` if the claim or the leg
+    cannot be linked now, and the `Refusal` of a new refund.
+    """
+    if (refund_id is None) == (transaction_id is None):
+        raise InvalidRequest("name either refund_id or transaction_id", field="refund_id")
+    found = _find(context, claim_id)
+    if found.payment_id is None:
+        raise ActionNotAllowed(f"{claim_id} has no payment that we know: record its payment first")
+
+    def change(connection: Connection) -> None:
+        claim = claims.find_claim(connection, claim_id, ClaimKind.OUTSIDE_REFUND)
+        assert claim is not None
+        if not _is_new(connection, claim, refund_id, transaction_id):
+            return
+        _free(connection, context, claim)
+        claim = claims.find_claim(connection, claim_id, ClaimKind.OUTSIDE_REFUND) or claim
+        if refund_id is not None:
+            refund = _load(connection, refund_id)
+        else:
+            refund = _new_refund(connection, context, claim, transaction_id or "", actor, reason)
+        _pay(connection, context, claim, refund, actor, reason)
+
+    change_claims(context, found.payment_id, change, actor=actor)
+    return _find(context, claim_id)
+
+
+def _find(context: Context, claim_id: str) -> Claim:
+    with context.database.read() as connection:
+        claim = claims.find_claim(connection, claim_id, ClaimKind.OUTSIDE_REFUND)
+    if claim is None:
+        raise NotFound(f"outside refund {claim_id} is not known")
+    return claim
+
+
+def _load(connection: Connection, refund_id: str) -> Refund:
+    loaded = refunds.load(connection, [refund_id], lock=True)
+    if not loaded:
+        raise NotFound(f"refund {refund_id} is not known")
+    return loaded[0]
+
+
+def _is_new(connection: Connection, claim: Claim, refund_id: str | None, transaction_id: str | None) -> bool:
+    """Return False if the claim is linked just so. Raises `ActionNotAllowed` if it cannot be linked."""
+    if claim.refund_id is not None:
+        linked = _load(connection, claim.refund_id)
+        if refund_id == claim.refund_id or (transaction_id is not None and transaction_id == linked.transaction_id):
+            return False
+        raise ActionNotAllowed(f"{claim.claim_id} is linked to refund {claim.refund_id}")
+    if not claim.is_live:
+        raise ActionNotAllowed(f"{claim.claim_id} is {claim.object_status} at the processor: it pays nothing")
+    return True
+
+
+def _free(connection: Connection, context: Context, claim: Claim) -> None:
+    """Give back all that the claim took, and let it take nothing."""
+    now = context.clock(connection)
+    done = give_back(claim, now)
+    write_settled(connection, [(claim, done)])
+    claims.write_link(connection, claim.claim_id, None, claim.amount_minor)
+    rule = ShortfallRule(context.policy.shortfall)
+    settle_payments(connection, [claim.payment_id or ""], Terms(now=now, rule=rule))
+
+
+def _pay(connection: Connection, context: Context, claim: Claim, refund: Refund, actor: str, reason: str) -> None:
+    now = context.clock(connection)
+    customer_id = claim.customer_id or ""
+    if refund.customer_id != customer_id:
+        raise InvalidRequest(f"refund {refund.refund_id} is of another customer", field="refund_id")
+    payments = accounts.refundable_payments(connection, [customer_id]).get(customer_id, [])
+    leg = leg_to_link(refund, claim)
+    decision, paid_minor = link(
+        refund, leg, claim, now=now, policy=context.policy, payments=payments, actor=actor, reason=reason
+    )
+    apply(connection, [decision], now, money_went_out=True, notify=context.notify)
+    claims.write_link(connection, claim.claim_id, refund.refund_id, paid_minor)
+
+
+def _new_refund(
+    connection: Connection, context: Context, claim: Claim, transaction_id: str, actor: str, reason: str
+) -> Refund:
+    """Accept a refund of the transaction over the claim's payment, for as many credits as its money covers."""
+    now = context.clock(connection)
+    customer_id = claim.customer_id or ""
+    transaction = accounts.refundable_transactions(connection, [transaction_id]).get(transaction_id)
+    if transaction is None or transaction.customer_id != customer_id:
+        raise UnknownTransaction(f"{transaction_id} is nothing that can be refunded to customer {customer_id}")
+    payments = [
+        payment
+        for payment in accounts.refundable_payments(connection, [customer_id]).get(customer_id, [])
+        if payment.payment_id == claim.payment_id
+    ]
+    is_spend = transaction.kind is EntryKind.SPEND
+    covered = payments[0].credits_for(claim.amount_minor) if payments else 0
+    request = RefundRequest(
+        idempotency_key=f"link-{claim.claim_id}",
+        kind=Kind.CREDIT_REFUND if is_spend else Kind.WITHDRAWAL,
+        to=To.SOURCE,
+        customer_id=customer_id,
+        transaction_id=transaction_id,
+        credits=min(covered, transaction.left) if is_spend else None,
+        reason=reason,
+        client=CLIENT,
+        actor=actor,
+    )
+    refund = accept(
+        request,
+        refund_id=context.new_id("rf"),
+        customer=accounts.find_customer(connection, customer_id),
+        transaction=transaction,
+        payments=payments,
+        now=now,
+        allocation=context.policy.allocation,
+    )
+    decision: Decision = accepted(refund, json.dumps(body_of(request), sort_keys=True), needs_approval=False)
+    apply(connection, [decision], now, notify=context.notify)
+    return _load(connection, refund.refund_id)

@@ -1,0 +1,147 @@
+"""Links: a refund that others made counts as the payment of a refund, a spend or a correction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.engine.claims.claim_worlds import balance_of, claims_of, report
+from tests.support.engine_world import World, assert_books_balance
+
+from refund_worker.domain.processor_replies import Refused
+from refund_worker.domain.refund import LegStatus, RefundStatus
+from refund_worker.engine.accounts.corrections import correct
+from refund_worker.engine.claims.link import link_outside_refund
+from refund_worker.engine.processor_sync.pause import pause_processor
+from refund_worker.engine.processor_sync.sync import sync_all
+from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnknownTransaction
+
+
+def link(world: World, number: int = 0, **target: str) -> None:
+    """Link one of the claims, and check the books afterwards."""
+    claim_id = claims_of(world)[number]["claim_id"]
+    link_outside_refund(world.context, claim_id, actor="op", reason="the same", **target)
+    assert_books_balance(world.database)
+
+
+def failed_withdrawal(world: World, credits: int = 100) -> str:
+    """Return a withdrawal that failed, after which a person refunded the same money in the dashboard."""
+    world.pay()
+    world.processor.script("ch_1", Refused("expired_or_canceled_card", "the card is closed"))
+    refund_id = world.withdraw(credits)
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.FAILED
+    return refund_id
+
+
+def test_linked_object_pays_the_refund_that_had_failed(world: World) -> None:
+    refund_id = failed_withdrawal(world)
+    report(world, world.refund_in_the_dashboard(1_000))
+    link(world, refund_id=refund_id)
+    link(world, refund_id=refund_id)
+    (leg,) = world.refund(refund_id).legs
+    assert (leg.status, leg.processor_refund_id) == (LegStatus.SUCCEEDED, "re_by_hand_1")
+    assert (world.refund(refund_id).status, balance_of(world)) == (RefundStatus.SUCCEEDED, (0, 0))
+    sync_all(world.context, "stripe")
+    assert balance_of(world) == (0, 0)
+
+
+def test_written_off_shortfall_is_reversed_by_a_link(world: World) -> None:
+    world.pay()
+    world.spend("t", credits=100)
+    report(world, world.refund_in_the_dashboard(1_000))
+    assert claims_of(world)[0]["credits"] == 100
+    link(world, transaction_id="t")
+    link(world, transaction_id="t")
+    (claim,) = claims_of(world)
+    assert (claim["credits"], claim["taken"], claim["linked_minor"]) == (0, 0, 1_000)
+    refund = world.refund(claim["refund_id"])
+    assert (refund.status, refund.credits, balance_of(world)) == (RefundStatus.SUCCEEDED, 100, (0, 0))
+
+
+@pytest.mark.parametrize(("spent", "part", "credits"), [(100, 300, 30), (20, 1_000, 20)])
+def test_link_to_a_spend_reaches_to_the_smaller_amount(world: World, spent: int, part: int, credits: int) -> None:
+    world.pay()
+    world.spend("t", credits=spent)
+    report(world, world.refund_in_the_dashboard(part))
+    link(world, transaction_id="t")
+    (claim,) = claims_of(world)
+    assert world.refund(claim["refund_id"]).credits == credits
+    assert claim["linked_minor"] == credits * 10
+    assert claim["credits"] == part // 10 - credits, "the rest of a larger object stays outside"
+
+
+def test_rest_of_a_larger_leg_is_given_back(world: World) -> None:
+    world.pay()
+    pause_processor(world.context, "stripe", actor="op", reason="later")
+    refund_id = world.withdraw(100)
+    report(world, world.refund_in_the_dashboard(400))
+    link(world, refund_id=refund_id)
+    refund = world.refund(refund_id)
+    assert refund.status is RefundStatus.PARTIALLY_SUCCEEDED
+    assert [leg.amount_minor for leg in refund.legs if leg.status is LegStatus.SUCCEEDED] == [400]
+    assert balance_of(world) == (60, 0)
+
+
+def test_link_to_a_correction_pays_it_out(world: World) -> None:
+    world.pay()
+    row, _ = correct(
+        world.context, customer_id="c", credits=-100, reason="paid by hand", client="x", idempotency_key="k", actor="op"
+    )
+    report(world, world.refund_in_the_dashboard(1_000))
+    link(world, transaction_id=row["transaction_id"])
+    (claim,) = claims_of(world)
+    assert world.refund(claim["refund_id"]).status is RefundStatus.SUCCEEDED
+    assert balance_of(world) == (0, 0)
+
+
+def test_late_failure_of_a_linked_object_is_the_refunds(world: World) -> None:
+    refund_id = failed_withdrawal(world)
+    report(world, world.refund_in_the_dashboard(1_000))
+    link(world, refund_id=refund_id)
+    world.processor.become("re_by_hand_1", "failed")
+    sync_all(world.context, "stripe")
+    world.work()
+    assert (world.refund(refund_id).status, balance_of(world)) == (RefundStatus.FAILED, (100, 0))
+    assert_books_balance(world.database)
+
+
+def test_own_object_that_still_appears_is_refunded_twice(world: World) -> None:
+    refund_id = failed_withdrawal(world, 40)
+    item = world.refund_in_the_dashboard(400)
+    report(world, item)
+    link(world, refund_id=refund_id)
+    leg = world.refund(refund_id).legs[0]
+    own = replace(item, processor_refund_id="re_own", leg_id=leg.leg_id, attempt=1, installation=world.installation)
+    world.processor.objects["re_own"] = own
+    sync_all(world.context, "stripe")
+    assert world.refund(refund_id).legs[0].attention_code == "refunded_twice"
+
+
+def test_leg_that_is_paid_or_pending_forbids_a_link(world: World) -> None:
+    world.pay()
+    refund_id = world.withdraw(50)
+    world.work()
+    report(world, world.refund_in_the_dashboard(500))
+    before = balance_of(world)
+    with pytest.raises(ActionNotAllowed):
+        link(world, refund_id=refund_id)
+    assert balance_of(world) == before
+    assert_books_balance(world.database)
+
+
+def test_wrong_targets_change_nothing(world: World) -> None:
+    world.pay()
+    world.pay(2)
+    other = world.withdraw(10)
+    report(world, world.refund_in_the_dashboard(500))
+    before = (balance_of(world), claims_of(world))
+    for target, error in (
+        ({"refund_id": "rf_none"}, NotFound),
+        ({"refund_id": other}, InvalidRequest),
+        ({"transaction_id": "none"}, UnknownTransaction),
+        ({}, InvalidRequest),
+    ):
+        with pytest.raises(error):
+            link(world, **target)
+    assert (balance_of(world), claims_of(world)) == before
