@@ -35,6 +35,8 @@ NEAR = {
     DOMAIN + "next_step.py": ("tests/domain/test_next_step.py", *REPLIES),
     DOMAIN + "state_machine.py": ("tests/domain/test_state_machine.py", "tests/domain/test_operator_action.py"),
 }
+SANDBOX = "src/refund_worker/processors/sandbox/"
+SANDBOXED = "tests/processors/sandbox/test_sandbox_"
 WORKER = "src/refund_worker/worker/"
 DOCTOR = "tests/cli/test_doctor_running.py"
 WEB = "src/refund_worker/web/"
@@ -4775,5 +4777,75 @@ DEFECTS = (
         "    if dry_run:",
         "    if False:",
         ("tests/cli/test_account_import.py",),
+    ),
+    Defect(
+        "the sandbox refunds over a lost dispute",
+        SANDBOX + "disputes.py",
+        '    "lost": StatusRule(final=True),',
+        '    "lost": StatusRule(final=True, refundable=True),',
+        (SANDBOXED + "disputes.py",),
+    ),
+    Defect(
+        "the sandbox keeps the money of a won dispute",
+        SANDBOX + "disputes.py",
+        "if move.status in WON and dispute.withdrawn:",
+        "if False:",
+        (SANDBOXED + "disputes.py",),
+    ),
+    Defect(
+        "the sandbox withdraws the money of an inquiry",
+        SANDBOX + "disputes.py",
+        "    moves_money = not STATUSES.get(opening.status, UNKNOWN).inquiry and opening.status not in WON",
+        "    moves_money = opening.status not in WON",
+        (SANDBOXED + "disputes.py",),
+    ),
+    Defect(
+        "the sandbox disputes more than was captured",
+        SANDBOX + "disputes.py",
+        "    if not 0 < amount <= free:",
+        "    if not 0 < amount:",
+        (SANDBOXED + "disputes.py",),
+    ),
+    Defect(
+        "the sandbox gives an event after a restart an old id",
+        SANDBOX + "events.py",
+        ", number, book.now()),",
+        ", number),",
+        (SANDBOXED + "disputes.py",),
+    ),
+    Defect(
+        "the sandbox expires a refund whose customer acted",
+        SANDBOX + "scheduled.py",
+        'if refund.object["status"] == REQUIRES_ACTION else None',
+        "",
+        (SANDBOXED + "others.py",),
+    ),
+    Defect(
+        "the sandbox takes the money of a held refund at once",
+        SANDBOX + "refunds.py",
+        "if status in MONEY_MOVED and not waits else None",
+        "if status in MONEY_MOVED else None",
+        (SANDBOXED + "money.py",),
+    ),
+    Defect(
+        "the sandbox counts pending money as available",
+        SANDBOX + "ledger.py",
+        "        return self._totals[currency] - pending",
+        "        return self._totals[currency]",
+        (SANDBOXED + "money.py",),
+    ),
+    Defect(
+        "the sandbox lists objects in the order of recording",
+        SANDBOX + "records.py",
+        "            self._sorted = False",
+        "            pass",
+        (SANDBOXED + "disputes.py",),
+    ),
+    Defect(
+        "the sandbox refunds a charge that failed",
+        SANDBOX + "refunds.py",
+        '    if payment.status == "failed":',
+        "    if False:",
+        (SANDBOXED + "charges.py",),
     ),
 )
