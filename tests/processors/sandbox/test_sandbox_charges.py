@@ -156,3 +156,29 @@ def test_authorized_charge_is_refundable_once_captured(
     assert client.v1.refunds.create({"payment_intent": "pi_hold"}).amount == 300
     with pytest.raises(SandboxError, match="300 of 800 are captured"):
         sandbox.act("capture", payment="pi_hold")
+
+
+# -- expand -----------------------------------------------------------------------------------------------------------
+
+
+def test_whole_objects_can_be_asked_for(own_sandbox: Sandbox, connect: Connect) -> None:
+    client = connect(own_sandbox)
+    own_sandbox.register_payment("pi_1", 900, intent_metadata={"credits": "9"})
+    own_sandbox.register_payment("ch_2", 100)
+    listed = client.v1.charges.list({"expand": ["data.payment_intent", "data.balance_transaction"]}).data
+    assert [getattr(each.payment_intent, "metadata", {}) and "credits" for each in listed] == [{}, "credits"]
+    assert [getattr(each.balance_transaction, "net", None) for each in listed] == [100, 900]
+    refund = client.v1.refunds.create({"charge": "ch_1", "amount": 5, "expand": ["charge.balance_transaction"]})
+    assert isinstance(refund.charge, stripe.Charge)
+    assert isinstance(refund.charge.balance_transaction, stripe.BalanceTransaction)
+    assert client.v1.refunds.retrieve(refund.id).charge == "ch_1"  # the book keeps the id
+    (moved,) = client.v1.balance_transactions.list({"source": refund.id, "expand": ["data.source"]}).data
+    assert isinstance(moved.source, stripe.Refund)
+
+
+@pytest.mark.parametrize("path", ["amount", "charge.amount", "data.payment_intent", "", "a.b.c.d.e"])
+def test_other_property_cannot_be_expanded(client: stripe.StripeClient, charge: str, path: str) -> None:
+    with pytest.raises(stripe.InvalidRequestError) as refused:
+        client.v1.refunds.create({"charge": charge, "expand": [path]})
+    assert (refused.value.http_status, refused.value.param) == (400, "expand")
+    assert client.v1.refunds.list({"charge": charge}).data == []

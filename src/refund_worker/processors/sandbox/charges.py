@@ -169,8 +169,8 @@ def charge_object(payment: Payment) -> JsonObject:
     }
 
 
-def payment_intent_object(payment: Payment, *, expanded: bool = False) -> JsonObject:
-    """Return the payment as Stripe's payment intent object. If `expanded`, it has the whole charge, not its id."""
+def payment_intent_object(payment: Payment) -> JsonObject:
+    """Return the payment as Stripe's payment intent object, with the id of its charge."""
     to_capture = payment.status == SUCCEEDED and not payment.captured
     return {
         "id": payment.id,
@@ -183,7 +183,7 @@ def payment_intent_object(payment: Payment, *, expanded: bool = False) -> JsonOb
         "created": payment.created,
         "currency": payment.currency,
         "customer": payment.customer,
-        "latest_charge": charge_object(payment) if expanded else payment.charge_id,
+        "latest_charge": payment.charge_id,
         "livemode": payment.livemode,
         "metadata": payment.intent_metadata,
         "payment_method_types": [payment.method],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from refund_worker.processors.sandbox.actions import Plan
 from refund_worker.processors.sandbox.answers import JsonObject, missing
@@ -11,8 +12,9 @@ from refund_worker.processors.sandbox.calls import Call
 from refund_worker.processors.sandbox.charges import charge_object, payment_intent_object
 from refund_worker.processors.sandbox.decisions import Decision
 from refund_worker.processors.sandbox.disputes import decide_close
+from refund_worker.processors.sandbox.expansion import expanded
 from refund_worker.processors.sandbox.faults import Faults
-from refund_worker.processors.sandbox.form import Params, expands, refuse_unknown
+from refund_worker.processors.sandbox.form import Params, refuse_unknown
 from refund_worker.processors.sandbox.fraud_warnings import warning_object
 from refund_worker.processors.sandbox.funds import balance_object
 from refund_worker.processors.sandbox.ledger import transaction_object
@@ -40,6 +42,13 @@ def validate(call: Call) -> None:
 
 def decide(book: Book, faults: Faults, call: Call, plan: Plan) -> Decision:
     """Return the effect of a call and its answer. Raise `StripeError` if the call is refused."""
+    decision = _decide(book, faults, call, plan)
+    if "expand" not in call.params:
+        return decision
+    return replace(decision, object=expanded(book, decision.object, call.params))
+
+
+def _decide(book: Book, faults: Faults, call: Call, plan: Plan) -> Decision:
     kind, object_id = call.route.path_kind, call.route.object_id or ""
     if kind == "create":
         return decide_create(book, read_create_request(call.params), call.key, faults.balance, plan.lifecycle)
@@ -94,7 +103,7 @@ def _read_transaction(book: Book, transaction_id: str, params: Params) -> JsonOb
 
 def _read_intent(book: Book, reference: str, params: Params) -> JsonObject:
     payment = _payment(book, reference, "payment_intent")
-    return payment_intent_object(payment, expanded=expands(params, "latest_charge"))
+    return payment_intent_object(payment)
 
 
 # Requests that change an object, and requests that read one, by their kind.

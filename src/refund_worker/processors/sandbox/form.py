@@ -65,12 +65,6 @@ def text_of(params: Params, name: str) -> str | None:
     return value
 
 
-def expands(params: Params, name: str) -> bool:
-    """Return True if `expand[]=name` asks for the whole object at `name` instead of its id."""
-    value = params.get("expand")
-    return isinstance(value, dict) and name in value.values()
-
-
 def integer_of(value: str, name: str, least: int = 0) -> int:
     """Return `value` as an integer. Raise `StripeError` (400 parameter_invalid_integer) if it is below `least`."""
     if not INTEGER.match(value):
