@@ -46,6 +46,30 @@ def test_killed_sandbox_keeps_payments_refunds_keys_and_clock(own_sandbox: Sandb
         client.v1.refunds.create({"charge": "ch_1", "amount": 401})
 
 
+OLD_BOOK = """\
+[{"kind":"opened","seed":"s"}]
+[{"kind":"payment","id":"ch_1","amount":1000,"currency":"gbp","disputed":false}]
+[{"kind":"refund","key":null,"refund":{"id":"re_1","object":"refund","amount":300,"balance_transaction":null,\
+"charge":"ch_1","created":1700000000,"currency":"gbp","destination_details":null,\
+"failure_balance_transaction":null,"failure_reason":null,"metadata":{},"payment_intent":null,\
+"pending_reason":null,"reason":null,"status":"requires_action"}},\
+{"kind":"later","due":1700000060.0,"what":{"do":"move","id":"re_1","status":"failed","failure_reason":"declined"}}]
+[{"kind":"payment","id":"ch_1","amount":1000,"currency":"gbp","disputed":true}]
+"""
+
+
+def test_book_of_an_earlier_version_is_continued(tmp_path: Path, connect: Connect) -> None:
+    (tmp_path / "book.jsonl").write_text(OLD_BOOK, "utf-8")
+    with Sandbox(book=tmp_path / "book.jsonl") as running:
+        client = connect(running)
+        refund = client.v1.refunds.retrieve("re_1")
+        assert (refund.status, refund.failure_reason) == ("failed", "declined")
+        charge = client.v1.charges.retrieve("ch_1")
+        assert (charge.amount_captured, charge.amount_refunded, charge.disputed) == (1000, 0, True)
+        assert [each.amount for each in client.v1.balance.retrieve().available] == [1000]
+        assert running.act("open_dispute", payment="ch_1")["amount"] == 1000
+
+
 def test_incomplete_last_line_is_cut_off_and_the_rest_kept(own_sandbox: Sandbox, connect: Connect) -> None:
     own_sandbox.register_payment("ch_1", 1000)
     connect(own_sandbox).v1.refunds.create({"charge": "ch_1", "amount": 300})
