@@ -1,4 +1,4 @@
-"""Stripe's `expand`: an answer with whole objects in the place of their ids."""
+"""Stripe's `expand`: an answer that contains whole objects instead of their ids."""
 
 from __future__ import annotations
 
