@@ -89,3 +89,23 @@ def find_at_processor(connection: Connection, processor: str, processor_payment_
     """Return the open payment that the processor knows by this id, or None if it is not recorded."""
     found = payments_of_refs(connection, processor, [processor_payment_id])
     return next(iter(payments_by_id(connection, list(found.values())).values()), None)
+
+
+def captured_between(
+    connection: Connection, processor: str, since: float, until: float | None, *, after: str, limit: int
+) -> list[PaymentRecord]:
+    """Return open payments of a processor that were captured in this time, by id, after the id `after`."""
+    p = payments.c
+    query = select(*_COLUMNS).where(
+        p.payment_id > after, p.processor == processor, p.captured_at >= since, p.closed_at.is_(None)
+    )
+    if until is not None:
+        query = query.where(p.captured_at < until)
+    rows = connection.execute(query.order_by(p.payment_id).limit(limit)).mappings()
+    return [PaymentRecord(**row) for row in rows]
+
+
+def is_closed(connection: Connection, payment_id: str) -> bool:
+    """Return True if the payment was closed."""
+    query = select(payments.c.closed_at).where(payments.c.payment_id == payment_id)
+    return connection.execute(query).scalar() is not None

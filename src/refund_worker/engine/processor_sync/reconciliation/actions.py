@@ -13,12 +13,15 @@ from refund_worker.domain.operator_action import NOT_AT_PROCESSOR, show_to_a_per
 from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, RefundObject
 from refund_worker.domain.refund_object import REFUNDED_TWICE
+from refund_worker.engine.accounts.self_recording import record_charged
+from refund_worker.engine.claims.listener import record_disputes, record_outside_refunds
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.reconciliation.account import recording_keys
 from refund_worker.engine.processor_sync.reconciliation.again import Second, look_again
 from refund_worker.engine.processor_sync.reconciliation.kinds import ACTIONS, Difference, Kind, State
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.replies import record_replies
-from refund_worker.errors import ActionNotAllowed, NotFound
+from refund_worker.errors import ActionNotAllowed, NotFound, RefundWorkerError
 from refund_worker.store import payments, refunds, timeline
 from refund_worker.store import reconciliations as store
 from refund_worker.store.refund_objects import known_reports
@@ -49,7 +52,7 @@ def apply_difference(context: Context, reconciliation_id: str, n: int, *, actor:
     second = look_again(context, processor, row)
     if second.difference is None:
         return _decide(context, row, State.GONE, actor=actor, reason=reason, outcome=VANISHED)
-    outcome = _act(context, processor, kind, second.difference, second, actor)
+    outcome = _act(context, processor, kind, second.difference, second, actor, reason)
     return _decide(context, row, State.APPLIED, actor=actor, reason=reason, outcome=outcome)
 
 
@@ -85,8 +88,12 @@ def _check_has_action(kind: Kind, row: RowMapping) -> None:
         )
 
 
-def _act(context: Context, processor: str, kind: Kind, difference: Difference, second: Second, actor: str) -> str:
+def _act(
+    context: Context, processor: str, kind: Kind, difference: Difference, second: Second, actor: str, reason: str
+) -> str:
     """Apply the action and return its outcome in words."""
+    if kind in (Kind.OUTSIDE_REFUND, Kind.DISPUTE, Kind.PAYMENT):
+        return _record_of_others(context, processor, kind, second, actor, reason)
     if kind in (Kind.NOT_RECORDED, Kind.STATUS, Kind.REFUNDED_TWICE, Kind.AMOUNT, Kind.CURRENCY):
         _record(context, difference, second.objects)
     if kind is Kind.NOT_RECORDED:
@@ -99,6 +106,25 @@ def _act(context: Context, processor: str, kind: Kind, difference: Difference, s
     code, message = _FOR_A_PERSON[kind]
     context.database.run(partial(_show_to_a_person, context, difference, code, message, actor))
     return "a person decides: the refund needs attention"
+
+
+def _record_of_others(context: Context, processor: str, kind: Kind, second: Second, actor: str, reason: str) -> str:
+    """Record what others did, by the code path of webhooks, the sync and imports; or close a payment of ours."""
+    if kind is Kind.OUTSIDE_REFUND:
+        record_outside_refunds(context, processor, second.objects, since=0.0)
+        return "recorded as an outside refund"
+    if kind is Kind.DISPUTE:
+        record_disputes(context, processor, second.disputes)
+        return "the dispute is recorded"
+    difference = second.difference
+    if difference is not None and difference.payment_id:
+        raise ActionNotAllowed("close the payment first, or record it right: then this difference vanishes")
+    keys = recording_keys(context)
+    assert keys is not None  # without the keys there is no such difference
+    (outcome,) = record_charged(context, processor, second.charged, keys, recorded_by="import")
+    if isinstance(outcome, RefundWorkerError):
+        raise outcome
+    return "the payment is recorded"
 
 
 def _record(context: Context, difference: Difference, objects: Iterable[RefundObject]) -> None:

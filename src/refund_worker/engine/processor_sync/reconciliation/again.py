@@ -7,24 +7,41 @@ from dataclasses import dataclass
 
 from sqlalchemy import RowMapping
 
-from refund_worker.domain.processor_replies import RefundObject
+from refund_worker.domain.processor_replies import ChargedPayment, DisputeObject, RefundObject
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.reconciliation.account import (
+    look_at_charged,
+    look_at_dispute,
+    look_at_payment,
+    recording_keys,
+    unknown_payments,
+)
 from refund_worker.engine.processor_sync.reconciliation.compare import Findings, compare
 from refund_worker.engine.processor_sync.reconciliation.kinds import Difference, Kind
+from refund_worker.engine.processor_sync.reconciliation.others import dispute_differences
 from refund_worker.engine.processor_sync.reconciliation.reading import ask_singly, find_of_payment
 from refund_worker.store.reporting import reconciliation as store
 
 
 @dataclass(frozen=True, slots=True)
 class Second:
-    """A second look: the difference as it is now, None if it has vanished, and the objects that the processor has."""
+    """A second look: the difference as it is now, None if it has vanished, and what the processor has."""
 
     difference: Difference | None
     objects: tuple[RefundObject, ...] = ()
+    disputes: tuple[DisputeObject, ...] = ()
+    charged: tuple[ChargedPayment, ...] = ()
 
 
 def look_again(context: Context, processor: str, row: RowMapping) -> Second:
-    """Return a difference of refund objects as it is now. Raises `ListDenied` or `NotListed` without an answer."""
+    """Return a difference as it is now. Raises `ListDenied` or `NotListed` without an answer."""
+    if row["kind"] == Kind.PAYMENT:
+        return _look_at_payment(context, processor, row)
+    if row["kind"] == Kind.DISPUTE:
+        disputes = look_at_dispute(context, processor, row["object_id"])
+        with context.database.read() as connection:
+            differing = dispute_differences(connection, processor, disputes)
+        return Second(next(iter(differing), None), disputes=disputes)
     if row["kind"] == Kind.NOT_THERE and not row["object_id"]:
         return _look_for_object(context, processor, row["leg_id"])
     with context.database.read() as connection:
@@ -34,6 +51,17 @@ def look_again(context: Context, processor: str, row: RowMapping) -> Second:
     with context.database.read() as connection:
         found = compare(connection, processor, asked.objects, asked.missing)
     return Second(_same(found, row), asked.objects)
+
+
+def _look_at_payment(context: Context, processor: str, row: RowMapping) -> Second:
+    """Look again at a payment of ours, or at one of the processor's that is not recorded."""
+    if row["payment_id"]:
+        return Second(look_at_payment(context, processor, row["payment_id"]))
+    charged = look_at_charged(context, processor, row["object_id"])
+    keys = recording_keys(context)
+    with context.database.read() as connection:
+        differing = unknown_payments(connection, processor, charged, keys) if keys else []
+    return Second(next(iter(differing), None), charged=charged)
 
 
 def _ids_in(row: RowMapping) -> Iterable[str]:

@@ -14,6 +14,7 @@ from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, LegStatus
 from refund_worker.domain.state_machine import FINAL_LEGS
 from refund_worker.engine.processor_sync.reconciliation.kinds import Difference, Kind
+from refund_worker.engine.processor_sync.reconciliation.others import outside_differences
 from refund_worker.engine.refunds.object_ownership import OwnedObject, sort_by_owner
 from refund_worker.store.reporting import reconciliation as store
 from refund_worker.store.reporting.reconciliation import ObjectRow, RecordedLeg
@@ -68,13 +69,15 @@ def compare(
         judged.conclude(leg_id)
     for refund_object in whose.forgotten:
         judged.hear_forgotten(refund_object)
-    others = len(whose.of_other_installations)
+    elsewhere = {item.processor_refund_id for item in whose.of_other_installations}
+    foreign = [item for item in whose.outside if item.processor_refund_id not in elsewhere]
+    outside = outside_differences(connection, processor, foreign)
     return Findings(
-        differences=tuple(judged.differences),
-        suspects=frozenset(judged.suspects),
+        differences=(*judged.differences, *outside),
+        suspects=frozenset({*judged.suspects, *(each.object_id for each in outside)}),
         lines=judged.lines,
-        foreign=len(whose.outside) - others,
-        other_installations=others,
+        foreign=len(foreign),
+        other_installations=len(elsewhere),
         resolved=len(books.resolved),
     )
 
@@ -168,8 +171,8 @@ class _Judge:
         elif refund_object.amount_minor != leg.amount_minor:
             self._differ(leg, Kind.AMOUNT, leg.amount_minor, refund_object.amount_minor, refund_object)
         elif refund_object.payment_refs and leg.processor_payment_id not in refund_object.payment_refs:
-            where = " ".join(refund_object.payment_refs)
-            self._differ(leg, Kind.OUTSIDE_REFUND, 0, refund_object.amount_minor, refund_object, f"over {where}")
+            where = "over another payment: " + " ".join(refund_object.payment_refs)
+            self._differ(leg, Kind.AMOUNT, leg.amount_minor, refund_object.amount_minor, refund_object, where)
         else:
             return True
         return False

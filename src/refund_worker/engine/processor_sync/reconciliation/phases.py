@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.reconciliation.account import advance_disputes, advance_payments
 from refund_worker.engine.processor_sync.reconciliation.compare import Findings, Lines, compare
 from refund_worker.engine.processor_sync.reconciliation.kinds import Difference, Kind
 from refund_worker.engine.processor_sync.reconciliation.progress import Phase, Progress
@@ -52,6 +53,10 @@ def advance(context: Context, span: Span, progress: Progress, found_before: Foun
             return _advance_refunds(context, span, progress, found_before)
         case Phase.LEGS:
             return _advance_legs(context, span, progress)
+        case Phase.PAYMENTS:
+            return Step(*advance_payments(context, span, progress), {})
+        case Phase.DISPUTES:
+            return Step(*advance_disputes(context, span, progress), {})
         case Phase.LEDGER:
             return _check_ledger(context, progress)
         case _:
