@@ -226,4 +226,5 @@ def test_refund_of_ours_without_leg_counts_as_outside_refund(world: World) -> No
     assert ours.installation
     world.processor.objects["re_2"] = replace(ours, processor_refund_id="re_2", leg_id=None)
     report = reconcile(world.context, "stripe")
-    assert (report.differences, report.foreign, report.other_installations) == ((), 1, 0)
+    assert [(d.kind, d.subject) for d in report.differences] == [("outside_refund", "re_2")]
+    assert (report.foreign, report.other_installations) == (1, 0)

@@ -14,6 +14,7 @@ from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, RefundObject
 from refund_worker.domain.refund_object import REFUNDED_TWICE
 from refund_worker.engine.accounts.self_recording import record_charged
+from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.claims.listener import record_disputes, record_outside_refunds
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.reconciliation.account import recording_keys
@@ -118,7 +119,8 @@ def _record_of_others(context: Context, processor: str, kind: Kind, second: Seco
         return "the dispute is recorded"
     difference = second.difference
     if difference is not None and difference.payment_id:
-        raise ActionNotAllowed("close the payment first, or record it right: then this difference vanishes")
+        close_payment(context, difference.payment_id, actor=actor, reason=reason)
+        return "the payment is closed"
     keys = recording_keys(context)
     assert keys is not None  # without the keys there is no such difference
     (outcome,) = record_charged(context, processor, second.charged, keys, recorded_by="import")

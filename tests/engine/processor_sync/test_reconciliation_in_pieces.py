@@ -1,0 +1,212 @@
+"""Reconciliations run in pieces: all planted differences are found, each is mended by its one action."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import RowMapping, func, select
+from tests.engine.processor_sync.planted_differences import PLANTED, Shop
+from tests.support.engine_world import Died, World
+
+from refund_worker.engine.processor_sync.reconciliation import actions, run
+from refund_worker.engine.processor_sync.reconciliation.kinds import ACTIONS, Kind, State
+from refund_worker.engine.processor_sync.reconciliation.views import (
+    difference_view,
+    list_differences,
+    list_reconciliations,
+    reconciliation_view,
+)
+from refund_worker.errors import ActionNotAllowed, NotFound
+from refund_worker.store import reconciliations as store
+from refund_worker.store import tables
+
+LEGS = 40
+# Kinds whose difference is gone once its action was applied; the others need a person to the end.
+MENDED = {"not_recorded", "status", "outside_refund", "dispute", "payment"}
+
+
+@pytest.fixture
+def shop(migrated_sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """Return a shop whose books agree with the processor's, with small pieces."""
+    monkeypatch.setattr("refund_worker.engine.processor_sync.reconciliation.reading.PAGES_MAX", 2)
+    world = World(migrated_sqlite_url)
+    yield Shop(world, LEGS)
+    world.close()
+
+
+def begin(shop: Shop) -> str:
+    return run.start_reconciliation(shop.world.context, "stripe", since=None, until=None, actor="anna")
+
+
+def finished(shop: Shop, started: str | None = None) -> str:
+    started = started or begin(shop)
+    row = run.run_to_end(shop.world.context, started, lambda _: None)
+    assert row["status"] == "done"
+    return started
+
+
+def found(shop: Shop, reconciliation_id: str) -> list[RowMapping]:
+    with shop.world.database.read() as connection:
+        return store.differences(connection, reconciliation_id, limit=10_000)
+
+
+def by_kind(shop: Shop, reconciliation_id: str) -> set[tuple[str, str]]:
+    return {(row["kind"], row["subject"]) for row in found(shop, reconciliation_id) if row["state"] == State.OPEN}
+
+
+def test_books_that_agree_have_no_difference(shop: Shop) -> None:
+    started = finished(shop)
+    assert found(shop, started) == []
+    with shop.world.database.read() as connection:
+        view = reconciliation_view(connection, started)
+    assert (view["agrees"], view["compared"], view["progress"]["percent"]) == (True, LEGS, 100)
+    assert view["totals"] == [{"currency": "USD", "ledger_minor": 10 * LEGS, "processor_minor": 10 * LEGS}]
+    assert shop.processor.pages > 10
+    assert view["progress"]["pieces"] > 5
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_all_planted_differences_are_found_and_none_is_false(shop: Shop, seed: int) -> None:
+    planted = shop.plant_all(seed)
+    assert by_kind(shop, finished(shop)) == planted
+    assert {kind for kind, _ in planted} == set(PLANTED)
+
+
+def test_each_difference_is_mended_by_its_action_or_acknowledged(shop: Shop) -> None:
+    context = shop.world.context
+    shop.plant_all(1)
+    first = finished(shop)
+    for row in found(shop, first):
+        if ACTIONS[Kind(row["kind"])] is None:
+            with pytest.raises(ActionNotAllowed):
+                actions.apply_difference(context, first, row["n"], actor="anna", reason="checked")
+            done = actions.acknowledge_difference(context, first, row["n"], actor="anna", reason="known")
+            assert done["state"] == State.ACKNOWLEDGED
+            continue
+        done = actions.apply_difference(context, first, row["n"], actor="anna", reason="checked")
+        assert (done["state"], done["decided_by"]) == (State.APPLIED, "anna"), row["kind"]
+        if row["kind"] not in MENDED:
+            assert shop.world.refund(row["refund_id"]).status == "needs_attention", row["kind"]
+    left = {kind for kind, _ in by_kind(shop, finished(shop))}
+    assert left == {"not_there", "amount", "currency", "refunded_twice"}, "only what a person decides outside"
+
+
+def test_an_action_is_applied_once_and_answers_the_same_again(shop: Shop) -> None:
+    (leg,) = list(shop.processor.objects.values())[:1]
+    shop.plant("status", leg)
+    started = finished(shop)
+    args = {"actor": "anna", "reason": "checked"}
+    first = actions.apply_difference(shop.world.context, started, 1, **args)
+    events = shop.world.events(first["refund_id"])
+    again = actions.apply_difference(shop.world.context, started, 1, actor="ben", reason="me too")
+    also = actions.acknowledge_difference(shop.world.context, started, 1, actor="ben", reason="me too")
+    assert difference_view(first) == difference_view(again) == difference_view(also)
+    assert shop.world.events(first["refund_id"]) == events
+    assert events.count("difference_applied") == 1
+
+
+def test_a_difference_that_vanished_changes_nothing(shop: Shop) -> None:
+    leg = next(iter(shop.processor.objects.values()))
+    shop.plant("status", leg)
+    started = finished(shop)
+    shop.processor.objects[leg.processor_refund_id] = leg
+    (row,) = found(shop, started)
+    before = shop.world.refund(row["refund_id"])
+    done = actions.apply_difference(shop.world.context, started, 1, actor="anna", reason="checked")
+    assert (done["state"], done["outcome"]) == (State.GONE, actions.VANISHED)
+    assert shop.world.refund(row["refund_id"]) == before
+
+
+def test_what_was_acknowledged_is_acknowledged_in_the_next_report(shop: Shop) -> None:
+    leg = next(iter(shop.processor.objects.values()))
+    shop.plant("amount", leg)
+    first = finished(shop)
+    actions.acknowledge_difference(shop.world.context, first, 1, actor="anna", reason="known since May")
+    (row,) = found(shop, finished(shop))
+    assert (row["state"], row["decided_by"], row["reason"]) == (State.ACKNOWLEDGED, "anna", "known since May")
+    shop.processor.objects[leg.processor_refund_id] = replace(leg, amount_minor=999)
+    (row,) = found(shop, finished(shop))
+    assert (row["state"], row["theirs"]) == (State.OPEN, "999"), "it differs in another way now"
+
+
+def report(shop: Shop, reconciliation_id: str) -> tuple[object, ...]:
+    with shop.world.database.read() as connection:
+        view = reconciliation_view(connection, reconciliation_id)
+    facts = {
+        name: view[name]  # type: ignore[literal-required]
+        for name in ("progress", "compared", "foreign", "resolved", "totals", "by_kind", "in_flight")
+    }
+    names = ("n", "kind", "subject", "object_id", "ours", "theirs", "detail", "state")
+    return facts, [tuple(row[name] for name in names) for row in found(shop, reconciliation_id)]
+
+
+@pytest.mark.parametrize("when", ["dies_before", "dies_after", "dies_while_listing"])
+def test_killed_anywhere_and_continued_it_gives_the_same_report(shop: Shop, when: str) -> None:
+    shop.plant_all(3)
+    undisturbed = report(shop, finished(shop))
+    started, deaths = begin(shop), 0
+    for point in range(1, 200):
+        if kill(shop, started, when, 1 + point % 3):
+            deaths += 1
+            shop.world.pass_time(run.LEASE_SECONDS + 1)  # the lease of the dead process ends
+        with shop.world.database.read() as connection:
+            row = store.find(connection, started)
+        assert row is not None
+        if row["ended_at"] is not None:
+            break
+    assert deaths > 3
+    assert report(shop, started) == undisturbed
+
+
+def kill(shop: Shop, started: str, when: str, point: int) -> bool:
+    """Run pieces until the process dies at this transaction or page; return True if it died."""
+
+    pages_left = point + 1
+
+    def die() -> None:
+        nonlocal pages_left
+        pages_left -= 1
+        if pages_left == 0:
+            raise Died
+
+    if when == "dies_while_listing":
+        shop.processor.while_listing = die
+    else:
+        setattr(shop.world.database, when, point)
+    try:
+        while run.run_piece(shop.world.context, started):
+            pass
+    except Died:
+        return True
+    finally:
+        shop.world.database.dies_before = shop.world.database.dies_after = 0
+        shop.processor.while_listing = lambda: None
+    return False
+
+
+def test_a_second_process_does_not_work_on_the_same_reconciliation(shop: Shop) -> None:
+    begin(shop)
+    others: list[str | None] = []
+    shop.processor.while_listing = lambda: others.append(run.run_piece(shop.world.context))
+    assert run.run_piece(shop.world.context) is not None
+    assert set(others) == {None}
+
+
+def test_reports_are_listed_newest_first_and_differences_by_page(shop: Shop) -> None:
+    shop.plant_all(5)
+    started = [finished(shop), finished(shop)]
+    with shop.world.database.read() as connection:
+        page = list_reconciliations(connection, limit=1)
+        assert ([each["id"] for each in page["data"]], page["has_more"]) == ([started[1]], True)
+        rest = list_reconciliations(connection, limit=5, after=started[1])
+        assert [each["id"] for each in rest["data"]] == [started[0]]
+        first = list_differences(connection, started[0], kind="status", limit=1)
+        second = list_differences(connection, started[0], kind="status", limit=10, after=first["data"][0]["n"])
+        assert first["has_more"]
+        assert {each["kind"] for each in (*first["data"], *second["data"])} == {"status"}
+        with pytest.raises(NotFound):
+            list_differences(connection, "rec_none", limit=1)
+        count = select(func.count()).select_from(tables.reconciliation_differences)
+        assert connection.execute(count).scalar_one() == 2 * LEGS
