@@ -103,9 +103,3 @@ def captured_between(
         query = query.where(p.captured_at < until)
     rows = connection.execute(query.order_by(p.payment_id).limit(limit)).mappings()
     return [PaymentRecord(**row) for row in rows]
-
-
-def is_closed(connection: Connection, payment_id: str) -> bool:
-    """Return True if the payment was closed."""
-    query = select(payments.c.closed_at).where(payments.c.payment_id == payment_id)
-    return connection.execute(query).scalar() is not None

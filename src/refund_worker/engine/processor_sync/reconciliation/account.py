@@ -125,9 +125,9 @@ def _advance_ours(context: Context, span: Span, progress: Progress) -> Piece:
         facts = payment_readings.facts_of(connection, [record.payment_id for record in records], [span.processor])
     if not records:
         return progress.next_phase(progress.counts), ()
-    readings = {
-        record.payment_id: reading for record in records if (reading := facts[record.payment_id].reading) is not None
-    }
+    # What a refund object proves about its payment is compared with the object itself.
+    stored = {record.payment_id: facts[record.payment_id].reading for record in records}
+    readings = {known: reading for known, reading in stored.items() if reading and reading.captured_minor is not None}
     unread = [record for record in records if record.payment_id not in readings]
     answers = context.run(_ask_for_payments(context, span.processor, unread)) if unread else []
     missing: set[str] = set()
@@ -161,7 +161,7 @@ def look_at_payment(context: Context, processor: str, payment_id: str) -> Differ
     """Ask for one payment of ours again; return its difference, or None. Raises `ListDenied` or `NotListed`."""
     with context.database.read() as connection:
         record = store.payments_by_id(connection, [payment_id])[payment_id]
-        if store.is_closed(connection, payment_id):
+        if store.closed_at(connection, payment_id) is not None:
             return None
     (reply,) = context.run(_ask_for_payments(context, processor, [record]))
     if isinstance(reply, PaymentRead):
