@@ -116,7 +116,7 @@ def unknown_payments(
 
 
 def _advance_ours(context: Context, span: Span, progress: Progress) -> Piece:
-    """Compare some of our payments with the processor's record of each. Those that were never read are asked for."""
+    """Compare some of our payments with the processor's record of each. If it was never read, the processor is asked."""
     after = progress.after.removeprefix(OURS)
     with context.database.read() as connection:
         records = store.captured_between(
@@ -125,7 +125,7 @@ def _advance_ours(context: Context, span: Span, progress: Progress) -> Piece:
         facts = payment_readings.facts_of(connection, [record.payment_id for record in records], [span.processor])
     if not records:
         return progress.next_phase(progress.counts), ()
-    # What a refund object proves about its payment is compared with the object itself.
+    # A reading that only a refund object proves has no captured amount: the object itself is compared already.
     stored = {record.payment_id: facts[record.payment_id].reading for record in records}
     readings = {known: reading for known, reading in stored.items() if reading and reading.captured_minor is not None}
     unread = [record for record in records if record.payment_id not in readings]
