@@ -116,7 +116,7 @@ def unknown_payments(
 
 
 def _advance_ours(context: Context, span: Span, progress: Progress) -> Piece:
-    """Compare some of our payments with the processor's record of each. If it was never read, the processor is asked."""
+    """Compare some of our payments with the processor's record of each, which is asked for if it was never read."""
     after = progress.after.removeprefix(OURS)
     with context.database.read() as connection:
         records = store.captured_between(
