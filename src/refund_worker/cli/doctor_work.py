@@ -46,10 +46,22 @@ def check_work(settings: Settings) -> list[Finding]:
             if not waiting:
                 all_well = "no processor is paused, and no refund needs attention"
                 waiting = [Finding("refunds", Verdict.OK, all_well)]
+            waiting += _funds(connection, context)
             now = context.clock(connection)
             return [*_processes(connection, settings, now), *_refused_webhooks(connection, now), *waiting]
     except (RefundWorkerError, SQLAlchemyError):
         return []  # the check of the database has reported the fault
+
+
+def _funds(connection: Connection, context: Context) -> Iterator[Finding]:
+    """Name the accounts where money is missing, and those where it is unknown."""
+    from refund_worker.engine.views.funds import funds_sentence, funds_view
+
+    for fund in funds_view(connection, context):
+        if sentence := funds_sentence(fund):
+            yield Finding(
+                "funds", Verdict.WARN, sentence, f"see refund-worker funds, and {explained_by('funds_short')}"
+            )
 
 
 def installation_of(settings: Settings) -> str | None:

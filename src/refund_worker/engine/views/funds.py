@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection
 
@@ -99,26 +99,36 @@ def _state(fund: Fund | None, reading: Reading | None, now: float, poll_seconds:
     return "current" if fund is not None else "no_balance"
 
 
-def funds_sentence(fund: Funds) -> str | None:
-    """Return what a person must know about an account's money, or None if nothing is amiss."""
-    account, currency = fund["processor_account"], fund["currency"]
-    needed = money(fund["needed_minor"] + fund["awaiting_approval_minor"], currency)
-    is_needed = fund["needed_minor"] + fund["awaiting_approval_minor"] > 0
-    match fund["state"]:
-        case "current" if fund["shortfall_minor"]:
-            missing = money(fund["shortfall_minor"], currency)
-            rest = "what is pending there covers it" if fund["covered_by_pending"] else "top the account up"
-            return f"{missing} are missing at {account} since {fund['shortfall_date']}: {rest}"
-        case "current" if fund["shortfall_if_approved_minor"]:
-            missing = money(fund["shortfall_if_approved_minor"], currency)
-            return f"{missing} would be missing at {account} if all that awaits approval were approved"
-        case "no_balance" if is_needed:
-            return f"{account} has no balance in {currency}: whether it can pay {needed} is unknown"
-        case "stale" if is_needed:
-            return (
-                f"the balance of {account} was last read at {fund['read_at']}: whether it can pay {needed} is unknown"
-            )
-        case "not_read" | "unreadable" if is_needed:
-            why = f" ({fund['problem']})" if fund["problem"] else ""
-            return f"the balance of {account} cannot be read{why}: whether it can pay {needed} is unknown"
+def shortfall_sentence(fund: Funds) -> str | None:
+    """Return what is missing at an account, or would be after all approvals; None for nothing and for unknown."""
+    account, currency, missing = fund["processor_account"], fund["currency"], fund["shortfall_minor"]
+    if missing:
+        rest = "what is pending there covers it" if fund["covered_by_pending"] else "top the account up"
+        return f"{money(missing, currency)} are missing at {account} since {fund['shortfall_date']}: {rest}"
+    if if_approved := fund["shortfall_if_approved_minor"]:
+        return f"{money(if_approved, currency)} would be missing at {account} if all that awaits approval were approved"
     return None
+
+
+def unknown_sentence(fund: Funds) -> str | None:
+    """Return why it is unknown whether an account can pay what refunds need, or None if it is known or nothing is."""
+    needed = fund["needed_minor"] + fund["awaiting_approval_minor"]
+    if not needed or fund["state"] == "current":
+        return None
+    account, currency = fund["processor_account"], fund["currency"]
+    why = {
+        "stale": f"the balance of {account} was last read at {fund['read_at']}",
+        "no_balance": f"{account} has no balance in {currency}",
+        "not_read": f"the balance of {account} was not read yet",
+    }.get(fund["state"], f"the balance of {account} cannot be read ({fund['problem']})")
+    return f"{why}: whether it can pay {money(needed, currency)} is unknown"
+
+
+def funds_sentence(fund: Funds) -> str | None:
+    """Return what a person must know about an account's money, or None if it suffices."""
+    return shortfall_sentence(fund) or unknown_sentence(fund)
+
+
+def shortfalls(found: Iterable[Funds]) -> list[str]:
+    """Return one sentence for each account and currency where money is missing, or would be after approvals."""
+    return [sentence for fund in found if (sentence := shortfall_sentence(fund))]

@@ -25,11 +25,12 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.metric_flush import flush
 from refund_worker.engine.processor_sync.refund_waits import BLOCKING, waiting_by_processor
 from refund_worker.engine.processor_sync.status import STATES, stored_switches
+from refund_worker.engine.views.funds import funds_view
 from refund_worker.errors import Unavailable
 from refund_worker.metrics import METRICS, Kind, Metric, Slot
 from refund_worker.processors import registry
 from refund_worker.processors.base import EventFault
-from refund_worker.store import audit, processes, processors, schema
+from refund_worker.store import audit, funds, processes, processors, schema
 from refund_worker.store.database import Database
 from refund_worker.store.reporting import metric_values, metrics, reconciliation
 
@@ -106,6 +107,7 @@ def _gauges(connection: Connection, context: Context) -> dict[Metric, _Values]:
         m.UNSEALED: {(): _age(now, metrics.oldest_unsealed(connection, sealed_up_to))},
         m.LAST_SEAL: {(): last_seal["sealed_at"]} if last_seal is not None else {},
         **_of_processors(connection, context),
+        **_of_funds(connection, context),
         **_of_processes(connection, now),
     }
 
@@ -124,6 +126,20 @@ def _of_processors(connection: Connection, context: Context) -> dict[Metric, _Va
         m.LAST_SYNC: {(name,): at for name, at in listed.items() if at is not None},
         m.LAST_RECONCILIATION: {(name,): row["at"] for name, row in compared.items()},
         m.DIFFERENCES: {(name,): row["differences"] for name, row in compared.items()},
+    }
+
+
+def _of_funds(connection: Connection, context: Context) -> dict[Metric, _Values]:
+    """Return the funds; an unknown amount has no value, which is not zero."""
+    found = {(fund["processor_account"], fund["currency"]): fund for fund in funds_view(connection, context)}
+    known = {key: fund for key, fund in found.items() if fund["state"] == "current"}
+    read = {name: reading.read_at for name, reading in funds.readings(connection).items()}
+    return {
+        m.FUNDS_AVAILABLE: {key: fund["available_minor"] or 0 for key, fund in known.items()},
+        m.FUNDS_PENDING: {key: fund["pending_minor"] or 0 for key, fund in known.items()},
+        m.FUNDS_NEEDED: {key: fund["needed_minor"] for key, fund in found.items()},
+        m.FUNDS_SHORTFALL: {key: fund["shortfall_minor"] or 0 for key, fund in known.items()},
+        m.FUNDS_READ: {(name,): at for name, at in read.items() if at is not None},
     }
 
 

@@ -15,6 +15,7 @@ from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.refunds.approval_reasons import why_approval
 from refund_worker.engine.views import api_objects
 from refund_worker.engine.views.api_objects import Json
+from refund_worker.engine.views.funds import funds_view, shortfalls
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.store import refunds
 from refund_worker.web.console import decide_many
@@ -41,8 +42,9 @@ def approvals(page: ThePage, chosen: Chosen, starting_after: SearchText | None =
         found, more = _waiting(connection, page, chosen, PAGE, starting_after)
         why_not = _why_not(connection, page, found)
         reasons = why_approval(connection, found, page.context.limits)
+        short = shortfalls(funds_view(connection, page.context))
     values: Json = {"found": [api_objects.refund_view(refund) for refund in found], "more": more, "chosen": chosen}
-    values |= {"why_not": why_not, "reasons": reasons, "limits": page.context.limits}
+    values |= {"why_not": why_not, "reasons": reasons, "limits": page.context.limits, "short": short}
     return page.render("approvals.html", **values)
 
 

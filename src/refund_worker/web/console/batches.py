@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse
 from refund_worker.domain.refund import FINAL
 from refund_worker.engine.intake.batches import batch_view, status_of
 from refund_worker.engine.views import api_objects
+from refund_worker.engine.views.funds import funds_view, shortfalls
 from refund_worker.store import batches, refunds
 from refund_worker.web.console.pages import RowNumber, ThePage
 from refund_worker.web.console.query import ShortText
@@ -46,6 +47,7 @@ def one_batch(page: ThePage, batch_id: str, status: ShortText = "", after: RowNu
         rows = batches.refunds_of(connection, batch_id, status=status or None, limit=PAGE + 1, after=after)
         ids = [refund_id for refund_id, _ in rows[:PAGE]]
         found = {refund.refund_id: api_objects.refund_view(refund) for refund in refunds.load(connection, ids)}
+        short = shortfalls(funds_view(connection, page.context))
     counts = batch["refunds_by_status"]
     values: Json = {
         "batch": batch,
@@ -57,4 +59,5 @@ def one_batch(page: ThePage, batch_id: str, status: ShortText = "", after: RowNu
         "total": sum(counts.values()),
         "finished": sum(count for status, count in counts.items() if status in FINAL),
     }
+    values["short"] = short if values["finished"] < values["total"] else []
     return page.render("batch.html", **values)

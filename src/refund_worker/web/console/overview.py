@@ -11,6 +11,7 @@ from refund_worker.engine.processor_sync.refund_waits import waiting_by_processo
 from refund_worker.engine.processor_sync.status import stored_switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_groups import failures
+from refund_worker.engine.views.funds import funds_view, shortfalls
 from refund_worker.engine.views.process_health import process_health
 from refund_worker.engine.views.refused_webhooks import refused_webhooks
 from refund_worker.engine.views.runbook import sections
@@ -44,8 +45,10 @@ def overview(page: ThePage) -> HTMLResponse:
             "notified": {each: outbox.count_in(connection, each, COUNTED_MAX) for each in ("waiting", "given_up")},
             "paused": [switch for switch in switches if switch["paused"]],
             "waiting": waiting_by_processor(connection, switches),
+            "funds": funds_view(connection, page.context),
             "refused": [each for each in refused_webhooks(connection, now) if each.lasts],
         }
+    values["short"] = shortfalls(values["funds"])
     return page.render("overview.html", **values)
 
 
