@@ -100,7 +100,7 @@ def _state(fund: Fund | None, reading: Reading | None, now: float, poll_seconds:
 
 
 def shortfall_sentence(fund: Funds) -> str | None:
-    """Return what is missing at an account, or would be after all approvals; None if nothing is known to be."""
+    """Return a sentence if money is missing at an account, or would be after all approvals, else None."""
     account, currency, missing = fund["processor_account"], fund["currency"], fund["shortfall_minor"]
     if missing:
         rest = "what is pending there covers it" if fund["covered_by_pending"] else "top the account up"
