@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.processor_replies import Answer
+from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, Publish, no_publish
 from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.engine.views.leg_texts import LegTexts, use_texts
@@ -89,6 +90,7 @@ def build_runtime(
         installation=me,
         notify=settings.notify_url is not None,
         interrupts=interrupts,
+        recording=recording_of(settings),
     )
     return Runtime(settings, database, context, loop, _owns_database=shared is None)
 
@@ -119,6 +121,14 @@ def policy_of(settings: Settings) -> Policy:
         verify_payments=settings.verify_payments == "on",
         processors=registry.rules(settings),
     )
+
+
+def recording_of(settings: Settings) -> RecordingKeys | None:
+    """Return the keys by which payments record themselves from events, or None if they do not."""
+    if settings.payments_from_webhooks == "off" or settings.payments_customer_key is None:
+        return None
+    credits_key, per_major = settings.payments_credits_key, settings.payments_credits_per_major
+    return RecordingKeys(settings.payments_customer_key, credits_key, per_major)
 
 
 def batches_of(settings: Settings) -> Batches:

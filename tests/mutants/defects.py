@@ -4848,4 +4848,32 @@ DEFECTS = (
         "    if False:",
         (SANDBOXED + "charges.py",),
     ),
+    Defect(
+        "an event of an old charge records it",
+        "src/refund_worker/processors/stripe/event_subjects.py",
+        "_NEW_PAYMENT.fullmatch(kind) is not None",
+        "True",
+        ("tests/engine/processor_sync/test_payments_record_themselves.py",),
+    ),
+    Defect(
+        "a closed payment records itself again",
+        ENGINE + "accounts/self_recording.py",
+        "    return set(open_ones) | payment_refs.recorded_under(connection, processor, refs)",
+        "    return set(open_ones)",
+        ("tests/engine/processor_sync/test_payments_record_themselves.py",),
+    ),
+    Defect(
+        "an unanswered question ends a new payment's event",
+        ENGINE + "processor_sync/payment_events.py",
+        "    return UNANSWERED if tries >= tries_max[0] else None",
+        "    return UNANSWERED",
+        ("tests/engine/processor_sync/test_payments_record_themselves.py",),
+    ),
+    Defect(
+        "credits in other words than digits are read",
+        DOMAIN + "self_recording.py",
+        "    if not _DIGITS.fullmatch(value) or not 0",
+        "    if not 0",
+        ("tests/engine/processor_sync/test_payments_record_themselves.py",),
+    ),
 )

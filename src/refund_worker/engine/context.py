@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.processor_replies import Answer
+from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.processors.base import Processor
 from refund_worker.store import database as store
 from refund_worker.store.database import Database
@@ -80,6 +81,8 @@ class Context:
     publish: Callable[[Sequence[str], bool], None] = no_publish
     # The id that the database got when it was made: a broker may bring the messages of another one.
     installation: str = ""
+    # Where the metadata of payments names customer and credits, if payments record themselves by their events.
+    recording: RecordingKeys | None = None
     # True if changes are stored as notifications for the admin backend. False costs nothing.
     notify: bool = False
     new_id: Callable[[str], str] = new_id

@@ -238,12 +238,13 @@ class EventSubject:
     """The object that a webhook event is about: a hint too, as the object itself is fetched before anything is decided.
 
     `payment_refs` are the processor's names for the payment, as far as the event gives them. For a payment, they
-    include `object_id`.
+    include `object_id`. `is_new_payment`: the event tells that a payment was captured.
     """
 
     kind: Literal["refund", "dispute", "warning", "payment"]
     object_id: str
     payment_refs: tuple[str, ...] = ()
+    is_new_payment: bool = False
 
 
 class EventFault(StrEnum):

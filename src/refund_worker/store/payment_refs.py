@@ -100,6 +100,16 @@ def at_processors(processors: Collection[str], ref: str) -> tuple[Select[Any], S
     return recorded, select(_r.payment_id).where(_r.processor.in_(processors), _r.ref == ref)
 
 
+def recorded_under(connection: Connection, processor: str, refs: Iterable[str]) -> set[str]:
+    """Return those of the processor's ids under which a payment was ever recorded, closed ones included."""
+    p = payments.c
+    found: set[str] = set()
+    for chunk in batched(sorted(set(refs)), IDS_AT_ONCE):
+        query = select(p.processor_payment_id).where(p.processor == processor, p.processor_payment_id.in_(chunk))
+        found |= set(connection.execute(query).scalars())
+    return found
+
+
 def payments_of_aliases(connection: Connection, aliases: Collection[str]) -> dict[str, str]:
     """Return the payment_id of the record by the second id that the admin backend gave it."""
     a = payment_aliases.c

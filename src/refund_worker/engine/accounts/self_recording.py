@@ -12,7 +12,7 @@ from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.self_recording import RecordingKeys, Skipped, record_of
 from refund_worker.engine.accounts.payments import Recorded, record_payments
 from refund_worker.engine.context import Context
-from refund_worker.errors import RefundWorkerError
+from refund_worker.errors import AlreadyRecorded, RefundWorkerError
 from refund_worker.store import payment_refs
 
 # How one payment ends: recorded now, recorded before, skipped with a reason, or refused.
@@ -35,7 +35,8 @@ def record_charged(
     """
     names = [payment.payment_refs for payment in charged]
     with context.database.read() as connection:
-        known = payment_refs.payments_of_refs(connection, processor, (ref for group in names for ref in group))
+        refs = [ref for group in names for ref in group]
+        known = _known(connection, processor, refs)
         news = payment_refs.has_new_refs(connection, processor, names)
     if news and not dry_run:
         context.database.run(partial(_learn, processor=processor, names=names))
@@ -53,11 +54,24 @@ def record_charged(
     if dry_run:
         answers: Sequence[Outcome] = [Recorded(new=True)] * len(new)
     else:
-        refs = {record.payment_id: charged[place].payment_refs for place, record in new.items()}
-        answers = record_payments(context, list(new.values()), refs) if new else []
+        its_names = {record.payment_id: charged[place].payment_refs for place, record in new.items()}
+        answers = record_payments(context, list(new.values()), its_names) if new else []
     for place, answer in zip(new, answers, strict=True):
         outcomes[place] = answer
+        if isinstance(answer, AlreadyRecorded):  # perhaps by a backend, after we looked
+            with context.database.read() as connection:
+                if _known(connection, processor, charged[place].payment_refs):
+                    outcomes[place] = Recorded(new=False)
     return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _known(connection: Connection, processor: str, refs: Sequence[str]) -> set[str]:
+    """Return those of the processor's ids that name a recorded payment.
+
+    A closed payment has no names any more. It does not record itself again: only a person or a backend records it.
+    """
+    open_ones = payment_refs.payments_of_refs(connection, processor, refs)
+    return set(open_ones) | payment_refs.recorded_under(connection, processor, refs)
 
 
 def _learn(connection: Connection, *, processor: str, names: Sequence[Sequence[str]]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection, RowMapping
@@ -18,6 +18,7 @@ from refund_worker.domain.processor_replies import NOT_THERE, Answer, Answered, 
 from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.inbox_subjects import HANDLERS, is_described, record_subjects, run_safely
+from refund_worker.engine.processor_sync.payment_events import fetch_new_payments, new_payment_of, outcomes_of
 from refund_worker.engine.refunds.circuit import denials, open_circuits
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
@@ -87,9 +88,28 @@ def process_inbox(context: Context, limit: int = 100) -> int:
         now = context.clock(connection)
         refusing = processors.open_circuits(connection, now)
         rows = inbox.waiting_events(connection, limit, now, context.policy.retry_base_seconds, without=refusing)
-        read = [_read_event(connection, row) for row in rows]
-    if not read:
+        payments = [new_payment_of(row) if context.recording else None for row in rows]
+        paid = [(row, ref) for row, ref in zip(rows, payments, strict=True) if ref]
+        read = [_read_event(connection, row) for row, ref in zip(rows, payments, strict=True) if not ref]
+    ended = _process_new_payments(context, paid)
+    return ended + _process_refunds(context, read) if read else ended
+
+
+def _process_new_payments(context: Context, rows: Sequence[tuple[RowMapping, str]]) -> int:
+    """Record the new payments that these events tell of, given as (event, id). Return how many events ended."""
+    if not rows or context.recording is None:
         return 0
+    events = fetch_new_payments(context, rows)
+    outcomes = outcomes_of(context, events, context.recording, (TRIES_MAX, TRIES_MAX_NOT_THERE))
+    answers = [(event.name[0], event.answer) for event in events if event.answer is not None]
+    received = {event.name: event.row["received_at"] for event in events}
+    return context.database.run(
+        lambda connection: _store_outcomes(connection, context.clock(connection), outcomes, received, answers)
+    )
+
+
+def _process_refunds(context: Context, read: Sequence[InboxEvent]) -> int:
+    """Ask about the refund objects that these events name, and record the answers. Return how many events ended."""
     answered = _ask_about(context, read)
     with context.database.read() as connection:
         events = [_placed(connection, event) for event in answered]
@@ -289,10 +309,23 @@ def _mark(
     broken: Collection[str],
     of_others: Collection[tuple[str, str]],
 ) -> int:
-    open_circuits(connection, denials((event.row["processor"], event.answer) for event in events), now)
     outcomes = {event.name: _outcome(event, broken, of_others) for event in events}
+    received = {event.name: event.row["received_at"] for event in events}
+    answers = [(event.row["processor"], event.answer) for event in events]
+    return _store_outcomes(connection, now, outcomes, received, answers)
+
+
+def _store_outcomes(
+    connection: Connection,
+    now: float,
+    outcomes: Mapping[tuple[str, str], str | None],
+    received: Mapping[tuple[str, str], float],
+    answers: Iterable[tuple[str, Answer | None]],
+) -> int:
+    """Store how events end, by (processor, event_id); an event without an outcome is tried again."""
+    open_circuits(connection, denials(answers), now)
     ended = [(*name, outcome) for name, outcome in outcomes.items() if outcome is not None]
-    lags = [(event.name[0], now - event.row["received_at"]) for event in events if outcomes[event.name] is not None]
+    lags = [(name[0], now - received[name]) for name, outcome in outcomes.items() if outcome is not None]
     after_commit(connection, lambda: _observe_lags(lags))
     inbox.mark_processed(connection, ended, now)
     inbox.mark_tried(connection, [name for name, outcome in outcomes.items() if outcome is None])

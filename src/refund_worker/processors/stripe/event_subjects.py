@@ -30,6 +30,9 @@ _BY_KIND: Final[tuple[tuple[re.Pattern[str], re.Pattern[str], Kind], ...]] = (
     (re.compile(r"(?:.*\.)?payment_intent\..+"), re.compile(r"pi_.+"), "payment"),
 )
 
+# Money was captured just now. Other events of a charge may be about one of years ago.
+_NEW_PAYMENT: Final = re.compile(r"(?:.*\.)?(?:charge\.succeeded|charge\.captured|payment_intent\.succeeded)")
+
 
 def event_subject(kind: str, body: str) -> EventSubject | None:
     """Return the object that an event is about, or None for an event about anything else."""
@@ -52,7 +55,8 @@ def _subject(kind: str, event: dict[str, Any]) -> EventSubject | None:
             continue
         subject = _kind_of(kind, known, identifier)
         if subject is not None:
-            return EventSubject(subject, identifier, _refs(subject, known, identifier))
+            is_new = subject == "payment" and _NEW_PAYMENT.fullmatch(kind) is not None
+            return EventSubject(subject, identifier, _refs(subject, known, identifier), is_new_payment=is_new)
     return None
 
 

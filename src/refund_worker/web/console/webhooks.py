@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
 from sqlalchemy import RowMapping
 
-from refund_worker.engine.processor_sync import webhook_inbox
+from refund_worker.engine.processor_sync import payment_events, webhook_inbox
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.refused_webhooks import refused_webhooks
 from refund_worker.errors import InvalidRequest
@@ -24,6 +24,7 @@ LATEST = 100
 STATUSES: Mapping[str, tuple[str, tuple[str, ...] | None]] = {
     "refund": ("about a refund", (webhook_inbox.PROCESSED,)),
     "unknown": ("refund unknown here", (webhook_inbox.UNKNOWN_REFUND,)),
+    "not_recorded": ("payment not recorded", payment_events.NOT_RECORDED),
     "other": ("not about a refund", (webhook_inbox.NOT_ABOUT_REFUND,)),
     "not_understood": ("not understood", (webhook_inbox.NOT_UNDERSTOOD,)),
     "failed": ("failed", (webhook_inbox.BROKEN, webhook_inbox.UNANSWERED)),
