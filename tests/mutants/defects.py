@@ -1248,8 +1248,8 @@ DEFECTS = (
     Defect(
         "webhook events of every processor wait for one circuit",
         ENGINE + "processor_sync/webhook_inbox.py",
-        "    if not read:\n",
-        "    if not read or refusing:\n",
+        "    return ended + _process_refunds(context, read) if read else ended",
+        "    return ended + _process_refunds(context, read) if read and not refusing else ended",
         (REFUSED_KEY,),
     ),
     Defect(

@@ -56,7 +56,7 @@ def event(kind: str = "charge.succeeded", object_id: str = "ch_7") -> dict[str, 
 
 
 class Account:
-    """What the processor answers about its payments."""
+    """The answers of the processor about its payments."""
 
     def __init__(self, world: World) -> None:
         self.reply: ChargedReply = charge()
