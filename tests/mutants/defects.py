@@ -1255,7 +1255,7 @@ DEFECTS = (
     Defect(
         "a question about a webhook event that is refused for the key opens no circuit",
         ENGINE + "processor_sync/webhook_inbox.py",
-        '    open_circuits(connection, denials(answers), now)\n',
+        "    open_circuits(connection, denials(answers), now)\n",
         "",
         (REFUSED_KEY,),
     ),

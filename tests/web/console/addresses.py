@@ -11,7 +11,15 @@ from urllib.parse import urlencode
 from sqlalchemy import Column, Connection, func, select
 
 from refund_worker.domain.refund import FINAL
-from refund_worker.store.tables import api_keys, console_users, events, ledger_transactions, refund_batches, refunds
+from refund_worker.store.tables import (
+    api_keys,
+    console_users,
+    events,
+    ledger_transactions,
+    payments,
+    refund_batches,
+    refunds,
+)
 from refund_worker.web.console.permissions import RULES
 
 # Static files, downloads, parts that pages load, and addresses that redirect a person who is signed in.
@@ -50,6 +58,8 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         "/add-credits": [_at("/add-credits", customer=customer)],
         "/return-money": [_at("/return-money", id=_paid_out(connection, customer))],
         "/customer": [_at("/customer", id=customer)],
+        "/payment": [_at("/payment", id=_first(connection, payments.c.payment_id))],
+        "/payments": ["/payments", _at("/payments", q=customer), _at("/payments", after="0")],
         "/customers": ["/customers", _at("/customers", q=customer[:4]), _at("/customers", after=customer)],
         "/transactions": [
             "/transactions",

@@ -37,6 +37,7 @@ from refund_worker.errors import Refusal
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime
 from refund_worker.store import inbox, ledger, outbox, processes, refunds, tables
+from refund_worker.store.payments import list_payments
 from refund_worker.store.reporting import reconciliation
 
 DAYS = 14
@@ -291,8 +292,9 @@ def _seed(shop: Shop) -> dict[str, str]:
     record_spends(shop.context, [late])
     with shop.context.database.read() as connection:
         entries = ledger.transactions_of(connection, who, limit=20)
+        paid = list_payments(connection, who, limit=1)[0].payment_id
     correction = next(e["transaction_id"] for e in entries if e["kind"] == "correction" and e["credits"] < 0)
-    return {"customer": who, "correction": correction, "spend": "chat-late"}
+    return {"customer": who, "correction": correction, "spend": "chat-late", "payment": paid}
 
 
 def _in_parts(shop: Shop) -> dict[str, str]:

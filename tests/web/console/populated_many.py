@@ -25,6 +25,7 @@ from refund_worker.engine.refunds.accept import request_refunds
 from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.errors import Refusal
 from refund_worker.store import inbox, outbox, tables
+from refund_worker.store.payments import list_payments
 
 BATCH_ROWS = 300
 BATCH_DAYS = (2, 8)
@@ -194,7 +195,9 @@ def _busy(shop: Shop) -> dict[str, str]:
     ]  # fmt: skip
     request_refunds(shop.context, asked)
     shop.work(1)
-    return {"customer": who, "spend": "busy-show-12", "correction": str(row["transaction_id"])}
+    with shop.context.database.read() as connection:
+        paid = list_payments(connection, who, limit=1)[0].payment_id
+    return {"customer": who, "spend": "busy-show-12", "correction": str(row["transaction_id"]), "payment": paid}
 
 
 def _messages(shop: Shop) -> None:

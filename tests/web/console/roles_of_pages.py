@@ -23,6 +23,8 @@ EXPECTED = {
     ("GET", "/batches/{batch_id}"): "vsoam",
     ("GET", "/customer"): "vsoam",
     ("GET", "/customers"): "vsoam",
+    ("GET", "/payment"): "vsoam",
+    ("GET", "/payments"): "vsoam",
     ("GET", "/delete-transaction"): "som",
     ("GET", "/failures"): "vsoam",
     ("GET", "/failures/retry"): "om",

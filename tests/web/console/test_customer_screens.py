@@ -191,6 +191,7 @@ def test_address_without_an_id_redirects_to_the_list(web: Web, anna: Visitor) ->
         ("/return-money", "/transactions"),
         ("/add-credits", "/customers"),
         ("/customer", "/customers"),
+        ("/payment", "/payments"),
         ("/refund-transaction/preview?id=tx-1", "/refund-transaction?id=tx-1"),
     ):
         assert anna.get(path).headers["location"] == f"/console{to}", path

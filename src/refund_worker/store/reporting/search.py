@@ -41,6 +41,11 @@ def by_payment(connection: Connection, text: str, client: str | None, limit: int
     return _ids(connection, select(refunds.c.refund_id).where(refunds.c.refund_id.in_(query)), client, limit)
 
 
+def payments_named(connection: Connection, text: str) -> list[str]:
+    """Return the payment_ids of payments with this id, here or at its processor, sorted."""
+    return sorted(connection.execute(_payments(connection, text)).scalars())
+
+
 def is_payment(connection: Connection, text: str) -> bool:
     """Return True if there is a payment with this id, here or at its processor."""
     return connection.execute(_payments(connection, text)).first() is not None

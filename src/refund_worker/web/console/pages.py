@@ -67,7 +67,10 @@ VERSION = hashlib.sha256(b"".join(content for content, _ in STATIC.values())).he
 
 # (path, name) in the order of the menu; pages that a role may not open are left out.
 MENU = (
-    ("Customers", (("/customers", "Manage Customers"), ("/transactions", "Transactions"))),
+    (
+        "Customers",
+        (("/customers", "Manage Customers"), ("/transactions", "Transactions"), ("/payments", "Payments")),
+    ),
     (
         "Refunds",
         (
@@ -98,6 +101,7 @@ MENU = (
 # The menu entry to highlight on pages that are not in the menu.
 BELOW = {
     "/customer": "/customers",
+    "/payment": "/payments",
     "/add-credits": "/customers",
     "/return-money": "/customers",
     "/split-correction": "/customers",

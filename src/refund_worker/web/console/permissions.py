@@ -52,6 +52,8 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/search"): Act.READ,
     ("GET", "/customers"): Act.READ,
     ("GET", "/customer"): Act.READ,
+    ("GET", "/payments"): Act.READ,
+    ("GET", "/payment"): Act.READ,
     ("GET", "/transactions"): Act.READ,
     ("GET", "/refund-transaction"): Act.REQUEST,
     ("POST", "/refund-transaction"): Act.REQUEST,
