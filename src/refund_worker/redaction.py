@@ -37,6 +37,7 @@ _API_KEY = re.compile(
 _AUTHORIZATION = re.compile(
     r"(?i)\b(bearer\s+|authorization['\"]?\s*[:=]\s*['\"]?(?:basic\s+|bearer\s+)?)[\w.~+/=*-]{6,}"
 )
+_ADDRESS = re.compile(r"[\w.!#$%&'*+/=?^`{|}~-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+")
 _SCHEME = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]{0,30}://)")
 _PORT = re.compile(r"[0-9]{1,5}(?:[/?#]|$)")
 _SPACE = re.compile(r"\s")
@@ -77,6 +78,11 @@ def masked_email(address: str) -> str:
     """Return an e-mail address as it may be shown: its first character and its domain, j***@example.com."""
     name, at, domain = address.rpartition("@")
     return f"{name[:1]}{HIDDEN}@{domain}" if at and name and domain else HIDDEN
+
+
+def without_emails(text: str) -> str:
+    """Return `text` with each e-mail address masked."""
+    return _ADDRESS.sub(lambda match: masked_email(match.group()), text)
 
 
 def without_passwords(text: str) -> str:

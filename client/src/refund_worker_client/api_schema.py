@@ -174,6 +174,7 @@ class Refund(TypedDict):
     client: str
     actor: str
     requested_by: str | None
+    instructions_email: str | None
     failure_code: str | None
     failure_message: str | None
     available_actions: list[Action]

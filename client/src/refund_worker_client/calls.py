@@ -117,6 +117,7 @@ class Calls:
         note: str | None = None,
         requested_by: str | None = None,
         metadata: Mapping[str, str] | None = None,
+        instructions_email: str | None = None,
         idempotency_key: str,
     ) -> Call[Refund]:
         """Ask for a refund. Store the key with what it is for: then a caller that crashed asks for the same refund."""

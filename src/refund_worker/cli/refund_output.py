@@ -117,6 +117,7 @@ def show_refund(
             ("note", refund["note"]),
             ("requested by", f"{refund['actor']} ({refund['client']})"),
             ("stated requester", refund["requested_by"]),
+            ("instructions to", refund["instructions_email"]),
             ("idempotency key", refund["idempotency_key"]),
             ("created", f"{moment(refund['created_at'])} UTC"),
             ("updated", f"{moment(refund['updated_at'])} UTC, version {refund['version']}"),

@@ -61,6 +61,12 @@ def _add_create(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--metadata", metavar="KEY=VALUE", help="a value of your own; can be repeated"),
         ] = None,
+        instructions_email: Annotated[
+            str | None,
+            typer.Option(
+                "--instructions-email", help="where the processor may ask the customer for bank details (to source)"
+            ),
+        ] = None,
         idempotency_key: Annotated[
             str | None,
             typer.Option("--idempotency-key", help="a repeated key makes no second refund; generated if missing"),
@@ -77,6 +83,7 @@ def _add_create(app: typer.Typer) -> None:
         values |= {"note": note} if note is not None else {}
         values |= {"metadata": _parse_metadata(metadata)} if metadata else {}
         values |= {"requested_by": requested_by} if requested_by is not None else {}
+        values |= {"instructions_email": instructions_email} if instructions_email is not None else {}
         _create(_parse_request(values, key, client), output)
 
 

@@ -69,6 +69,7 @@ def order_of(refund: Refund, leg: Leg) -> RefundInstruction:
         amount_minor=leg.amount_minor,
         currency=leg.currency,
         reason=refund.reason,
+        instructions_email=refund.instructions_email,
     )
 
 

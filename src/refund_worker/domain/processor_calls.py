@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from refund_worker.domain.processor_replies import Answer
 
@@ -12,6 +12,7 @@ class RefundInstruction:
     """The request of one attempt: refund `amount_minor` (minor units) of `currency` over `processor_payment_id`.
 
     `installation` names the database that knows the leg: several may share one account at the processor.
+    `instructions_email` is where the processor may ask the customer for bank details, if it takes an address.
     """
 
     refund_id: str
@@ -22,6 +23,7 @@ class RefundInstruction:
     currency: str
     reason: str
     installation: str = ""
+    instructions_email: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,6 +118,7 @@ class RefundRequest:
     requested_at: float | None = None
     bulk: bool = False
     left_seen: int | None = None
+    instructions_email: str | None = field(default=None, repr=False)  # where the processor writes to the customer
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,4 +327,5 @@ class Refund:
     due_at: float | None = None
     lease_until: float | None = None
     lease_token: str | None = None
+    instructions_email: str | None = field(default=None, repr=False)  # erased some time after the end
     legs: tuple[Leg, ...] = ()

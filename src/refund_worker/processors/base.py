@@ -178,6 +178,7 @@ class Capabilities:
     - `cancels`: a refund object that waits for the customer can be canceled.
     - `reads_disputes`: the disputes and early fraud warnings of the account can be fetched and listed.
     - `reads_balance`: the available and pending money of the account can be read.
+    - `takes_email`: an address can be named to which the processor writes when the customer must act.
     - `currency_steps`: the step in minor units of every amount, for currencies where it is not 1.
     - `currency_decimals`: the decimals of the minor unit, for currencies where they are not 2.
     - `refund_window_seconds`: how long after its capture a payment can be refunded, or None without one figure.
@@ -198,6 +199,7 @@ class Capabilities:
     cancels: bool
     reads_disputes: bool = False
     reads_balance: bool = False
+    takes_email: bool = False
     currency_steps: Mapping[str, int] = field(default_factory=dict)
     currency_decimals: Mapping[str, int] = field(default_factory=dict)
     refund_window_seconds: float | None = None

@@ -84,8 +84,15 @@ CAPABILITIES: Final = Capabilities(
     sources=dict.fromkeys(
         (
             *("creates_refunds", "key_seconds", "lists_refunds", "list_proves_absence", "answers_are_final"),
-            *("partial_refunds", "cancels", "reads_disputes", "reads_balance", "currency_steps", "currency_decimals"),
-            *("refund_window_seconds", "rate_per_second", "disputed_codes", "unfunded_codes", "low_balance_codes"),
+            *("partial_refunds", "cancels", "takes_email", "reads_disputes", "reads_balance", "currency_steps"),
+            *(
+                "currency_decimals",
+                "refund_window_seconds",
+                "rate_per_second",
+                "disputed_codes",
+                "unfunded_codes",
+                "low_balance_codes",
+            ),
         ),
         "this file: nothing is ever sent or created, a person pays",
     ),

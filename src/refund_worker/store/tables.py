@@ -264,6 +264,8 @@ refunds = Table(
     Column("lease_token", Text),
     # The person who asked, as the caller names them.
     Column("requested_by_note", Text),
+    # The customer's address for instructions; null 35 days after the refund's end. `body` has only a salted hash of it.
+    Column("instructions_email", Text),
     # The key first: callers who may see all clients search by the key alone.
     UniqueConstraint("idempotency_key", "client"),
     CheckConstraint("credits > 0", name="credits"),
@@ -277,6 +279,14 @@ refunds = Table(
         postgresql_where=text("due_at IS NOT NULL"),
     ),
     Index("ix_refunds_customer", "customer_id", "refund_id"),
+    # The addresses that are still to be erased.
+    Index(
+        "ix_refunds_instructions_email",
+        "created_at",
+        "refund_id",
+        sqlite_where=text("instructions_email IS NOT NULL"),
+        postgresql_where=text("instructions_email IS NOT NULL"),
+    ),
     Index("ix_refunds_status", "status", "refund_id"),
     # The limits count an actor's requests by it, under that actor's lock.
     Index("ix_refunds_requested_by", "requested_by", "created_at"),

@@ -132,6 +132,7 @@ FIELDS: Mapping[str, str] = {
     "idempotency_key": "The key of the request: one for each intent.",
     "in_flight": "Legs that have not ended: they may differ for now.",
     "index": "The row, counted from 0.",
+    "instructions_email": "Where the processor may ask the customer for bank details; masked, erased after the end.",
     "kind": "What kind of refund it is: credits of one spend, or a payout of the balance.",
     "latest": "The latest time at which the customer sees the money.",
     "left_minor": "What can still be refunded of it, in minor units.",

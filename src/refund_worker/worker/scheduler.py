@@ -16,6 +16,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
 from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.jobs.due import due_ids
+from refund_worker.engine.jobs.erase_addresses import erase_addresses
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
 from refund_worker.engine.processor_sync.funds import balances_to_read, read_balance
@@ -67,6 +68,7 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
         Job("tally", settings.sweep_seconds * 10, count_daily_stats),
         Job("prune", settings.sweep_seconds * 3600, prune),
         Job("reconcile", settings.sweep_seconds * 5, run_due),
+        Job("erase", settings.sweep_seconds * 3600, erase_addresses),
         Job("clock", settings.sweep_seconds * 60, handle_clock_rollback, at_once=True),
     ]
     for name in registry.names_with_lists():

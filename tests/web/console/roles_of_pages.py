@@ -68,6 +68,7 @@ EXPECTED = {
     ("POST", "/refund-transaction"): "som*",
     ("POST", "/refund-transaction/preview"): "som",
     ("POST", "/refunds/{refund_id}/approve"): "am*",
+    ("POST", "/refunds/{refund_id}/sync"): "som",
     ("POST", "/refunds/{refund_id}/cancel"): "som",
     ("POST", "/refunds/{refund_id}/reject"): "am",
     ("POST", "/refunds/{refund_id}/resolve"): "om*",

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from refund_worker.engine.context import Context
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import RefundWorkerError
-from refund_worker.redaction import to_redacted
+from refund_worker.redaction import masked_email, to_redacted
 from refund_worker.store import dead_letters as store
 from refund_worker.times import iso
 
@@ -28,6 +28,8 @@ def keep_refused(context: Context, entry_point: str, fields: Mapping[str, Any], 
     Raises `Unavailable` if the database cannot be used.
     """
     asked = {name: value for name, value in fields.items() if name not in ("client", "idempotency_key")}
+    if "instructions_email" in asked:
+        asked["instructions_email"] = masked_email(str(asked["instructions_email"]))
     row = {
         "door": entry_point,
         "client": _name(fields.get("client")),

@@ -61,10 +61,10 @@ REFUND_COLUMNS = (
     "requested_by",
     "requested_at",
 )
-REFUND_COLUMNS_OPTIONAL = ("currency",)
+REFUND_COLUMNS_OPTIONAL = ("currency", "instructions_email")
 # An empty cell in these columns counts as absent. In the others it is an empty text, which most of them refuse.
 MAY_BE_EMPTY = (
-    *("transaction_id", "credits", "currency", "note", "requested_by", "requested_at"),
+    *("transaction_id", "credits", "currency", "note", "requested_by", "requested_at", "instructions_email"),
     *PAYMENT_COLUMNS_OPTIONAL,
 )
 INTEGERS = ("amount_minor", "credits", *PAYMENT_COLUMNS_OPTIONAL)

@@ -38,6 +38,10 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 CLIENT_LENGTH_MAX = 200
+EMAIL_LENGTH_MAX = 254
+_ATOM = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_EMAIL = re.compile(rf"(?=[^@]{{1,64}}@){_ATOM}(?:\.{_ATOM})*@{_LABEL}(?:\.{_LABEL})+")
 METADATA_KEYS_MAX = 20
 METADATA_NAME_LENGTH_MAX = 40
 _NAME_SHOWN_MAX = 60
@@ -79,6 +83,12 @@ def _timestamp(value: object) -> float:
         raise ValueError("must be from 1970 on and before 2200")
     # Stored as it is shown: an answer that is sent again must be the same body.
     return to_millisecond(seconds)
+
+
+def _email(value: str) -> str:
+    if not _EMAIL.fullmatch(value):
+        raise ValueError("must be an e-mail address such as jane@example.com")
+    return value
 
 
 def _known_currency(value: str) -> str:
@@ -136,6 +146,14 @@ Timestamp = Annotated[
     float,
     BeforeValidator(_timestamp, json_schema_input_type=datetime),
     Field(json_schema_extra={"format": "date-time"}),
+]
+
+
+# Only the form is checked. It is never repeated in an error, and shown masked.
+Email = Annotated[
+    str,
+    Field(max_length=EMAIL_LENGTH_MAX, description="an e-mail address; shown masked, and erased after the end"),
+    AfterValidator(_email),
 ]
 
 
@@ -263,6 +281,7 @@ class RefundSchema(Schema):
     note: Text | None = None
     requested_by: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     metadata: Metadata = {}
+    instructions_email: Email | None = None
 
     def request(
         self,

@@ -21,6 +21,7 @@ from refund_worker.domain.decision import Decision, Policy
 from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval, quotas
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Context
+from refund_worker.engine.refunds import address_hash
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.limit_usage import usage_before
 from refund_worker.errors import KeyReused, Quota, Refusal
@@ -31,9 +32,14 @@ from refund_worker.times import day_of
 
 log = logging.getLogger(__name__)
 
+EMAIL = "instructions_email"
+
 # Two requests are the same if these fields are equal. The person who asked is not compared. The time is only checked
-# and not stored.
-BODY_FIELDS = ("kind", "to", "customer_id", "transaction_id", "credits", "currency", "reason", "note", "metadata")
+# and not stored. The address is stored as a salted hash, which outlives it.
+BODY_FIELDS = (
+    *("kind", "to", "customer_id", "transaction_id", "credits", "currency", "reason", "note", "metadata"),
+    EMAIL,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +187,7 @@ def _answered(
             if earlier is not None:
                 answers.append(_same_again(request, body, *earlier))
                 continue
-            text = json.dumps(body, sort_keys=True)
+            text = json.dumps(body | {EMAIL: address_hash.of(request.instructions_email)}, sort_keys=True)
             decision = batch.accept(request, text, context, now)
         except Refusal as refusal:
             answers.append(refusal)
@@ -227,11 +233,17 @@ def _earlier(connection: Connection, requests: Iterable[RefundRequest]) -> _Earl
 def _same_again(
     request: RefundRequest, body: Mapping[str, Any], refund_id: str, earlier: Mapping[str, Any]
 ) -> Accepted:
-    # Texts that were erased are no longer there, and cannot be compared.
-    different = tuple(name for name in BODY_FIELDS if name in earlier and body[name] != earlier[name])
+    # Texts that were erased are no longer there, and cannot be compared. A hash of the address stays.
+    compared = (name for name in BODY_FIELDS if name in earlier or name == EMAIL)
+    different = tuple(name for name in compared if not _is_equal(name, body[name], earlier.get(name)))
     if different:
         raise KeyReused(request.idempotency_key, different)
     return Accepted(refund_id, replayed=True)
+
+
+def _is_equal(name: str, value: object, earlier: object) -> bool:
+    """Return True if a field has the value of an earlier body. A body of an earlier version has no address."""
+    return address_hash.is_of(value, earlier) if name == EMAIL else value == earlier
 
 
 class BatchAccounts:

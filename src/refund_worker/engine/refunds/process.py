@@ -238,7 +238,10 @@ def _adapter(context: Context, processor: str, payment: str, body: str = "") -> 
 def _body(context: Context, send: Send, installation: str) -> str:
     adapter = _adapter(context, send.processor, send.order.processor_payment_id)
     processor = adapter or UnsupportedProcessor(send.processor)
-    return processor.freeze(replace(send.order, installation=installation))
+    entry = registry.find_entry(send.processor)
+    takes_email = entry is not None and entry.capabilities.takes_email
+    email = send.order.instructions_email if takes_email else None
+    return processor.freeze(replace(send.order, installation=installation, instructions_email=email))
 
 
 async def _call_all(context: Context, claim: Claim, began: float) -> list[Answer]:

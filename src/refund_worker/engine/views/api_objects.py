@@ -17,6 +17,7 @@ from refund_worker.domain.refund import Leg, LegStatus, Refund
 from refund_worker.domain.state_machine import available_actions
 from refund_worker.engine.views.leg_texts import texts_in_force
 from refund_worker.errors import InvalidRequest, NotFound
+from refund_worker.redaction import masked_email
 from refund_worker.store import accounts, ledger, refunds
 from refund_worker.store import timeline as store_timeline
 from refund_worker.times import iso
@@ -45,6 +46,7 @@ def refund_view(refund: Refund) -> api_schema.Refund:
         "client": refund.client,
         "actor": refund.requested_by,
         "requested_by": refund.requested_by_note,
+        "instructions_email": masked_email(refund.instructions_email) if refund.instructions_email else None,
         "failure_code": refund.failure_code,
         "failure_message": refund.failure_message,
         "available_actions": [action.value for action in available_actions(refund)],

@@ -9,7 +9,7 @@ from typing import Final
 
 from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.processor_replies import RefundDetails, RefundObject
-from refund_worker.redaction import has_card_number, masked_email, to_redacted
+from refund_worker.redaction import has_card_number, masked_email, to_redacted, without_emails
 
 METADATA_REFUND: Final = "refund_worker_refund"
 METADATA_LEG: Final = "refund_worker_leg"
@@ -174,10 +174,10 @@ def _id_of(reference: object) -> str | None:
 
 
 def clean(text: str) -> str:
-    """Return a server's text in a form that can be stored and shown: no secrets or control characters, bounded
-    length.
+    """Return a server's text in a form that can be stored and shown: no secrets, addresses or control characters,
+    bounded length.
     """
     if text.isalpha() and len(text) <= MESSAGE_LENGTH_MAX:
         return text  # nearly every status: letters alone cannot be a card number or a key
     printable = "".join(c if c.isprintable() else " " for c in text[: 4 * MESSAGE_LENGTH_MAX])
-    return to_redacted(printable, luhn_only=False)[:MESSAGE_LENGTH_MAX]
+    return without_emails(to_redacted(printable, luhn_only=False))[:MESSAGE_LENGTH_MAX]

@@ -32,12 +32,15 @@ def refund_parameters(order: RefundInstruction) -> dict[str, Any]:
         metadata[METADATA_INSTALLATION] = order.installation
     if any(not 0 < len(value) <= METADATA_LENGTH_MAX for value in metadata.values()):
         raise ValueError(f"an id of ours is empty or longer than {METADATA_LENGTH_MAX} characters")
-    return {
+    parameters = {
         payment_parameter(order.processor_payment_id): order.processor_payment_id,
         "amount": order.amount_minor,
         "reason": _stripe_reason(order.reason),
         "metadata": metadata,
     }
+    if order.instructions_email is not None:
+        parameters["instructions_email"] = order.instructions_email
+    return parameters
 
 
 def _stripe_reason(reason: str) -> str:

@@ -131,6 +131,7 @@ def return_money(page: ThePage) -> Response:
             "currency": form.get("currency") or None,
             "reason": required_text(form, "reason", "Reason"),
             "note": form.get("note", "").strip() or None,
+            "instructions_email": form.get("instructions_email", "").strip() or None,
         }
         refund_id = ask(page, fields)
     except RefundWorkerError as error:
@@ -188,6 +189,7 @@ def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | 
         "correction": correction,
         "reason": form.get("reason", "") or entry["description"],
         "note": form.get("note", ""),
+        "instructions_email": form.get("instructions_email", ""),
         "request_id": form_id(form, error),
         "error": error,
     }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from refund_worker.domain.waiting import WaitCause
+
 STATUS_LABELS: Mapping[str, str] = {
     "queued": "queued",
     "awaiting_approval": "awaiting approval",
@@ -214,6 +216,20 @@ class Done:
 
 
 _ENDED = "Your session had ended. Nothing was done; sign in and try again."
+# Who can end each cause of a wait, on the card that says where the money is.
+WAITS_FOR: Mapping[WaitCause, str] = {
+    WaitCause.APPROVAL: "the approval of a second person",
+    WaitCause.PERSON: "a decision of a colleague",
+    WaitCause.PROCESSOR_PAUSED: "a colleague who resumes the processor",
+    WaitCause.CIRCUIT_OPEN: "a correction of our set-up",
+    WaitCause.LISTING_STALE: "the processor's list",
+    WaitCause.RETRY: "the next try",
+    WaitCause.RESULT_UNKNOWN: "the processor's answer",
+    WaitCause.PROCESSOR: "the processor or the bank",
+    WaitCause.CUSTOMER: "the customer",
+    WaitCause.WORKER: "a worker",
+}
+
 DONE: Mapping[str, Done] = {
     "signed_out": Done("You are signed out."),
     "password": Done("Your password is changed. Your sessions in other browsers have ended."),
@@ -230,6 +246,7 @@ DONE: Mapping[str, Done] = {
     "reject": Done("Rejected: nothing was paid."),
     "cancel": Done("Canceled: nothing was paid."),
     "cancel_requested": Done("The processor is asked to cancel it. The page shows the result, usually within seconds."),
+    "synced": Done("The processor was asked just now. The page shows its answer."),
     "retry": Done("Retry requested: the processor is asked first whether a refund exists."),
     "resolve": Done("Resolved."),
     "verified": Done("The latest entries are unchanged."),

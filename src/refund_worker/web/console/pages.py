@@ -20,6 +20,7 @@ from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.sync_refund import Access
 from refund_worker.engine.views.failure_codes import explain
 from refund_worker.engine.views.money_format import money
 from refund_worker.engine.views.runbook import code_anchor
@@ -227,6 +228,7 @@ class Page:
         self.request = request
         self.settings: Settings = state.settings
         self.context: Context = state.context
+        self.access: Access = state.access
         self.session: ConsoleSession | None = getattr(request.state, "session", None)
         self.form: Mapping[str, str] = getattr(request.state, "form", {})
 

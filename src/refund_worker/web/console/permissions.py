@@ -73,6 +73,7 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/refunds/{refund_id}/retry"): Act.RETRY,
     ("POST", "/refunds/{refund_id}/approve"): Act.APPROVE,
     ("POST", "/refunds/{refund_id}/reject"): Act.REJECT,
+    ("POST", "/refunds/{refund_id}/sync"): Act.SYNC,
     ("POST", "/refunds/{refund_id}/cancel"): Act.CANCEL,
     ("POST", "/refunds/{refund_id}/retry"): Act.RETRY,
     ("POST", "/refunds/{refund_id}/resolve"): Act.RESOLVE,

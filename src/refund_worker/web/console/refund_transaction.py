@@ -74,6 +74,7 @@ def refund_transaction(page: ThePage) -> Response:
             "currency": form.get("currency") or None,
             "reason": required_text(form, "reason", "Reason"),
             "note": form.get("note", "").strip() or None,
+            "instructions_email": form.get("instructions_email", "").strip() or None,
         }
         # Another form may be accepted at the same moment: the remainder is checked again under the lock.
         refund_id = ask(page, fields, left_seen=left)
@@ -159,6 +160,7 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
         "request_id": form_id(form, error),
         "reason": form.get("reason", ""),
         "note": form.get("note", ""),
+        "instructions_email": form.get("instructions_email", ""),
         "error": error,
     }
     return page.render("refund_transaction.html", error.status if error else 200, **values)

@@ -22,7 +22,7 @@ from refund_worker.domain.refund import (
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.domain.waiting import WaitCause
 from refund_worker.engine.access.api_keys import ConsoleRole
-from refund_worker.engine.access.permissions import ACT_OF, may, roles_who_may
+from refund_worker.engine.access.permissions import ACT_OF, Act, may, roles_who_may
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema, parse_since
@@ -37,9 +37,10 @@ from refund_worker.processors import registry
 from refund_worker.store import ledger
 from refund_worker.store.refunds import Filters
 from refund_worker.store.reporting import console_queries
-from refund_worker.web.authorised import act_on_refund
+from refund_worker.web.authorised import act_on_refund, sync_refund
 from refund_worker.web.console.downloads import ROWS_AT_ONCE, download
 from refund_worker.web.console.forms import Why, key_of, required_text, whole
+from refund_worker.web.console.labels import WAITS_FOR
 from refund_worker.web.console.pages import Page, ThePage, new_request_id
 from refund_worker.web.console.query import SearchText
 from refund_worker.web.console.selection import BACK_MAX, PAGE, actions_of
@@ -232,6 +233,8 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "not_allowed": [(action, roles_who_may(ConsoleRole, ACT_OF[Action(action)])) for action in barred_actions],
         "why_not_approve": barred if "approve" in allowed else None,
         "approval": approval,
+        "waits_for": list(dict.fromkeys(WAITS_FOR[wait.cause] for wait in waits)),
+        "may_sync": bool(refund.legs) and may(page.identity.role, Act.SYNC),
         "waits": [wait for wait in waits if wait.cause not in SAID_ELSEWHERE],
         "history": [other for other in history if other["id"] != refund_id][:HISTORY],
         "limits": page.context.limits,
@@ -250,6 +253,18 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "error": error,
     }
     return page.render("refund.html", error.status if error else 200, **values)
+
+
+@router.post("/refunds/{refund_id}/sync", response_model=None)
+def sync(page: ThePage, refund_id: str) -> Response:
+    """Ask the processor about the refund now, and show the refund."""
+    try:
+        sync_refund(page.context, page.identity, refund_id, access=page.access)
+    except NotFound:
+        raise
+    except RefundWorkerError as error:
+        return _refund_page(page, refund_id, error)
+    return page.redirect(f"/refunds/{refund_id}", done="synced")
 
 
 def _add_act(action: Action) -> None:

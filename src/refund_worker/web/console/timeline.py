@@ -13,7 +13,7 @@ from refund_worker.api_schema import Event
 from refund_worker.domain.refund import ENDED_UNSENT, FINAL, Kind, Leg, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.engine.views.money_format import money
-from refund_worker.redaction import to_redacted
+from refund_worker.redaction import to_redacted, without_emails
 from refund_worker.web.console.labels import OUTCOME_LABELS
 
 Json = dict[str, Any]
@@ -117,7 +117,7 @@ def attempt_view(row: RowMapping) -> Json:
         answered = [("Code", code), ("Message", message)]
     answered.append(("Request id", row["request_id"]))
     return dict(row) | {
-        "body": to_redacted(json.dumps(json.loads(row["body"]), indent=2)),
+        "body": without_emails(to_redacted(json.dumps(json.loads(row["body"]), indent=2))),
         "outcome_label": OUTCOME_LABELS.get(outcome, outcome) if outcome else "no answer yet",
         "unanswered": outcome in UNANSWERED,
         "answered": [(name, value) for name, value in answered if value],
