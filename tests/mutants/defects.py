@@ -14,6 +14,7 @@ ELSEWHERE = tuple(
     f"tests/domain/test_{name}.py" for name in ("outside_refunds", "list_before_sending", "manual_payment")
 )
 
+INSTRUCTIONS = ("tests/engine/refunds/test_instructions_email.py",)
 CANCELING = ("tests/domain/test_canceling.py", "tests/engine/refunds/test_canceling.py")
 
 # The tests that notice a defect of each file first. They are few, so that a run takes minutes.
@@ -4644,6 +4645,62 @@ DEFECTS = (
         "leg.status is _L.REQUIRES_ACTION and leg.canceling is None",
         "leg.status is _L.REQUIRES_ACTION",
         CANCELING,
+    ),
+    Defect(
+        "the address is sent to every processor",
+        ENGINE + "refunds/process.py",
+        "email = send.order.instructions_email if takes_email else None",
+        "email = send.order.instructions_email",
+        INSTRUCTIONS,
+    ),
+    Defect(
+        "the address is shown whole",
+        ENGINE + "views/api_objects.py",
+        "masked_email(refund.instructions_email) if refund.instructions_email else None",
+        "refund.instructions_email",
+        INSTRUCTIONS,
+    ),
+    Defect(
+        "the stored request has the address itself",
+        ENGINE + "refunds/accept.py",
+        "json.dumps(body | {EMAIL: address_hash.of(request.instructions_email)}, sort_keys=True)",
+        "json.dumps(body, sort_keys=True)",
+        INSTRUCTIONS,
+    ),
+    Defect(
+        "a repeated key may name another address",
+        ENGINE + "refunds/accept.py",
+        "return address_hash.is_of(value, earlier) if name == EMAIL else value == earlier",
+        "return name == EMAIL or value == earlier",
+        INSTRUCTIONS,
+    ),
+    Defect(
+        "the frozen bodies keep the address",
+        STORE + "instructions_email.py",
+        "return body.replace(json.dumps(address)[1:-1], ERASED)",
+        "return body",
+        INSTRUCTIONS,
+    ),
+    Defect(
+        "the address of an open refund is erased",
+        STORE + "instructions_email.py",
+        ", r.status.in_(FINAL))",
+        ")",
+        INSTRUCTIONS,
+    ),
+    Defect(
+        "an address is erased soon after the end of an old refund",
+        STORE + "instructions_email.py",
+        "        .where(func.coalesce(ended_at, r.updated_at) < before)\n",
+        "",
+        INSTRUCTIONS,
+    ),
+    Defect(
+        "a refused message is kept with the address",
+        ENGINE + "intake/dead_letters.py",
+        'masked_email(str(asked["instructions_email"]))',
+        'asked["instructions_email"]',
+        INSTRUCTIONS,
     ),
     Defect(
         "an older report takes the trace away",
