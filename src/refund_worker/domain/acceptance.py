@@ -108,11 +108,10 @@ def accept(
     now: float,
     allocation: str,
 ) -> Refund:
-    """Return the refund that this request becomes, with its legs planned.
+    """Return the refund that this request becomes, with its legs planned. `now` is in epoch seconds.
 
-    `transaction` is the one that the request names, or None if it does not exist. `now` is in epoch seconds.
-    `allocation` names the order in which payments are used. Raises the `Refusal` of the first check that fails, and
-    `ChangedMeanwhile` if the transaction is not as its author saw it.
+    `transaction` is the one that the request names, or None. `allocation` is the order in which payments are used.
+    Raises the `Refusal` of the first check that fails; `ChangedMeanwhile` if the transaction is not as its author saw.
     """
     check_syntax(request)
     if customer is None:

@@ -48,5 +48,5 @@ def erase_ended_before(connection: Connection, before: float, limit: int) -> int
 
 
 def without_address(body: str, address: str) -> str:
-    """Return the JSON text of a body with `ERASED` in the place of the address."""
+    """Return the JSON text of a body without the address: `ERASED` replaces it."""
     return body.replace(json.dumps(address)[1:-1], ERASED)

@@ -41,19 +41,19 @@ def test_card_says_who_is_waited_for_and_what_to_tell_the_customer(web: Web, wai
 
 def test_support_asks_the_processor_from_the_page(web: Web, waiting: str) -> None:
     person = visitor(web, "support", "anna")
-    answer = person.post(f"/refunds/{waiting}/sync")
+    answer = person.submit(person.get(f"/refunds/{waiting}"), f"/refunds/{waiting}/sync")
     assert answer.status_code == 503
     assert "cannot be asked now" in text_of(answer)
     unsent = web.refund("order-78", to="source").json()["id"]
-    assert person.post(f"/refunds/{unsent}/sync").status_code == 303
+    assert person.submit(person.get(f"/refunds/{unsent}"), f"/refunds/{unsent}/sync").status_code == 303
     viewer = visitor(web, "viewer")
     assert "Ask the processor now" not in viewer.get(f"/refunds/{waiting}").text
 
 
 def test_cancel_of_a_waiting_refund_says_that_the_processor_is_asked(web: Web, waiting: str) -> None:
     person = visitor(web, "support", "anna")
-    version = web.call("GET", f"/v1/refunds/{waiting}").json()["version"]
-    answer = person.post(f"/refunds/{waiting}/cancel", reason="asked by phone", version=str(version), request_id="r1")
+    form = person.get(f"/refunds/{waiting}")
+    answer = person.submit(form, f"/refunds/{waiting}/cancel", reason="asked by phone")
     assert answer.status_code == 303, text_of(answer)
     page = text_of(person.get(f"/refunds/{waiting}"))
     assert "It is being canceled" in page

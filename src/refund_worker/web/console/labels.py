@@ -216,7 +216,7 @@ class Done:
 
 
 _ENDED = "Your session had ended. Nothing was done; sign in and try again."
-# Who can end each cause of a wait, on the card that says where the money is.
+# The person or system that can end each cause of a wait.
 WAITS_FOR: Mapping[WaitCause, str] = {
     WaitCause.APPROVAL: "the approval of a second person",
     WaitCause.PERSON: "a decision of a colleague",
