@@ -262,8 +262,8 @@ _FAULTS: Final[dict[Alarm, Entry]] = {
         "A periodic job failed",
         "A job of the scheduler failed. Its name is in the line: `inbox` (webhooks), `seal` (audit chain), `tally` "
         "(figures), `prune`, `erase`, `clock`, `watch` and `look` (lists of the processor), `notifications`, "
-        "`reconcile`. The alarm line means an unexpected error; the metric also counts runs that wait for the database or the "
-        "processor.",
+        "`reconcile`. The alarm line means an unexpected error; the metric also counts runs that wait for the database "
+        "or the processor.",
         "The job runs again at its next time. Other jobs and refunds continue. While `look` fails, sending stops "
         "after `POLL_SECONDS`, because the processor's list gets too old.",
         (
