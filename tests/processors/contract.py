@@ -44,6 +44,7 @@ class Part(StrEnum):
     RECENT = "lists refunds created since a time"
     READS = "reads payments"
     READS_DISPUTES = "reads the disputes of a payment and of the account"  # open_dispute
+    READS_BALANCE = "reads the account's balance"
     CHANGES = "returns the state that an object has now"  # change
     FAILURE_CODES = "passes on the failure codes of its table"  # change
     CANCELS = "cancels a refund that waits for the customer"  # break_next("waits for the customer")
@@ -161,6 +162,7 @@ class Subject:
             **dict.fromkeys((Part.LISTS, Part.LISTS_OTHERS, Part.LISTS_UNKNOWN, Part.RECENT), table.lists_refunds),
             Part.READS: cls.reads_payments,
             Part.READS_DISPUTES: table.reads_disputes,
+            Part.READS_BALANCE: table.reads_balance,
             Part.CHANGES: not table.answers_are_final,
             Part.FAILURE_CODES: bool(table.disputed_codes or table.unfunded_codes),
             **dict.fromkeys((Part.CANCELS, Part.CANCEL_REFUSED), table.cancels),

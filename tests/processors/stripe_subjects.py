@@ -161,6 +161,7 @@ class ThirdParty(OverStripe):
         Part.LISTS_UNKNOWN: "answers with an empty list instead of 404 resource_missing",
         Part.RECENT: "ignores the condition on the time of creation when listing",
         Part.READS_DISPUTES: "has no such paths",
+        Part.READS_BALANCE: "has no such path",
         Part.KEY_LIFE: "its keys never expire, and its clock cannot be moved",
         Part.CHANGES: "has no asynchronous refunds",
         Part.FAILURE_CODES: "has no asynchronous refunds",

@@ -19,6 +19,7 @@ from refund_worker.domain.money import decimal_places, smallest_step
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
+    BalanceRead,
     Blocked,
     Busy,
     DisputeRead,
@@ -112,7 +113,12 @@ def test_adapter_that_cannot_read_the_account_says_so(client: Client) -> None:
     else:
         assert all(isinstance(reply, NotReadable) for reply in (*disputes, *warnings)), (disputes, warnings)
     assert adapter.reads_disputes or Part.READS_DISPUTES not in client.subject.claims()
-    assert adapter.reads_balance or isinstance(client.run(adapter.balance()), NotReadable)
+    balance = client.run(adapter.balance())
+    if Part.READS_BALANCE in client.subject.claims():
+        assert adapter.reads_balance
+        assert isinstance(balance, BalanceRead)
+    else:
+        assert isinstance(balance, NotReadable), balance
 
 
 @claiming(Part.UNKNOWN_REFUND)
@@ -304,6 +310,17 @@ def test_dispute_is_read_and_listed_for_payment_and_account(client: Client) -> N
     assert isinstance(recent, DisputesFound)
     assert dispute in recent.objects
     assert isinstance(client.run(client.adapter.fetch_dispute("dp_nobodyKnows")), Misconfigured)
+
+
+@claiming(Part.READS_BALANCE)
+def test_balance_falls_by_a_refund(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    before = client.run(client.adapter.balance())
+    client.refund(payment_id, 1000)
+    after = client.run(client.adapter.balance())
+    assert isinstance(before, BalanceRead), before
+    assert isinstance(after, BalanceRead), after
+    assert after.available[CURRENCY] == before.available[CURRENCY] - 1000
 
 
 @claiming(Part.LISTS, Part.PARTIAL)
