@@ -80,7 +80,7 @@ ENGINE_MAY_IMPORT = {
     "context": set[str](),
     "idempotency": set[str](),
     "access": set[str](),
-    "accounts": set[str](),
+    "accounts": {"notifications"},
     "views": set[str](),
     "audit": {"views"},
     "notifications": {"views"},

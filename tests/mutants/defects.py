@@ -3623,6 +3623,20 @@ DEFECTS = (
         ("tests/engine/notifications/test_notifications.py",),
     ),
     Defect(
+        "each report of a dispute is a notification",
+        ENGINE + "notifications/claim_messages.py",
+        "    if _state(after) != was:",
+        "    if _state(after):",
+        ("tests/engine/notifications/test_claim_messages.py",),
+    ),
+    Defect(
+        "Overview is calm while a dispute waits for an answer",
+        WEB + "console/templates/overview.html",
+        "{% if stuck or approving or claims.to_answer or undecided or paused",
+        "{% if stuck or approving or undecided or paused",
+        ("tests/web/console/test_claim_pages.py",),
+    ),
+    Defect(
         "waiting for what needs a person ends as success",
         "src/refund_worker/cli/refunds.py",
         'if shown.refund["status"] != "succeeded":',

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from tests.support.outside_objects import dispute, hear, outside_refund
-from tests.web.client import Web, is_problem
+from tests.web.client import AT, Web, is_problem
 
 
 def listed(web: Web, path: str, **filters: Any) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def listed(web: Web, path: str, **filters: Any) -> list[dict[str, Any]]:
 def test_outside_refund_shows_its_share_and_shortfall(web: Web) -> None:
     hear(web.context, outside_refund("re_1", 1600))
     (found,) = listed(web, "/v1/outside-refunds")
-    assert found.pop("id").startswith("or_")
+    assert found.pop("id").startswith("cl_")
     assert found.pop("created_at") <= found.pop("updated_at")
     assert found == {
         "processor_account": "stripe",
@@ -109,3 +109,59 @@ def test_object_of_another_kind_or_unknown_is_not_found(web: Web, path: str) -> 
 )
 def test_wrong_filter_is_refused(web: Web, query: str) -> None:
     assert is_problem(web.call("GET", f"/v1/{query}"), 422, "invalid_request")
+
+
+def test_shortfall_is_decided_once_by_an_operator(web: Web) -> None:
+    hear(web.context, outside_refund("re_1", 1600), dispute("du_1", 400, status="lost"), shortfall="person")
+    for path, missing in (("/v1/outside-refunds", 10), ("/v1/disputes", 40)):
+        (found,) = listed(web, path)
+        body = {"decision": "debt", "reason": "agreed by phone"}
+        assert found["shortfall"] == missing
+        decide = f"{path}/{found['id']}/decide"
+        assert is_problem(web.call("POST", decide, body, key=web.key("requester")), 403, "forbidden")
+        before = web.call("GET", "/v1/customers/cust-1").json()["balance"]
+        for _ in range(2):
+            assert web.call("POST", decide, body, key=web.key("operator")).status_code == 200
+        assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == before - missing
+        other = web.call("POST", decide, body | {"decision": "write_off"})
+        assert is_problem(other, 409, "action_not_allowed")
+        assert is_problem(web.call("POST", f"{path}/nothing/decide", body), 404, "not_found")
+
+
+@pytest.mark.parametrize("body", [None, {}, {"decision": "debt"}, {"decision": "maybe", "reason": "x"}], ids=str)
+def test_decision_without_a_reason_or_of_another_word_is_refused(web: Web, body: dict[str, str] | None) -> None:
+    hear(web.context, outside_refund("re_1", 1600), shortfall="person")
+    (found,) = listed(web, "/v1/outside-refunds")
+    answer = web.call("POST", f"/v1/outside-refunds/{found['id']}/decide", body)
+    assert is_problem(answer, 422, "invalid_request")
+    assert listed(web, "/v1/outside-refunds") == [found]
+
+
+def test_payment_is_closed_and_its_id_is_free_again(web: Web) -> None:
+    close = "/v1/payments/pay-1/close"
+    assert is_problem(web.call("POST", close, {"reason": " "}), 422, "invalid_request")
+    for _ in range(2):
+        closed = web.call("POST", close, {"reason": "the debit failed"})
+        assert (closed.status_code, closed.json()["left_minor"]) == (200, 0)
+    assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == 0
+    again = {"payment_id": "pay-2", "customer_id": "cust-1", "processor": "stripe", "processor_payment_id": "ch_1"}
+    again |= {"amount_minor": 2000, "currency": "EUR", "credits": 200, "captured_at": AT}
+    assert web.call("POST", "/v1/payments", again).status_code == 201
+    assert is_problem(web.call("POST", "/v1/payments/nothing/close", {"reason": "x"}), 404, "not_found")
+
+
+def test_outside_refund_is_linked_to_a_spend_once(web: Web) -> None:
+    hear(web.context, outside_refund("re_1", 300))
+    (found,) = listed(web, "/v1/outside-refunds")
+    link = f"/v1/outside-refunds/{found['id']}/link"
+    body = {"reason": "refunded in the dashboard for this chat", "transaction_id": "tx-1"}
+    for wrong in ({"reason": "x"}, body | {"refund_id": "rf_1"}, {"transaction_id": "tx-1"}):
+        assert is_problem(web.call("POST", link, wrong), 422, "invalid_request")
+    assert is_problem(web.call("POST", link, body, key=web.key("requester")), 403, "forbidden")
+    for _ in range(2):
+        linked = web.call("POST", link, body)
+        assert (linked.status_code, linked.json()["status"]) == (200, "linked")
+    refund = web.call("GET", f"/v1/refunds/{linked.json()['refund_id']}").json()
+    assert (refund["transaction_id"], refund["credits"], refund["status"]) == ("tx-1", 30, "succeeded")
+    assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == 150
+    assert is_problem(web.call("POST", "/v1/outside-refunds/nothing/link", body), 404, "not_found")

@@ -28,6 +28,7 @@ from refund_worker_client.api_schema import (
     ReconciliationDifference,
     Refund,
     SearchResult,
+    ShortfallDecision,
     Spend,
     Switch,
     To,
@@ -261,6 +262,32 @@ class Calls:
         """Iterate over the refunds that others made, newest first, fetched page by page."""
         filters = {"status": status, "customer_id": customer_id, "limit": page_size}
         return Listing("/v1/outside-refunds", filters, "id")
+
+    @staticmethod
+    def decide_outside_refund(
+        outside_refund_id: str, *, decision: ShortfallDecision, reason: str
+    ) -> Call[OutsideRefund]:
+        """Write credits that were spent before the refund off, or make them a debt; repeating it does nothing new."""
+        body = {"decision": decision, "reason": reason}
+        return Call("POST", _path("outside-refunds", outside_refund_id, "decide"), body)
+
+    @staticmethod
+    def link_outside_refund(
+        outside_refund_id: str, *, reason: str, refund_id: str | None = None, transaction_id: str | None = None
+    ) -> Call[OutsideRefund]:
+        """Let a refund that others made count for a refund, a spend or a correction; repeating it does nothing new."""
+        body = _without_none({"reason": reason, "refund_id": refund_id, "transaction_id": transaction_id})
+        return Call("POST", _path("outside-refunds", outside_refund_id, "link"), body)
+
+    @staticmethod
+    def decide_dispute(dispute_id: str, *, decision: ShortfallDecision, reason: str) -> Call[Dispute]:
+        """Write credits that were spent before the loss off, or make them a debt; repeating it does nothing new."""
+        return Call("POST", _path("disputes", dispute_id, "decide"), {"decision": decision, "reason": reason})
+
+    @staticmethod
+    def close_payment(payment_id: str, *, reason: str) -> Call[PaymentRead]:
+        """Close a payment whose money never came, or that was recorded wrong; repeating it does nothing new."""
+        return Call("POST", _path("payments", payment_id, "close"), {"reason": reason})
 
     @staticmethod
     def dispute(dispute_id: str) -> Call[Dispute]:

@@ -19,6 +19,7 @@ import typer
 from refund_worker.cli import (
     admin,
     audit,
+    claims,
     customers,
     explain,
     failures,
@@ -58,6 +59,7 @@ PARTS = (
     refunds,
     customers,
     lists,
+    claims,
     failures,
     explain,
     admin,

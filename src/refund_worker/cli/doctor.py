@@ -21,6 +21,7 @@ from refund_worker.cli.options import OutputOption, command
 from refund_worker.cli.output import Column, Output, as_json, print_json, print_table
 from refund_worker.errors import RefundWorkerError
 from refund_worker.extras import MissingExtra, require
+from refund_worker.processors.stripe.set_up import events_text, permissions_text
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -178,7 +179,7 @@ def _is_set(secret: SecretStr | None) -> bool:
 
 def _stripe_key(settings: Settings, server: Finding) -> Finding:
     if not _is_set(settings.stripe_api_key):
-        todo = "set REFUND_WORKER_STRIPE_API_KEY (or …_FILE)"
+        todo = f"set REFUND_WORKER_STRIPE_API_KEY (or …_FILE); a restricted key needs {permissions_text()}"
         return Finding("stripe key", Verdict.WARN, "not set: nothing is sent to Stripe, and its refunds wait", todo)
     try:
         require("stripe")
@@ -242,8 +243,12 @@ def _payments(settings: Settings) -> Iterator[Finding]:
         yield Finding("payments", Verdict.OK, "checked at the processor before a refund")
 
 
+def _subscribe() -> str:
+    return f"subscribe the endpoint to {events_text()}"
+
+
 def _webhook_secret(settings: Settings) -> Finding:
     if settings.webhook_secrets:
-        return Finding("webhooks", Verdict.OK, f"{len(settings.webhook_secrets)} secret(s) set")
-    todo = "set REFUND_WORKER_STRIPE_WEBHOOK_SECRET; until then polling finds changes, later"
+        return Finding("webhooks", Verdict.OK, f"{len(settings.webhook_secrets)} secret(s) set", _subscribe())
+    todo = f"set REFUND_WORKER_STRIPE_WEBHOOK_SECRET; until then polling finds changes, later. {_subscribe()}"
     return Finding("webhooks", Verdict.WARN, "no secret set: Stripe's webhooks are rejected", todo)

@@ -14,8 +14,11 @@ from refund_worker.cli.options import (
     AfterOption,
     OutputOption,
     QuietOption,
+    ReasonOption,
+    acting_user,
     at_most,
     check_quiet,
+    checked_reason,
     command,
     group,
     normalized_id,
@@ -87,6 +90,7 @@ def add_to(app: typer.Typer) -> None:
     payments = group("payments", "Recorded payments.", app)
     _add_payments_list(payments)
     _add_payments_show(payments)
+    _add_payments_close(payments)
     batches = group("batches", "Batches of refund requests that came over HTTP.", app)
     _add_batches_list(batches)
     _add_batches_show(batches)
@@ -126,7 +130,7 @@ def _add_list(app: typer.Typer, example: str, about: str, read: Read, shown: Sho
         check_quiet(quiet, output)
         with runtime.context() as context, context.database.read() as connection:
             page = read(connection, context, limit, starting_after)
-        _show_page(page, output, quiet, shown)
+        show_page(page, output, quiet, shown)
 
     list_.__doc__ = about
     command(app, "list", example)(list_)
@@ -147,7 +151,7 @@ def _add_payments_list(app: typer.Typer) -> None:
         check_quiet(quiet, output)
         with runtime.context() as context, context.database.read() as connection:
             page = payments(connection, context, customer_id=customer, limit=limit, after=starting_after)
-        _show_page(page, output, quiet, Shown("payment_id", PAYMENT_COLUMNS, _payment_row))
+        show_page(page, output, quiet, Shown("payment_id", PAYMENT_COLUMNS, _payment_row))
 
 
 def _add_payments_show(app: typer.Typer) -> None:
@@ -157,18 +161,42 @@ def _add_payments_show(app: typer.Typer) -> None:
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Show a payment as recorded, and as its processor reports it."""
-        from refund_worker.engine.views.payment_objects import payment
+        _show_payment(payment_id, output)
 
-        with runtime.context() as context, context.database.read() as connection:
-            found = payment(connection, context, payment_id)
-        if output is Output.JSON:
-            print_json(found)
-            return
-        print_facts(zip((column.title for column in PAYMENT_COLUMNS), _payment_row(found), strict=True))
-        if found["processor_says"]:
-            print()
-            facts = found["processor_says"].items()
-            print_facts((f"processor: {name.replace('_', ' ')}", value) for name, value in facts)
+
+def _show_payment(payment_id: str, output: Output) -> None:
+    from refund_worker.engine.views.payment_objects import payment
+
+    with runtime.context() as context, context.database.read() as connection:
+        found = payment(connection, context, payment_id)
+    if output is Output.JSON:
+        print_json(found)
+        return
+    print_facts(zip((column.title for column in PAYMENT_COLUMNS), _payment_row(found), strict=True))
+    if found["processor_says"]:
+        print()
+        facts = found["processor_says"].items()
+        print_facts((f"processor: {name.replace('_', ' ')}", value) for name, value in facts)
+
+
+def _add_payments_close(app: typer.Typer) -> None:
+    @command(app, "close", "payments close pay-1 --reason 'the debit failed'")
+    def close(
+        payment_id: Annotated[str, typer.Argument(metavar="ID", help="your id of the payment", callback=spelled)],
+        reason: ReasonOption,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Close a payment whose money never came, or that was recorded wrong.
+
+        Its unspent credits come off the balance, and unsent refunds go over other payments. Exit 5 while a refund over
+        it may have money under way.
+        """
+        from refund_worker.engine.claims.close import close_payment
+
+        reason = checked_reason(reason)
+        with runtime.context() as context:
+            close_payment(context, payment_id, actor=acting_user(), reason=reason)
+        _show_payment(payment_id, output)
 
 
 def _add_batches_show(app: typer.Typer) -> None:
@@ -204,7 +232,8 @@ def _add_batches_show(app: typer.Typer) -> None:
             print_table(REJECTED_COLUMNS, rows)
 
 
-def _show_page(page: Json, output: Output, quiet: bool, shown: Shown) -> None:
+def show_page(page: Json, output: Output, quiet: bool, shown: Shown) -> None:
+    """Print a page of a list as JSON, as ids alone, or as a table."""
     if output is Output.JSON:
         print_json(page)
         return

@@ -178,6 +178,7 @@ transaction_rooms = Table(
 )
 
 OPEN_DISPUTE = text("kind = 'dispute' AND phase IN ('holding', 'shown')")
+UNDECIDED = text("phase = 'taken' AND rule = 'person'")
 
 # Conditions of partial indexes: SQLite uses such an index only for a query with the same condition.
 CORRECTIONS = text("kind IN ('correction', 'expiry')")
@@ -615,7 +616,9 @@ outbox = Table(
     "outbox",
     metadata,
     Column("message_id", Text, primary_key=True),
-    Column("refund_id", Text, ForeignKey("refunds.refund_id"), nullable=False, index=True),
+    # A message is about a refund or about a claim.
+    Column("refund_id", Text, ForeignKey("refunds.refund_id"), index=True),
+    Column("claim_id", Text, ForeignKey("claims.claim_id")),
     Column("type", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -886,6 +889,7 @@ claims = Table(
         sqlite_where=OPEN_DISPUTE,
         postgresql_where=OPEN_DISPUTE,
     ),
+    Index("ix_claims_undecided", "kind", sqlite_where=UNDECIDED, postgresql_where=UNDECIDED),
 )
 
 # The processor's names for the payment of a claim that no payment is recorded for yet.

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from refund_worker.api_schema import Batch
+from refund_worker.domain.claims.claim import Claim, ClaimKind, ShortfallRule
 from refund_worker.domain.refund import Refund, RefundRequest
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access import api_keys, console_users
@@ -24,6 +25,9 @@ from refund_worker.engine.accounts import corrections, merge
 from refund_worker.engine.accounts import split_correction as splitting
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.audit.hash_chain import Report
+from refund_worker.engine.claims import close as closing
+from refund_worker.engine.claims import decide as deciding
+from refund_worker.engine.claims import link as linking
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake import batches
@@ -243,6 +247,37 @@ def resume_processor(
     """Resume a processor. Return False if it was not paused."""
     check(who, Act.RESUME)
     return pause.resume_processor(context, name, actor=who.actor, reason=reason, key=key)
+
+
+def decide_claim(
+    context: Context, who: Identity, claim_id: str, kind: ClaimKind, *, decision: str, reason: str
+) -> Claim:
+    """Write the missing credits of a claim off, or make them a debt. Return the claim."""
+    check(who, Act.DECIDE)
+    rule = ShortfallRule(decision)
+    return deciding.decide_claim(context, claim_id, kind=kind, decision=rule, actor=who.actor, reason=reason)
+
+
+def link_outside_refund(
+    context: Context,
+    who: Identity,
+    claim_id: str,
+    *,
+    refund_id: str | None,
+    transaction_id: str | None,
+    reason: str,
+) -> Claim:
+    """Link a refund that others made to a refund, a spend or a correction. Return its claim."""
+    check(who, Act.LINK)
+    return linking.link_outside_refund(
+        context, claim_id, refund_id=refund_id, transaction_id=transaction_id, actor=who.actor, reason=reason
+    )
+
+
+def close_payment(context: Context, who: Identity, payment_id: str, *, reason: str) -> None:
+    """Close a payment whose money never came, or that was recorded wrong."""
+    check(who, Act.CLOSE)
+    closing.close_payment(context, payment_id, actor=who.actor, reason=reason)
 
 
 def start_reconciliation(

@@ -30,6 +30,26 @@ class MergeBody(ActionBody):
     into: KnownId
 
 
+class DecideBody(ActionBody):
+    """The decision about credits that were spent already: written off, or a debt that the next purchase pays first."""
+
+    decision: Literal["write_off", "debt"]
+
+
+class LinkBody(ActionBody):
+    """The refund that an outside refund counts for, or the transaction that it returns."""
+
+    refund_id: KnownId | None = None
+    transaction_id: Annotated[KnownId | None, Field(validate_default=True)] = None
+
+    @field_validator("transaction_id")
+    @classmethod
+    def _one_of_two(cls, value: str | None, fields: ValidationInfo) -> str | None:
+        if "refund_id" in fields.data and (fields.data["refund_id"] is None) == (value is None):
+            raise ValueError("name either refund_id or transaction_id")
+        return value
+
+
 class ResolveBody(ActionBody):
     """The outcome of a refund that needs a person: paid manually, with a reference, or credits given back."""
 

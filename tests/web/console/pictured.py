@@ -75,6 +75,18 @@ def _lists(named: Mapping[str, str]) -> Pages:
         "approvals": ("/approvals", "/approvals"),
         "approvals-of-one": ("/approvals", _at("/approvals", customer_id=named["waiting"])),
         "approvals-none": ("/approvals", _at("/approvals", customer_id="nobody")),
+        "outside-refunds": ("/outside-refunds", "/outside-refunds"),
+        "outside-refunds-none": ("/outside-refunds", _at("/outside-refunds", customer_id="nobody")),
+        **{
+            f"outside-refund-{state}": ("/outside-refunds/{claim_id}", f"/outside-refunds/{named['outside-' + state]}")
+            for state in ("posted", "needs_decision", "unmatched")
+        },
+        "disputes": ("/disputes", "/disputes"),
+        "disputes-none": ("/disputes", _at("/disputes", customer_id="nobody")),
+        **{
+            f"dispute-{state}": ("/disputes/{claim_id}", f"/disputes/{named['dispute-' + state]}")
+            for state in ("needs_response", "lost", "inquiry")
+        },
         "batches": ("/batches", "/batches"),
         "batch": ("/batches/{batch_id}", f"/batches/{named['batch']}"),
         "webhooks": ("/webhooks", "/webhooks"),

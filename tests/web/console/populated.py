@@ -8,8 +8,11 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from sqlalchemy import select
+from tests.support.outside_objects import dispute, hear, outside_refund
 from tests.web.console.visitor import PASSWORD
 
 from refund_worker.domain.ledger import Purpose
@@ -202,6 +205,7 @@ def populate(runtime: Runtime, sandbox: Sandbox, more: More | None = None) -> di
     (named["unknown"],) = shop.ask(1, NO_ANSWER)
     shop._tell_sandbox(balance={})
     _lose_track(shop, named["unknown"])
+    named |= _claims(shop)
     verify(shop.context, actor="cli/backup")
     _webhooks(shop)
     pause_processor(shop.context, "manual", actor="console/berta", reason="the bank's portal is closed until Monday")
@@ -317,6 +321,37 @@ def _in_parts(shop: Shop) -> dict[str, str]:
             idempotency_key=f"parts-{n}", actor="console/anna", purpose=purpose,
         )  # fmt: skip
     return {"in_parts": row["transaction_id"], "customer_of_parts": who}
+
+
+def _claims(shop: Shop) -> dict[str, str]:
+    """Let others refund and dispute payments, in each way that looks different; return the claims by name."""
+    for n, who in enumerate(("claims-ada", "claims-bo", "claims-cy")):
+        paid = PaymentRecord(
+            payment_id=f"pay-claim-{n}", customer_id=who, processor="stripe", processor_payment_id=f"ch_claim_{n}",
+            amount_minor=5_000, currency="EUR", credits=500, captured_at=shop.now - 864_000,
+        )  # fmt: skip
+        record_payments(shop.context, [paid])
+        spent = SpendRecord(
+            transaction_id=f"claim-chat-{n}", customer_id=who, credits=400, description="Private chat",
+            occurred_at=shop.now,
+        )  # fmt: skip
+        record_spends(shop.context, [spent])
+    due = datetime.fromtimestamp(time.time() + 5 * 86_400, UTC)
+    at = "ch_claim_{}".format
+    hear(shop.context, outside_refund("re_dash_posted", 500, payment=at(0)))
+    hear(shop.context, outside_refund("re_dash_gone", 900, payment="ch_of_another_shop"))
+    hear(shop.context, outside_refund("re_dash_undecided", 2_000, payment=at(0)), shortfall="person")
+    hear(shop.context, dispute("du_open", 5_000, payment=at(1), due_by=due))
+    hear(shop.context, dispute("du_lost", 3_000, payment=at(2), status="lost", due_by=None))
+    hear(shop.context, dispute("du_inquiry", 1_000, payment=at(2), status="warning_needs_response", due_by=due))
+    names = {
+        "re_dash_posted": "outside-posted", "re_dash_gone": "outside-unmatched",
+        "re_dash_undecided": "outside-needs_decision",
+        "du_open": "dispute-needs_response", "du_lost": "dispute-lost", "du_inquiry": "dispute-inquiry",
+    }  # fmt: skip
+    with shop.context.database.read() as connection:
+        rows = connection.execute(select(tables.claims.c.object_id, tables.claims.c.claim_id)).tuples()
+        return {names[object_id]: claim_id for object_id, claim_id in rows if object_id in names}
 
 
 def _batch(shop: Shop) -> str:

@@ -30,6 +30,9 @@ class Act(StrEnum):
     SYNC = "ask the processor about a refund"
     RETRY = "retry a refund"
     RESOLVE = "resolve a refund"
+    DECIDE = "decide about a shortfall"
+    LINK = "link an outside refund"
+    CLOSE = "close a payment"
     PAUSE = "pause a processor"
     RESUME = "resume a processor"
     RECONCILE = "compare with the processor"
@@ -83,6 +86,9 @@ PERMITS: Mapping[Act, Permit] = {
     Act.SYNC: Permit(_RECORDERS, _SUPPORT),
     Act.RETRY: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.RESOLVE: Permit(_OPERATORS, _OPERATOR, password=True),
+    Act.DECIDE: Permit(_OPERATORS, _OPERATOR, password=True),
+    Act.LINK: Permit(_OPERATORS, _OPERATOR, password=True),
+    Act.CLOSE: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.PAUSE: Permit(_OPERATORS, _OPERATOR),
     Act.RESUME: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.RECONCILE: Permit(_OPERATORS, _OPERATOR),
@@ -106,8 +112,9 @@ ACT_OF: Mapping[Action, Act] = {
 CONSOLE_ROLES: Mapping[ConsoleRole, str] = {
     ConsoleRole.VIEWER: 'sees all pages but Webhooks, Notifications, Settings and "Users and keys"; changes nothing',
     ConsoleRole.SUPPORT: "sees what a viewer sees; refunds credits, corrects balances, returns money, deletes entries",
-    ConsoleRole.OPERATOR: "does what support does; retries and resolves refunds, pauses and resumes processors, "
-    "merges customers, compares with the processor and decides about differences, verifies the audit chain, "
+    ConsoleRole.OPERATOR: "does what support does; retries and resolves refunds, decides about shortfalls, "
+    "links outside refunds, closes payments, pauses and resumes processors, merges customers, "
+    "compares with the processor and decides about differences, verifies the audit chain, "
     "sees Webhooks, Notifications and Settings",
     ConsoleRole.APPROVER: "sees what a viewer sees; approves and rejects large refunds",
     ConsoleRole.ADMIN: "does everything that the other roles do, and manages users and API keys",

@@ -114,17 +114,26 @@ def _room(payment_id: str, current: Sequence[Claim]) -> claims.ClaimedRoom:
     )
 
 
-def match_claims(connection: Connection, recorded: Sequence[PaymentRecord], terms: Terms) -> None:
-    """Give new payments the claims that came before they were recorded, and settle these claims."""
-    matched = []
+def match_claims(
+    connection: Connection, recorded: Sequence[PaymentRecord], terms: Terms
+) -> list[tuple[Claim | None, Claim]]:
+    """Give new payments the claims that came before they were recorded, and settle these claims.
+
+    Return each settled claim, before and after.
+    """
+    matched: list[str] = []
+    before: dict[str, Claim] = {}
     for record in recorded:
         found = claims.unmatched_claims(connection, record.processor, [record.processor_payment_id])
         fitting = [claim for its in found.values() for claim in its if claim.currency == record.currency]
         claims.write_claims(connection, [replace(claim, payment_id=record.payment_id) for claim in fitting])
+        before |= {claim.claim_id: claim for claim in fitting}
         if fitting:
             matched.append(record.payment_id)
-    if matched:
-        settle_payments(connection, matched, terms)
+    if not matched:
+        return []
+    changes = settle_payments(connection, matched, terms)
+    return [(before.get(change.after.claim_id), change.after) for change in changes]
 
 
 def recover(

@@ -14,6 +14,7 @@ from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.accounts.claims import Terms, match_claims
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
+from refund_worker.engine.notifications.claim_messages import announce_claims
 from refund_worker.errors import AlreadyRecorded, InvalidRequest, RefundWorkerError, WrongField
 from refund_worker.store import accounts, payment_refs, payments
 from refund_worker.store import ledger as ledger_store
@@ -80,7 +81,8 @@ def _record_payments(
     for record in new:
         bought[record.customer_id] = bought.get(record.customer_id, 0) + record.credits
     accounts.add_purchases(connection, bought)
-    match_claims(connection, new, Terms(now=now, rule=ShortfallRule(context.policy.shortfall)))
+    matched = match_claims(connection, new, Terms(now=now, rule=ShortfallRule(context.policy.shortfall)))
+    announce_claims(connection, context, matched, now)
     payment_refs.add_aliases(connection, aliases, now)
     for processor in {record.processor for record in new if record.payment_id in names}:
         groups = [names.get(record.payment_id, ()) for record in new if record.processor == processor]

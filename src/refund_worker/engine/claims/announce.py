@@ -1,4 +1,4 @@
-"""Tell people about claims: alarms for what needs a person."""
+"""Tell people and the admin backend about claims: alarms for what needs a person, and notifications."""
 
 from __future__ import annotations
 
@@ -10,20 +10,26 @@ from sqlalchemy import Connection
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase
 from refund_worker.domain.money import as_text
-from refund_worker.engine.accounts.claims import ClaimChange
 from refund_worker.engine.context import Context
+from refund_worker.engine.notifications.claim_messages import announce_claims
+from refund_worker.store import claims
 from refund_worker.store.database import after_commit
 
 log = logging.getLogger(__name__)
 
 
 def announce(
-    connection: Connection, context: Context, before: Mapping[str, Claim], changes: Iterable[ClaimChange], now: float
+    connection: Connection, context: Context, payment_id: str, before: Mapping[str, Claim], now: float
 ) -> None:
-    """Raise the alarms of these changes after the commit. `before` are the payment's claims before, by id."""
-    pairs = [(before.get(change.after.claim_id), change.after) for change in changes]
-    opened = [after for was, after in pairs if _is_open_dispute(after) and not (was and _is_open_dispute(was))]
-    undecided = [after for was, after in pairs if after.needs_decision and not (was and was.needs_decision)]
+    """Store the notifications about the claims on the payment, and raise their alarms after the commit.
+
+    `before` are the payment's claims before the change, by id.
+    """
+    after = claims.claims_on(connection, [payment_id]).get(payment_id, [])
+    pairs = [(before.get(claim.claim_id), claim) for claim in after]
+    announce_claims(connection, context, pairs, now)
+    opened = [claim for was, claim in pairs if _is_open_dispute(claim) and not (was and _is_open_dispute(was))]
+    undecided = [claim for was, claim in pairs if claim.needs_decision and not (was and was.needs_decision)]
     after_commit(connection, lambda: _raise_alarms(opened, undecided))
 
 

@@ -10,6 +10,7 @@ from refund_worker.domain.claims.settle import decide
 from refund_worker.domain.decision import Event
 from refund_worker.engine.accounts.claims import write_settled
 from refund_worker.engine.context import Context
+from refund_worker.engine.notifications.claim_messages import announce_claims
 from refund_worker.errors import ActionNotAllowed, NotFound
 from refund_worker.store import accounts, claims, timeline
 
@@ -33,6 +34,7 @@ def decide_claim(
             raise ActionNotAllowed(f"nothing is to be decided about {claim_id}")
         done = decide(claim, decision, now=now, actor=actor)
         write_settled(connection, [(claim, done)])
+        announce_claims(connection, context, [(claim, done.claim)], now)
         event = Event(
             "shortfall_decided",
             actor,

@@ -102,7 +102,7 @@ def change_locked(
     rule = ShortfallRule(context.policy.shortfall)
     changes = settle_payments(connection, [payment_id], Terms(now=now, rule=rule, actor=actor))
     resumed = _resume(connection, context, payment_id, before, after, now)
-    announce(connection, context, before, changes, now)
+    announce(connection, context, payment_id, before, now)
     alert_of_conflicts(connection, context, payment_id, now)
     return changes, [d.after.refund_id for d in (*decisions, *resumed) if d.after.due_at is not None]
 

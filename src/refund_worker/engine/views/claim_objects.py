@@ -27,8 +27,7 @@ def find(connection: Connection, claim_id: str, kind: ClaimKind) -> Claim:
 def claim_page(connection: Connection, filters: ClaimFilters) -> Json:
     """Return the claims that pass the filters as {data, has_more}, the newest first."""
     found = list_claims(connection, filters.one_more())
-    view = outside_refund_view if filters.kind is ClaimKind.OUTSIDE_REFUND else dispute_view
-    return {"data": [view(claim) for claim in found[: filters.limit]], "has_more": len(found) > filters.limit}
+    return {"data": [claim_view(claim) for claim in found[: filters.limit]], "has_more": len(found) > filters.limit}
 
 
 def outside_status(claim: Claim) -> OutsideStatus:
@@ -46,6 +45,11 @@ def outside_status(claim: Claim) -> OutsideStatus:
             return "failed"
         case _:
             return "pending"
+
+
+def claim_view(claim: Claim) -> OutsideRefund | Dispute:
+    """Return an outside refund or a dispute as the API shows it."""
+    return outside_refund_view(claim) if claim.kind is ClaimKind.OUTSIDE_REFUND else dispute_view(claim)
 
 
 def outside_refund_view(claim: Claim) -> OutsideRefund:

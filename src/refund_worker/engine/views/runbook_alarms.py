@@ -116,7 +116,7 @@ _REFUNDS: Final[dict[Alarm, Entry]] = {
         "Nothing more is sent over the payment, and the credits of the disputed amount are held. If the dispute is "
         "lost, they are taken; otherwise they are free again, and stopped refunds continue.",
         (
-            "See it: `GET /v1/disputes/ID`.",
+            "See it: `refund-worker disputes list --status needs_response`, or the console's page Disputes.",
             "Answer it in the processor's dashboard before it is due.",
         ),
         "If it is due within two days.",
@@ -127,8 +127,10 @@ _REFUNDS: Final[dict[Alarm, Entry]] = {
         "Others returned money of a payment whose credits the customer has spent already, and `SHORTFALL` is `person`.",
         "The credits that were there are taken. Nothing happens to the rest.",
         (
-            "See it: `GET /v1/outside-refunds?status=needs_decision`, or `GET /v1/disputes`.",
-            "Decide: `POST /v1/outside-refunds/ID/decide` with `write_off` or `debt`.",
+            "See it: `refund-worker outside-refunds list --status needs_decision`, and `refund-worker disputes list "
+            "--status lost`.",
+            "Decide: `refund-worker outside-refunds decide ID --decision write_off --reason 'WHY'`, or `debt`. For a "
+            "dispute: `refund-worker disputes decide`.",
         ),
         "If there are many of one customer.",
         "The list is empty.",

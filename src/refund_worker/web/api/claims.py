@@ -1,21 +1,26 @@
-"""Calls about the money that others move: outside refunds and disputes."""
+"""Calls about the money that others move: outside refunds, disputes, and payments that never came."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
-from refund_worker.api_schema import Dispute, OutsideRefund, Page
+from refund_worker.api_schema import Dispute, OutsideRefund, Page, PaymentRead
 from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.engine.context import Context
-from refund_worker.engine.views.claim_objects import claim_page, dispute_view, find, outside_refund_view
+from refund_worker.engine.views import payment_objects
+from refund_worker.engine.views.claim_objects import claim_page, claim_view, dispute_view, find, outside_refund_view
 from refund_worker.store.claims import ClaimFilters
+from refund_worker.web import authorised
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.api.queries import DisputeQuery, OutsideRefundQuery
+from refund_worker.web.auth import Caller
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import document
+from refund_worker.web.request_body import json_body
+from refund_worker.web.schemas import ActionBody, DecideBody, LinkBody
 
 router = APIRouter(tags=["claims"])
 
@@ -23,6 +28,21 @@ _OUTSIDE = document({200: OutsideRefund}, (404,))
 _OUTSIDE_LIST = document({200: Page[OutsideRefund]}, (422,))
 _DISPUTE = document({200: Dispute}, (404,))
 _DISPUTES = document({200: Page[Dispute]}, (422,))
+
+
+_DECIDE = {"reason": "a regular customer", "decision": "write_off"}
+_DECIDED_OUTSIDE = document({200: OutsideRefund}, (404, 409), body=DecideBody, example=_DECIDE)
+_DECIDED_DISPUTE = document({200: Dispute}, (404, 409), body=DecideBody, example=_DECIDE)
+_LINK = document(
+    {200: OutsideRefund},
+    (404, 409),
+    body=LinkBody,
+    example={"reason": "refunded in the dashboard for this chat", "transaction_id": "tx-1"},
+)
+_CLOSE = document({200: PaymentRead}, (404, 409), body=ActionBody, example={"reason": "the debit failed"})
+
+Decision = Annotated[DecideBody, Depends(json_body(DecideBody, may_be_empty=True))]
+Reason = Annotated[ActionBody, Depends(json_body(ActionBody, may_be_empty=True))]
 
 
 def _list(context: Context, filters: ClaimFilters) -> JSONResponse:
@@ -54,3 +74,57 @@ def show_dispute(context: TheContext, dispute_id: PathId) -> JSONResponse:
     """Show a dispute, with the credits that it holds and took."""
     with context.database.read() as connection:
         return JSONResponse(dispute_view(find(connection, dispute_id, ClaimKind.DISPUTE)))
+
+
+@router.post(
+    "/v1/outside-refunds/{outside_refund_id}/decide",
+    responses=_DECIDED_OUTSIDE.responses,
+    openapi_extra=_DECIDED_OUTSIDE.extra,
+)
+def decide_outside_refund(
+    context: TheContext, caller: Caller, outside_refund_id: PathId, body: Decision
+) -> JSONResponse:
+    """Decide about credits that were spent before the money was refunded: write them off, or make them a debt."""
+    return _decide(context, caller, outside_refund_id, ClaimKind.OUTSIDE_REFUND, body)
+
+
+@router.post("/v1/outside-refunds/{outside_refund_id}/link", responses=_LINK.responses, openapi_extra=_LINK.extra)
+def link_outside_refund(
+    context: TheContext,
+    caller: Caller,
+    outside_refund_id: PathId,
+    body: Annotated[LinkBody, Depends(json_body(LinkBody, may_be_empty=True))],
+) -> JSONResponse:
+    """Link a refund that others made: it then pays a refund of ours, a spend, or a correction."""
+    claim = authorised.link_outside_refund(
+        context,
+        caller,
+        outside_refund_id,
+        refund_id=body.refund_id,
+        transaction_id=body.transaction_id,
+        reason=body.reason,
+    )
+    return JSONResponse(claim_view(claim))
+
+
+@router.post(
+    "/v1/disputes/{dispute_id}/decide",
+    responses=_DECIDED_DISPUTE.responses,
+    openapi_extra=_DECIDED_DISPUTE.extra,
+)
+def decide_dispute(context: TheContext, caller: Caller, dispute_id: PathId, body: Decision) -> JSONResponse:
+    """Decide about credits that were spent before the dispute was lost: write them off, or make them a debt."""
+    return _decide(context, caller, dispute_id, ClaimKind.DISPUTE, body)
+
+
+def _decide(context: Context, caller: Caller, claim_id: str, kind: ClaimKind, body: DecideBody) -> JSONResponse:
+    claim = authorised.decide_claim(context, caller, claim_id, kind, decision=body.decision, reason=body.reason)
+    return JSONResponse(claim_view(claim))
+
+
+@router.post("/v1/payments/{payment_id}/close", responses=_CLOSE.responses, openapi_extra=_CLOSE.extra)
+def close_payment(context: TheContext, caller: Caller, payment_id: PathId, body: Reason) -> JSONResponse:
+    """Close a payment: its money never came, or it was recorded wrong. Its unspent credits come off the balance."""
+    authorised.close_payment(context, caller, payment_id, reason=body.reason)
+    with context.database.read() as connection:
+        return JSONResponse(payment_objects.payment(connection, context, payment_id))

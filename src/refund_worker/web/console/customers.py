@@ -6,14 +6,19 @@ from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
 from refund_worker.domain.acceptance import CustomerAccount
+from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.engine.views import api_objects
 from refund_worker.store import accounts, refunds
+from refund_worker.store.claims import ClaimFilters, list_claims
 from refund_worker.store.reporting import console_queries, entry_search
+from refund_worker.web.console.claims import lines_of
 from refund_worker.web.console.pages import ThePage
 from refund_worker.web.console.query import SearchText
 
 router = APIRouter()
 PAGE = 50
+# Disputes and outside refunds of a customer that the page names.
+CLAIMS = 5
 
 
 @router.get("/customers")
@@ -35,6 +40,10 @@ def one_customer(page: ThePage, id: SearchText = "") -> Response:
         account = accounts.find_customer(connection, id) or CustomerAccount(customer_id=id)
         payable = account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))
         paid = console_queries.latest_payments(connection, account.customer_id)
+        own = account.customer_id
+        claimed = list_claims(connection, ClaimFilters(kind=ClaimKind.DISPUTE, limit=CLAIMS, customer_id=own))
+        claimed += list_claims(connection, ClaimFilters(kind=ClaimKind.OUTSIDE_REFUND, limit=CLAIMS, customer_id=own))
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
         found = api_objects.list_refunds(connection, latest)["data"]
-    return page.render("customer.html", customer=customer, payable=payable, payments=paid, refunds=found)
+    values = {"customer": customer, "payable": payable, "payments": paid, "refunds": found}
+    return page.render("customer.html", claims=lines_of(claimed), **values)

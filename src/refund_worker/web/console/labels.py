@@ -25,7 +25,31 @@ STATUS_LABELS: Mapping[str, str] = {
     "unknown": "result unknown",
     "blocked": "stopped",
     "requires_action": "waits for the customer",
+    # of outside refunds
+    "unmatched": "payment not recorded",
+    "posted": "taken off the balance",
+    "needs_decision": "shortfall to decide",
+    "linked": "linked to a refund",
+    # of disputes
+    "needs_response": "needs a response",
+    "under_review": "under review",
+    "lost": "lost",
+    "won": "won",
+    "warning_needs_response": "inquiry, needs a response",
+    "warning_under_review": "inquiry under review",
+    "warning_closed": "inquiry closed",
+    "prevented": "prevented",
 }
+DISPUTE_STATUSES = (
+    "needs_response",
+    "under_review",
+    "lost",
+    "won",
+    "warning_needs_response",
+    "warning_under_review",
+    "warning_closed",
+    "prevented",
+)
 
 # Colour of a status badge; its text says the same.
 STATUS_TONES: Mapping[str, str] = {
@@ -39,6 +63,17 @@ STATUS_TONES: Mapping[str, str] = {
     "requires_action": "warn",
     "rejected": "quiet",
     "canceled": "quiet",
+    "unmatched": "warn",
+    "needs_decision": "bad",
+    "linked": "good",
+    "needs_response": "bad",
+    "under_review": "warn",
+    "lost": "bad",
+    "won": "good",
+    "warning_needs_response": "warn",
+    "warning_under_review": "warn",
+    "warning_closed": "quiet",
+    "prevented": "good",
 }
 
 PURPOSE_LABELS: Mapping[str, str] = {
@@ -56,6 +91,9 @@ KIND_LABELS: Mapping[str, str] = {
     "withdrawal": "Withdrawal",
     "merge": "Merge",
     "reversal": "Reversal",
+    "outside_refund": "Refunded outside",
+    "chargeback": "Lost dispute",
+    "close": "Payment closed",
 }
 
 # Label of the button, and the effect of pressing it.

@@ -16,7 +16,7 @@ from refund_worker.engine.views.process_health import process_health
 from refund_worker.engine.views.refused_webhooks import refused_webhooks
 from refund_worker.engine.views.runbook import sections
 from refund_worker.store import outbox
-from refund_worker.store.reporting import console_queries, metrics
+from refund_worker.store.reporting import claim_queries, console_queries, metrics
 from refund_worker.store.reporting.console_queries import COUNTED_MAX
 from refund_worker.web.console.pages import ThePage
 from refund_worker.web.console.system import compared_processors
@@ -46,6 +46,7 @@ def overview(page: ThePage) -> HTMLResponse:
             "paused": [switch for switch in switches if switch["paused"]],
             "waiting": waiting_by_processor(connection, switches),
             "funds": funds_view(connection, page.context),
+            "claims": claim_queries.waiting_claims(connection),
             "refused": [each for each in refused_webhooks(connection, now) if each.lasts],
         }
     values["short"] = shortfalls(values["funds"])

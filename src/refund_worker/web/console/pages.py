@@ -79,6 +79,8 @@ MENU = (
             ("/refunds", "Refunds"),
             ("/failures", "Failures"),
             ("/approvals", "Approvals"),
+            ("/outside-refunds", "Outside refunds"),
+            ("/disputes", "Disputes"),
             ("/batches", "Batches"),
         ),
     ),

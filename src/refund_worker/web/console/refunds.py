@@ -35,9 +35,11 @@ from refund_worker.engine.views.search import Matching, Wanted, day_of, list_mat
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.processors import registry
 from refund_worker.store import ledger
+from refund_worker.store.claims import claims_on
 from refund_worker.store.refunds import Filters
 from refund_worker.store.reporting import console_queries
 from refund_worker.web.authorised import act_on_refund, sync_refund
+from refund_worker.web.console.claims import lines_of
 from refund_worker.web.console.downloads import ROWS_AT_ONCE, download
 from refund_worker.web.console.forms import Why, key_of, required_text, whole
 from refund_worker.web.console.labels import WAITS_FOR
@@ -216,6 +218,7 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         attempts = [attempt_view(row) for row in console_queries.attempts_of(connection, refund_id)]
         taken_back = ledger.reversal_of(connection, f"{refund_id}-credit")
         objects = console_queries.objects_of(connection, refund_id)
+        claimed = claims_on(connection, {leg.payment_id for leg in refund.legs})
         now = page.context.clock(connection)
         waits = waits_of(connection, page.context, refund)
         barred = why_not_approve(connection, page.identity.actor, [refund.requested_by]).get(refund.requested_by)
@@ -244,6 +247,7 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "timeline": event_views(timeline, refund),
         "attempts": attempts,
         "objects": objects,
+        "claims": lines_of([claim for its in claimed.values() for claim in its]),
         "attention": [leg for leg in refund.legs if leg.attention_code],
         "why": explain_refund(refund),
         "payment_at_processor": {leg.leg_id: leg.processor_payment_id for leg in refund.legs},

@@ -1,0 +1,255 @@
+"""Commands for the money that others move: outside refunds and disputes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from refund_worker.cli import runtime
+from refund_worker.cli.lists import CustomerFilter, LimitOption, Shown, show_page
+from refund_worker.cli.options import (
+    LIMIT_DEFAULT,
+    AfterOption,
+    OutputOption,
+    QuietOption,
+    ReasonOption,
+    acting_user,
+    check_quiet,
+    checked_reason,
+    command,
+    group,
+    normalized_id,
+)
+from refund_worker.cli.output import Column, Output, count, moment, print_facts, print_json
+from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
+from refund_worker.engine.views.money_format import money
+from refund_worker.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from refund_worker.store.claims import ClaimFilters
+
+OUTSIDE_STATUSES = ("unmatched", "pending", "posted", "needs_decision", "linked", "failed")
+DECISIONS = (ShortfallRule.WRITE_OFF.value, ShortfallRule.DEBT.value)
+OUTSIDE_COLUMNS = (
+    Column("id", whole=True),
+    Column("status"),
+    Column("amount", right=True),
+    Column("credits", right=True),
+    Column("shortfall", right=True),
+    Column("customer"),
+    Column("payment", only_wide=True),
+    Column("at the processor", only_wide=True),
+    Column("recorded (UTC)", only_wide=True),
+)
+DISPUTE_COLUMNS = (
+    Column("id", whole=True),
+    Column("status"),
+    Column("due by (UTC)"),
+    Column("amount", right=True),
+    Column("held", right=True),
+    Column("taken", right=True),
+    Column("shortfall", right=True),
+    Column("customer"),
+    Column("payment", only_wide=True),
+    Column("reason", only_wide=True),
+    Column("at the processor", only_wide=True),
+)
+
+OutsideArgument = Annotated[str, typer.Argument(metavar="ID", help="the outside refund's id, cl_…")]
+DisputeArgument = Annotated[str, typer.Argument(metavar="ID", help="the dispute's id, cl_…")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the groups `outside-refunds` and `disputes`."""
+    outside = group("outside-refunds", "Refunds that others made, such as in the processor's dashboard.", app)
+    _add_outside_list(outside)
+    _add_outside_show(outside)
+    _add_outside_decide(outside)
+    _add_link(outside)
+    disputes = group("disputes", "Disputes and inquiries about payments.", app)
+    _add_disputes_list(disputes)
+    _add_dispute_show(disputes)
+    _add_dispute_decide(disputes)
+
+
+def _add_outside_list(app: typer.Typer) -> None:
+    @command(app, "list", "outside-refunds list --status needs_decision")
+    def list_(
+        status: Annotated[str | None, typer.Option("--status", metavar="|".join(OUTSIDE_STATUSES))] = None,
+        customer: CustomerFilter = None,
+        limit: LimitOption = LIMIT_DEFAULT,
+        starting_after: AfterOption = None,
+        quiet: QuietOption = False,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List refunds that others made, newest first."""
+        from refund_worker.store.claims import ClaimFilters
+
+        if status is not None and status not in OUTSIDE_STATUSES:
+            raise InvalidRequest(f"--status must be one of {', '.join(OUTSIDE_STATUSES)}", field="status")
+        filters = ClaimFilters(
+            kind=ClaimKind.OUTSIDE_REFUND, limit=limit, after=starting_after, customer_id=customer, condition=status
+        )
+        _list(filters, output, quiet, Shown("id", OUTSIDE_COLUMNS, _outside_row))
+
+
+def _add_disputes_list(app: typer.Typer) -> None:
+    @command(app, "list", "disputes list --status needs_response")
+    def list_(
+        status: Annotated[str | None, typer.Option("--status", help="the processor's word, such as lost")] = None,
+        customer: CustomerFilter = None,
+        payment: Annotated[
+            str | None, typer.Option("--payment", help="only of this payment", callback=normalized_id)
+        ] = None,
+        limit: LimitOption = LIMIT_DEFAULT,
+        starting_after: AfterOption = None,
+        quiet: QuietOption = False,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """List disputes and inquiries, newest first."""
+        from refund_worker.store.claims import ClaimFilters
+
+        filters = ClaimFilters(
+            kind=ClaimKind.DISPUTE,
+            limit=limit,
+            after=starting_after,
+            customer_id=customer,
+            payment_id=payment,
+            condition=status,
+        )
+        _list(filters, output, quiet, Shown("id", DISPUTE_COLUMNS, _dispute_row))
+
+
+DecisionOption = Annotated[
+    str,
+    typer.Option("--decision", metavar="|".join(DECISIONS), help="write the missing credits off, or make them a debt"),
+]
+
+
+def _add_outside_decide(app: typer.Typer) -> None:
+    @command(app, "decide", "outside-refunds decide cl_0199… --decision write_off --reason 'a regular customer'")
+    def decide(
+        claim_id: OutsideArgument, decision: DecisionOption, reason: ReasonOption, output: OutputOption = Output.TABLE
+    ) -> None:
+        """Decide about credits that the customer had spent before the money was refunded."""
+        _decide(ClaimKind.OUTSIDE_REFUND, claim_id, decision, reason, output)
+
+
+def _add_link(app: typer.Typer) -> None:
+    @command(app, "link", "outside-refunds link cl_0199… --transaction tx-1 --reason 'refunded for this chat'")
+    def link(
+        claim_id: OutsideArgument,
+        reason: ReasonOption,
+        refund: Annotated[str | None, typer.Option("--refund", help="the refund whose part it paid")] = None,
+        transaction: Annotated[
+            str | None,
+            typer.Option("--transaction", help="the spend or correction that it returns", callback=normalized_id),
+        ] = None,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Let a refund that others made count for a refund, a spend or a correction."""
+        from refund_worker.engine.claims.link import link_outside_refund
+
+        if (refund is None) == (transaction is None):
+            raise InvalidRequest("name either --refund or --transaction", field="refund_id")
+        reason = checked_reason(reason)
+        with runtime.context() as context:
+            link_outside_refund(
+                context,
+                claim_id,
+                refund_id=refund,
+                transaction_id=transaction,
+                actor=acting_user(),
+                reason=reason,
+            )
+        show_claim(ClaimKind.OUTSIDE_REFUND, claim_id, output)
+
+
+def _add_dispute_decide(app: typer.Typer) -> None:
+    @command(app, "decide", "disputes decide cl_0199… --decision debt --reason 'disputed twice'")
+    def decide(
+        claim_id: DisputeArgument, decision: DecisionOption, reason: ReasonOption, output: OutputOption = Output.TABLE
+    ) -> None:
+        """Decide about credits that the customer had spent before the dispute was lost."""
+        _decide(ClaimKind.DISPUTE, claim_id, decision, reason, output)
+
+
+def _decide(kind: ClaimKind, claim_id: str, decision: str, reason: str, output: Output) -> None:
+    from refund_worker.engine.claims.decide import decide_claim
+
+    if decision not in DECISIONS:
+        raise InvalidRequest(f"--decision must be {' or '.join(DECISIONS)}", field="decision")
+    reason = checked_reason(reason)
+    with runtime.context() as context:
+        decide_claim(context, claim_id, kind=kind, decision=ShortfallRule(decision), actor=acting_user(), reason=reason)
+    show_claim(kind, claim_id, output)
+
+
+def _list(filters: ClaimFilters, output: Output, quiet: bool, shown: Shown) -> None:
+    from refund_worker.engine.views.claim_objects import claim_page
+
+    check_quiet(quiet, output)
+    with runtime.context() as context, context.database.read() as connection:
+        page = claim_page(connection, filters)
+    show_page(page, output, quiet, shown)
+
+
+def _add_outside_show(app: typer.Typer) -> None:
+    @command(app, "show", "outside-refunds show cl_0199…")
+    def show(claim_id: OutsideArgument, output: OutputOption = Output.TABLE) -> None:
+        """Show a refund that others made, with its share of the payment's credits."""
+        show_claim(ClaimKind.OUTSIDE_REFUND, claim_id, output)
+
+
+def _add_dispute_show(app: typer.Typer) -> None:
+    @command(app, "show", "disputes show cl_0199…")
+    def show(claim_id: DisputeArgument, output: OutputOption = Output.TABLE) -> None:
+        """Show a dispute, with the credits that it holds and took."""
+        show_claim(ClaimKind.DISPUTE, claim_id, output)
+
+
+def show_claim(kind: ClaimKind, claim_id: str, output: Output) -> None:
+    """Print a claim as it is now."""
+    from refund_worker.engine.views.claim_objects import claim_view, find
+
+    with runtime.context() as context, context.database.read() as connection:
+        found: Any = claim_view(find(connection, claim_id, kind))
+    if output is Output.JSON:
+        print_json(found)
+        return
+    is_outside = kind is ClaimKind.OUTSIDE_REFUND
+    columns = OUTSIDE_COLUMNS if is_outside else DISPUTE_COLUMNS
+    row: Callable[[Any], tuple[object, ...]] = _outside_row if is_outside else _dispute_row
+    print_facts(zip((column.title for column in columns), row(found), strict=True))
+
+
+def _outside_row(row: Any) -> tuple[object, ...]:
+    return (
+        row["id"],
+        row["status"],
+        money(row["amount_minor"], row["currency"]),
+        count(row["credits"]),
+        count(row["shortfall"]),
+        row["customer_id"],
+        row["payment_id"],
+        row["object_id"],
+        moment(row["created_at"]),
+    )
+
+
+def _dispute_row(row: Any) -> tuple[object, ...]:
+    return (
+        row["id"],
+        row["status"],
+        moment(row["due_by"]),
+        money(row["amount_minor"], row["currency"]),
+        count(row["credits_held"]),
+        count(row["credits_taken"]),
+        count(row["shortfall"]),
+        row["customer_id"],
+        row["payment_id"],
+        row["reason"],
+        row["object_id"],
+    )

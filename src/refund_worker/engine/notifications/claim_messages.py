@@ -1,0 +1,81 @@
+"""Notifications about the money that others move: stored in the transaction of the change that they report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.claims.claim import LOST, Claim, ClaimKind, Phase
+from refund_worker.engine.context import Context
+from refund_worker.engine.views.claim_objects import claim_view, outside_status
+from refund_worker.store import accounts, outbox
+from refund_worker.times import iso
+
+REFUNDED_OUTSIDE = "payment.refunded_outside"
+WON = "won"
+
+
+def announce_claims(
+    connection: Connection, context: Context, pairs: Iterable[tuple[Claim | None, Claim]], now: float
+) -> None:
+    """Store one message for each claim of which these pairs (before or None, after) report something new."""
+    if not context.notify:
+        return
+    news = [(after, kind) for before, after in pairs if (kind := _news(before, after)) is not None]
+    outbox.insert_messages(connection, [_message(connection, context, after, kind, now) for after, kind in news])
+
+
+def _news(before: Claim | None, after: Claim) -> str | None:
+    """Return the type of the message about this change, or None if there is nothing to tell."""
+    if after.payment_id is None:
+        return None
+    if after.kind is ClaimKind.OUTSIDE_REFUND:
+        return _news_of_refund(before, after)
+    return _news_of_dispute(before, after) if after.kind is ClaimKind.DISPUTE else None
+
+
+def _news_of_refund(before: Claim | None, after: Claim) -> str | None:
+    if after.is_live and after.refund_id is None and after.explained_minor >= after.amount_minor:
+        return None  # it was recorded with the payment, as refunded before
+    was = None if before is None else outside_status(before)
+    return REFUNDED_OUTSIDE if outside_status(after) != was else None
+
+
+def _news_of_dispute(before: Claim | None, after: Claim) -> str | None:
+    was = None if before is None or before.payment_id is None else _state(before)
+    if _state(after) != was:
+        return f"dispute.{_state(after)}"
+    is_decided = before is not None and before.needs_decision and not after.needs_decision
+    return "dispute.decided" if is_decided else None
+
+
+def _state(dispute: Claim) -> str:
+    """Return the state of a dispute, as the types of messages name it."""
+    match dispute.phase:
+        case Phase.SHOWN:
+            return "inquiry"
+        case Phase.HOLDING:
+            return "opened"
+        case Phase.TAKEN:
+            return "lost"
+    if dispute.object_status == LOST:
+        return "reinstated"
+    return "won" if dispute.object_status == WON else "closed"
+
+
+def _message(connection: Connection, context: Context, claim: Claim, kind: str, now: float) -> dict[str, Any]:
+    message_id = context.new_id("msg")
+    account = accounts.find_customer(connection, claim.customer_id) if claim.customer_id else None
+    data = {**claim_view(claim), "balance_after": account.balance if account else None}
+    body = {"id": message_id, "type": kind, "created_at": iso(now), "data": data}
+    return {
+        "message_id": message_id,
+        "refund_id": None,
+        "claim_id": claim.claim_id,
+        "type": kind,
+        "body": json.dumps(body, ensure_ascii=False, separators=(",", ":")),
+        "created_at": now,
+    }

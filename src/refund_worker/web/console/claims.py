@@ -1,0 +1,112 @@
+"""Outside refunds and disputes: lists with filters, and a page for each with what happened to the credits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, get_args
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+from sqlalchemy import Connection
+
+from refund_worker.api_schema import OutsideStatus
+from refund_worker.domain.claims.claim import Claim, ClaimKind
+from refund_worker.engine.views.claim_objects import claim_page, claim_view, find
+from refund_worker.errors import InvalidRequest, RefundWorkerError
+from refund_worker.store import ledger, payments
+from refund_worker.store.claims import ClaimFilters
+from refund_worker.web.console.labels import DISPUTE_STATUSES
+from refund_worker.web.console.pages import Page, ThePage
+from refund_worker.web.console.query import SearchText, ShortText
+
+router = APIRouter()
+PAGE = 50
+OUTSIDE_STATUSES: tuple[str, ...] = get_args(OutsideStatus)
+PATHS: Mapping[ClaimKind, str] = {ClaimKind.OUTSIDE_REFUND: "/outside-refunds", ClaimKind.DISPUTE: "/disputes"}
+
+
+@router.get("/outside-refunds")
+def show_outside_refunds(
+    page: ThePage, status: ShortText = "", customer_id: SearchText = "", after: SearchText = ""
+) -> HTMLResponse:
+    """List refunds that others made, newest first."""
+    if status and status not in OUTSIDE_STATUSES:
+        raise InvalidRequest("choose one of the statuses shown", field="status")
+    filters = _filters(ClaimKind.OUTSIDE_REFUND, status, customer_id, after)
+    return _list(page, filters, OUTSIDE_STATUSES)
+
+
+@router.get("/disputes")
+def show_disputes(
+    page: ThePage,
+    status: ShortText = "",
+    customer_id: SearchText = "",
+    payment_id: SearchText = "",
+    after: SearchText = "",
+) -> HTMLResponse:
+    """List disputes and inquiries, newest first."""
+    filters = _filters(ClaimKind.DISPUTE, status, customer_id, after)
+    return _list(page, replace(filters, payment_id=payment_id.strip() or None), DISPUTE_STATUSES)
+
+
+def _filters(kind: ClaimKind, status: str, customer_id: str, after: str) -> ClaimFilters:
+    return ClaimFilters(
+        kind=kind,
+        limit=PAGE,
+        after=after or None,
+        customer_id=customer_id.strip() or None,
+        condition=status or None,
+    )
+
+
+def _list(page: Page, filters: ClaimFilters, statuses: tuple[str, ...]) -> HTMLResponse:
+    with page.context.database.read() as connection:
+        found = claim_page(connection, filters)
+    more = found["data"][-1]["id"] if found["has_more"] else None
+    template = "outside_refunds.html" if filters.kind is ClaimKind.OUTSIDE_REFUND else "disputes.html"
+    return page.render(template, rows=found["data"], more=more, chosen=filters, statuses=statuses)
+
+
+@router.get("/outside-refunds/{claim_id}")
+def show_outside_refund(page: ThePage, claim_id: str) -> HTMLResponse:
+    """Show a refund that others made."""
+    return claim_html(page, claim_id, ClaimKind.OUTSIDE_REFUND)
+
+
+@router.get("/disputes/{claim_id}")
+def show_dispute(page: ThePage, claim_id: str) -> HTMLResponse:
+    """Show a dispute."""
+    return claim_html(page, claim_id, ClaimKind.DISPUTE)
+
+
+def claim_html(page: Page, claim_id: str, kind: ClaimKind, error: RefundWorkerError | None = None) -> HTMLResponse:
+    """Return the page of a claim, with its entries and the actions that are possible. Raises `NotFound`."""
+    with page.context.database.read() as connection:
+        claim = find(connection, claim_id, kind)
+        values = _values(connection, claim)
+    return page.render("claim.html", error.status if error else 200, error=error, typed=page.form, **values)
+
+
+def _values(connection: Connection, claim: Claim) -> dict[str, Any]:
+    ids = [claim.posting_id(number + 1) for number in range(claim.postings)]
+    entries = ledger.transactions_by_id(connection, ids)
+    known = payments.payments_by_id(connection, [claim.payment_id] if claim.payment_id else [])
+    return {
+        "claim": claim,
+        "view": claim_view(claim),
+        "path": PATHS[claim.kind],
+        "is_dispute": claim.kind is ClaimKind.DISPUTE,
+        "entries": [entries[each] for each in ids if each in entries],
+        "payment": known.get(claim.payment_id or ""),
+    }
+
+
+def lines_of(found: list[Claim]) -> list[dict[str, Any]]:
+    """Return claims for the pages of customers and refunds, each with the path of its own page."""
+    return [_line(claim) for claim in found if claim.kind in PATHS]
+
+
+def _line(claim: Claim) -> dict[str, Any]:
+    more = {"path": f"{PATHS[claim.kind]}/{claim.claim_id}", "is_dispute": claim.kind is ClaimKind.DISPUTE}
+    return {**claim_view(claim), **more, "taken": claim.taken, "held": claim.held}

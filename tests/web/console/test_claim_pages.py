@@ -1,0 +1,42 @@
+"""The pages Outside refunds and Disputes, and the lines about them on Overview and on the customer's page."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.outside_objects import dispute, hear, outside_refund
+from tests.web.client import Web
+from tests.web.console.visitor import text_of, visitor
+
+
+def test_outside_refund_is_listed_and_explained(web: Web) -> None:
+    hear(web.context, outside_refund("re_1", 1600))
+    anna = visitor(web, "viewer")
+    listed = anna.get("/outside-refunds")
+    assert "re_1" in text_of(listed)
+    claim_id = web.call("GET", "/v1/outside-refunds").json()["data"][0]["id"]
+    shown = text_of(anna.get(f"/outside-refunds/{claim_id}"))
+    assert "150 credits came off the balance; 10 that the customer had already spent were written off" in shown
+    assert "Refunded outside" in shown
+    assert "Outside refund of 16.00 EUR" in text_of(anna.get("/customer", id="cust-1"))
+    assert anna.get(f"/disputes/{claim_id}").status_code == 404
+    assert "re_1" not in text_of(anna.get("/outside-refunds", status="pending"))
+    assert anna.get("/outside-refunds", status="gone").status_code == 422
+
+
+def test_overview_is_not_calm_while_a_dispute_waits_for_an_answer(web: Web) -> None:
+    anna = visitor(web, "viewer")
+    assert "dispute waits for an answer, due" not in text_of(anna.get("/"))
+    hear(web.context, dispute("du_1", 400))
+    overview = text_of(anna.get("/"))
+    assert "1 dispute waits for an answer, due 2026-11-20 23:59:59" in overview
+    assert "Nothing needs a person" not in overview
+    hear(web.context, dispute("du_1", 400, status="won"))
+    assert "dispute waits for an answer, due" not in text_of(anna.get("/"))
+
+
+@pytest.mark.parametrize("kind", ["outside", "dispute"])
+def test_overview_names_an_undecided_shortfall(web: Web, kind: str) -> None:
+    gone = outside_refund("re_1", 1600) if kind == "outside" else dispute("du_1", 1600, status="lost")
+    hear(web.context, gone, shortfall="person")
+    overview = text_of(visitor(web, "viewer").get("/"))
+    assert ("waits for a decision" in overview, "Nothing needs a person" in overview) == (True, False)
