@@ -11,9 +11,14 @@ from tests.support.notifications import stored
 from tests.support.outside_objects import dispute, hear, outside_refund
 
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
+from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.engine.claims.decide import decide_claim
 from refund_worker.engine.notifications.outbox import redeliver
 from refund_worker.store.tables import outbox
+
+
+def refunded(status: str) -> RefundObject:
+    return outside_refund("re_1", 300, status=status, currency="USD")
 
 
 def told(world: World) -> list[tuple[str, str, int | None]]:
@@ -31,9 +36,9 @@ def test_outside_refund_is_told_once_for_each_status(world: World) -> None:
     world.pay()
     kind = "payment.refunded_outside"
     for status in ("pending", "pending", "succeeded", "succeeded"):
-        hear(world.context, outside_refund("re_1", 300, status=status))
+        hear(world.context, refunded(status))
     assert told(world) == [(kind, "pending", 100), (kind, "posted", 70)]
-    hear(world.context, outside_refund("re_1", 300, status="failed"))
+    hear(world.context, refunded("failed"))
     assert told(world)[2:] == [(kind, "failed", 100)]
     (message, *_) = stored(world)
     assert (message["refund_id"], message["claim_id"]) == (None, bodies(world)[0]["data"]["id"])
@@ -41,11 +46,11 @@ def test_outside_refund_is_told_once_for_each_status(world: World) -> None:
 
 
 def test_outside_refund_is_told_when_its_payment_is_recorded(world: World) -> None:
-    hear(world.context, outside_refund("re_1", 300))
-    assert told(world) == []
     world.pay()
-    hear(world.context, outside_refund("re_1", 300))
-    assert told(world) in ([("payment.refunded_outside", "posted", 70)], [("payment.refunded_outside", "pending", 70)])
+    hear(world.context, outside_refund("re_1", 300, payment="ch_2", currency="USD"))
+    assert told(world) == []
+    world.pay(2)
+    assert told(world) == [("payment.refunded_outside", "posted", 170)]
 
 
 @pytest.mark.parametrize(
@@ -62,18 +67,18 @@ def test_outside_refund_is_told_when_its_payment_is_recorded(world: World) -> No
 def test_each_turn_of_a_dispute_is_told_once(world: World, statuses: tuple[str, ...], types: list[str]) -> None:
     world.pay()
     for status in statuses:
-        hear(world.context, dispute("du_1", 400, status=status))
+        hear(world.context, dispute("du_1", 400, status=status, currency="USD"))
     assert [kind for kind, _, _ in told(world)] == types
 
 
 def test_decision_about_a_shortfall_is_told_with_the_balance_after(world: World) -> None:
     world.pay()
-    world.withdraw(90)
-    hear(world.context, dispute("du_1", 1_000, status="lost"), shortfall="person")
+    world.spend(credits=90)
+    hear(world.context, dispute("du_1", 1_000, status="lost", currency="USD"), shortfall="person")
     (lost,) = bodies(world)
     rule = ShortfallRule.DEBT
     claim_id, missing = lost["data"]["id"], lost["data"]["shortfall"]
     for _ in range(2):
         decide_claim(world.context, claim_id, kind=ClaimKind.DISPUTE, decision=rule, actor="cli:a", reason="agreed")
-    before = lost["data"]["balance_after"]
-    assert told(world)[1:] == ([("dispute.decided", "lost", before - missing)] if missing else [])
+    assert (missing, lost["data"]["balance_after"]) == (90, 0)
+    assert told(world)[1:] == [("dispute.decided", "lost", -90)]

@@ -350,7 +350,7 @@ def _claims(shop: Shop) -> dict[str, str]:
         "du_open": "dispute-needs_response", "du_lost": "dispute-lost", "du_inquiry": "dispute-inquiry",
     }  # fmt: skip
     with shop.context.database.read() as connection:
-        rows = connection.execute(select(tables.claims.c.object_id, tables.claims.c.claim_id)).tuples()
+        rows = connection.execute(select(tables.claims.c.object_id, tables.claims.c.claim_id))
         return {names[object_id]: claim_id for object_id, claim_id in rows if object_id in names}
 
 

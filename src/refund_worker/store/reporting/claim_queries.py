@@ -35,7 +35,6 @@ def waiting_claims(connection: Connection) -> WaitingClaims:
     ).one()
     under_review = connection.execute(select(func.count()).select_from(is_open).where(~answers)).scalar_one()
     undecided = select(c.kind).where(UNDECIDED, c.credits > c.held + c.taken).limit(COUNTED_MAX).subquery()
-    counts: dict[str, int] = dict(
-        connection.execute(select(undecided.c.kind, func.count()).group_by(undecided.c.kind)).tuples()
-    )
+    by_kind = select(undecided.c.kind, func.count()).group_by(undecided.c.kind)
+    counts: dict[str, int] = {row[0]: row[1] for row in connection.execute(by_kind)}
     return WaitingClaims(to_answer, due_by, under_review, counts.get("outside_refund", 0), counts.get("dispute", 0))

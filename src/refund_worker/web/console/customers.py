@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse, Response
 from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.engine.views import api_objects
+from refund_worker.engine.views.api_objects import Json
 from refund_worker.store import accounts, refunds
 from refund_worker.store.claims import ClaimFilters, list_claims
 from refund_worker.store.reporting import console_queries, entry_search
@@ -45,5 +46,5 @@ def one_customer(page: ThePage, id: SearchText = "") -> Response:
         claimed += list_claims(connection, ClaimFilters(kind=ClaimKind.OUTSIDE_REFUND, limit=CLAIMS, customer_id=own))
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
         found = api_objects.list_refunds(connection, latest)["data"]
-    values = {"customer": customer, "payable": payable, "payments": paid, "refunds": found}
+    values: Json = {"customer": customer, "payable": payable, "payments": paid, "refunds": found}
     return page.render("customer.html", claims=lines_of(claimed), **values)
