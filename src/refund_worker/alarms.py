@@ -41,6 +41,7 @@ class Alarm(StrEnum):
     UNKNOWN_STATUS = "unknown_status"
     CLOCK_WENT_BACK = "clock_went_back"
     LEDGER_DIFFERS = "ledger_differs"
+    SUMS_DIFFER = "sums_differ"
     # A fault of this program.
     INTERNAL_ERROR = "internal_error"
     BATCH_FAILED = "batch_failed"

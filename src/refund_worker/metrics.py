@@ -102,6 +102,13 @@ NOTIFICATIONS = Metric("notifications", _G, "Notifications, waiting or given_up"
 PROCESSES = Metric("processes", _G, "Workers and schedulers that reported within a minute", ("kind",))
 BROKER_SHARED = Metric("broker_shared", _G, "0 if schedulers do all work, without a broker that processes share")
 HEARTBEAT = Metric("heartbeat_age_seconds", _G, "Age of the latest report of a worker or scheduler", ("kind",))
+SUM_VIOLATIONS = Metric(
+    "sum_violations", _G, "Rows for which a sum that must hold does not, at most 1,000 in all", ("sum",)
+)
+SUMS_ROUND = Metric(
+    "sums_last_round_timestamp_seconds", _G, "When the sums of all customers were last checked completely"
+)
+SUMS_SECONDS = Metric("sums_last_round_seconds", _G, "Duration of the last check of the sums of all customers")
 UNSEALED = Metric("audit_unsealed_seconds", _G, "Age of the oldest timeline row that the audit chain has not sealed")
 LAST_SEAL = Metric("audit_last_seal_timestamp_seconds", _G, "When the audit chain last sealed rows")
 DATABASE_UP = Metric("database_up", _G, "1 if the database answers; if 0, other metrics are missing")

@@ -32,6 +32,7 @@ from refund_worker.cli import (
     reconcile,
     refunds,
     run,
+    sums,
     users,
 )
 from refund_worker.cli.options import EXIT_USAGE, Invocation, print_help_alone
@@ -67,6 +68,7 @@ PARTS = (
     funds,
     notifications,
     audit,
+    sums,
     keys,
     users,
 )

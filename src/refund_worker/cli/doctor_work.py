@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # A scheduler that is busy with work of its own reports late, and a worker never does.
 LATE_SECONDS = 60.0
+SUMS_NAMED_MAX = 5
 NOT_STARTED = Finding(
     "processes",
     Verdict.WARN,
@@ -48,7 +49,8 @@ def check_work(settings: Settings) -> list[Finding]:
                 waiting = [Finding("refunds", Verdict.OK, all_well)]
             waiting += _funds(connection, context)
             now = context.clock(connection)
-            return [*_processes(connection, settings, now), *_refused_webhooks(connection, now), *waiting]
+            sums = _sums(connection, now)
+            return [*_processes(connection, settings, now), *_refused_webhooks(connection, now), *sums, *waiting]
     except (RefundWorkerError, SQLAlchemyError):
         return []  # the check of the database has reported the fault
 
@@ -139,6 +141,32 @@ def _refused_webhooks(connection: Connection, now: float) -> Iterator[Finding]:
             yield Finding("webhook events", Verdict.WARN, found, explained_by("webhooks_rejected"))
         else:
             yield Finding("webhook events", Verdict.OK, found)
+
+
+def _sums(connection: Connection, now: float) -> Iterator[Finding]:
+    """Say whether the sums held that the scheduler checks. Yield nothing before its first check."""
+    from refund_worker.engine.sums.rounds import ROUND_SECONDS
+    from refund_worker.store.sum_rounds import count_violations, current_round, open_violations
+    from refund_worker.times import iso
+
+    state = current_round(connection)
+    if state is None:
+        return
+    found = [f"{row['sum']} of {row['subject']}" for row in open_violations(connection, SUMS_NAMED_MAX)]
+    if found:
+        number = sum(count_violations(connection).values())
+        text = f"{number:,} {'row differs' if number == 1 else 'rows differ'}: {', '.join(found)}"
+        yield Finding("sums", Verdict.FAIL, text, explained_by("sums_differ"))
+        return
+    ended = state["round_ended_at"]
+    if ended is None or now - ended > 3 * ROUND_SECONDS:
+        last = "not finished yet" if ended is None else f"was at {iso(ended)}"
+        text = f"the last check of all customers {last}"
+        late = now - (ended or state["began_at"]) > 3 * ROUND_SECONDS
+        todo = "check them now: refund-worker sums" if late else ""
+        yield Finding("sums", Verdict.WARN if late else Verdict.OK, text, todo)
+    else:
+        yield Finding("sums", Verdict.OK, f"hold for {state['round_customers']:,} customers, checked at {iso(ended)}")
 
 
 def _sending(connection: Connection, context: Context) -> Iterator[Finding]:

@@ -836,6 +836,48 @@ funds = Table(
     Column("short_since", Double),
 )
 
+# Where the scheduler's check of the sums stands: one row. `position` is the last customer of the round under way, and
+# `seen_…` the newest rows whose customers were checked at once.
+sum_rounds = Table(
+    "sum_rounds",
+    metadata,
+    Column("row_number", Integer, primary_key=True, autoincrement=False),
+    Column("position", Text),
+    Column("seen_transaction", BigInteger, nullable=False),
+    Column("seen_event", BigInteger, nullable=False),
+    Column("customers", BigInteger, nullable=False),
+    Column("began_at", Double, nullable=False),
+    # The last round over all customers that was finished.
+    Column("round_began_at", Double),
+    Column("round_ended_at", Double),
+    Column("round_customers", BigInteger),
+    # No other scheduler checks before this time.
+    Column("next_at", Double, nullable=False),
+    CheckConstraint("row_number = 1", name="one_row"),
+)
+
+# Rows for which a sum did not hold, and still does not while `ended_at` is null.
+sum_violations = Table(
+    "sum_violations",
+    metadata,
+    Column("sum", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("unit", Text, primary_key=True),
+    Column("customer_id", Text, nullable=False),
+    Column("stored", BigInteger, nullable=False),
+    Column("expected", BigInteger, nullable=False),
+    Column("found_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Index(
+        "ix_sum_violations_open",
+        "sum",
+        "subject",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+)
+
 # The counts of all processes for /metrics; `labels` is a JSON list, `part` a bucket or the sum of a histogram.
 metric_values = Table(
     "metric_values",

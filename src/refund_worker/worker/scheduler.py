@@ -25,6 +25,7 @@ from refund_worker.engine.processor_sync.reconciliation.run import run_due
 from refund_worker.engine.processor_sync.sync import RecentSync
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
+from refund_worker.engine.sums.rounds import EVERY_SECONDS, SumChecker
 from refund_worker.engine.views.failure_codes import code_with_entry
 from refund_worker.errors import RefundWorkerError, Unavailable
 from refund_worker.metrics import BROKER_FAILURES, JOB_SECONDS, JOBS_FAILED, SWEEP_SECONDS, count, observe
@@ -69,6 +70,7 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
         Job("prune", settings.sweep_seconds * 3600, prune),
         Job("reconcile", settings.sweep_seconds * 5, run_due),
         Job("erase", settings.sweep_seconds * 3600, erase_addresses),
+        Job("sums", EVERY_SECONDS, SumChecker().check, at_once=True),
         Job("clock", settings.sweep_seconds * 60, handle_clock_rollback, at_once=True),
     ]
     for name in registry.names_with_lists():

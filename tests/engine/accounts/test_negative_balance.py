@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import RowMapping
 from tests.support.engine_world import World
@@ -35,9 +37,10 @@ def owing(world: World) -> World:
     A withdrawal that was paid after it had been reversed leaves such a balance.
     """
     world.pay()
-    posting = ledger.correction(
+    late = ledger.correction(
         transaction_id="late", customer_id="c", credits=-580, reason="paid after all", actor="a", at=1.0
     )
+    posting = replace(late, refund_id="rf_late")  # as of a refund whose money went out after all
     with world.database.write() as connection:
         ledger_store.insert_postings(connection, [posting])
         accounts.change_customers(connection, {"c": AccountDelta(balance=-580)})
@@ -54,9 +57,10 @@ def test_positive_correction_is_accepted_on_negative_balance(owing: World, credi
 def test_negative_correction_can_be_deleted_on_negative_balance(world: World) -> None:
     world.pay()
     entered = change(world, -30)
-    posting = ledger.correction(
+    late = ledger.correction(
         transaction_id="late", customer_id="c", credits=-550, reason="paid after all", actor="a", at=1.0
     )
+    posting = replace(late, refund_id="rf_late")  # as of a refund whose money went out after all
     with world.database.write() as connection:
         ledger_store.insert_postings(connection, [posting])
         accounts.change_customers(connection, {"c": AccountDelta(balance=-550)})

@@ -8,6 +8,7 @@ from typing import Final
 
 from refund_worker.alarms import Alarm
 from refund_worker.engine.views.explanations import SHOW_REFUND, Entry
+from refund_worker.engine.views.runbook_sums import SUM_ENTRIES
 
 _REPORT = "Report it to the developers with the log line and its traceback."
 _TIMELINE = "Read its timeline: `refund-worker refunds events ID`, or the page `/console/refunds/ID`."
@@ -263,7 +264,7 @@ _FAULTS: Final[dict[Alarm, Entry]] = {
     Alarm.JOB_FAILED: Entry(
         "A periodic job failed",
         "A job of the scheduler failed. Its name is in the line: `inbox` (webhooks), `seal` (audit chain), `tally` "
-        "(figures), `prune`, `erase`, `clock`, `watch` and `look` (lists of the processor), `notifications`, "
+        "(figures), `prune`, `erase`, `sums`, `clock`, `watch`, `look` (processor's lists), `notifications`, "
         "`reconcile`. The alarm line means an unexpected error; the metric also counts runs that wait for the database "
         "or the processor.",
         "The job runs again at its next time. Other jobs and refunds continue. While `look` fails, sending stops "
@@ -394,5 +395,9 @@ _FAULTS: Final[dict[Alarm, Entry]] = {
 }
 
 ALARM_ENTRIES: Mapping[str, Entry] = MappingProxyType(
-    {alarm.value: entry for entries in (_SENDING, _FUNDS, _REFUNDS, _FAULTS) for alarm, entry in entries.items()}
+    {
+        alarm.value: entry
+        for entries in (SUM_ENTRIES, _SENDING, _FUNDS, _REFUNDS, _FAULTS)
+        for alarm, entry in entries.items()
+    }
 )

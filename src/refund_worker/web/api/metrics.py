@@ -30,7 +30,7 @@ from refund_worker.errors import Unavailable
 from refund_worker.metrics import METRICS, Kind, Metric, Slot
 from refund_worker.processors import registry
 from refund_worker.processors.base import EventFault
-from refund_worker.store import audit, funds, processes, processors, schema
+from refund_worker.store import audit, funds, processes, processors, schema, sum_rounds
 from refund_worker.store.database import Database
 from refund_worker.store.reporting import metric_values, metrics, reconciliation
 
@@ -106,10 +106,22 @@ def _gauges(connection: Connection, context: Context) -> dict[Metric, _Values]:
         m.NOTIFICATIONS: {(state,): count for state, count in metrics.count_notifications(connection).items()},
         m.UNSEALED: {(): _age(now, metrics.oldest_unsealed(connection, sealed_up_to))},
         m.LAST_SEAL: {(): last_seal["sealed_at"]} if last_seal is not None else {},
+        **_of_sums(connection),
         **_of_processors(connection, context),
         **_of_funds(connection, context),
         **_of_processes(connection, now),
     }
+
+
+def _of_sums(connection: Connection) -> dict[Metric, _Values]:
+    state = sum_rounds.current_round(connection)
+    found: dict[Metric, _Values] = {
+        m.SUM_VIOLATIONS: {(name.value,): count for name, count in sum_rounds.count_violations(connection).items()}
+    }
+    if state is not None and state["round_ended_at"] is not None:
+        seconds = max(0.0, state["round_ended_at"] - state["round_began_at"])
+        found |= {m.SUMS_ROUND: {(): state["round_ended_at"]}, m.SUMS_SECONDS: {(): seconds}}
+    return found
 
 
 def _of_processors(connection: Connection, context: Context) -> dict[Metric, _Values]:
