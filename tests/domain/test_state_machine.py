@@ -28,17 +28,17 @@ from refund_worker.domain.state_machine import (
 
 # One column a leg outcome, one row a state; a dot where the move is impossible.
 LEGS = """
-                sent    accepted asks_customer   paid      object_failed object_canceled refused blocked not_executed silence absent  given_up paid_by_hand unfunded  released cancel_asked
-planned         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked canceled        .
-sending         .       pending  requires_action succeeded failed        canceled        failed  blocked waiting      unknown .       .        .            blocked    .        .
-waiting         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked    .        .
-unknown         sending pending  requires_action succeeded failed        canceled        failed  blocked .            unknown waiting .        succeeded    blocked    .        .
-blocked         sending pending  requires_action succeeded failed        canceled        .       blocked .            unknown .       canceled succeeded    blocked    .        .
-pending         .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .        .
-requires_action .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .        requires_action
-succeeded       .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled .            .        canceled        .
-failed          .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .    .        .
-canceled        .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .    .        .
+                sent    accepted asks_customer   paid      object_failed object_canceled refused blocked not_executed silence absent  given_up paid_by_hand unfunded  released cancel_asked displaced
+planned         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked canceled        .        canceled
+sending         .       pending  requires_action succeeded failed        canceled        failed  blocked waiting      unknown .       .        .            blocked    .        .        .
+waiting         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked    .        .        canceled
+unknown         sending pending  requires_action succeeded failed        canceled        failed  blocked .            unknown waiting .        succeeded    blocked    .        .        .
+blocked         sending pending  requires_action succeeded failed        canceled        .       blocked .            unknown .       canceled succeeded    blocked    .        .        canceled
+pending         .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .        .        .
+requires_action .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .        requires_action        .
+succeeded       .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled .            .        canceled        .        .
+failed          .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .    .        .        .
+canceled        .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .    .        .        .
 """  # noqa: E501
 LEGS_COME_TO = "needs_attention sending pending reversing succeeded partially_succeeded failed"
 REFUNDS = f"""

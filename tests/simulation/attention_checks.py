@@ -20,7 +20,8 @@ def check_cause(watch: Watched, leg: Row) -> None:
     refused = any(isinstance(sent.told, Refused) for sent in watch.bank.sent.get(key, ()))
     void = any(item.id == leg["processor_refund_id"] and item.is_void for item in watch.bank.refund_objects)
     released = watch.refunds[leg["refund_id"]]["status"] in ("canceled", "rejected")
-    if not (refused or void or released or leg["leg_id"] in watch.given_up):
+    displaced = leg["leg_id"] in watch.displaced
+    if not (refused or void or released or displaced or leg["leg_id"] in watch.given_up):
         raise Violation(f"L1 {leg['leg_id']} is {leg['status']}, and neither the processor nor a person said so")
 
 
@@ -32,7 +33,7 @@ def check_attention(watch: Watched, leg: Row) -> None:
     calm = watch.calm_since is not None and watch.world.now >= watch.calm_since + REACHABLE_AFTER_SECONDS
     causes: dict[str, Callable[[], bool]] = {
         "resource_missing": lambda: payment is None,
-        "charge_disputed": lambda: payment is not None and payment.disputed,
+        "charge_disputed": lambda: payment is not None and payment.was_disputed,
         "charge_already_refunded": lambda: _others_paid(watch, leg),
         "refunded_elsewhere": lambda: _others_paid(watch, leg),
         "payment_mismatch": lambda: leg["processor_payment_id"] in bank.recorded_wrong,

@@ -15,6 +15,7 @@ from refund_worker.domain.processor_replies import (
     Blocked,
     Busy,
     Denied,
+    DisputeObject,
     Found,
     KeyConflict,
     Misconfigured,
@@ -34,6 +35,7 @@ from tests.simulation.bank_records import (
     LAG_SECONDS_MAX,
     LATE_SECONDS_MAX,
     VOID,
+    BankDispute,
     BankRefund,
     KeyRecord,
     Listing,
@@ -58,6 +60,7 @@ class Bank:
     faults: Faults
     payments: dict[str, Payment] = field(default_factory=dict)
     refund_objects: list[BankRefund] = field(default_factory=list)
+    disputes: list[BankDispute] = field(default_factory=list)
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     bodies: dict[str, str] = field(default_factory=dict)
     sent: dict[str, list[Sent]] = field(default_factory=dict)  # by key
@@ -73,6 +76,7 @@ class Bank:
     listings: dict[str, Listing] = field(default_factory=dict)  # by the leg it was read for
     calls: int = 0
     on_news: Callable[[BankRefund], None] = lambda _refund: None
+    on_dispute: Callable[[BankDispute], None] = lambda _dispute: None
     on_created: Callable[[BankRefund], None] = lambda _refund: None
     on_call: Callable[[str], None] = lambda _what: None
     on_send: Callable[[str, str], None] = lambda _key, _body: None
@@ -232,6 +236,38 @@ class Bank:
         if life[-1][1] == "succeeded" and strikes("failed later"):
             life.append((uniform(self.fails_no_sooner_than, 30 * DAY), "failed", "declined"))
         return life
+
+    def open_dispute(self, payment: str, amount: int, status: str) -> BankDispute:
+        """Open a dispute or an inquiry about a payment."""
+        dispute = BankDispute(
+            f"dp_{len(self.disputes) + 1}", payment, amount, self.payments[payment].currency, self.world.now
+        )
+        self.disputes.append(dispute)
+        self.dispute_becomes(dispute, status)
+        return dispute
+
+    def dispute_becomes(self, dispute: BankDispute, status: str, *, returned: bool = False) -> None:
+        """Give the dispute its next status. While one takes its money, a payment is not refunded."""
+        dispute.status, dispute.returned = status, returned
+        payment = self.payments[dispute.payment]
+        payment.disputed = any(each.takes_money for each in self.disputes if each.payment == dispute.payment)
+        payment.was_disputed |= payment.disputed
+        self.world.note("DISPUTE", dispute.id, dispute.payment, dispute.amount, status, returned)
+        self.on_dispute(dispute)
+
+    def describe_dispute(self, dispute: BankDispute) -> DisputeObject:
+        """Return the dispute as an answer shows it."""
+        return DisputeObject(
+            dispute_id=dispute.id,
+            status=dispute.status,
+            amount_minor=dispute.amount,
+            currency=dispute.currency,
+            payment_refs=(dispute.payment,),
+            reason="fraudulent",
+            created_at=datetime.fromtimestamp(dispute.created, UTC),
+            money_returned=dispute.returned if dispute.status == "lost" else None,
+            live=False,
+        )
 
     def describe(self, refund_object: BankRefund) -> RefundObject:
         """Return the refund object as an answer shows it."""

@@ -63,7 +63,26 @@ class Payment:
     amount: int
     currency: str
     disputed: bool = False
+    was_disputed: bool = False
     declines: str | None = None
+
+
+@dataclass(slots=True)
+class BankDispute:
+    """A dispute in the bank's book; `amount` is in minor units. `returned`: its money was reinstated after a loss."""
+
+    id: str
+    payment: str
+    amount: int
+    currency: str
+    created: float
+    status: str = "needs_response"
+    returned: bool = False
+
+    @property
+    def takes_money(self) -> bool:
+        """Return True while the bank has the money of the dispute, and refuses refunds of its payment."""
+        return self.status in ("needs_response", "under_review") or (self.status == "lost" and not self.returned)
 
 
 @dataclass(frozen=True, slots=True)

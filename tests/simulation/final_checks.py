@@ -63,6 +63,7 @@ def check_ends(watch: Watch, bank: Bank, accepted: dict[tuple[str, str], str]) -
     _check_customers(watch)
     _check_rooms(watch)
     _check_budget(watch)
+    _check_claims(watch, bank)
     _check_nothing_changed(watch)
     _check_no_secret(watch)
     _check_twice(watch, bank)
@@ -103,6 +104,8 @@ def _lasts(bank: Bank, leg: Row) -> bool:
         return len(failed) >= BLOCKED_TRIES_MIN
     if leg["attention"] == "answer_mismatch":  # a false answer passes, a refund of others with our metadata stays
         return any(item.mark == leg["leg_id"] for item in bank.of_others())
+    if leg["attention"] == "charge_disputed":  # a dispute that has ended in our favour lets the leg continue
+        return bank.payments[leg["processor_payment_id"]].disputed
     return leg["attention"] in LASTING
 
 
@@ -229,11 +232,68 @@ def _check_customers(watch: Watch) -> None:
         elif refund["to"] == "source" and refund["posted"]:
             figures[3] += refund["credits"]
         figures[3] -= refund["returned_credits"]
+    for claim in watch.rows("SELECT * FROM claims"):
+        figures = wanted[claim["customer_id"]]
+        figures[0] += claim["held"]
+        figures[3] += claim["held"] + claim["taken"]
     for row in watch.rows("SELECT * FROM customers"):
         figures = wanted[row["customer_id"]]
         found = [row["held"], row["bought"], row["net_spent"], row["withdrawn"]]
         if found != figures:
             raise Violation(f"L4 customer {row['customer_id']}: held, bought, spent, withdrawn {found}, not {figures}")
+
+
+PHASES = {
+    "needs_response": "holding",
+    "under_review": "holding",
+    "lost": "taken",
+    "won": "released",
+    "prevented": "released",
+    "warning_closed": "released",
+    "warning_needs_response": "shown",
+}
+
+
+def _check_disputes(watch: Watch, bank: Bank, claims: dict[str, Row]) -> None:
+    """Check L12: each dispute does to the credits what its state at the processor says."""
+    known = {payment for (payment,) in watch.connection.raw("SELECT processor_payment_id FROM payments")}
+    for dispute in bank.disputes:
+        claim = claims.get(dispute.id)
+        if claim is None:
+            raise Violation(f"L12 {dispute.id} is not recorded")
+        wanted = "released" if dispute.returned else PHASES[dispute.status]
+        if dispute.payment in known and claim["payment_id"] is None and claim["currency"] == dispute.currency:
+            continue  # recorded with another currency than the payment here
+        if claim["phase"] != wanted:
+            raise Violation(f"L12 {dispute.id} is {dispute.status} at the processor and {claim['phase']} here")
+
+
+def _check_claims(watch: Watch, bank: Bank) -> None:
+    """Check L12: each refund of others has one claim with its state, and takes the credits of its money, no more."""
+    if not watch.records_outside:
+        return
+    others = {item.id: item for item in bank.of_others() if item.mark is None}
+    claims = {claim["object_id"]: claim for claim in watch.rows("SELECT * FROM claims")}
+    _check_disputes(watch, bank, claims)
+    for object_id, item in others.items():
+        claim = claims.get(object_id)
+        if claim is None:
+            raise Violation(f"L12 {object_id} of others is not recorded")
+        if claim["object_status"] != item.status:
+            raise Violation(f"L12 {object_id} is {item.status} at the processor and {claim['object_status']} here")
+    for row in watch.rows("SELECT * FROM payments"):
+        its = [c for c in claims.values() if c["payment_id"] == row["payment_id"]]
+        live = [c for c in its if c["phase"] in ("holding", "taken")]
+        legs = [leg for leg in watch.legs.values() if leg["payment_id"] == row["payment_id"]]
+        by_legs = sum(leg["payment_credits"] for leg in legs if leg["status"] not in GONE)
+        by_claims = sum(c["credits"] for c in live)
+        gone = sum(c["amount_minor"] for c in live) + sum(
+            leg["amount_minor"] for leg in legs if leg["status"] not in GONE
+        )
+        if by_claims and by_claims + by_legs > row["credits"] and not watch.contradicted:
+            raise Violation(f"L12 {row['payment_id']}: {by_claims} and {by_legs} credits taken of {row['credits']}")
+        if live and gone >= row["amount_minor"] and by_claims + by_legs < row["credits"]:
+            raise Violation(f"L12 {row['payment_id']}: all its money is gone, {by_claims + by_legs} credits are")
 
 
 def _check_rooms(watch: Watch) -> None:

@@ -78,6 +78,8 @@ class Watch(Watched):
                 self.approved_by[refund_id] = actor
             if kind == "leg_given_up" and actor not in SYSTEM:
                 self.given_up.add(leg_id)
+            if kind == "leg_displaced":
+                self.displaced.add(leg_id)
             self._check_actor(row)
             self._note_words_of_people(refund_id, kind, leg_id)
             if kind == "internal_error":  # the engine survives, but the error itself is the finding
@@ -290,7 +292,7 @@ class Watch(Watched):
             total = self.sums.get((f"customer:{customer_id}", "credits"), 0)
             if total != balance:
                 raise Violation(f"I3 customer {customer_id} has {balance}, the ledger says {total}")
-            if balance < held and not self.contradicted:
+            if balance < held and not self.contradicted and not self._owes(customer_id):
                 raise Violation(f"I2 customer {customer_id} has {balance} of which {held} are held")
         taken: dict[str, list[int]] = defaultdict(lambda: [0, 0])
         for leg in self.legs.values():
@@ -305,6 +307,10 @@ class Watch(Watched):
             )
             if (credits_taken, money_taken) != full:
                 raise Violation(f"I2 {payment_id}: {(credits_taken, money_taken)} taken, its legs say {full}")
+
+    def _owes(self, customer_id: str) -> bool:
+        sql = "SELECT coalesce(sum(debt), 0) FROM claims WHERE customer_id = ?"
+        return bool(self.connection.raw(sql, (customer_id,)).fetchone()[0])
 
     def created(self, refund_object: BankRefund) -> None:
         """Check I1 across legs: the replacement of a failed leg must not be paid in addition to it."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from tests.simulation.plan import HOUR
 from tests.simulation.watched import Row
 from tests.simulation.wiring import Wiring
 
 UNKNOWN_LEG = "rf_000099-1"
+# The later states of a dispute.
+COURSES = (["lost"], ["won"], ["under_review", "lost"], ["under_review", "won"], ["prevented"], ["lost", "reinstated"])
 
 
 class Outsiders:
@@ -63,7 +67,19 @@ class Outsiders:
             self.bank.add(payment, amount, None, None, installation or ("inst_other" if mark else None), mark)
 
     def act_dispute(self, payment: str, part: float) -> None:
-        """Dispute the payment."""
-        if payment in self.bank.payments:
-            self.faults.count("disputed")
-            self.bank.payments[payment].disputed = True
+        """Dispute the payment, perhaps after an inquiry: it is won or lost, or the money comes back after a loss."""
+        if payment not in self.bank.payments:
+            return
+        self.faults.count("disputed")
+        random, bank = self.world.random, self.bank
+        amount = max(1, int(bank.payments[payment].amount * part))
+        course = random.choice(COURSES)
+        first = "needs_response"
+        if random.random() < 0.2:
+            first, course = "warning_needs_response", random.choice((["warning_closed"], ["needs_response", *course]))
+        dispute = bank.open_dispute(payment, amount, first)
+        at = self.world.now
+        for status in course:
+            at += random.uniform(1, random.choice((60, HOUR, 20 * 24 * HOUR)))
+            word, returned = ("lost", True) if status == "reinstated" else (status, False)
+            self.world.at(at, partial(bank.dispute_becomes, dispute, word, returned=returned))

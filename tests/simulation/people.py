@@ -14,6 +14,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.jobs import clock_rollback
 from refund_worker.engine.processor_sync import pause as processor_sync_pause
 from refund_worker.engine.processor_sync import sync, webhook_inbox
+from refund_worker.engine.processor_sync.dispute_sync import DisputeSync
 from refund_worker.engine.refunds import accept, actions
 from refund_worker.errors import KeyReused, RefundWorkerError, Refusal, Unavailable
 from tests.simulation.allowed_changes import ENDS
@@ -243,9 +244,7 @@ class People:
         def look() -> None:
             if self.watch_at == at:
                 self.watch_at = None
-            self.processes.client(
-                "watch", lambda context: (sync.sync_all(context, "stripe"), webhook_inbox.process_inbox(context))
-            )
+            self.processes.client("watch", _read_lists)
             self.world.after(HOUR, self._resume_beside_another_database)
 
         self.world.at(at, look)
@@ -268,3 +267,10 @@ class People:
             self.world.random.uniform(0, 60),
             lambda: self.processes.client("clock", clock_rollback.handle_clock_rollback),
         )
+
+
+def _read_lists(context: Context) -> None:
+    """Do what the scheduler does: read the lists of refunds and disputes, and process the events."""
+    sync.sync_all(context, "stripe")
+    DisputeSync().sync_all(context, "stripe")
+    webhook_inbox.process_inbox(context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -96,6 +97,9 @@ def _policy(random: Random, very_late: bool, horizon: float) -> Policy:
         "allocation": random.choice(("newest_first", "newest_first", "oldest_first", "pro_rata")),
         "retry_max_seconds": random.choice((600.0, HOUR, 4 * HOUR, 4 * HOUR)) if horizon < HOUR else 6 * HOUR,
         "processors": {"stripe": CAPABILITIES.rules(live=random.choice((None, False)))},
+        # The simulated time is before the upgrade that brought claims. Most schedules record refunds of others.
+        "outside_since": random.choice((0.0, 0.0, 0.0, math.inf)),
+        "shortfall": random.choice(("write_off", "write_off", "debt", "person")),
     }
     if very_late:
         # There is never an automatic second attempt: an effect after days can contradict a person, but not pay twice.

@@ -86,7 +86,9 @@ class Schedule(Wiring):
         self.outsiders = Outsiders(self)
         self.webhooks = Webhooks(self, self.processes, self.people)
         self.bank.on_news = self.webhooks.tell
+        self.bank.on_dispute = self.webhooks.tell_dispute
         self.bank.on_silence = self.people.fall_silent
+        self.watch.records_outside = self.plan.policy.outside_since == 0
         self.watch.on_doubt = self.outsiders.somebody_pays
         self.ends: Counter[str] = Counter()
         self.attention: Counter[str] = Counter()
@@ -165,10 +167,12 @@ class Schedule(Wiring):
         getattr(actor, name)(**arguments)
 
     def _check_foreign(self) -> None:
-        """Check L5: each event about a foreign refund is stored and left to reconciliation."""
+        """Check L5: each event about a foreign refund is stored, and the refund recorded or left to reconciliation."""
         stored = dict(self.connection.raw("SELECT event_id, outcome FROM inbox"))
+        ends = {"unknown refund: left to reconciliation"}
+        ends |= {"taken in: a refund that others made"} if self.watch.records_outside else set()
         for event_id in self.webhooks.foreign:
-            if stored.get(event_id) != "unknown refund: left to reconciliation":
+            if stored.get(event_id) not in ends:
                 raise Violation(f"L5 {event_id} is about a refund unknown to us and ended as {stored.get(event_id)}")
 
     def _settle(self) -> None:

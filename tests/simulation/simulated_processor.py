@@ -10,6 +10,10 @@ from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     Answered,
     Busy,
+    DisputeRead,
+    DisputeReply,
+    DisputesFound,
+    DisputesReply,
     Misconfigured,
     PaymentRead,
     PaymentReading,
@@ -30,6 +34,7 @@ class SimulatedProcessor(RefundsOnly):
 
     name = "stripe"
     reads_payments = True
+    reads_disputes = True
 
     def __init__(self, bank: Bank) -> None:
         self.bank = bank
@@ -176,6 +181,32 @@ class SimulatedProcessor(RefundsOnly):
             return bank.listed([t for t in bank.refund_objects if t.listed_from <= now and t.created >= since])
 
         reply: SearchReply = await bank.call("recent", execute)
+        return reply
+
+    async def fetch_dispute(self, dispute_id: str) -> DisputeReply:
+        """Read one dispute."""
+        bank = self.bank
+        bank.world.note("FETCH", dispute_id)
+
+        def execute() -> DisputeReply:
+            for dispute in bank.disputes:
+                if dispute.id == dispute_id:
+                    return DisputeRead(bank.describe_dispute(dispute))
+            return Misconfigured("resource_missing", "no such dispute")
+
+        reply: DisputeReply = await bank.call("fetch dispute", execute)
+        return reply
+
+    async def recent_disputes(self, created_gte: datetime) -> DisputesReply:
+        """List the disputes opened since a time."""
+        bank = self.bank
+        bank.world.note("RECENT DISPUTES")
+
+        def execute() -> DisputesReply:
+            since = created_gte.timestamp()
+            return DisputesFound(tuple(bank.describe_dispute(d) for d in bank.disputes if d.created >= since))
+
+        reply: DisputesReply = await bank.call("recent disputes", execute)
         return reply
 
     async def cancel(self, processor_refund_id: str) -> Reply:

@@ -43,6 +43,8 @@ class Watched:
     asked: dict[str, tuple[int, int]] = field(default_factory=dict)  # money and credits, by refund
     by_hand: set[str] = field(default_factory=set)  # legs that a person called paid
     paid_in_doubt: set[str] = field(default_factory=set)  # legs that a person called paid while in doubt
+    displaced: set[str] = field(default_factory=set)  # legs whose payment others took money of before they were sent
+    records_outside: bool = False  # refunds of others are recorded as claims in this schedule
     # Refunds of others that a retry has accepted, by refund and payment.
     accepted_others: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
     acted: set[str] = field(default_factory=set)  # persons who have acted

@@ -7,7 +7,7 @@ import json
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync import webhook_inbox
 from refund_worker.store import inbox
-from tests.simulation.bank_records import BankRefund
+from tests.simulation.bank_records import BankDispute, BankRefund
 from tests.simulation.people import People
 from tests.simulation.plan import DAY, HOUR
 from tests.simulation.processes import Processes
@@ -22,6 +22,7 @@ class Webhooks:
         self.world, self.plan, self.faults = wiring.world, wiring.plan, wiring.faults
         self.bank, self.watch = wiring.bank, wiring.watch
         self.overtaken: dict[str, tuple[str, str]] = {}
+        self.told_disputes = 0
         self.foreign: list[str] = []  # events of refunds that are not ours
 
     def tell(self, refund_object: BankRefund) -> None:
@@ -56,6 +57,20 @@ class Webhooks:
             self.world.after(late, lambda: self._webhook(event_id, body))
         self.world.after(3, lambda: self._send_overtaken(refund_object.id))
 
+    def tell_dispute(self, dispute: BankDispute) -> None:
+        """Send a webhook for the change of a dispute, unreliably."""
+        if self.wiring.healing:
+            self.people.look_at_the_list(2 * HOUR)
+        if not self.plan.webhooks or self.faults.strikes("webhook lost"):
+            return
+        self.told_disputes += 1
+        event_id = f"evt_{dispute.id}_{self.told_disputes}"
+        body = json.dumps({"data": {"object": {"object": "dispute", "id": dispute.id, "charge": dispute.payment}}})
+        for _ in range(3 if self.faults.strikes("webhook three times") else 1):
+            random = self.world.random
+            late = random.uniform(HOUR, 3 * DAY) if self.faults.strikes("webhook late") else random.uniform(0, 2)
+            self.world.after(late, lambda: self._webhook(event_id, body, "charge.dispute.updated"))
+
     def _edit_marks(self, refund_object: BankRefund) -> None:
         """Remove our metadata from an object.
 
@@ -69,13 +84,13 @@ class Webhooks:
         if thing_id in self.overtaken:
             self._webhook(*self.overtaken.pop(thing_id))
 
-    def _webhook(self, event_id: str, body: str) -> None:
+    def _webhook(self, event_id: str, body: str, kind: str = "refund.updated") -> None:
         """Deliver the event until it is stored and answered."""
 
         def receive(context: Context) -> None:
             with context.database.write() as connection:
                 now = context.clock(connection)
-                inbox.insert_event(connection, "stripe", event_id, "refund.updated", body, now)
+                inbox.insert_event(connection, "stripe", event_id, kind, body, now)
             self.processes.die_if("webhook handler dies")
             self.world.after(0, lambda: self.processes.worker(webhook_inbox.process_inbox, "newsreader"))
 

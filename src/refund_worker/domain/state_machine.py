@@ -32,6 +32,7 @@ class LegOutcome(StrEnum):
     ABANDONED = "given_up"
     PAID_MANUALLY = "paid_by_hand"
     CANCEL_REQUESTED = "cancel_asked"  # by a person, while the object waits for the customer
+    DISPLACED = "displaced"  # others took the money of its payment, or closed it, before it was sent
     RELEASED = "released"  # the refund was canceled or rejected before anything was sent
 
 
@@ -82,6 +83,7 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
         _LO.SENT: _L.SENDING,
         _LO.BLOCKED: _L.BLOCKED,
         _LO.RELEASED: _L.CANCELED,
+        _LO.DISPLACED: _L.CANCELED,
         **_BY_A_PERSON,
         **_REPORTED_WHILE_OPEN,
     },
@@ -92,7 +94,13 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
         _LO.NO_ANSWER: _L.UNKNOWN,
         **_REPORTED_WHILE_OPEN,
     },
-    _L.WAITING: {_LO.SENT: _L.SENDING, _LO.BLOCKED: _L.BLOCKED, **_BY_A_PERSON, **_REPORTED_WHILE_OPEN},
+    _L.WAITING: {
+        _LO.SENT: _L.SENDING,
+        _LO.BLOCKED: _L.BLOCKED,
+        _LO.DISPLACED: _L.CANCELED,
+        **_BY_A_PERSON,
+        **_REPORTED_WHILE_OPEN,
+    },
     _L.UNKNOWN: {
         _LO.SENT: _L.SENDING,
         _LO.NO_ANSWER: _L.UNKNOWN,
@@ -106,6 +114,7 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
         _LO.SENT: _L.SENDING,
         _LO.BLOCKED: _L.BLOCKED,
         _LO.NO_ANSWER: _L.UNKNOWN,
+        _LO.DISPLACED: _L.CANCELED,
         **_BY_A_PERSON,
         **_REPORTED_WHILE_OPEN,
     },

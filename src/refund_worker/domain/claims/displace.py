@@ -43,7 +43,7 @@ def displace(
     for leg in unsent:
         builder.transition_leg(
             builder.legs[leg.leg_id],
-            LegOutcome.RELEASED,
+            LegOutcome.DISPLACED,
             reason=code,
             attention_code=None,
             failure_code=code,

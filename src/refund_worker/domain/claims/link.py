@@ -112,7 +112,7 @@ def _split_off_rest(builder: DecisionBuilder, leg: Leg, paid_minor: int) -> Leg:
     if rest.status in TO_BE_SENT:
         builder.transition_leg(
             rest,
-            LegOutcome.RELEASED,
+            LegOutcome.DISPLACED,
             reason=REFUNDED_ELSEWHERE,
             failure_code=REFUNDED_ELSEWHERE,
             failure_message="the payment was refunded elsewhere, with less money",
