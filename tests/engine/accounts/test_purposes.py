@@ -49,7 +49,7 @@ def seen(world: World) -> str:
 
 def entries(world: World) -> list[tuple[str, int, str | None]]:
     with world.database.read() as connection:
-        rows = ledger.transactions_of(connection, "c", limit=50)
+        rows = ledger.transactions_of(connection, ["c"], limit=50)
     return [(row["kind"], row["credits"], row["purpose"]) for row in reversed(rows) if row["kind"] != "purchase"]
 
 
@@ -74,7 +74,7 @@ def test_expired_credits_are_an_entry_of_their_own_and_can_be_deleted(world: Wor
     entry = change(world, -40, purpose=Purpose.EXPIRY)
     assert (entry["kind"], world.account.balance) == ("expiry", 60)
     with world.database.read() as connection:
-        assert ledger.corrections_of(connection, "c", limit=5)[0]["transaction_id"] == entry["transaction_id"]
+        assert ledger.corrections_of(connection, ["c"], limit=5)[0]["transaction_id"] == entry["transaction_id"]
     reverse_transaction(world.context, entry["transaction_id"], actor="anna")
     assert world.account.balance == 100
     assert entries(world) == [("expiry", -40, "expiry"), ("reversal", 40, None)]

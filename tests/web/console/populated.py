@@ -295,7 +295,7 @@ def _seed(shop: Shop) -> dict[str, str]:
     )
     record_spends(shop.context, [late])
     with shop.context.database.read() as connection:
-        entries = ledger.transactions_of(connection, who, limit=20)
+        entries = ledger.transactions_of(connection, [who], limit=20)
         paid = list_payments(connection, who, limit=1)[0].payment_id
     correction = next(e["transaction_id"] for e in entries if e["kind"] == "correction" and e["credits"] < 0)
     return {"customer": who, "correction": correction, "spend": "chat-late", "payment": paid}
