@@ -298,6 +298,15 @@ class Customer(TypedDict):
     payable_by_currency: list[Payable]
     recent_corrections: list[Transaction]
     merged_ids: list[str]
+    erased_at: str | None
+
+
+class CustomerExport(TypedDict):
+    """Everything that is stored about a customer: the rows of each table in `data`, as they are stored."""
+
+    customer_id: str
+    merged_ids: list[str]
+    data: dict[str, Any]
 
 
 class PlannedLeg(TypedDict):

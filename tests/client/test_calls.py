@@ -63,6 +63,10 @@ def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client)
     worker.add_payment("ann-2", amount_minor=100, credits=10, currency="EUR")
     assert client.merge_customer("ann-2", into="ann", reason="registered twice")["merged_ids"] == ["ann-2"]
     assert client.customer("ann-2") == client.customer("ann")
+    assert client.export_customer("ann-2")["customer_id"] == "ann"
+    with pytest.raises(ApiError) as no_admin:
+        client.erase_customer("ann", reason="asked for")
+    assert no_admin.value.status in (403, 409)
     for act in (client.approve, client.reject, client.retry):
         with pytest.raises(ApiError) as refused:
             act(refund["id"], reason="try")
@@ -137,6 +141,8 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         Calls.transactions("_").page(),
         Calls.correct("_", credits=1, reason="", idempotency_key="k"),
         Calls.merge_customer("_", into="", reason=""),
+        Calls.erase_customer("_", reason=""),
+        Calls.export_customer("_"),
         Calls.payment("_"),
         Calls.payments().page(),
         Calls.outside_refund("_"),

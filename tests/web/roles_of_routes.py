@@ -35,6 +35,8 @@ EXPECTED = {
     ("POST", "/v1/refunds/{refund_id}/sync"): "rom",
     ("POST", "/v1/customers/{customer_id}/corrections"): "rom",
     ("POST", "/v1/customers/{customer_id}/merge"): "om",
+    ("POST", "/v1/customers/{customer_id}/erase"): "m",
+    ("GET", "/v1/customers/{customer_id}/export"): "om",
     ("POST", "/v1/payments"): "rom",
     ("POST", "/v1/processors/{name}/pause"): "om",
     ("POST", "/v1/processors/{name}/resume"): "om",

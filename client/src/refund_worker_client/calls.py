@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from refund_worker_client.api_schema import (
     Batch,
     Customer,
+    CustomerExport,
     DifferenceKind,
     DifferenceState,
     Dispute,
@@ -236,6 +237,16 @@ class Calls:
     def merge_customer(customer_id: str, *, into: str, reason: str) -> Call[Customer]:
         """Merge a customer into another; its id stays as another name. Return the surviving customer."""
         return Call("POST", _path("customers", customer_id, "merge"), {"into": into, "reason": reason})
+
+    @staticmethod
+    def erase_customer(customer_id: str, *, reason: str) -> Call[Customer]:
+        """Erase a customer's texts and e-mail addresses; ids and amounts stay. 409 while anything is under way."""
+        return Call("POST", _path("customers", customer_id, "erase"), {"reason": reason})
+
+    @staticmethod
+    def export_customer(customer_id: str) -> Call[CustomerExport]:
+        """Return everything that is stored about a customer."""
+        return Call("GET", _path("customers", customer_id, "export"))
 
     @staticmethod
     def payment(payment_id: str) -> Call[PaymentRead]:

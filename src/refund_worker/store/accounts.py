@@ -114,6 +114,17 @@ def survivor_of(connection: Connection, customer_id: str) -> str:
     return survivors(connection, [customer_id]).get(customer_id, customer_id)
 
 
+def mark_erased(connection: Connection, customer_ids: Collection[str], now: float) -> None:
+    """Store that the texts of these customers were erased at `now` (epoch seconds)."""
+    connection.execute(update(customers).where(customers.c.customer_id.in_(customer_ids)).values(erased_at=now))
+
+
+def erased_at(connection: Connection, customer_id: str) -> float | None:
+    """Return the last time (epoch seconds) that the customer's texts were erased, or None."""
+    query = select(customers.c.erased_at).where(customers.c.customer_id == customer_id)
+    return connection.execute(query).scalar()
+
+
 def surviving(customer_id: str) -> ColumnElement[str]:
     """Return the expression of the id of the customer that this one was merged into, or of its own."""
     merged_into = select(_asked.c.merged_into).where(_asked.c.customer_id == customer_id).scalar_subquery()

@@ -69,6 +69,8 @@ ERASED: Mapping[str, dict[str, str]] = {
     "ledger_transactions": {"description": ""},
     "events": {"reason": "", "detail": "{}"},
 }
+# Kinds of events without a refund that are about a customer: their texts can be erased like those of refunds.
+ABOUT_CUSTOMERS = ("customer_merged", "payment_closed", "shortfall_decided")
 # Kind of the event that a second person approved the refund.
 APPROVED = f"refund_{RefundOutcome.APPROVED}"
 # After an event with one of these statuses, nothing is sent until a later event releases the refund.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy import BindParameter, Connection, bindparam, text
 
 from refund_worker.errors import Conflict, InvalidRequest, NotFound
+from refund_worker.store.audit import TEXTS
 from refund_worker.store.database import Database
 from refund_worker.store.namespace import VERSION_TABLE
 from refund_worker.store.tables import APPEND_ONLY, metadata
@@ -63,6 +64,8 @@ def _statements(role: str, schema: str, sequences: Sequence[str], quote: Callabl
     rights = {table.name: "SELECT, INSERT, UPDATE, DELETE" for table in metadata.sorted_tables}
     rights |= {table.name: "SELECT, INSERT" for table in APPEND_ONLY}
     rights[VERSION_TABLE] = "SELECT"
+    # Texts of a customer can be erased; a trigger refuses every other change.
+    erasable = {table.name: ", ".join((*TEXTS[table.name], "salt")) for table in APPEND_ONLY if table.name in TEXTS}
     statements = [
         f"GRANT USAGE ON SCHEMA {quote(schema)} TO {quote(role)}",
         f"GRANT EXECUTE ON FUNCTION refund_worker_server() TO {quote(role)}",
@@ -71,4 +74,6 @@ def _statements(role: str, schema: str, sequences: Sequence[str], quote: Callabl
     for table, its in rights.items():
         statements.append(f"REVOKE ALL ON TABLE {quote(table)} FROM {quote(role)}")
         statements.append(f"GRANT {its} ON TABLE {quote(table)} TO {quote(role)}")
+        if table in erasable:
+            statements.append(f"GRANT UPDATE ({erasable[table]}) ON TABLE {quote(table)} TO {quote(role)}")
     return statements

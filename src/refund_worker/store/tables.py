@@ -92,6 +92,8 @@ customers = Table(
     Column("created_at", Double, nullable=False),
     # The customer that this one was merged into, never one that was merged itself. Its row stays, without credits.
     Column("merged_into", Text),
+    # The last time that the customer's texts were erased.
+    Column("erased_at", Double),
     Index(
         "ix_customers_merged_into",
         "merged_into",

@@ -55,6 +55,8 @@ ROLES: Mapping[tuple[str, str], Rule] = {
     ("GET", "/v1/customers/{customer_id}/transactions"): Act.READ,
     ("POST", "/v1/customers/{customer_id}/corrections"): Act.CORRECT,
     ("POST", "/v1/customers/{customer_id}/merge"): Act.MERGE,
+    ("POST", "/v1/customers/{customer_id}/erase"): Act.ERASE,
+    ("GET", "/v1/customers/{customer_id}/export"): Act.EXPORT,
     ("POST", "/v1/refunds"): Act.REQUEST,
     ("GET", "/v1/refunds"): Act.READ,
     ("POST", "/v1/refunds/preview"): Act.PREVIEW,

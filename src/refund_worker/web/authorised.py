@@ -23,6 +23,7 @@ from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.access.permissions import ACT_OF, Act, may, why_not
 from refund_worker.engine.accounts import corrections, merge
 from refund_worker.engine.accounts import split_correction as splitting
+from refund_worker.engine.audit import erase_customer as erasing
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.audit.hash_chain import Report
 from refund_worker.engine.claims import close as closing
@@ -102,6 +103,12 @@ def merge_customers(context: Context, who: Identity, customer_id: str, *, into: 
     """Merge a customer into another, and return the id of the surviving one."""
     check(who, Act.MERGE)
     return merge.merge_customers(context, customer_id, into=into, reason=reason, actor=who.actor)
+
+
+def erase_customer(context: Context, who: Identity, customer_id: str, *, reason: str) -> str:
+    """Erase the texts of a customer, and return the id of the account."""
+    check(who, Act.ERASE)
+    return erasing.erase_customer(context, customer_id, reason=reason, actor=who.actor)
 
 
 def split_correction(

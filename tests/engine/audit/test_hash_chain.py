@@ -50,7 +50,7 @@ def tamper(world: World, *statements: str) -> None:
                 for act in ("no_update", "no_delete", "number"):
                     connection.execute(text(f"DROP TRIGGER IF EXISTS {table.name}_{act}"))
             else:
-                for act in ("no_change", "number"):
+                for act in ("no_change", "no_update", "number"):
                     connection.execute(text(f"DROP TRIGGER IF EXISTS {table.name}_{act} ON {table.name}"))
         for statement in statements:
             connection.execute(text(statement))

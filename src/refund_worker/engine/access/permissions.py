@@ -41,6 +41,8 @@ class Act(StrEnum):
     INSPECT = "read settings, webhooks and notifications"
     REDELIVER = "send notifications again"
     MERGE = "merge a customer into another"
+    ERASE = "erase the texts of a customer"
+    EXPORT = "export everything about a customer"
     MANAGE = "manage users and keys"
 
 
@@ -97,6 +99,8 @@ PERMITS: Mapping[Act, Permit] = {
     Act.INSPECT: Permit(_NO_KEY, _OPERATOR),
     Act.REDELIVER: Permit(_NO_KEY, _OPERATOR),
     Act.MERGE: Permit(_OPERATORS, _OPERATOR, password=True),
+    Act.ERASE: Permit(frozenset({Role.ADMIN}), _ADMIN, password=True),
+    Act.EXPORT: Permit(_OPERATORS, _OPERATOR),
     Act.MANAGE: Permit(_NO_KEY, _ADMIN, password=True),
 }
 
@@ -117,7 +121,7 @@ CONSOLE_ROLES: Mapping[ConsoleRole, str] = {
     "compares with the processor and decides about differences, verifies the audit chain, "
     "sees Webhooks, Notifications and Settings",
     ConsoleRole.APPROVER: "sees what a viewer sees; approves and rejects large refunds",
-    ConsoleRole.ADMIN: "does everything that the other roles do, and manages users and API keys",
+    ConsoleRole.ADMIN: "does everything that the other roles do, erases customers, and manages users and API keys",
 }
 
 

@@ -91,12 +91,14 @@ def erasure_of(connection: Connection, table: str, seq: int, *, actor: str, at: 
 def _is_erasable(table: str, form: int, row: Mapping[str, Any]) -> bool:
     """Return True if the row's texts may be erased.
 
-    Lines without a refund are about users, their links and roles, and switches; they contain no text of a customer. In
-    form 1, an erased approval would no longer show who gave it.
+    Other lines without a refund are about users, their links and roles, and switches; they contain no text of a
+    customer. In form 1, an erased approval would no longer show who gave it.
     """
     if table != "events":
         return True
-    return row["refund_id"] is not None and (form != 1 or row["kind"] != audit.APPROVED)
+    if row["refund_id"] is None:
+        return form != 1 and row["kind"] in audit.ABOUT_CUSTOMERS
+    return bool(form != 1 or row["kind"] != audit.APPROVED)
 
 
 def explained_by(erasure: RowMapping, table: str, form: int, was: str, values: Sequence[Any]) -> bool:

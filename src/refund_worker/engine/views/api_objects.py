@@ -150,6 +150,7 @@ def customer_view(
     payable: Iterable[Payable],
     corrections: list[api_schema.Transaction],
     merged_ids: list[str],
+    erased_at: float | None,
 ) -> api_schema.Customer:
     """Return the customer's balance object.
 
@@ -167,6 +168,7 @@ def customer_view(
         ],
         "recent_corrections": corrections,
         "merged_ids": merged_ids,
+        "erased_at": None if erased_at is None else iso(erased_at),
     }
 
 
@@ -193,7 +195,9 @@ def customer(connection: Connection, customer_id: str, allocation: str) -> api_s
     most = account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))
     payments = accounts.payments_for(connection, account.customer_id, most, allocation)
     parts = payable_by_currency(most, payments, allocation)
-    return customer_view(account, parts, [transaction_view(row) for row in rows], ids[1:])
+    return customer_view(
+        account, parts, [transaction_view(row) for row in rows], ids[1:], accounts.erased_at(connection, ids[0])
+    )
 
 
 def transactions(

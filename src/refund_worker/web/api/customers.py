@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 
 from refund_worker import api_schema
 from refund_worker.engine.intake.schemas import CorrectionSchema
 from refund_worker.engine.views import api_objects
+from refund_worker.engine.views.customer_export import export_customer
 from refund_worker.web.api.headers import IdempotencyKey, PathId
 from refund_worker.web.api.queries import Page
 from refund_worker.web.auth import Caller
-from refund_worker.web.authorised import correct, merge_customers
+from refund_worker.web.authorised import correct, erase_customer, merge_customers
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import HEADER_KEY, document
 from refund_worker.web.request_body import json_body
-from refund_worker.web.schemas import MergeBody
+from refund_worker.web.schemas import ActionBody, MergeBody
 
 router = APIRouter(tags=["customers"])
 
@@ -37,6 +38,13 @@ _MERGE = document(
     body=MergeBody,
     example={"into": "cust-2", "reason": "registered twice"},
 )
+_ERASE = document(
+    {200: api_schema.Customer},
+    (404, 409, 422),
+    body=ActionBody,
+    example={"reason": "asked for by the customer"},
+)
+_EXPORT = document({200: api_schema.CustomerExport}, (404,))
 
 
 @router.get(
@@ -90,6 +98,28 @@ def merge_customer(
     merge_customers(context, caller, customer_id, into=body.into, reason=body.reason)
     with context.database.read() as connection:
         return JSONResponse(api_objects.customer(connection, customer_id, context.policy.allocation))
+
+
+@router.post("/v1/customers/{customer_id}/erase", responses=_ERASE.responses, openapi_extra=_ERASE.extra)
+def erase_the_texts(
+    context: TheContext,
+    caller: Caller,
+    customer_id: PathId,
+    body: Annotated[ActionBody, Depends(json_body(ActionBody, may_be_empty=True))],
+) -> JSONResponse:
+    """Overwrite the texts and e-mail addresses of a customer wherever they are stored; ids and amounts stay.
+
+    409 while a refund, a dispute or a refund made elsewhere is under way. Repeating it erases what came later.
+    """
+    erase_customer(context, caller, customer_id, reason=body.reason)
+    with context.database.read() as connection:
+        return JSONResponse(api_objects.customer(connection, customer_id, context.policy.allocation))
+
+
+@router.get("/v1/customers/{customer_id}/export", responses=_EXPORT.responses, openapi_extra=_EXPORT.extra)
+def export_all(context: TheContext, customer_id: PathId) -> StreamingResponse:
+    """Return every row that is stored about a customer, those of merged ids included."""
+    return StreamingResponse(export_customer(context, customer_id), media_type="application/json")
 
 
 @router.get("/v1/customers/{customer_id}", responses=_CUSTOMER.responses, openapi_extra=_CUSTOMER.extra)

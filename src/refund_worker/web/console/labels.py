@@ -177,6 +177,7 @@ EVENT_LABELS: Mapping[str, str] = {
     "processor_resumed": "Sending resumed",
     "funds_short": "Too little money at the processor",
     "funds_suffice": "The money at the processor suffices again",
+    "customer_erased": "Texts of a customer erased",
     "customer_merged": "Customer merged into another",
     "person_linked": "Two names linked as one person",
     "person_unlinked": "Two names no longer linked as one person",

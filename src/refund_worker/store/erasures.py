@@ -1,0 +1,339 @@
+"""Overwrites the texts of one customer, wherever they are stored. Ids, amounts, times and codes stay.
+
+Each function changes at most `PAGE` rows and returns the key to go on after, or None at the end. Each can run again: an
+erased row has no text any more.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, or_, select, tuple_, update
+
+from refund_worker.domain.refund import FINAL
+from refund_worker.store import audit
+from refund_worker.store.tables import (
+    attempts,
+    claims,
+    events,
+    inbox,
+    keyed_acts,
+    ledger_transactions,
+    legs,
+    outbox,
+    payment_refs,
+    payments,
+    reconciliation_differences,
+    refund_batch_rows,
+    refund_objects,
+    refunds,
+    refused_requests,
+)
+
+PAGE = 200
+ERASED = "erased"
+# Values with these names are texts of people. Everything else that has an address in it loses the address.
+_TEXTS = frozenset(
+    {"reason", "note", "metadata", "description", "reference", "requested_by", "instructions_email", "email_sent_to"}
+)
+_ADDRESS = re.compile(r"[^\s@\"'<>(),;:\\]+@[^\s@\"'<>(),;:\\]+")
+# A reason that is no code is a sentence that somebody wrote.
+_CODE = re.compile(r"[a-z0-9_]+")
+_SYSTEM = frozenset({"system", "refund-worker"})
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The customer: all ids (`accounts.ids_of`), the surviving one first, and every id of their objects elsewhere."""
+
+    ids: tuple[str, ...]
+    named: frozenset[str] = frozenset()
+
+    @property
+    def customer_id(self) -> str:
+        """Return the id of the account."""
+        return self.ids[0]
+
+    @property
+    def refunds(self) -> ColumnElement[bool]:
+        """Return the condition of the customer's finished refunds."""
+        return and_(refunds.c.customer_id == self.customer_id, refunds.c.status.in_(sorted(FINAL)))
+
+
+def without_addresses(text: str | None) -> str | None:
+    """Return the text with every e-mail address replaced."""
+    return None if text is None else _ADDRESS.sub(ERASED, text)
+
+
+def without_texts(value: Any) -> Any:
+    """Return a JSON value without the texts in it; codes, ids and numbers stay."""
+    if isinstance(value, dict):
+        return {name: _emptied(each) if name in _TEXTS else without_texts(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [without_texts(each) for each in value]
+    return without_addresses(value) if isinstance(value, str) else value
+
+
+def _emptied(value: Any) -> Any:
+    if isinstance(value, str) or value is None:
+        return "" if value else value
+    return {} if isinstance(value, dict) else without_texts(value)
+
+
+def _json_without_texts(body: str) -> str:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return ""
+    return json.dumps(without_texts(value), ensure_ascii=False, separators=(",", ":"))
+
+
+def names_of(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
+    """Return the ids of the customer's payments, refunds and refund objects, here and at their processors."""
+    its = select(payments.c.payment_id).where(payments.c.customer_id == ids[0])
+    its_refunds = select(refunds.c.refund_id).where(refunds.c.customer_id == ids[0])
+    its_legs = select(legs.c.leg_id).where(legs.c.refund_id.in_(its_refunds))
+    queries = (
+        its,
+        select(payments.c.processor_payment_id).where(payments.c.customer_id == ids[0]),
+        select(payment_refs.c.ref).where(payment_refs.c.payment_id.in_(its)),
+        its_refunds,
+        its_legs,
+        select(refund_objects.c.processor_refund_id).where(refund_objects.c.leg_id.in_(its_legs)),
+        select(claims.c.object_id).where(claims.c.customer_id == ids[0]),
+    )
+    return frozenset(ids) | {name for query in queries for name in connection.execute(query).scalars()}
+
+
+def mentions(body: str, names: Collection[str]) -> bool:
+    """Return True if a string of this JSON is one of the names; a body that is no JSON is searched as a text."""
+    try:
+        return any(text in names for text in _strings(json.loads(body)))
+    except ValueError:
+        return any(name in body for name in names)
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for each in value.values() for text in _strings(each)]
+    if isinstance(value, list):
+        return [text for each in value for text in _strings(each)]
+    return [value] if isinstance(value, str) else []
+
+
+# --- rows that may change ---------------------------------------------------------------------------------------------
+
+Change = Callable[[RowMapping], Mapping[str, Any]]
+
+
+def _page(
+    connection: Connection, table: Table, after: tuple[Any, ...] | None, which: ColumnElement[bool], change: Change
+) -> tuple[Any, ...] | None:
+    """Change the next `PAGE` rows by their key; return the last key if there are more."""
+    keys = list(table.primary_key.columns)
+    query = select(table).where(which).order_by(*keys).limit(PAGE)
+    if after is not None:
+        query = query.where(tuple_(*keys) > tuple_(*after))
+    rows = connection.execute(query).mappings().all()
+    for row in rows:
+        new = {name: value for name, value in change(row).items() if row[name] != value}
+        if new:
+            here = and_(*(key == row[key.name] for key in keys))
+            connection.execute(update(table).where(here).values(**new))
+    return tuple(rows[-1][key.name] for key in keys) if len(rows) == PAGE else None
+
+
+After = tuple[Any, ...] | None
+
+
+def _its_refunds(scope: Scope) -> Any:
+    return select(refunds.c.refund_id).where(scope.refunds)
+
+
+def _its_legs(scope: Scope) -> Any:
+    return select(legs.c.leg_id).where(legs.c.refund_id.in_(_its_refunds(scope)))
+
+
+def erase_refunds(connection: Connection, scope: Scope, after: After) -> After:
+    """Erase reason, note, metadata, and the texts of the request."""
+
+    def change(row: RowMapping) -> dict[str, Any]:
+        body = {name: value for name, value in json.loads(row["body"]).items() if name not in _TEXTS}
+        return {
+            "reason": "",
+            "note": None,
+            "metadata": "{}",
+            "requested_by_note": None,
+            "body": json.dumps(body, sort_keys=True),
+            "failure_message": without_addresses(row["failure_message"]),
+        }
+
+    return _page(connection, refunds, after, scope.refunds, change)
+
+
+def erase_legs(connection: Connection, scope: Scope, after: After) -> After:
+    """Erase addresses in the messages about legs."""
+    its = legs.c.refund_id.in_(_its_refunds(scope))
+    return _page(
+        connection, legs, after, its, lambda row: {"failure_message": without_addresses(row["failure_message"])}
+    )
+
+
+def erase_attempts(connection: Connection, scope: Scope, after: After) -> After:
+    """Erase the texts of frozen bodies, and addresses in the answers."""
+
+    def change(row: RowMapping) -> dict[str, Any]:
+        return {
+            "body": _json_without_texts_but_codes(row["body"]),
+            "outcome_message": without_addresses(row["outcome_message"]),
+        }
+
+    return _page(connection, attempts, after, attempts.c.leg_id.in_(_its_legs(scope)), change)
+
+
+def _json_without_texts_but_codes(body: str) -> str:
+    """Keep what a processor takes as a code, and our own ids in its metadata."""
+    value: dict[str, Any] = json.loads(body)
+    kept = {name: value[name] for name in ("metadata",) if name in value}
+    if _CODE.fullmatch(str(value.get("reason", ""))) and "payment" not in value:
+        kept["reason"] = value["reason"]
+    return json.dumps(without_texts(value) | kept, sort_keys=True, separators=(",", ":"))
+
+
+def erase_objects(connection: Connection, scope: Scope, after: After) -> After:
+    """Erase the address that the processor wrote to."""
+    its = refund_objects.c.leg_id.in_(_its_legs(scope))
+    return _page(connection, refund_objects, after, its, lambda _row: {"emailed_to": None})
+
+
+def erase_acts(connection: Connection, scope: Scope, after: After) -> After:
+    """Erase the texts of acts under an idempotency key: corrections, and actions on refunds."""
+    entries = select(ledger_transactions.c.transaction_id).where(ledger_transactions.c.customer_id.in_(scope.ids))
+    which = or_(keyed_acts.c.result_id.in_(_its_refunds(scope)), keyed_acts.c.result_id.in_(entries))
+
+    def change(row: RowMapping) -> dict[str, Any]:
+        body = json.loads(row["body"])
+        if body.get(ERASED):
+            return {}
+        kept = {name: value for name, value in body.items() if name not in _TEXTS}
+        return {"body": json.dumps(kept | {ERASED: True})}
+
+    return _page(connection, keyed_acts, after, which, change)
+
+
+def erase_messages(connection: Connection, scope: Scope, after: After) -> After:
+    """Erase the texts of notifications, those that still wait included."""
+
+    def change(row: RowMapping) -> dict[str, Any]:
+        return {"body": _json_without_texts(row["body"]), "last_error": without_addresses(row["last_error"])}
+
+    return _page(connection, outbox, after, outbox.c.refund_id.in_(_its_refunds(scope)), change)
+
+
+def erase_batch_rows(connection: Connection, scope: Scope, after: After) -> After:
+    """Erase the messages of rows of batches."""
+    which = and_(refund_batch_rows.c.refund_id.in_(_its_refunds(scope)), refund_batch_rows.c.message.is_not(None))
+    return _page(connection, refund_batch_rows, after, which, lambda _row: {"message": None})
+
+
+def erase_refused(connection: Connection, scope: Scope, after: After) -> After:
+    """Erase the texts of requests that the Celery task refused."""
+
+    def change(row: RowMapping) -> dict[str, Any]:
+        if not mentions(row["body"], scope.ids):
+            return {}
+        return {"body": _json_without_texts(row["body"]), "message": without_addresses(row["message"])}
+
+    return _page(connection, refused_requests, after, refused_requests.c.seq > 0, change)
+
+
+def erase_inbox(connection: Connection, scope: Scope, after: After) -> After:
+    """Overwrite the processed webhook events about the customer's objects; their ids stay."""
+
+    def change(row: RowMapping) -> dict[str, Any]:
+        if not mentions(row["body"], scope.named):
+            return {}
+        try:
+            told = json.loads(row["body"])
+            about = told["data"]["object"]["id"]
+        except (ValueError, KeyError, TypeError):
+            about = None
+        event = {"id": row["event_id"], "type": row["kind"], "data": {"object": {"id": about}}, ERASED: True}
+        return {"body": json.dumps(event)}
+
+    return _page(connection, inbox, after, inbox.c.taken_at.is_not(None), change)
+
+
+def erase_claims(connection: Connection, scope: Scope, after: After) -> After:
+    """Erase reasons of claims that are no codes of the processor."""
+
+    def change(row: RowMapping) -> dict[str, Any]:
+        is_code = row["kind"] == "dispute" and _CODE.fullmatch(row["reason"] or "")
+        return {} if is_code or not row["reason"] else {"reason": ""}
+
+    return _page(connection, claims, after, claims.c.customer_id == scope.customer_id, change)
+
+
+def erase_differences(connection: Connection, scope: Scope, after: After) -> After:
+    """Erase the reasons of decisions about differences of a reconciliation."""
+    which = and_(reconciliation_differences.c.customer_id.in_(scope.ids), reconciliation_differences.c.reason != "")
+    return _page(connection, reconciliation_differences, after, which, lambda _row: {"reason": ""})
+
+
+PIECES = (
+    erase_refunds,
+    erase_legs,
+    erase_attempts,
+    erase_objects,
+    erase_acts,
+    erase_messages,
+    erase_batch_rows,
+    erase_refused,
+    erase_inbox,
+    erase_claims,
+    erase_differences,
+)
+
+# --- rows that are sealed --------------------------------------------------------------------------------------------
+
+
+def sealed_rows(connection: Connection, table: str, scope: Scope, after: int) -> list[RowMapping]:
+    """Return the next `PAGE` rows of ledger or trail that may have texts of the customer, by their number."""
+    if table == "events":
+        t = events.c
+        about = and_(t.refund_id.is_(None), t.kind.in_(audit.ABOUT_CUSTOMERS))
+        query = select(events).where(or_(t.refund_id.in_(_its_refunds(scope)), about), t.seq > after)
+    else:
+        t = ledger_transactions.c
+        query = select(ledger_transactions).where(t.customer_id.in_(scope.ids), t.seq > after)
+    return list(connection.execute(query.order_by(t.seq).limit(PAGE)).mappings())
+
+
+def has_texts(table: str, row: RowMapping, scope: Scope) -> bool:
+    """Return True if the row has a text that people wrote, or an address, about this customer.
+
+    Codes and figures that this program recorded by itself stay.
+    """
+    if table == "ledger_transactions":
+        return bool(row["description"]) and row["kind"] != "purchase"
+    detail, reason = row["detail"], row["reason"] or ""
+    if row["refund_id"] is None and not mentions(detail, scope.named):
+        return False
+    if not reason and detail == "{}":
+        return False
+    is_written = reason != "" if row["actor"] not in _SYSTEM else not _is_plain(reason)
+    return is_written or not all(_is_plain(text) for text in _strings(json.loads(detail)))
+
+
+def _is_plain(text: str) -> bool:
+    return re.fullmatch(r"[A-Za-z0-9_.:/+-]*", text) is not None
+
+
+def overwrite(connection: Connection, table: str, seq: int) -> None:
+    """Overwrite the texts and the salt of a row of ledger or trail: the only change that the database allows."""
+    t = events if table == "events" else ledger_transactions
+    connection.execute(update(t).where(t.c.seq == seq).values(**audit.ERASED[table], salt=None))

@@ -1,0 +1,149 @@
+"""All rows that are stored about a customer, and what of it is under way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select, tuple_
+
+from refund_worker.domain.claims.claim import Phase
+from refund_worker.domain.refund import NON_FINAL
+from refund_worker.store import audit
+from refund_worker.store.database import Database
+from refund_worker.store.erasures import mentions, names_of
+from refund_worker.store.tables import (
+    attempts,
+    claims,
+    customers,
+    events,
+    inbox,
+    keyed_acts,
+    ledger_entries,
+    ledger_transactions,
+    legs,
+    outbox,
+    payment_aliases,
+    payment_refs,
+    payments,
+    reconciliation_differences,
+    refund_batch_rows,
+    refund_objects,
+    refunds,
+    refused_requests,
+    repeated_requests,
+    transaction_rooms,
+)
+
+PAGE = 500
+# What only the program needs to do its work is no data about the customer.
+_OMITTED = frozenset({"salt", "lease_token", "lease_until"})
+
+
+def open_refunds(connection: Connection, customer_id: str) -> list[tuple[str, str]]:
+    """Return (refund_id, status) of the customer's refunds that have not ended."""
+    r = refunds.c
+    query = select(r.refund_id, r.status).where(r.customer_id == customer_id, r.status.in_(sorted(NON_FINAL)))
+    return [(row[0], row[1]) for row in connection.execute(query.order_by(r.refund_id))]
+
+
+def open_claims(connection: Connection, customer_id: str) -> list[tuple[str, str]]:
+    """Return (claim_id, kind) of disputes, outside refunds and closed payments that are not settled yet."""
+    c = claims.c
+    undecided = (c.phase == Phase.TAKEN) & (c.rule == "person") & (c.credits > c.held + c.taken)
+    is_open = or_(c.phase == Phase.HOLDING, undecided)
+    query = select(c.claim_id, c.kind).where(c.customer_id == customer_id, is_open).order_by(c.claim_id)
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def waiting_events(connection: Connection) -> list[tuple[str, str]]:
+    """Return (event_id, body) of webhook events that are not processed yet."""
+    i = inbox.c
+    query = select(i.event_id, i.body).where(i.taken_at.is_(None)).order_by(i.received_at)
+    return [(row[0], row[1]) for row in connection.execute(query)]
+
+
+def rows_of(database: Database, ids: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield (name of the table, row) of everything that is stored about the customer with these ids.
+
+    Rows are read page by page, each page in a transaction of its own.
+    """
+    with database.read() as connection:
+        names = names_of(connection, ids)
+    for table, which, fits in _parts(ids, names):
+        after: tuple[Any, ...] | None = None
+        while True:
+            rows = _page(database, table, which, after)
+            yield from ((table.name, _shown(row)) for row in rows if fits(row))
+            if len(rows) < PAGE:
+                break
+            after = tuple(rows[-1][key.name] for key in table.primary_key.columns)
+
+
+def _page(
+    database: Database, table: Table, which: ColumnElement[bool], after: tuple[Any, ...] | None
+) -> list[dict[str, Any]]:
+    keys = list(table.primary_key.columns)
+    query = select(table).where(which).order_by(*keys).limit(PAGE)
+    if after is not None:
+        query = query.where(tuple_(*keys) > tuple_(*after))
+    with database.read() as connection:
+        return [dict(row) for row in connection.execute(query).mappings()]
+
+
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in _OMITTED}
+
+
+Part = tuple[Table, ColumnElement[bool], Callable[[dict[str, Any]], bool]]
+
+
+def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
+    own, every = ids[0], list(ids)
+    its_payments = select(payments.c.payment_id).where(payments.c.customer_id == own)
+    its_refunds = select(refunds.c.refund_id).where(refunds.c.customer_id == own)
+    its_legs = select(legs.c.leg_id).where(legs.c.refund_id.in_(its_refunds))
+    entries = select(ledger_transactions.c.transaction_id).where(ledger_transactions.c.customer_id.in_(every))
+    results = or_(keyed_acts.c.result_id.in_(its_refunds), keyed_acts.c.result_id.in_(entries))
+    whole: list[tuple[Table, ColumnElement[bool]]] = [
+        (customers, customers.c.customer_id.in_(every)),
+        (payments, payments.c.customer_id == own),
+        (payment_refs, payment_refs.c.payment_id.in_(its_payments)),
+        (payment_aliases, payment_aliases.c.payment_id.in_(its_payments)),
+        (ledger_transactions, ledger_transactions.c.customer_id.in_(every)),
+        (ledger_entries, ledger_entries.c.transaction_id.in_(entries)),
+        (transaction_rooms, transaction_rooms.c.customer_id == own),
+        (refunds, refunds.c.customer_id == own),
+        (legs, legs.c.refund_id.in_(its_refunds)),
+        (attempts, attempts.c.leg_id.in_(its_legs)),
+        (refund_objects, refund_objects.c.leg_id.in_(its_legs)),
+        (events, events.c.refund_id.in_(its_refunds)),
+        (claims, claims.c.customer_id == own),
+        (keyed_acts, results),
+        (outbox, outbox.c.refund_id.in_(its_refunds)),
+        (refund_batch_rows, refund_batch_rows.c.refund_id.in_(its_refunds)),
+        (reconciliation_differences, reconciliation_differences.c.customer_id.in_(every)),
+        (repeated_requests, repeated_requests.c.customer_id.in_(every)),
+    ]
+    parts: list[Part] = [(table, which, lambda _row: True) for table, which in whole]
+    # Events without a refund stand among the others.
+    alone = and_(events.c.refund_id.is_(None), events.c.kind.in_(audit.ABOUT_CUSTOMERS))
+    place = next(place for place, part in enumerate(parts) if part[0] is events)
+    parts.insert(place + 1, (events, alone, lambda row: mentions(row["detail"], names)))
+    # Only their bodies name the customer.
+    parts.append((refused_requests, refused_requests.c.seq > 0, lambda row: mentions(row["body"], frozenset(every))))
+    parts.append((inbox, inbox.c.event_id != "", lambda row: mentions(row["body"], names)))
+    return parts
+
+
+def as_json(database: Database, ids: Sequence[str]) -> Iterator[str]:
+    """Yield the pieces of one JSON object: the rows of `rows_of` in a list for each table."""
+    yield '{"customer_id":' + json.dumps(ids[0]) + ',"merged_ids":' + json.dumps(list(ids[1:]))
+    yield ',"data":{'
+    current = None
+    for table, row in rows_of(database, ids):
+        begins = ("" if current is None else "],") + json.dumps(table) + ":[" if table != current else ","
+        current = table
+        yield begins + json.dumps(row, ensure_ascii=False, default=list)
+    yield ("" if current is None else "]") + "}}\n"
