@@ -41,7 +41,7 @@ _TEXTS = frozenset(
     {"reason", "note", "metadata", "description", "reference", "requested_by", "instructions_email", "email_sent_to"}
 )
 _ADDRESS = re.compile(r"[^\s@\"'<>(),;:\\]+@[^\s@\"'<>(),;:\\]+")
-# A reason that is no code is a sentence that somebody wrote.
+# A reason that is not a code is a sentence of a person or a processor.
 _CODE = re.compile(r"[a-z0-9_]+")
 _SYSTEM = frozenset({"system", "refund-worker"})
 
@@ -316,7 +316,7 @@ def sealed_rows(connection: Connection, table: str, scope: Scope, after: int) ->
 def has_texts(table: str, row: RowMapping, scope: Scope) -> bool:
     """Return True if the row has a text that people wrote, or an address, about this customer.
 
-    Codes and figures that this program recorded by itself stay.
+    The codes and figures of events that this program recorded by itself are no texts.
     """
     if table == "ledger_transactions":
         return bool(row["description"]) and row["kind"] != "purchase"

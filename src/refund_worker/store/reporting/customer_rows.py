@@ -37,7 +37,7 @@ from refund_worker.store.tables import (
 )
 
 PAGE = 500
-# What only the program needs to do its work is no data about the customer.
+# Columns of the program's own work, which say nothing about the customer.
 _OMITTED = frozenset({"salt", "lease_token", "lease_until"})
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0027"
-down_revision = "0026"
+revision = "0028"
+down_revision = "0027"
 branch_labels = None
 depends_on = None
 
@@ -62,7 +62,9 @@ def _is_erasure(table: str, same: str) -> str:
     # A comparison by "=" with NULL would be neither true nor false, and the trigger would not refuse it.
     erased = [f"NEW.{name} {same} {value}" for name, value in TEXTS[table].items()]
     kept = [f"NEW.{name} {same} OLD.{name}" for name in ("seq", *OTHERS[table])]
-    return " AND ".join(["NEW.salt IS NULL", *erased, *kept])
+    before = " AND ".join(f"OLD.{name} {same} {value}" for name, value in TEXTS[table].items())
+    has_texts = f"(OLD.salt IS NOT NULL OR NOT ({before}))"
+    return " AND ".join([has_texts, "NEW.salt IS NULL", *erased, *kept])
 
 
 def _refuse_on_sqlite(table: str, when: str) -> None:
