@@ -168,6 +168,7 @@ def erase_refunds(connection: Connection, scope: Scope, after: After) -> After:
             "note": None,
             "metadata": "{}",
             "requested_by_note": None,
+            "instructions_email": None,
             "body": json.dumps(body, sort_keys=True),
             "failure_message": without_addresses(row["failure_message"]),
         }

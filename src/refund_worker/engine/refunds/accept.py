@@ -233,8 +233,9 @@ def _earlier(connection: Connection, requests: Iterable[RefundRequest]) -> _Earl
 def _same_again(
     request: RefundRequest, body: Mapping[str, Any], refund_id: str, earlier: Mapping[str, Any]
 ) -> Accepted:
-    # Texts that were erased are no longer there, and cannot be compared. A hash of the address stays.
-    compared = (name for name in BODY_FIELDS if name in earlier or name == EMAIL)
+    # Texts that were erased are no longer there, and cannot be compared; `reason` is always one of them. A body of an
+    # earlier version has no address.
+    compared = (name for name in BODY_FIELDS if name in earlier or (name == EMAIL and "reason" in earlier))
     different = tuple(name for name in compared if not _is_equal(name, body[name], earlier.get(name)))
     if different:
         raise KeyReused(request.idempotency_key, different)
