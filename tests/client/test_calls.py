@@ -64,9 +64,7 @@ def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client)
     assert client.merge_customer("ann-2", into="ann", reason="registered twice")["merged_ids"] == ["ann-2"]
     assert client.customer("ann-2") == client.customer("ann")
     assert client.export_customer("ann-2")["customer_id"] == "ann"
-    with pytest.raises(ApiError) as no_admin:
-        client.erase_customer("ann", reason="asked for")
-    assert no_admin.value.status in (403, 409)
+    assert client.erase_customer("ann", reason="asked for")["erased_at"] is not None
     for act in (client.approve, client.reject, client.retry):
         with pytest.raises(ApiError) as refused:
             act(refund["id"], reason="try")
