@@ -315,10 +315,7 @@ def sealed_rows(connection: Connection, table: str, scope: Scope, after: int) ->
 
 
 def has_texts(table: str, row: RowMapping, scope: Scope) -> bool:
-    """Return True if the row has a text that people wrote, or an address, about this customer.
-
-    An event that this program recorded by itself has only codes and figures, unless it quotes someone.
-    """
+    """Return True if the row has a text that people wrote, or an address, about this customer."""
     if table == "ledger_transactions":
         return bool(row["description"]) and row["kind"] != "purchase"
     detail, reason = row["detail"], row["reason"] or ""
