@@ -150,6 +150,17 @@ FIELDS: Mapping[str, str] = {
     "leg_id": "The leg's id.",
     "legs": "The parts of the refund, each over one payment.",
     "live": "True if it is real money, false in the processor's test mode.",
+    "available_minor": "Available at the account when its balance was last read; a debt is below zero.",
+    "pending_minor": "Pending at the account when its balance was last read; unknown is null.",
+    "queued_minor": "Still to be sent, without an approval.",
+    "approved_minor": "Still to be sent, after a person approved it.",
+    "blocked_minor": "Refused by the processor for now, or kept pending there for lack of money.",
+    "awaiting_approval_minor": "Awaiting approval; not needed yet.",
+    "needed_minor": "The sum of what is queued, approved and blocked.",
+    "shortfall_minor": "Missing at the account now; null unless the state is current.",
+    "shortfall_date": "The day (UTC) of the reading that first found the shortfall.",
+    "covered_by_pending": "True if what is pending covers the shortfall once it is available.",
+    "shortfall_if_approved_minor": "What would be missing if all that awaits approval were approved now.",
     "matched": "The kind of name that matched, such as id, payment or trace; empty if nothing was found.",
     "maximum_credits": "The most credits that could be requested.",
     "message": "What to know or to do, for people.",
@@ -238,6 +249,9 @@ FIELDS: Mapping[str, str] = {
 
 # Where a name means something else in one object. Parameters of a query are those of the object "Query".
 FIELDS_OF: Mapping[tuple[str, str], str] = {
+    ("Funds", "read_at"): "When the account's balance was last read.",
+    ("Funds", "problem"): "Why the balance could not be read at the last try; null if it was read.",
+    ("Funds", "state"): "How well the balance is known; only current amounts can be compared.",
     ("CorrectionRequest", "credits"): "Credits to add; a negative number takes credits off.",
     ("Dispute", "credits_taken"): "Credits that came off the balance.",
     ("Dispute", "customer_id"): "Your id of the customer; null while no payment is known for it.",
