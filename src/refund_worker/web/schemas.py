@@ -40,7 +40,7 @@ class LinkBody(ActionBody):
     """The refund that an outside refund counts for, or the transaction that it returns."""
 
     refund_id: KnownId | None = None
-    transaction_id: Annotated[KnownId | None, Field(validate_default=True)] = None
+    transaction_id: KnownId | None = Field(None, validate_default=True)
 
     @field_validator("transaction_id")
     @classmethod
