@@ -17,6 +17,7 @@ from refund_worker.store.tables import (
     events,
     ledger_transactions,
     payments,
+    reconciliations,
     refund_batches,
     refunds,
 )
@@ -29,6 +30,7 @@ NO_PAGES = frozenset(
         "/refunds.csv",
         "/refunds/{refund_id}/timeline.json",
         "/audit.csv",
+        "/reconciliations/{reconciliation_id}/differences.csv",
         "/refund-transaction/preview",
         "/sign-in",
     }
@@ -92,6 +94,8 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
     }
     batch = connection.execute(select(func.max(refund_batches.c.batch_id))).scalar()
     page_of["/batches/{batch_id}"] = [f"/batches/{batch}"]
+    one = _first(connection, reconciliations.c.reconciliation_id)
+    page_of["/reconciliations/{reconciliation_id}"] = [f"/reconciliations/{one}", f"/reconciliations/{one}?state=open"]
     plain = {path for method, path in RULES if method == "GET" and "{" not in path} - page_of.keys()
     return page_of | {path: [path] for path in plain}
 

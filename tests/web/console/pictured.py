@@ -13,6 +13,7 @@ NO_PICTURES: Mapping[str, str] = {
     "/refunds.csv": "a file to download",
     "/refunds/{refund_id}/timeline.json": "a file to download",
     "/audit.csv": "a file to download",
+    "/reconciliations/{reconciliation_id}/differences.csv": "a file to download",
     "/selected/now": "statuses that the result of a decision about many loads into itself",
     "/refund-transaction/preview": "a part that the form Refund transaction loads into itself",
 }
@@ -89,6 +90,8 @@ def _lists(named: Mapping[str, str]) -> Pages:
         },
         "batches": ("/batches", "/batches"),
         "batch": ("/batches/{batch_id}", f"/batches/{named['batch']}"),
+        "reconciliations": ("/reconciliations", "/reconciliations"),
+        "reconciliation": ("/reconciliations/{reconciliation_id}", f"/reconciliations/{named['reconciliation']}"),
         "webhooks": ("/webhooks", "/webhooks"),
         "webhooks-failed": ("/webhooks", _at("/webhooks", status="failed")),
         "webhooks-of-type": ("/webhooks", _at("/webhooks", type="refund.created")),

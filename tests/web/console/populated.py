@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-from sqlalchemy import select
+from sqlalchemy import delete, func, select
 from tests.support.outside_objects import dispute, hear, outside_refund
 from tests.web.console.visitor import PASSWORD
 
@@ -31,6 +31,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.intake.batches import accept_batch
 from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.processor_sync.pause import pause_processor
+from refund_worker.engine.processor_sync.reconciliation.run import run_piece, start_reconciliation
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.accept import request_refunds
@@ -210,11 +211,24 @@ def populate(runtime: Runtime, sandbox: Sandbox, more: More | None = None) -> di
     _webhooks(shop)
     pause_processor(shop.context, "manual", actor="console/berta", reason="the bank's portal is closed until Monday")
     _system(shop, named["paid"])
+    named["reconciliation"] = _reconciliation(shop)
     named["key"] = _people(shop)
     if more is not None:
         named |= more.named(shop)
     shop.count()
     return named
+
+
+def _reconciliation(shop: Shop) -> str:
+    """Compare our books with the sandbox's, after one object was lost. Return the reconciliation's id."""
+    o = tables.refund_objects.c
+    with shop.context.database.write() as connection:
+        lost = connection.execute(select(func.min(o.processor_refund_id))).scalar_one()
+        connection.execute(delete(tables.refund_objects).where(o.processor_refund_id == lost))
+    started = start_reconciliation(shop.context, "stripe", since=None, until=None, actor="console/anna")
+    while run_piece(shop.context, started):
+        pass
+    return started
 
 
 def _approvals(shop: Shop) -> dict[str, str]:

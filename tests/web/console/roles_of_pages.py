@@ -21,6 +21,12 @@ EXPECTED = {
     ("GET", "/audit.csv"): "vsoam",
     ("GET", "/batches"): "vsoam",
     ("GET", "/batches/{batch_id}"): "vsoam",
+    ("GET", "/reconciliations"): "vsoam",
+    ("GET", "/reconciliations/{reconciliation_id}"): "vsoam",
+    ("GET", "/reconciliations/{reconciliation_id}/differences.csv"): "vsoam",
+    ("POST", "/reconciliations"): "om",
+    ("POST", "/reconciliations/{reconciliation_id}/apply"): "om*",
+    ("POST", "/reconciliations/{reconciliation_id}/acknowledge"): "om*",
     ("GET", "/customer"): "vsoam",
     ("GET", "/customers"): "vsoam",
     ("GET", "/payment"): "vsoam",
@@ -118,6 +124,7 @@ def call_page(person: Visitor, method: str, path: str, fields: dict[str, str], t
     named = things or Things("rf_none", "rf_none", "rb_none", "none")
     refund_id = named.approvable_id if path.endswith(("/approve", "/reject")) else named.refund_id
     filled = path.replace("{refund_id}", refund_id).replace("{batch_id}", named.batch_id)
+    filled = filled.replace("{reconciliation_id}", "rec_none")
     if method == "GET":
         return person.get(
             filled + QUERY.get(path, "").replace("{correction}", named.correction).replace("{key_id}", named.key_id)

@@ -306,5 +306,9 @@ DONE: Mapping[str, Done] = {
     "enable": Done("Enabled: the user signs in with the same password and role as before."),
     "unlock": Done("Unlocked: the next password is checked at once."),
     "revoked": Done("Revoked: requests with this key are refused from now on."),
+    "reconciling": Done("Begun: the scheduler compares piece by piece, and the progress is shown below."),
+    "difference_applied": Done("Applied."),
+    "difference_acknowledged": Done("Acknowledged: nothing else was changed."),
+    "difference_gone": Done("The difference has vanished meanwhile: nothing was changed.", "warn"),
     "resumed": Done("Resumed: waiting refunds are sent at once."),
 }

@@ -90,6 +90,7 @@ MENU = (
             ("/system", "Workers"),
             ("/figures", "Figures"),
             ("/processors", "Processors"),
+            ("/reconciliations", "Reconciliation"),
             ("/webhooks", "Webhooks"),
             ("/notifications", "Notifications"),
             ("/audit", "Audit"),
@@ -239,6 +240,12 @@ class Page:
         """The signed-in user; the guard has already refused requests without a session."""
         assert self.session is not None
         return self.session.identity
+
+    @property
+    def access(self) -> Access:
+        """The way to the processors, for an act that asks them."""
+        state: AppState = self.request.app.state.shared
+        return state.access
 
     def may(self, method: str, path: str) -> bool:
         """Return True if the signed-in user may use this route."""
