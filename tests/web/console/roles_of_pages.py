@@ -118,13 +118,14 @@ class Things:
     batch_id: str
     correction: str
     key_id: str = "key_none"
+    reconciliation_id: str = "rec_none"
 
 
 def call_page(person: Visitor, method: str, path: str, fields: dict[str, str], things: Things | None = None):  # type: ignore[no-untyped-def]
     named = things or Things("rf_none", "rf_none", "rb_none", "none")
     refund_id = named.approvable_id if path.endswith(("/approve", "/reject")) else named.refund_id
     filled = path.replace("{refund_id}", refund_id).replace("{batch_id}", named.batch_id)
-    filled = filled.replace("{reconciliation_id}", "rec_none")
+    filled = filled.replace("{reconciliation_id}", named.reconciliation_id)
     if method == "GET":
         return person.get(
             filled + QUERY.get(path, "").replace("{correction}", named.correction).replace("{key_id}", named.key_id)

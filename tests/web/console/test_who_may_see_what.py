@@ -17,6 +17,7 @@ from refund_worker.engine.access import console_users
 from refund_worker.engine.access.api_keys import ConsoleRole, create_key, list_keys
 from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.intake.batches import accept_batch
+from refund_worker.engine.processor_sync.reconciliation.run import start_reconciliation
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.web.auth import lines_of
 from refund_worker.web.console.app import ROUTERS
@@ -89,7 +90,8 @@ def things_of(web: Web, client: str) -> Things:
     )
     create_key(web.context, name="somebody", client=client if client != "console" else "shop", role="viewer")
     key_id = list_keys(web.context)[0]["key_id"]
-    return Things(made[0], made[1], batch, entry["transaction_id"], key_id)
+    begun = start_reconciliation(web.context, "stripe", since=None, until=None, actor=f"{client}/x")
+    return Things(made[0], made[1], batch, entry["transaction_id"], key_id, begun)
 
 
 @pytest.mark.parametrize("client", ["console", "another-backend"])
