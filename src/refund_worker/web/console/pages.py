@@ -241,12 +241,6 @@ class Page:
         assert self.session is not None
         return self.session.identity
 
-    @property
-    def access(self) -> Access:
-        """The way to the processors, for an act that asks them."""
-        state: AppState = self.request.app.state.shared
-        return state.access
-
     def may(self, method: str, path: str) -> bool:
         """Return True if the signed-in user may use this route."""
         return may(self.session, method, path)
