@@ -2882,6 +2882,13 @@ DEFECTS = (
     ),
     # --- claims
     Defect(
+        "claims: a refund recorded after the first intent is no reason to stop",
+        ENGINE + "refunds/object_ownership.py",
+        "leg.payment_id, before=leg.first_intent_at)",
+        "leg.payment_id)",
+        ("tests/engine/claims/test_outside_refunds_recorded.py",),
+    ),
+    Defect(
         "links: an object that a leg awaits itself can be linked",
         DOMAIN + "claims/link.py",
         "POLLED | {LegStatus.SENDING, LegStatus.SUCCEEDED}",

@@ -91,12 +91,17 @@ def returned_earlier(connection: Connection, payment_id: str) -> int:
     return int(connection.execute(query).scalar() or 0)
 
 
-def claimed_outside(connection: Connection, payment_id: str) -> dict[str, int]:
-    """Return the minor units, by object id, of refunds of others over this payment that are recorded as claims."""
+def claimed_outside(connection: Connection, payment_id: str, before: float | None = None) -> dict[str, int]:
+    """Return the minor units, by object id, of refunds of others over this payment that are recorded as claims.
+
+    With `before` (epoch seconds), only of those that were recorded before.
+    """
     c = claims.c
     query = select(c.object_id, c.amount_minor - c.explained_minor).where(
         c.payment_id == payment_id, c.kind == ClaimKind.OUTSIDE_REFUND, c.phase.in_(sorted(LIVE))
     )
+    if before is not None:
+        query = query.where(c.recorded_at < before)
     return {row[0]: row[1] for row in connection.execute(query)}
 
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from tests.engine.claims.claim_worlds import balance_of, claims_of, entries_of, report
-from tests.support.engine_world import POLICY, World, assert_books_balance
+from tests.support.engine_world import DAY, POLICY, World, assert_books_balance
 
 from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import RefundStatus
@@ -161,3 +161,17 @@ def test_refunded_before_explains_the_oldest_objects(world: World) -> None:
         report(world, world.refund_in_the_dashboard(part, created_at=datetime.fromtimestamp(world.now - age, UTC)))
     assert [claim["credits"] for claim in claims_of(world)] == [0, 0, 10]
     assert balance_of(world) == (90, 0)
+
+
+def test_refund_recorded_during_a_send_stops_it(world: World) -> None:
+    """The database's clock may be wrong by a day: then the refund seems older than the leg's first intent."""
+    world.pay()
+    world.processor.script("ch_1", "timeout")
+    refund_id = world.withdraw(50)
+    world.work()
+    yesterday = datetime.fromtimestamp(world.now - DAY, UTC)
+    report(world, world.refund_in_the_dashboard(500, created_at=yesterday))
+    world.pass_time(POLICY.lease_seconds * 2)
+    world.work_for(POLICY.quiet_seconds * 2)
+    assert world.refund(refund_id).failure_code == "refunded_elsewhere"
+    assert world.processor.paid_minor() == 500

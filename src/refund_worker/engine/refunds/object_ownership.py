@@ -135,7 +135,8 @@ def found_for(connection: Connection, leg: Leg, refund_objects: Iterable[RefundO
     by_hand = store.paid_manually(connection, leg.payment_id)
     named = {t.processor_refund_id for t in others if t.amount_minor <= by_hand.get(t.processor_refund_id, 0)}
     outside = tuple(item for item in others if item.processor_refund_id not in named)
-    claimed = store.claimed_outside(connection, leg.payment_id)
+    # A refund that was recorded after the leg's first intent may be this leg's money, whatever its date says.
+    claimed = store.claimed_outside(connection, leg.payment_id, before=leg.first_intent_at)
     recorded = sum(claimed.get(item.processor_refund_id, 0) for item in outside)
     unnamed = sum(minor for name, minor in by_hand.items() if name not in named)
     return Found(tuple(own), outside, before + recorded + unnamed)
