@@ -5179,11 +5179,4 @@ DEFECTS = (
         "        if False:",
         ("tests/engine/audit/test_erase_customer.py::test_an_unread_webhook_event_is_under_way",),
     ),
-    Defect(
-        "erasure: the request of a refund keeps its texts",
-        STORE + "erasures.py",
-        'for name, value in json.loads(row["body"]).items() if name not in _TEXTS}\n        return {\n            "reason"',
-        'for name, value in json.loads(row["body"]).items()}\n        return {\n            "reason"',
-        ("tests/engine/audit/test_erase_customer.py::test_no_text_is_left_and_the_trail_verifies",),
-    ),
 )
