@@ -13,6 +13,7 @@ from sqlalchemy import Column, Connection, func, select
 from refund_worker.domain.refund import FINAL
 from refund_worker.store.tables import (
     api_keys,
+    claims,
     console_users,
     events,
     ledger_transactions,
@@ -74,6 +75,8 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         ],
         "/refunds": _lists(connection, customer),
         "/refunds/{refund_id}": [f"/refunds/{refund_id}" for refund_id in _one_of_each_status(connection)],
+        "/outside-refunds/{claim_id}": _claims(connection, "outside_refund"),
+        "/disputes/{claim_id}": _claims(connection, "dispute"),
         "/failures/retry": [_at("/failures/retry", code=code) for code in _codes(connection)],
         "/failures/watch": [_watched(connection)],
         "/approvals": ["/approvals", _at("/approvals", customer_id=customer)],
@@ -98,6 +101,12 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
     page_of["/reconciliations/{reconciliation_id}"] = [f"/reconciliations/{one}", f"/reconciliations/{one}?state=open"]
     plain = {path for method, path in RULES if method == "GET" and "{" not in path} - page_of.keys()
     return page_of | {path: [path] for path in plain}
+
+
+def _claims(connection: Connection, kind: str) -> list[str]:
+    path = "/disputes" if kind == "dispute" else "/outside-refunds"
+    query = select(claims.c.claim_id).where(claims.c.kind == kind).limit(2)
+    return [f"{path}/{claim_id}" for claim_id in connection.execute(query).scalars()]
 
 
 def _first(connection: Connection, column: Column[str]) -> str:

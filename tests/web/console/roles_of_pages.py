@@ -118,6 +118,8 @@ class Things:
     batch_id: str
     correction: str
     key_id: str = "key_none"
+    outside_refund_id: str = "cl_none"
+    dispute_id: str = "cl_none"
     reconciliation_id: str = "rec_none"
 
 
@@ -125,6 +127,7 @@ def call_page(person: Visitor, method: str, path: str, fields: dict[str, str], t
     named = things or Things("rf_none", "rf_none", "rb_none", "none")
     refund_id = named.approvable_id if path.endswith(("/approve", "/reject")) else named.refund_id
     filled = path.replace("{refund_id}", refund_id).replace("{batch_id}", named.batch_id)
+    filled = filled.replace("{claim_id}", named.dispute_id if "/disputes" in path else named.outside_refund_id)
     filled = filled.replace("{reconciliation_id}", named.reconciliation_id)
     if method == "GET":
         return person.get(

@@ -7,11 +7,13 @@ import re
 import pytest
 from fastapi import APIRouter, FastAPI
 from starlette.routing import Mount
+from tests.support.outside_objects import dispute, hear, outside_refund
 from tests.web.client import Web
 from tests.web.console.roles_of_pages import CLOSED, EXPECTED, Things, call_page, everything
 from tests.web.console.session import shift_times, token_of
 from tests.web.console.visitor import PASSWORD, Visitor, text_of, visitor
 
+from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.engine.access import console_users
 from refund_worker.engine.access.api_keys import ConsoleRole, create_key, list_keys
@@ -19,6 +21,8 @@ from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.intake.batches import accept_batch
 from refund_worker.engine.processor_sync.reconciliation.run import start_reconciliation
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
+from refund_worker.engine.views.claim_objects import claim_page
+from refund_worker.store.claims import ClaimFilters
 from refund_worker.web.auth import lines_of
 from refund_worker.web.console.app import ROUTERS
 from refund_worker.web.console.permissions import RULES, check_ruled
@@ -91,7 +95,14 @@ def things_of(web: Web, client: str) -> Things:
     create_key(web.context, name="somebody", client=client if client != "console" else "shop", role="viewer")
     key_id = list_keys(web.context)[0]["key_id"]
     begun = start_reconciliation(web.context, "stripe", since=None, until=None, actor=f"{client}/x")
-    return Things(made[0], made[1], batch, entry["transaction_id"], key_id, begun)
+    hear(web.context, outside_refund("re_9", 100, payment="ch_9"), dispute("du_9", 100, payment="ch_9"))
+    with web.context.database.read() as connection:
+        outside, disputed = (
+            claim_page(connection, ClaimFilters(kind=kind, limit=1))["data"][0]["id"]
+            for kind in (ClaimKind.OUTSIDE_REFUND, ClaimKind.DISPUTE)
+        )
+    shown = {"outside_refund_id": outside, "dispute_id": disputed}
+    return Things(made[0], made[1], batch, entry["transaction_id"], key_id, reconciliation_id=begun, **shown)
 
 
 @pytest.mark.parametrize("client", ["console", "another-backend"])
