@@ -6,16 +6,19 @@ to the sandbox, a separate process with its own records.
 
 from __future__ import annotations
 
+import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 
+from refund_worker.cli.demo.api import Api
 from refund_worker.cli.demo.report import report
 from refund_worker.cli.demo.scenes import FAULTS, SCENES
+from refund_worker.cli.demo.scenes_of_others import SCENES_OF_OTHERS
 from refund_worker.cli.demo.session import Demo
 from refund_worker.cli.stack import Stack
 from refund_worker.runtime import build_runtime
@@ -35,8 +38,11 @@ CLOCKS = {
 }
 
 
-def run_demo(console: Console, output: str = "table") -> int:
-    """Run all scenes in an empty folder. Return 0 if every check passed, else 1.
+ALL_SCENES = (*SCENES, *SCENES_OF_OTHERS)
+
+
+def run_demo(console: Console, output: str = "table", scenes: Sequence[Callable[[Demo], None]] = ALL_SCENES) -> int:
+    """Run the scenes in an empty folder. Return 0 if every check passed, else 1.
 
     With `output` "json" the progress goes to stderr, and `console` gets one object: ok, seconds, checks[{claim, ok,
     seen}], proof{ledger_minor, processor_minor, legs}.
@@ -44,7 +50,7 @@ def run_demo(console: Console, output: str = "table") -> int:
     started = time.monotonic()
     progress = Console(stderr=True) if output == "json" else console
     with tempfile.TemporaryDirectory(prefix="refund-worker-demo-") as folder, _running(progress, Path(folder)) as demo:
-        for scene in SCENES:
+        for scene in scenes:
             scene(demo)
         proof = report(demo)
     good = all(check["ok"] for check in demo.checks)
@@ -61,13 +67,21 @@ def run_demo(console: Console, output: str = "table") -> int:
 @contextmanager
 def _running(console: Console, folder: Path) -> Iterator[Demo]:
     console.print("[bold]refund-worker demo[/bold]: credits first, then real money, exactly once, despite crashes")
-    stack = Stack(folder, settings={PREFIX + name: value for name, value in CLOCKS.items()}, faults=FAULTS)
-    with console.status("  starting sandbox, broker, worker and scheduler…"):
+    clocks = {PREFIX + name: value for name, value in CLOCKS.items()}
+    stack = Stack(folder, settings=clocks, faults=FAULTS, web_port=_free_port())
+    with console.status("  starting sandbox, broker, worker, scheduler and web…"):
         stack.start()
     try:
+        stack.sandbox.send_webhooks_to(None)  # the first scenes show that the worker finds everything without them
         console.print(f"  [dim]started with SQLite and an embedded broker: {', '.join(stack.parts)}[/dim]")
         settings: Settings = load_settings(stack.environment)
         with build_runtime(settings, publish=make_publisher(settings)) as runtime:
-            yield Demo(console, stack, runtime)
+            yield Demo(console, stack, runtime, Api(stack, runtime.context))
     finally:
         stack.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

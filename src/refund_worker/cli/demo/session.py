@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
 
 from refund_worker.api_schema import Refund
+from refund_worker.cli.demo.api import Answer, Api
 from refund_worker.cli.stack import Stack
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import FINAL, Kind, RefundRequest, RefundStatus, To
@@ -22,6 +23,7 @@ from refund_worker.runtime import Runtime
 
 WAIT_SECONDS_MAX = 25.0
 ENDED = (*FINAL, RefundStatus.NEEDS_ATTENTION)
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -31,6 +33,7 @@ class Demo:
     console: Console
     stack: Stack
     runtime: Runtime
+    api: Api
     checks: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -74,23 +77,38 @@ class Demo:
 
         With `blocked`, also wait until foreign refunds of its payment stop its leg.
         """
+        return self.until(
+            lambda: self.refund(refund_id),
+            lambda refund: refund["status"] in statuses and (not blocked or bool(refund["legs"][0]["blocked_by"])),
+            activity,
+        )
+
+    def until(self, read: Callable[[], T], done: Callable[[T], bool], activity: str) -> T:
+        """Read until it is done, and return what was read. Return it as it is after `WAIT_SECONDS_MAX`."""
         end = time.monotonic() + WAIT_SECONDS_MAX
         with self.console.status(f"  {activity}…"):
-            while time.monotonic() < end:
-                refund = self.refund(refund_id)
-                if refund["status"] in statuses and (not blocked or refund["legs"][0]["blocked_by"]):
-                    return refund
+            while not done(found := read()) and time.monotonic() < end:
                 self.stack.check()
                 time.sleep(0.05)
-        return self.refund(refund_id)
+        return found
 
-    def pay_in(self, customer_id: str, *bought: tuple[str, int, int]) -> None:
+    def available(self, customer_id: str) -> int:
+        """Return the credits of a customer that nothing holds, from the HTTP API."""
+        return int(self.api.get(f"/v1/customers/{customer_id}")["available"])
+
+    def ask_refund(self, key: str, customer_id: str, credits: int, **more: Any) -> Answer:
+        """Request credits of a customer back to the source over the HTTP API, and return the answer."""
+        body = {"kind": "withdrawal", "to": "source", "customer_id": customer_id, "credits": credits}
+        body |= {"reason": "requested_by_customer", **more}
+        return self.api.ask("POST", "/v1/refunds", body, idempotency_key=key)
+
+    def pay_in(self, customer_id: str, *bought: tuple[str, int, int], **options: Any) -> None:
         """Record payments of a customer: (the processor's id, minor units of USD, credits).
 
-        The sandbox captures each payment first.
+        The sandbox captures each payment first, with its `options` of a payment.
         """
         for number, amount, _ in bought:
-            self.stack.sandbox.register_payment(number, amount, "USD")
+            self.stack.sandbox.register_payment(number, amount, "USD", **options)
         records = [
             PaymentRecord(
                 payment_id=f"pay-{number}",
