@@ -51,17 +51,18 @@ class Api:
             raise Unavailable(f"GET {path} answered {answer.status}: {answer.body}")
         return answer.body
 
-    def hear_webhooks(self) -> None:
-        """Wait until the web process is ready, and let the sandbox send its events there from now on.
-
-        Raises `Unavailable` if it does not get ready in time.
-        """
+    def wait_until_ready(self) -> None:
+        """Wait until the web process is ready. Raises `Unavailable` if it does not get ready in time."""
         end = time.monotonic() + START_SECONDS_MAX
         while not self._is_ready():
             self._stack.check()
             if time.monotonic() > end:
                 raise Unavailable(f"the web process was not ready after {START_SECONDS_MAX:.0f} s")
             time.sleep(0.05)
+
+    def hear_webhooks(self) -> None:
+        """Let the sandbox send its events to the web process from now on."""
+        self.wait_until_ready()
         url = f"http://127.0.0.1:{self._stack.web_port}/webhooks/stripe"
         self._stack.sandbox.send_webhooks_to(url, self._stack.environment[PREFIX + "STRIPE_WEBHOOK_SECRET"])
 

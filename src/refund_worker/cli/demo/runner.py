@@ -1,7 +1,7 @@
-"""`refund-worker demo`: eight refund stories end to end, with a comparison of both sides' records at the end.
+"""`refund-worker demo`: eleven refund stories end to end, with a comparison of both sides' records at the end.
 
-Worker and scheduler are processes of their own behind a real broker. The money goes through the official SDK over HTTP
-to the sandbox, a separate process with its own records.
+Worker, scheduler and web are processes of their own with a real broker. The money goes through the official SDK over
+HTTP to the sandbox, a separate process with its own records.
 """
 
 from __future__ import annotations

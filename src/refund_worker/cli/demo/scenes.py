@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from refund_worker.cli.demo.session import WAIT_SECONDS_MAX, Demo
+from refund_worker.cli.demo.session import Demo
 from refund_worker.domain.refund import Kind, To
-from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts import corrections
-from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.engine.views import api_objects
 from refund_worker.engine.views.money_format import money
 from refund_worker.errors import Refusal
-from refund_worker.settings import PREFIX
 
 BURST = 20
 # The sandbox's script: which fault each scene's payment gets.
@@ -155,32 +149,26 @@ def refunded_in_dashboard(demo: Demo) -> None:
     refund_id = demo.request("pia-1", Kind.WITHDRAWAL, To.SOURCE, "pia")
     refund = demo.wait(refund_id)
     demo.check("it waits until the balance is topped up", refund["failure_code"] == "balance_insufficient", refund)
-    outside = _refund_in_dashboard(demo, "ch_pia", 2000)
+    outside = str(demo.stack.sandbox.act("dashboard_refund", payment="ch_pia", amount_minor=2000)["id"])
     demo.narrate("the balance is topped up; before it sends again, the worker reads the refunds of this payment")
     refund = demo.wait(refund_id, activity="the automatic retry is due soon", blocked=True)
     demo.check("it was not paid again: a person must decide", refund["failure_code"] == "refunded_elsewhere", refund)
     demo.check(
         "the refund names the one in the dashboard", refund["legs"][0]["blocked_by"] == [outside], refund["legs"]
     )
-    perform_action(
-        demo.context, refund_id, Action.RESOLVE, actor="support", reason="I paid it there", reference=outside
-    )
+    demo.api.wait_until_ready()
+    recorded = demo.outside_refund("pia", outside)
+    link = {"refund_id": refund_id, "reason": "I paid it there"}
+    demo.api.ask("POST", f"/v1/outside-refunds/{recorded['id']}/link", link)
     refund = demo.refund(refund_id)
-    demo.check("resolved as paid by that refund", refund["status"] == "succeeded", refund["status"])
+    paid_by = [leg["processor_refund_id"] for leg in refund["legs"]]
+    demo.check(
+        "a person links the two: it is paid by that one",
+        (refund["status"], paid_by) == ("succeeded", [outside]),
+        refund,
+    )
     paid = demo.amounts_at_processor("ch_pia")
     demo.check("20.00 USD was paid, once", paid == [2000], paid)
-
-
-def _refund_in_dashboard(demo: Demo, charge: str, amount_minor: int) -> str:
-    """Make a refund at the processor as a person does in its dashboard, and return its id."""
-    key = demo.stack.environment[PREFIX + "STRIPE_API_KEY"]
-    request = urllib.request.Request(  # noqa: S310 -- the sandbox on this machine
-        f"{demo.stack.sandbox.url}/v1/refunds",
-        urllib.parse.urlencode({"charge": charge, "amount": amount_minor}).encode(),
-        {"Authorization": f"Bearer {key}", "Idempotency-Key": f"dashboard-{charge}"},
-    )
-    with urllib.request.urlopen(request, timeout=WAIT_SECONDS_MAX) as answer:  # noqa: S310
-        return str(json.load(answer)["id"])
 
 
 SCENES: tuple[Callable[[Demo], None], ...] = (

@@ -96,6 +96,14 @@ class Demo:
         """Return the credits of a customer that nothing holds, from the HTTP API."""
         return int(self.api.get(f"/v1/customers/{customer_id}")["available"])
 
+    def outside_refund(self, customer_id: str, object_id: str) -> dict[str, Any]:
+        """Wait until this refund of others is recorded and has paid, and return it from the HTTP API."""
+        return self.until(
+            lambda: with_object(self.api.get("/v1/outside-refunds", customer_id=customer_id), object_id),
+            lambda found: found.get("status") == "posted",
+            "the processor's report arrives",
+        )
+
     def ask_refund(self, key: str, customer_id: str, credits: int, **more: Any) -> Answer:
         """Request credits of a customer back to the source over the HTTP API, and return the answer."""
         body = {"kind": "withdrawal", "to": "source", "customer_id": customer_id, "credits": credits}
@@ -164,6 +172,11 @@ class Demo:
             actor="support",
         )
         return str(row["transaction_id"])
+
+
+def with_object(listed: dict[str, Any], object_id: str) -> dict[str, Any]:
+    """Return the entry of a list of the API that has this object of the processor, or an empty one."""
+    return next((item for item in listed["data"] if item["object_id"] == object_id), {})
 
 
 def _raise_first_error(answers: Sequence[payments.Recorded | RefundWorkerError]) -> None:
