@@ -5179,4 +5179,18 @@ DEFECTS = (
         "        if False:",
         ("tests/engine/audit/test_erase_customer.py::test_an_unread_webhook_event_is_under_way",),
     ),
+    Defect(
+        "a statement that does not add up passes",
+        ENGINE + "sums/statement.py",
+        "                self._wrong.add(currency)\n        self._open",
+        "                pass\n        self._open",
+        ("tests/cli/test_statement_command.py",),
+    ),
+    Defect(
+        "a statement counts what was paid before the month as paid in it",
+        ENGINE + "sums/statement.py",
+        "            self._before[figure, currency] += minor",
+        "            pass",
+        ("tests/cli/test_statement_command.py",),
+    ),
 )

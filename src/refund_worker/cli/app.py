@@ -32,6 +32,7 @@ from refund_worker.cli import (
     reconcile,
     refunds,
     run,
+    statement,
     sums,
     users,
 )
@@ -68,6 +69,7 @@ PARTS = (
     funds,
     notifications,
     audit,
+    statement,
     sums,
     keys,
     users,
