@@ -35,7 +35,7 @@ def add_to(app: typer.Typer) -> None:
         ] = None,
         output: Annotated[Form, typer.Option("-o", "--output", help="table, json, or csv for a file")] = Form.TABLE,
     ) -> None:
-        """Show what was accepted, paid and taken in a month, by currency.
+        """Show the accepted, paid and taken money of a month by currency.
 
         Each figure has an opening, a movement and a closing, in minor units. Accepted money is paid, in flight, or not
         paid any more; exit 5 if that does not add up. A month that is not over is marked.
