@@ -27,7 +27,7 @@ class Form(StrEnum):
 def add_to(app: typer.Typer) -> None:
     """Register the command `statement`."""
 
-    @command(app, "statement", "statement --month 2026-10 --processor-account stripe")
+    @command(app, "statement", "statement --month 2026-10 -o csv")
     def statement_(
         month: Annotated[str, typer.Option("--month", metavar="YYYY-MM", help="the month, in UTC")],
         processor_account: Annotated[
