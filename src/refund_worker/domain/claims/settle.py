@@ -60,8 +60,8 @@ def settle(
     """Return what the claim holds, takes or gives back now.
 
     `credits` is its share and `available` what the customer can spend. `rule` is for credits that are missing when the
-    claim takes its share; what was decided before about this claim stays. `recoverable` are credits that a leg has just
-    released: what was missing before is taken of these, and of no others.
+    claim takes its share; what was decided before about this claim stays. `recoverable` are credits that a leg or an
+    earlier claim has just released: what was missing before is taken of these, and of no others.
     """
     if claim.phase is Phase.TAKEN:
         return _take(claim, credits, available, now, rule, recoverable, actor)

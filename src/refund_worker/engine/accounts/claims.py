@@ -34,7 +34,7 @@ class Terms:
     """The time (epoch seconds), the rule for shortfalls, and the person or program that caused the change.
 
     `recoverable` are the credits, by customer id, that legs have just released: a claim takes of these what it was
-    missing before.
+    missing before. The same goes for credits that an earlier claim on the same payment gives back.
     """
 
     now: float
@@ -75,7 +75,10 @@ def _settle_payment(
     explained = explain(payment, stored)
     wanted = shares(payment, explained)
     changes = []
-    for before, claim in zip(stored, explained, strict=True):
+    released: dict[str, int] = {}
+    # Claims that end come first. Later claims may lack what they give back: they found it held. Earlier ones do not,
+    # and what was written off then must not be taken of a later purchase.
+    for before, claim in sorted(zip(stored, explained, strict=True), key=lambda pair: pair[1].is_live):
         account = customers[customer_id]
         done = settle(
             replace(claim, customer_id=customer_id),
@@ -83,16 +86,28 @@ def _settle_payment(
             available=account.available,
             now=terms.now,
             rule=terms.rule,
-            recoverable=recoverable.get(customer_id, 0),
+            recoverable=recoverable.get(customer_id, 0)
+            + sum(credits for claim_id, credits in released.items() if claim_id < claim.claim_id),
             actor=terms.actor,
         )
         if done.claim == before and not done.customer:
             continue
         customers[customer_id] = account.after(done.customer)
-        used = max(0, account.available - customers[customer_id].available)
-        recoverable[customer_id] = max(0, recoverable.get(customer_id, 0) - used)
+        more = customers[customer_id].available - account.available
+        if more > 0:
+            released[claim.claim_id] = more
+        recoverable[customer_id] = _without(released, recoverable.get(customer_id, 0), -more)
         changes.append((before, replace(done, claim=replace(done.claim, updated_at=terms.now))))
     return changes
+
+
+def _without(released: dict[str, int], recoverable: int, used: int) -> int:
+    """Return what is left of `recoverable` credits; what was used beyond them comes off those that claims released."""
+    beyond = max(0, used - recoverable)
+    for claim_id, credits in released.items():
+        released[claim_id] -= min(beyond, credits)
+        beyond -= min(beyond, credits)
+    return recoverable - max(0, min(used, recoverable))
 
 
 def write_settled(connection: Connection, changes: Sequence[tuple[Claim, Settled]]) -> None:
@@ -137,15 +152,11 @@ def match_claims(
 
 
 def recover(
-    connection: Connection, released: Mapping[str, int], payment_ids: Collection[str], now: float
+    connection: Connection, released: Mapping[str, int], payment_ids: Collection[str], terms: Terms
 ) -> list[ClaimChange]:
-    """Let claims take what they lack of credits that legs have just released, before the customers can spend them.
+    """Let claims take what they lack of the credits that legs have just released, before the customers can spend them.
 
     `released` are these credits by customer id; `payment_ids` are the payments whose legs released room.
     """
     affected = claims.payments_to_settle(connection, sorted(released), sorted(payment_ids))
-    if not affected:
-        return []
-    # The rule for new shortfalls has no effect: a share that grows because a leg released room follows the earlier
-    # decision about its claim.
-    return settle_payments(connection, affected, Terms(now=now, rule=ShortfallRule.WRITE_OFF, recoverable=released))
+    return settle_payments(connection, affected, replace(terms, recoverable=released)) if affected else []

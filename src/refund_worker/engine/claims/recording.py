@@ -86,6 +86,7 @@ def change_locked(
     after = _explained(connection, payment_id)
     code = _reason_to_displace(before, after)
     decisions: list[Decision] = []
+    rule = ShortfallRule(context.policy.shortfall)
     if code is not None:
         others = accounts.refundable_payments(connection, [payment.customer_id]).get(payment.customer_id, [])
         for refund in locked:
@@ -98,8 +99,7 @@ def change_locked(
                     else p
                     for p in others
                 ]
-        apply(connection, decisions, now, notify=context.notify)
-    rule = ShortfallRule(context.policy.shortfall)
+        apply(connection, decisions, now, notify=context.notify, shortfall=rule)
     changes = settle_payments(connection, [payment_id], Terms(now=now, rule=rule, actor=actor))
     resumed = _resume(connection, context, payment_id, before, after, now)
     announce(connection, context, payment_id, before, now)

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Sequence
 from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm, runbook_link
+from refund_worker.domain.claims.claim import ShortfallRule
 from refund_worker.domain.decision import AccountDelta, Decision, PaymentDelta
 from refund_worker.domain.refund import NON_FINAL, RefundStatus, To
-from refund_worker.engine.accounts import claims
+from refund_worker.engine.accounts.claims import Terms, recover
 from refund_worker.engine.notifications.outbox import announce_changes
 from refund_worker.engine.refunds.circuit import open_circuits
 from refund_worker.engine.refunds.payment_names import learn_from_readings
@@ -33,11 +34,14 @@ def apply(
     *,
     money_went_out: bool = False,
     notify: bool = False,
+    shortfall: ShortfallRule = ShortfallRule.WRITE_OFF,
 ) -> None:
     """Write everything that the decisions contain, at `now` (epoch seconds).
 
     `money_went_out` is for a processor's replies and for manual payments: what they report has happened, even if the
     payment's reservation was released before. `notify` also stores the notifications for the admin backend.
+    `shortfall` is the rule for claims that have just taken their money and that are settled here first: a caller that
+    changes claims names it.
 
     Raises `LostRace` if a refund has changed since the decision about it.
     """
@@ -58,7 +62,7 @@ def apply(
     learn_from_readings(connection, readings, {leg.payment_id: leg.processor for leg in legs.values()})
     payment_readings.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
     accounts.change_transactions(connection, _transactions(decisions))
-    _recover(connection, decisions, now)
+    _recover(connection, decisions, now, shortfall)
     open_circuits(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
     after_commit(connection, lambda: _note_ends(decisions, now))
     after_commit(connection, lambda: _raise_alarms(decisions))
@@ -119,7 +123,7 @@ def _change_payments(connection: Connection, decisions: Sequence[Decision], mone
     accounts.recount_payments(connection, recounted)
 
 
-def _recover(connection: Connection, decisions: Iterable[Decision], now: float) -> None:
+def _recover(connection: Connection, decisions: Iterable[Decision], now: float, rule: ShortfallRule) -> None:
     """Let claims of others take what they lack of the credits and the room that legs have released."""
     released: defaultdict[str, int] = defaultdict(int)
     payment_ids: set[str] = set()
@@ -129,7 +133,7 @@ def _recover(connection: Connection, decisions: Iterable[Decision], now: float) 
             payment_ids |= {p for p, delta in d.payments.items() if delta.credits < 0 or delta.minor < 0}
     if payment_ids or any(credits > 0 for credits in released.values()):
         positive = {customer_id: credits for customer_id, credits in released.items() if credits > 0}
-        claims.recover(connection, positive, payment_ids, now)
+        recover(connection, positive, payment_ids, Terms(now=now, rule=rule))
 
 
 def _transactions(decisions: Sequence[Decision]) -> dict[str, int]:
