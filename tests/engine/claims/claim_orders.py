@@ -60,7 +60,7 @@ _HAPPENED = ("object_id", "phase", "amount_minor", "linked_minor", "payment_id",
 
 @dataclass(frozen=True, kw_only=True)
 class Scenario:
-    """What the actors do, each in the order of its steps; the amounts are in minor units."""
+    """The steps of each actor, in their order; the amounts are in minor units."""
 
     own: str | None
     own_credits: int
@@ -128,7 +128,7 @@ class Play:
             self.check_send()
 
     def finish(self) -> None:
-        """Let everything come to its end, hear everything once more, and check again."""
+        """Work and listen until everything has ended, and check again."""
         for _ in range(2):
             sync_all(self.world.context, "stripe")
             self.world.work_for(POLICY.key_life_seconds * 2)
@@ -205,7 +205,7 @@ class Play:
     # --- checks ------------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Check the books, and that nobody has more than was paid in, but for what the claims say was not there."""
+        """Check the books, and that nobody has more than was paid in. A shortfall in the claims is allowed."""
         assert_books_balance(self.world.database)
         claims, account = claims_of(self.world), self.world.account
         own = self.own_legs()
