@@ -205,7 +205,7 @@ class Play:
     # --- checks ------------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Check the books, and that nobody has more than was paid in. A shortfall in the claims is allowed."""
+        """Check the books. Check that nobody has more than the payment, except for a recorded shortfall."""
         assert_books_balance(self.world.database)
         claims, account = claims_of(self.world), self.world.account
         own = self.own_legs()
