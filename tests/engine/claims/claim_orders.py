@@ -205,7 +205,7 @@ class Play:
     # --- checks ------------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Check the books. Check that nobody has more than the payment, except for a recorded shortfall."""
+        """Check the books, the money that is gone against the credits that are left, and the shortfalls."""
         assert_books_balance(self.world.database)
         claims, account = claims_of(self.world), self.world.account
         own = self.own_legs()
