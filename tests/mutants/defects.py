@@ -3036,6 +3036,20 @@ DEFECTS = (
         ("tests/engine/claims",),
     ),
     Defect(
+        "claims: an object named as a manual payment is counted beside it",
+        "src/refund_worker/domain/claims/shares.py",
+        "max(claim.linked_minor, named)",
+        "claim.linked_minor",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "claims: what an object took before a person named it stays taken",
+        "src/refund_worker/engine/accounts/claims.py",
+        "    if named:\n        write_settled",
+        "    if not named:\n        write_settled",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
         "claims: a payment recorded later gets no claim",
         ENGINE + "accounts/payments.py",
         "    matched = match_claims(connection, new, Terms(",

@@ -15,6 +15,7 @@ from refund_worker.domain.claims.shares import ClaimedPayment
 from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
 from refund_worker.store.accounts import surviving
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
+from refund_worker.store.object_ownership import paid_manually_over
 from refund_worker.store.tables import claim_refs, claims, legs, payments
 
 _FIELDS = [field.name for field in fields(Claim)]
@@ -157,7 +158,8 @@ _CLAIMED_PAYMENTS = select(
 
 def claimed_payments(connection: Connection, payment_ids: Collection[str]) -> list[ClaimedPayment]:
     """Return these payments with what legs take of them, by id. Call it under the customers' locks."""
-    rows = connection.execute(_CLAIMED_PAYMENTS, {"payment_ids": list(payment_ids)}).mappings()
+    rows = connection.execute(_CLAIMED_PAYMENTS, {"payment_ids": list(payment_ids)}).mappings().all()
+    named = paid_manually_over(connection, payment_ids)
     found = []
     for row in rows:
         values = dict(row)
@@ -165,7 +167,7 @@ def claimed_payments(connection: Connection, payment_ids: Collection[str]) -> li
         if captured is not None:
             values["amount_minor"] = min(values["amount_minor"], captured)
         values |= {name: int(values[name]) for name in ("leg_credits", "leg_minor")}  # Postgres sums to a decimal
-        found.append(ClaimedPayment(**values))
+        found.append(ClaimedPayment(**values, named_minor=named.get(values["payment_id"], {})))
     return sorted(found, key=lambda payment: payment.payment_id)
 
 

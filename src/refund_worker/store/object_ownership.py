@@ -110,14 +110,19 @@ def paid_manually(connection: Connection, payment_id: str) -> dict[str, int]:
 
     A reference that names the object of ours that pays the leg is no payment beside it.
     """
+    return paid_manually_over(connection, [payment_id]).get(payment_id, {})
+
+
+def paid_manually_over(connection: Connection, payment_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    """Return what `paid_manually` does, by payment id."""
     reference = legs.c.manual_reference
-    query = select(reference, legs.c.amount_minor).where(
-        legs.c.payment_id == payment_id,
+    query = select(legs.c.payment_id, reference, legs.c.amount_minor).where(
         legs.c.status == LegStatus.SUCCEEDED,
         reference.is_not(None),
         reference != legs.c.processor_refund_id,
     )
-    found: defaultdict[str, int] = defaultdict(int)
-    for name, amount_minor in connection.execute(query):
-        found[name] += amount_minor
-    return dict(found)
+    found: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for chunk in batched(payment_ids, IDS_AT_ONCE):
+        for payment_id, name, amount_minor in connection.execute(query.where(legs.c.payment_id.in_(chunk))):
+            found[payment_id][name] += amount_minor
+    return {payment_id: dict(named) for payment_id, named in found.items()}

@@ -7,9 +7,11 @@ from dataclasses import replace
 import pytest
 from tests.engine.claims.claim_worlds import balance_of, claims_of, report
 from tests.support.engine_world import World, assert_books_balance
+from tests.support.replies import EMPTY
 
 from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import LegStatus, RefundStatus
+from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.claims.link import link_outside_refund
 from refund_worker.engine.processor_sync.pause import pause_processor
@@ -145,3 +147,23 @@ def test_wrong_targets_change_nothing(world: World) -> None:
         with pytest.raises(error):
             link(world, **target)
     assert (balance_of(world), claims_of(world)) == before
+
+
+@pytest.mark.parametrize("reported_first", [True, False])
+def test_object_named_as_the_manual_payment_takes_nothing(world: World, reported_first: bool) -> None:
+    world.pay(amount_minor=2_000, credits=200)
+    world.processor.script("ch_1", EMPTY)
+    refund_id = world.withdraw(100)
+    world.work()
+    made = world.refund_in_the_dashboard(1_000)
+    if reported_first:
+        report(world, made)
+        assert balance_of(world) == (0, 0)
+    world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
+    assert_books_balance(world.database)
+    report(world, made)
+    sync_all(world.context, "stripe")
+    (claim,) = claims_of(world)
+    assert (claim["credits"], claim["taken"], claim["explained_minor"]) == (0, 0, 1_000)
+    assert (world.refund(refund_id).status, balance_of(world)) == (RefundStatus.SUCCEEDED, (100, 0))
+    assert_books_balance(world.database)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from refund_worker.domain.claims.claim import Claim, ClaimKind
 from refund_worker.domain.money import proportion
@@ -14,7 +14,7 @@ class ClaimedPayment:
     """A payment, and what its own refunds take of it: legs that have paid or may still pay.
 
     `amount_minor` is what was captured, at most the amount recorded. `refunded_minor` was returned before the payment
-    was recorded here.
+    was recorded here. `named_minor` are the minor units, by object id, that persons named as what paid a leg.
     """
 
     payment_id: str
@@ -26,19 +26,21 @@ class ClaimedPayment:
     refunded_minor: int = 0
     leg_credits: int = 0
     leg_minor: int = 0
+    named_minor: Mapping[str, int] = field(default_factory=dict)
 
 
 def explain(payment: ClaimedPayment, claims: Iterable[Claim]) -> list[Claim]:
     """Return the claims in their order, each with what our records explain of it.
 
     `refunded_minor` explains the oldest refunds of others. An amount that a person linked to a refund of ours is
-    explained too.
+    explained too, and so is one that a person named as the manual payment of a leg.
     """
     left = payment.refunded_minor
     explained: dict[str, int] = {}
     found = list(claims)
     for claim in sorted(found, key=lambda claim: (claim.object_created_at, claim.object_id)):
-        linked = min(claim.amount_minor, claim.linked_minor)
+        named = payment.named_minor.get(claim.object_id, 0) if claim.kind is ClaimKind.OUTSIDE_REFUND else 0
+        linked = min(claim.amount_minor, max(claim.linked_minor, named))
         earlier = 0
         if claim.kind is ClaimKind.OUTSIDE_REFUND and claim.is_live:
             earlier = min(left, claim.amount_minor - linked)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase, ShortfallRule
-from refund_worker.domain.claims.settle import SYSTEM, Settled, settle
+from refund_worker.domain.claims.settle import SYSTEM, Settled, give_back, settle
 from refund_worker.domain.claims.shares import ClaimedPayment, explain, shares
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.store import accounts, claims
@@ -127,6 +127,23 @@ def _room(payment_id: str, current: Sequence[Claim]) -> claims.ClaimedRoom:
         outside_minor=sum(claim.money_minor for claim in live if claim.kind is ClaimKind.OUTSIDE_REFUND),
         open_disputes=sum(claim.kind is ClaimKind.DISPUTE and claim.phase is Phase.HOLDING for claim in live),
     )
+
+
+def settle_named(connection: Connection, payment_ids: Collection[str], reference: str, terms: Terms) -> None:
+    """Give back what the refund of others with this object id took of the payments: a person named it for a leg.
+
+    Its share never shrinks by itself, so it is given back whole and computed again.
+    """
+    accounts.lock_customers(connection, {p.customer_id for p in claims.claimed_payments(connection, payment_ids)})
+    named = [
+        claim
+        for its in claims.claims_on(connection, payment_ids).values()
+        for claim in its
+        if claim.kind is ClaimKind.OUTSIDE_REFUND and claim.object_id == reference and claim.is_live
+    ]
+    if named:
+        write_settled(connection, [(claim, give_back(claim, terms.now, terms.actor)) for claim in named])
+        settle_payments(connection, payment_ids, terms)
 
 
 def match_claims(

@@ -7,9 +7,11 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from refund_worker.domain.claims.claim import ShortfallRule
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.refund import Refund
 from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts.claims import Terms, settle_named
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key, check_same_act
 from refund_worker.engine.refunds.apply import apply
@@ -60,6 +62,10 @@ def perform_action(
         # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
         decision = decided.released()
         apply(connection, [decision], now, money_went_out=reference is not None, notify=context.notify)
+        if reference is not None:
+            paid = {leg.payment_id for leg in decision.after.legs if leg.manual_reference == reference}
+            rule = ShortfallRule(context.policy.shortfall)
+            settle_named(connection, sorted(paid), reference, Terms(now=now, rule=rule, actor=actor))
         if key is not None:
             idempotency.insert_act(connection, *key, json.dumps(act), refund_id, now)
         return decision.after
