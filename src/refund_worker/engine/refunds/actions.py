@@ -58,14 +58,10 @@ def perform_action(
         # Read under the refund's lock: every link made by now counts, however long ago the refund was requested.
         links = persons.links(connection) if action is Action.APPROVE else ()
         terms: dict[str, Any] = {"actor": actor, "reason": reason, "reference": reference, "one_by_one": one_by_one}
-        decided = apply_action(refund, action, now, context.policy, links=links, **terms)
         # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
-        decision = decided.released()
+        decision = apply_action(refund, action, now, context.policy, links=links, **terms).released()
         apply(connection, [decision], now, money_went_out=reference is not None, notify=context.notify)
-        if reference is not None:
-            paid = {leg.payment_id for leg in decision.after.legs if leg.manual_reference == reference}
-            rule = ShortfallRule(context.policy.shortfall)
-            settle_named(connection, sorted(paid), reference, Terms(now=now, rule=rule, actor=actor))
+        _settle_named(connection, context, decision.after, reference, actor)
         if key is not None:
             idempotency.insert_act(connection, *key, json.dumps(act), refund_id, now)
         return decision.after
@@ -74,3 +70,12 @@ def perform_action(
     if refund.due_at is not None:
         context.publish([refund_id], False)
     return refund
+
+
+def _settle_named(connection: Connection, context: Context, refund: Refund, reference: str | None, actor: str) -> None:
+    """Let a refund of others that pays these legs, by the person's word, take nothing beside them."""
+    if reference is None:
+        return
+    paid = {leg.payment_id for leg in refund.legs if leg.manual_reference == reference}
+    terms = Terms(now=context.clock(connection), rule=ShortfallRule(context.policy.shortfall), actor=actor)
+    settle_named(connection, sorted(paid), reference, terms)
