@@ -130,10 +130,7 @@ def _room(payment_id: str, current: Sequence[Claim]) -> claims.ClaimedRoom:
 
 
 def settle_named(connection: Connection, payment_ids: Collection[str], reference: str, terms: Terms) -> None:
-    """Give back what the refund of others with this object id took of the payments: a person named it for a leg.
-
-    A claim's share never shrinks by itself. So it is given back whole, and the share is computed again.
-    """
+    """Give back what the refund of others with this object id took of the payments, and settle their claims again."""
     accounts.lock_customers(connection, {p.customer_id for p in claims.claimed_payments(connection, payment_ids)})
     named = [
         claim
