@@ -3022,6 +3022,13 @@ DEFECTS = (
         ("tests/engine/claims",),
     ),
     Defect(
+        "claims: nobody is alerted of a refund whose answer came after the dispute",
+        ENGINE + "refunds/replies.py",
+        "    alert_of_late_answers(connection, context, decisions, now)\n",
+        "",
+        ("tests/engine/claims/test_disputes.py",),
+    ),
+    Defect(
         "claims: a disputed payment has room for new legs",
         STORE + "accounts.py",
         "if open_disputes or closed_at is not None:",

@@ -124,6 +124,18 @@ def test_refund_over_a_disputed_payment_alerts_once(world: World) -> None:
     assert claim["credits"] == 40, "the refund took the other 60"
 
 
+def test_late_answer_over_a_disputed_payment_alerts_once(world: World) -> None:
+    world.pay()
+    world.processor.script("ch_1", "pays_silently")
+    refund_id = world.withdraw(60)
+    world.work()
+    report_disputes(world, dispute(world))
+    world.work_for(1_200)
+    assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    report_disputes(world, dispute(world, "lost"))
+    assert world.events(refund_id).count("refund_and_dispute") == 1
+
+
 def test_all_three_together_never_take_more_than_there_is(world: World) -> None:
     world.pay()
     world.withdraw(30)

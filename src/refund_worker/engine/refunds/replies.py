@@ -16,6 +16,7 @@ from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.processor_calls import RecordedReply, Send
 from refund_worker.domain.processor_replies import Answered, Busy, Denied, Found, NotSent, RefundObject, Unanswered
 from refund_worker.domain.refund import Refund
+from refund_worker.engine.claims.conflicts import alert_of_late_answers
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.object_ownership import OwnedObject, found_for, sort_by_owner
@@ -88,6 +89,7 @@ def write_replies(
         decisions.append(decision)
         recorded.extend(items)
     apply(connection, decisions, now, money_went_out=True, notify=context.notify)
+    alert_of_late_answers(connection, context, decisions, now)
     attempts.end_attempts(
         connection, [_answer(item, item.call, now) for item in recorded if isinstance(item.call, Send)]
     )
