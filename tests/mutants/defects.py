@@ -3016,7 +3016,7 @@ DEFECTS = (
     ),
     Defect(
         "claims: a conflict is alerted of again and again",
-        ENGINE + "claims/conflicts.py",
+        ENGINE + "refunds/conflicts.py",
         "return paid and leg.leg_id not in dispute.alarmed_legs",
         "return paid",
         ("tests/engine/claims",),

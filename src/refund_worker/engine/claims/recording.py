@@ -15,9 +15,9 @@ from refund_worker.domain.decision import Decision
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.engine.accounts.claims import ClaimChange, Terms, settle_payments
 from refund_worker.engine.claims.announce import announce
-from refund_worker.engine.claims.conflicts import alert_of_conflicts
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.apply import apply
+from refund_worker.engine.refunds.conflicts import alert_of_conflicts
 from refund_worker.store import accounts, claims, payments, refunds
 
 Merge = Callable[[Claim, Claim], Claim | None]

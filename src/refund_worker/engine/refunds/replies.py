@@ -16,9 +16,9 @@ from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.processor_calls import RecordedReply, Send
 from refund_worker.domain.processor_replies import Answered, Busy, Denied, Found, NotSent, RefundObject, Unanswered
 from refund_worker.domain.refund import Refund
-from refund_worker.engine.claims.conflicts import alert_of_late_answers
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.apply import apply
+from refund_worker.engine.refunds.conflicts import alert_of_late_answers
 from refund_worker.engine.refunds.object_ownership import OwnedObject, found_for, sort_by_owner
 from refund_worker.engine.refunds.quarantine import quarantine, run_or_error
 from refund_worker.store import attempts, refunds
