@@ -40,3 +40,50 @@ def test_overview_names_an_undecided_shortfall(web: Web, kind: str) -> None:
     hear(web.context, gone, shortfall="person")
     overview = text_of(visitor(web, "viewer").get("/"))
     assert ("waits for a decision" in overview, "Nothing needs a person" in overview) == (True, False)
+
+
+def claim_of(web: Web, kind: str) -> str:
+    """Return the path of the only claim of this kind."""
+    path = "/disputes" if kind == "dispute" else "/outside-refunds"
+    return f"{path}/{web.call('GET', f'/v1{path}').json()['data'][0]['id']}"
+
+
+@pytest.mark.parametrize(("decision", "shown"), [("write_off", "were written off"), ("debt", "are a debt")])
+@pytest.mark.parametrize("kind", ["outside", "dispute"])
+def test_operator_decides_about_a_shortfall(web: Web, kind: str, decision: str, shown: str) -> None:
+    gone = outside_refund("re_1", 1600) if kind == "outside" else dispute("du_1", 1600, status="lost")
+    hear(web.context, gone, shortfall="person")
+    path, tom = claim_of(web, kind), visitor(web, "operator")
+    page = tom.get(path)
+    wrong = tom.submit(page, f"{path}/decide", decision="forget", reason="because")
+    assert (wrong.status_code, "one of the decisions shown" in text_of(wrong)) == (422, True)
+    assert tom.submit(page, f"{path}/decide", decision=decision, reason="").status_code == 422
+    done = tom.follow(tom.submit(page, f"{path}/decide", decision=decision, reason="because"))
+    assert (shown in text_of(done), "Decided:" in text_of(done)) == (True, True)
+    assert f"{path}/decide" not in tom.get(path).text, "nothing is left to decide"
+
+
+def test_operator_links_an_outside_refund_to_a_spend(web: Web) -> None:
+    hear(web.context, outside_refund("re_1", 100))
+    path, tom = claim_of(web, "outside"), visitor(web, "operator")
+    page = tom.get(path)
+    wrong = tom.submit(page, f"{path}/link", transaction_id="no-such", reason="the same money")
+    assert (wrong.status_code, "no-such" in wrong.text) == (422, True)
+    spend = next(
+        row["transaction_id"]
+        for row in web.call("GET", "/v1/customers/cust-1/transactions").json()["data"]
+        if row["kind"] == "spend"
+    )
+    done = tom.follow(tom.submit(page, f"{path}/link", transaction_id=spend, reason="the same money"))
+    assert "A person linked it to refund" in text_of(done)
+    assert f"{path}/link" not in done.text
+
+
+def test_operator_closes_a_payment(web: Web) -> None:
+    payment_id = web.call("GET", "/v1/payments").json()["data"][0]["payment_id"]
+    tom = visitor(web, "operator")
+    page = tom.get("/payment", id=payment_id)
+    done = tom.follow(tom.submit(page, "/payment/close", reason="the debit failed"))
+    assert "nothing goes over it any more" in text_of(done)
+    assert "/payment/close" not in done.text
+    assert "/payment/close" not in visitor(web, "viewer").get("/payment", id=payment_id).text

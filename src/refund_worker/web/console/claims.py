@@ -1,21 +1,24 @@
-"""Outside refunds and disputes: lists with filters, and a page for each with what happened to the credits."""
+"""Outside refunds and disputes: lists with filters, and a page for each with its credits and its actions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
 from fastapi import APIRouter
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from sqlalchemy import Connection
 
 from refund_worker.api_schema import OutsideStatus
 from refund_worker.domain.claims.claim import Claim, ClaimKind
+from refund_worker.engine.intake.schemas import parse_schema
 from refund_worker.engine.views.claim_objects import claim_page, claim_view, find
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.store import ledger, payments
 from refund_worker.store.claims import ClaimFilters
+from refund_worker.web import authorised
+from refund_worker.web.console.forms import Why, required_text
 from refund_worker.web.console.labels import DISPUTE_STATUSES
 from refund_worker.web.console.pages import Page, ThePage
 from refund_worker.web.console.query import SearchText, ShortText
@@ -23,6 +26,7 @@ from refund_worker.web.console.query import SearchText, ShortText
 router = APIRouter()
 PAGE = 50
 OUTSIDE_STATUSES: tuple[str, ...] = get_args(OutsideStatus)
+DECISIONS = ("write_off", "debt")
 PATHS: Mapping[ClaimKind, str] = {ClaimKind.OUTSIDE_REFUND: "/outside-refunds", ClaimKind.DISPUTE: "/disputes"}
 
 
@@ -78,6 +82,58 @@ def show_outside_refund(page: ThePage, claim_id: str) -> HTMLResponse:
 def show_dispute(page: ThePage, claim_id: str) -> HTMLResponse:
     """Show a dispute."""
     return claim_html(page, claim_id, ClaimKind.DISPUTE)
+
+
+@router.post("/outside-refunds/{claim_id}/decide", response_model=None)
+def decide_outside_refund(page: ThePage, claim_id: str) -> Response:
+    """Write the missing credits of an outside refund off, or make them a debt."""
+    return _decide(page, claim_id, ClaimKind.OUTSIDE_REFUND)
+
+
+@router.post("/disputes/{claim_id}/decide", response_model=None)
+def decide_dispute(page: ThePage, claim_id: str) -> Response:
+    """Write the missing credits of a lost dispute off, or make them a debt."""
+    return _decide(page, claim_id, ClaimKind.DISPUTE)
+
+
+def _decide(page: Page, claim_id: str, kind: ClaimKind) -> Response:
+    def act(reason: str) -> None:
+        decision = page.form.get("decision", "")
+        if decision not in DECISIONS:
+            raise InvalidRequest("choose one of the decisions shown", field="decision")
+        authorised.decide_claim(page.context, page.identity, claim_id, kind, decision=decision, reason=reason)
+
+    return _act(page, claim_id, kind, act, "decided")
+
+
+@router.post("/outside-refunds/{claim_id}/link", response_model=None)
+def link(page: ThePage, claim_id: str) -> Response:
+    """Let an outside refund count as the payment of a refund, a spend or a correction."""
+
+    def act(reason: str) -> None:
+        refund_id = page.form.get("refund_id", "").strip() or None
+        transaction_id = page.form.get("transaction_id", "").strip() or None
+        authorised.link_outside_refund(
+            page.context,
+            page.identity,
+            claim_id,
+            refund_id=refund_id,
+            transaction_id=transaction_id,
+            reason=reason,
+        )
+
+    return _act(page, claim_id, ClaimKind.OUTSIDE_REFUND, act, "linked")
+
+
+def _act(page: Page, claim_id: str, kind: ClaimKind, act: Callable[[str], None], done: str) -> Response:
+    """Do what the form asks for, and show the claim again: with the result, or with the error and the typed text."""
+    with page.context.database.read() as connection:
+        find(connection, claim_id, kind)
+    try:
+        act(parse_schema(Why, {"reason": required_text(page.form, "reason", "Reason")}).reason)
+    except RefundWorkerError as error:
+        return claim_html(page, claim_id, kind, error)
+    return page.redirect(f"{PATHS[kind]}/{claim_id}", done=done)
 
 
 def claim_html(page: Page, claim_id: str, kind: ClaimKind, error: RefundWorkerError | None = None) -> HTMLResponse:
