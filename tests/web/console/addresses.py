@@ -97,8 +97,9 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
     }
     batch = connection.execute(select(func.max(refund_batches.c.batch_id))).scalar()
     page_of["/batches/{batch_id}"] = [f"/batches/{batch}"]
-    one = _first(connection, reconciliations.c.reconciliation_id)
-    page_of["/reconciliations/{reconciliation_id}"] = [f"/reconciliations/{one}", f"/reconciliations/{one}?state=open"]
+    one = connection.execute(select(func.min(reconciliations.c.reconciliation_id))).scalar()
+    its_pages = [f"/reconciliations/{one}", f"/reconciliations/{one}?state=open"] if one else []
+    page_of["/reconciliations/{reconciliation_id}"] = its_pages
     plain = {path for method, path in RULES if method == "GET" and "{" not in path} - page_of.keys()
     return page_of | {path: [path] for path in plain}
 
