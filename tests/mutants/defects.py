@@ -3597,7 +3597,7 @@ DEFECTS = (
     Defect(
         "a long menu hides the way out",
         WEB + "console/static/console.css",
-        ".side li a { padding-block: .15rem; }",
+        ".side li a { padding-block: .05rem; }",
         "",
         (LOOKS + "whole_menu_is_in_sight_in_a_window_of_a_laptop",),
     ),

@@ -85,8 +85,9 @@ def _check_others(watch: Watched, leg_id: str, attempt: int, key: str) -> None:
 def _is_explained(watch: Watched, leg: Row, others: Collection[str]) -> bool:
     """Return True if the refunds that others made are recorded claims or explained by reported manual payments.
 
-    A claim must have been recorded before this leg's first intent: then its money had no room any more. Only refunds from before this leg's first intent can be explained. A manual payment also counts if an object of ours
-    pays the leg beside it; a reference that names this object is none.
+    A claim must have been recorded before this leg's first intent: then its money had no room any more. Only refunds
+    from before this leg's first intent can be explained by a manual payment. A manual payment also counts if an object
+    of ours pays the leg beside it; a reference that names this object is none.
     """
     begun, dated = watch.intents[leg["leg_id"], 1]
     query = "SELECT object_id FROM claims WHERE recorded_at < ? AND phase IN ('holding', 'taken')"
