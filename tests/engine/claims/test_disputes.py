@@ -132,6 +132,7 @@ def test_late_answer_over_a_disputed_payment_alerts_once(world: World) -> None:
     report_disputes(world, dispute(world))
     world.work_for(1_200)
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+    assert world.events(refund_id).count("refund_and_dispute") == 1, "before anything more is heard of the dispute"
     report_disputes(world, dispute(world, "lost"))
     assert world.events(refund_id).count("refund_and_dispute") == 1
 
