@@ -41,6 +41,7 @@ CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance,
 THRESHOLD = "500"
 CALLERS = (*["admin"] * 6, "requester", "viewer", "signed", "unknown", "nobody")
 STRANGER = "somebody-else"
+TOO_MANY = 10**9
 # Codes of refusals beyond syntax; each of them has to occur.
 DEEP_REFUSALS = {
     "exceeds_refundable",
@@ -202,6 +203,9 @@ def test_answers_match_the_description_and_refusals_store_nothing(web: Web, serv
         if status.total() >= REQUESTS:
             break
         run(operation, round_number)
+    # With this many operations, few requests have a new key, a known customer and too many credits by chance.
+    codes[web.refund("too-much", credits=TOO_MANY).json()["code"]] += 1
+    assert not database.changed()
     print(json.dumps({"requests": status.total(), "by status": status, "stored": stored, "codes": codes}))
     # Some were accepted and some refused: both sides were covered, and stored data changes the bytes.
     assert status[2] >= REQUESTS // 20
