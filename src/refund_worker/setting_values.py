@@ -108,12 +108,12 @@ def fault_of_recording_keys(
     Unless the keys are `needed`, they may be missing.
     """
     if credits_key is not None and credits_per_major is not None:
-        return "PAYMENTS_CREDITS_KEY and PAYMENTS_CREDITS_PER_MAJOR are both set: keep one"
+        return "REFUND_WORKER_PAYMENTS_CREDITS_KEY and REFUND_WORKER_PAYMENTS_CREDITS_PER_MAJOR are both set: keep one"
     if needed and customer_key is None:
-        return "PAYMENTS_FROM_WEBHOOKS=on needs REFUND_WORKER_PAYMENTS_CUSTOMER_KEY"
+        return "REFUND_WORKER_PAYMENTS_FROM_WEBHOOKS=on needs REFUND_WORKER_PAYMENTS_CUSTOMER_KEY"
     if needed and credits_key is None and credits_per_major is None:
         name = "REFUND_WORKER_PAYMENTS_CREDITS_KEY or REFUND_WORKER_PAYMENTS_CREDITS_PER_MAJOR"
-        return f"PAYMENTS_FROM_WEBHOOKS=on needs {name}"
+        return f"REFUND_WORKER_PAYMENTS_FROM_WEBHOOKS=on needs {name}"
     return None
 
 

@@ -172,6 +172,7 @@ def test_store_functions_writing_covered_table_append_snapshots() -> None:
         *("store_readings", "read_again", "mark_refunded_elsewhere"),  # what the processor reports about a payment
         "insert_session",  # when a user last signed in
         "record_alarm",  # when people were alerted of a circuit
+        "erase_ended_before",  # addresses of customers
         "mark_closed",  # which has a ledger entry
         "write_room",  # sums of claims, which have ledger entries
     }

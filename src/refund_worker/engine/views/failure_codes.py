@@ -314,7 +314,7 @@ _GROUPS: Mapping[Explanation, str] = {
     f"parameter_invalid_string_empty parameter_missing misconfigured {OTHER_PARAMETER}",
     _KEY_CONFLICT: "idempotency_key_conflict key_conflict",
     _UNKNOWN_THERE: "resource_missing not_found",
-    _NO_OBJECT_THERE: "bad_refund_id",
+    _NO_OBJECT_THERE: "bad_refund_id bad_dispute_id bad_warning_id",
     _NO_USABLE_ID: "payment_id_unusable bad_payment_id",
     _CANCELED: "merchant_request canceled",
     _CANCELED_ON_REQUEST: "canceled_on_request",

@@ -20,8 +20,8 @@ EVENT_TYPES: Final[Mapping[str, str]] = {
     "charge.dispute.funds_reinstated": "money that comes back after a loss",
     "radar.early_fraud_warning.created": "early fraud warnings",
     "radar.early_fraud_warning.updated": "warnings that need no answer any more",
-    "charge.succeeded": "new payments, if PAYMENTS_FROM_WEBHOOKS is on",
-    "charge.captured": "payments that are captured later, if PAYMENTS_FROM_WEBHOOKS is on",
+    "charge.succeeded": "new payments, if REFUND_WORKER_PAYMENTS_FROM_WEBHOOKS is on",
+    "charge.captured": "payments that are captured later, if REFUND_WORKER_PAYMENTS_FROM_WEBHOOKS is on",
 }
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
-from refund_worker.domain.refund import Refund
+from refund_worker.domain.refund import NOT_YET_POSTED, Refund
 from refund_worker.domain.state_machine import ACTIONS, Action, available_actions
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.idempotency import Key
@@ -62,7 +62,10 @@ def why_not_now(connection: Connection, page: Page, action: Action, found: Seque
 
 def _why_not(action: Action, refund: Refund, persons: Mapping[str, str]) -> str | None:
     if action not in available_actions(refund):
-        possible = " or ".join(f"“{STATUS_LABELS[status]}”" for status in sorted(ACTIONS[action]))
+        # A later cancel depends on the parts of the refund, and not on its status alone.
+        statuses = NOT_YET_POSTED if action is Action.CANCEL else ACTIONS[action]
+        possible = " or ".join(f"“{STATUS_LABELS[status]}”" for status in sorted(statuses))
+        possible += ", or while a part of it waits for the customer" if action is Action.CANCEL else ""
         return f"its status is “{STATUS_LABELS[refund.status]}”; this is possible only while it is {possible}"
     if action is Action.RETRY and any(leg.blocked_by for leg in refund.legs):
         # Only the page of one refund shows the other refunds that a retry accepts as seen.
