@@ -24,6 +24,9 @@ FILLED = {
     "{payment_id}": "pay-1",
     "{refund_id}": "rf_none",
     "{batch_id}": "batch_none",
+    "{dispute_id}": "cl_none",
+    "{outside_refund_id}": "cl_none",
+    "{reconciliation_id}": "rec_none",
     "{code}": "not_found",
 }
 PAGES = ("/", "/console", "/console/", "/console/sign-in", "/console/customers", "/console/static/console.css")

@@ -116,7 +116,9 @@ def _gauges(connection: Connection, context: Context) -> dict[Metric, _Values]:
 def _of_sums(connection: Connection) -> dict[Metric, _Values]:
     state = sum_rounds.current_round(connection)
     found: dict[Metric, _Values] = {
-        m.SUM_VIOLATIONS: {(name.value,): count for name, count in sum_rounds.count_violations(connection).items()}
+        m.SUM_VIOLATIONS: {(name.value,): count for name, count in sum_rounds.count_violations(connection).items()},
+        m.SUMS_ROUND: {},
+        m.SUMS_SECONDS: {},
     }
     if state is not None and state["round_ended_at"] is not None:
         seconds = max(0.0, state["round_ended_at"] - state["round_began_at"])

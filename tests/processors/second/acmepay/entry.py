@@ -49,6 +49,7 @@ CAPABILITIES: Final = Capabilities(
         "disputed_codes": _MANUAL,
         "unfunded_codes": _MANUAL,
         "low_balance_codes": _MANUAL,
+        "takes_email": _MANUAL,
     },
 )
 

@@ -9,6 +9,7 @@ revision = "0027"
 down_revision = "0026"
 branch_labels = None
 depends_on = None
+makes = ("ix_refunds_instructions_email",)
 
 
 def upgrade() -> None:

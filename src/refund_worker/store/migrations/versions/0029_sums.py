@@ -12,7 +12,6 @@ depends_on = None
 makes = (
     "sum_rounds",
     "pk_sum_rounds",
-    "ck_sum_rounds_one_row",
     "sum_violations",
     "pk_sum_violations",
     "ix_sum_violations_open",
