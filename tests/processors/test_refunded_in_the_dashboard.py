@@ -102,14 +102,17 @@ def test_dashboard_refund_known_from_its_webhook_stops_ours(shop: RefundWorker) 
     assert_stopped(shop, refund_id, dashboard_id)
 
 
-def test_other_installations_refund_stops_ours(shop: RefundWorker) -> None:
+def test_other_installations_refund_takes_its_credits_first(shop: RefundWorker) -> None:
+    """It is no refund of ours, whatever its marks: its money and its credits are gone, and the rest is paid once."""
     shop.add_payment("hana", amount_minor=4990, credits=499)
     newer = shop.add_payment("hana", amount_minor=4990, credits=499).processor_payment_id
-    theirs = in_the_dashboard(
+    in_the_dashboard(
         shop, newer, 2000, {"refund": "rf_x", "leg": "rf_x-1", "attempt": "1", "installation": "inst_other"}
     )
     refund_id = shop.request("hana", credits=499)
-    assert_stopped(shop, refund_id, theirs)
+    work_until(shop, lambda: shop.refund(refund_id)["status"] == "succeeded")
+    assert shop.paid_minor() == 2000 + 4990
+    assert shop.customer("hana")["balance"] == 998 - 200 - 499
 
 
 def test_refund_resolved_as_paid_in_the_dashboard_is_not_sent(shop: RefundWorker) -> None:
