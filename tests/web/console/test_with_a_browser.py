@@ -84,7 +84,7 @@ def test_staff_procedure_refund_credits(shop: Shop) -> None:
     expect(preview).to_contain_text("200")
     page.get_by_role("link", name="Half").click()
     expect(preview).to_contain_text("175")
-    page.get_by_label("Real money").check()
+    page.get_by_role("radio", name="Real money").check()
     expect(preview).to_contain_text("2.50 GBP")
     page.locator("input[value=balance]").check()
     page.get_by_label("Reason").fill("the performer's camera was broken")
@@ -107,7 +107,7 @@ def test_going_back_after_a_refund_cannot_pay_twice(shop: Shop) -> None:
     shop.sell(1)
     page = shop.page
     page.goto("/console/refund-transaction?id=t0")
-    page.get_by_label("Real money").check()
+    page.get_by_role("radio", name="Real money").check()
     page.get_by_label("Amount").fill("10")
     page.get_by_label("Reason").fill("the camera was broken")
     page.get_by_role("button", name="Refund", exact=True).click()
@@ -116,7 +116,7 @@ def test_going_back_after_a_refund_cannot_pay_twice(shop: Shop) -> None:
     expect(page.locator("main")).not_to_contain_text("Accepted: the progress is shown below.")
     page.go_back()
     expect(page.locator(".earlier")).to_contain_text("10 credits, 1.00 GBP")
-    expect(page.get_by_label("Real money")).not_to_be_checked()
+    expect(page.get_by_role("radio", name="Real money")).not_to_be_checked()
     expect(page.get_by_label("Reason")).to_have_value("")
     expect(page.locator("#preview")).to_contain_text("No real money moves.")
 
