@@ -3003,7 +3003,7 @@ DEFECTS = (
     Defect(
         "claims: an open dispute displaces the legs it only stops",
         ENGINE + "claims/recording.py",
-        "return claim.is_live and takes and not _is_open_dispute(claim)",
+        "return claim.is_live and takes and not claim.is_open_dispute",
         "return claim.is_live and takes",
         ("tests/engine/claims",),
     ),

@@ -166,6 +166,7 @@ class SimulatedDatabase:
         # Not ":memory:", because SQLAlchemy then uses another pool than in production. The file is never opened.
         # One pool serves all processes, so it needs a connection for each of them, even if many are frozen.
         self.database = Database("sqlite:///simulated.db", pool_size=PROCESSES_MAX)
+        Path("simulated.db").unlink(missing_ok=True)  # a database makes its file for its owner alone
         self.connection = sqlite3.connect(
             ":memory:", isolation_level=None, check_same_thread=False, factory=GatedConnection, cached_statements=512
         )

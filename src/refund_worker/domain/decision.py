@@ -10,6 +10,9 @@ from refund_worker.domain.processor_calls import Call
 from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable, RefundObject
 from refund_worker.domain.refund import ObjectState, Refund
 
+# The actor of what the program itself decides.
+SYSTEM = "refund-worker"
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessorRules:

@@ -19,6 +19,7 @@ CLEARING = "house:clearing"  # off the balance, money not yet confirmed: zero if
 REDEEMED = "house:redeemed"  # credits whose money went back
 SALES = "house:sales"
 REFUNDS = "house:refunds"
+DISPUTES = "house:disputes"  # money lost in disputes
 MERGED = "house:merged"  # on its way from a merged customer to the surviving one: zero after each merge
 MANUAL = "house:paid_by_hand"
 

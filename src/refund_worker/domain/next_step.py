@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from refund_worker.domain.allocation import RefundablePayment, replace_share
 from refund_worker.domain.credit_postings import post_internal_step
-from refund_worker.domain.decision import AccountDelta, Decision, Policy, SendBlock
+from refund_worker.domain.decision import SYSTEM, AccountDelta, Decision, Policy, SendBlock
 from refund_worker.domain.decision_builder import DecisionBuilder
 from refund_worker.domain.ledger import (
     CLEARING,
@@ -49,7 +49,6 @@ from refund_worker.domain.replacements import is_no_longer_needed, release_unnee
 from refund_worker.domain.state_machine import ACTIVE, POLLED, LegOutcome
 from refund_worker.domain.timing import may_replay
 
-SYSTEM = "refund-worker"
 NOTHING_PAUSED: Mapping[str, SendBlock] = MappingProxyType({})
 NOTHING_KNOWN: Mapping[str, PaymentFacts] = MappingProxyType({})
 
@@ -185,6 +184,17 @@ def replace_failed_legs(builder: DecisionBuilder, payments: Iterable[RefundableP
                 "leg_replaced", leg=leg, by=other.leg_id, payment_id=other.payment_id, minor=other.amount_minor
             )
         builder.update_leg(leg, reallocated=True, reversed_credits=unplaced)
+
+
+def place_or_return(builder: DecisionBuilder, payments: Iterable[RefundablePayment], *, but: str) -> None:
+    """Find other payments for the legs that failed for good, but not `but`, and return at once what none can take.
+
+    The credits of a refund that is not posted yet are still reserved: nothing is returned for it.
+    """
+    replace_failed_legs(builder, [payment for payment in payments if payment.payment_id != but])
+    builder.refund = replace(builder.refund, legs=tuple(builder.legs.values()))
+    if builder.refund.ledger_posted:
+        return_credits(builder)
 
 
 def _has_failed(leg: Leg) -> bool:

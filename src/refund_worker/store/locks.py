@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from enum import IntEnum
+from typing import TypeVar
 
 from sqlalchemy import Connection, func, select, text
+
+from refund_worker.errors import LostRace
+from refund_worker.store.database import Database
+
+T = TypeVar("T")
+TRIES = 5
 
 
 class Lock(IntEnum):
@@ -36,3 +43,17 @@ def acquire_for_actors(connection: Connection, actors: Collection[str]) -> None:
     if connection.dialect.name != "sqlite":
         for actor in sorted(actors):
             connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(actor, 0))))
+
+
+class LockedTooFew(Exception):
+    """Rows that had to be locked first appeared while the others were being locked: nothing may be written."""
+
+
+def run_until_all_locked(database: Database, work: Callable[[Connection], T]) -> T:
+    """Run `work` in a transaction of its own, again if it raises `LockedTooFew`. Raises `LostRace` after five tries."""
+    for _ in range(TRIES):
+        try:
+            return database.run(work)
+        except LockedTooFew:
+            continue
+    raise LostRace("new refunds are being accepted all the time: try again")

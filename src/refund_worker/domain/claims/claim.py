@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from refund_worker.domain.ledger import REFUNDS, SALES, EntryKind
+from refund_worker.domain.ledger import DISPUTES, REFUNDS, SALES, EntryKind
 from refund_worker.domain.refund import OBJECT_RANK, ObjectState
 
 
@@ -39,7 +39,6 @@ class ShortfallRule(StrEnum):
 
 LIVE = frozenset({Phase.HOLDING, Phase.TAKEN})
 # The house account that a claim's money goes to: an expense, or a sale that was none.
-DISPUTES = "house:disputes"
 MONEY_ACCOUNT = {ClaimKind.OUTSIDE_REFUND: REFUNDS, ClaimKind.DISPUTE: DISPUTES, ClaimKind.CLOSE: SALES}
 ENTRY_KIND = {
     ClaimKind.OUTSIDE_REFUND: EntryKind.OUTSIDE_REFUND,
@@ -93,6 +92,11 @@ class Claim:
         return self.phase in LIVE
 
     @property
+    def is_open_dispute(self) -> bool:
+        """Return True for a dispute that is neither won nor lost: its payment is closed for sending."""
+        return self.kind is ClaimKind.DISPUTE and self.phase is Phase.HOLDING
+
+    @property
     def money_minor(self) -> int:
         """Return the minor units that the claim takes of its payment now."""
         return max(0, self.amount_minor - self.explained_minor) if self.is_live else 0
@@ -140,7 +144,6 @@ def replaces_status(before: str | None, after: str | None) -> bool:
 
 
 # The words for the status of a dispute that adapters report.
-OPEN_DISPUTES = frozenset({"needs_response", "under_review"})
 LOST = "lost"
 WON_DISPUTES = frozenset({"won", "warning_closed", "prevented"})
 INQUIRIES = frozenset({"warning_needs_response", "warning_under_review"})

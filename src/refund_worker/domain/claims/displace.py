@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.credit_postings import post_internal_step, release
-from refund_worker.domain.decision import Decision, Policy, Reread
+from refund_worker.domain.decision import SYSTEM, Decision, Policy, Reread
 from refund_worker.domain.decision_builder import DecisionBuilder
-from refund_worker.domain.next_step import SYSTEM, replace_failed_legs, return_credits
+from refund_worker.domain.next_step import place_or_return
 from refund_worker.domain.payment_check import CHARGE_DISPUTED
 from refund_worker.domain.refund import Leg, Refund, RefundStatus
 from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL, LegOutcome, RefundOutcome
@@ -53,11 +52,8 @@ def displace(
             held=False,
             blocked_by=(),
         )
-    replace_failed_legs(builder, [payment for payment in payments if payment.payment_id != payment_id])
-    builder.refund = replace(builder.refund, legs=tuple(builder.legs.values()))
-    if builder.refund.ledger_posted:
-        return_credits(builder)
-    else:
+    place_or_return(builder, payments, but=payment_id)
+    if not builder.refund.ledger_posted:
         _cancel_if_empty(builder, code)
     return builder.build().released()
 

@@ -12,7 +12,7 @@ from refund_worker.domain.decision import Decision, Policy
 from refund_worker.domain.decision_builder import DecisionBuilder
 from refund_worker.domain.legs import leg_id_of
 from refund_worker.domain.money import split
-from refund_worker.domain.next_step import replace_failed_legs, return_credits
+from refund_worker.domain.next_step import place_or_return
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.domain.refund import Leg, LegStatus, Refund, RefundStatus
@@ -71,10 +71,7 @@ def link(
         leg = _split_off_rest(builder, leg, claim.amount_minor)
     builder.record_event("linked", leg=leg, reason=reason, processor_refund_id=claim.object_id)
     apply_object(builder, leg, _as_object(claim, leg))
-    replace_failed_legs(builder, [payment for payment in payments if payment.payment_id != claim.payment_id])
-    builder.refund = replace(builder.refund, legs=tuple(builder.legs.values()))
-    if builder.refund.ledger_posted:
-        return_credits(builder)
+    place_or_return(builder, payments, but=claim.payment_id or "")
     return builder.build().released(), leg.amount_minor
 
 

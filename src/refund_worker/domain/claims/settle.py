@@ -12,7 +12,7 @@ from refund_worker.domain.claims.claim import (
     Phase,
     ShortfallRule,
 )
-from refund_worker.domain.decision import AccountDelta
+from refund_worker.domain.decision import SYSTEM, AccountDelta
 from refund_worker.domain.ledger import (
     CREDITS,
     ISSUED,
@@ -25,7 +25,6 @@ from refund_worker.domain.ledger import (
 )
 from refund_worker.domain.money import as_text
 
-SYSTEM = "refund-worker"
 NOTHING = AccountDelta()
 _REASON = {
     ClaimKind.OUTSIDE_REFUND: "refunded in the paying system",

@@ -12,21 +12,13 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import Connection
 
 from refund_worker.domain.acceptance import CustomerAccount
-from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase, ShortfallRule
-from refund_worker.domain.claims.settle import SYSTEM, Settled, give_back, settle
+from refund_worker.domain.claims.claim import Claim, ClaimKind, ShortfallRule
+from refund_worker.domain.claims.settle import Settled, give_back, settle
 from refund_worker.domain.claims.shares import ClaimedPayment, explain, shares
+from refund_worker.domain.decision import SYSTEM
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.store import accounts, claims
 from refund_worker.store import ledger as ledger_store
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimChange:
-    """A claim before and after a change, and the customer's balance then."""
-
-    before: Claim
-    after: Claim
-    balance: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,24 +35,23 @@ class Terms:
     recoverable: Mapping[str, int] = field(default_factory=dict)
 
 
-def settle_payments(connection: Connection, payment_ids: Collection[str], terms: Terms) -> list[ClaimChange]:
-    """Settle all claims on these payments and write what changed; return the changed claims."""
+def settle_payments(connection: Connection, payment_ids: Collection[str], terms: Terms) -> list[Claim]:
+    """Settle all claims on these payments and write what changed; return the changed claims as they are now."""
     owners = {payment.customer_id for payment in claims.claimed_payments(connection, payment_ids)}
     customers = accounts.lock_customers(connection, owners)
     # Only now, under the locks: what other transactions took of these payments must count.
     payments = claims.claimed_payments(connection, payment_ids)
     stored = claims.claims_on(connection, payment_ids)
     recoverable = dict(terms.recoverable)
-    changes: list[ClaimChange] = []
+    changed: list[Claim] = []
     for payment in payments:
         its_claims = {claim.claim_id: claim for claim in stored.get(payment.payment_id, [])}
         its_changes = _settle_payment(payment, list(its_claims.values()), customers, recoverable, terms)
         write_settled(connection, its_changes)
         its_claims |= {done.claim.claim_id: done.claim for _, done in its_changes}
         claims.write_room(connection, _room(payment.payment_id, list(its_claims.values())))
-        balance = customers[payment.customer_id].balance
-        changes += [ClaimChange(before, done.claim, balance) for before, done in its_changes]
-    return changes
+        changed += [done.claim for _, done in its_changes]
+    return changed
 
 
 def _settle_payment(
@@ -125,7 +116,7 @@ def _room(payment_id: str, current: Sequence[Claim]) -> claims.ClaimedRoom:
         minor=sum(claim.money_minor for claim in live),
         credits=sum(claim.credits for claim in live),
         outside_minor=sum(claim.money_minor for claim in live if claim.kind is ClaimKind.OUTSIDE_REFUND),
-        open_disputes=sum(claim.kind is ClaimKind.DISPUTE and claim.phase is Phase.HOLDING for claim in live),
+        open_disputes=sum(claim.is_open_dispute for claim in live),
     )
 
 
@@ -161,16 +152,14 @@ def match_claims(
             matched.append(record.payment_id)
     if not matched:
         return []
-    changes = settle_payments(connection, matched, terms)
-    return [(before.get(change.after.claim_id), change.after) for change in changes]
+    return [(before.get(claim.claim_id), claim) for claim in settle_payments(connection, matched, terms)]
 
 
-def recover(
-    connection: Connection, released: Mapping[str, int], payment_ids: Collection[str], terms: Terms
-) -> list[ClaimChange]:
+def recover(connection: Connection, released: Mapping[str, int], payment_ids: Collection[str], terms: Terms) -> None:
     """Let claims take what they lack of the credits that legs have just released, before the customers can spend them.
 
     `released` are these credits by customer id; `payment_ids` are the payments whose legs released room.
     """
     affected = claims.payments_to_settle(connection, sorted(released), sorted(payment_ids))
-    return settle_payments(connection, affected, replace(terms, recoverable=released)) if affected else []
+    if affected:
+        settle_payments(connection, affected, replace(terms, recoverable=released))

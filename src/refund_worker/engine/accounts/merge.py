@@ -12,16 +12,12 @@ from sqlalchemy import Connection, RowMapping
 from refund_worker.domain import ledger
 from refund_worker.domain.decision import Event
 from refund_worker.engine.context import Context
-from refund_worker.errors import Conflict, InvalidRequest, LostRace, NotFound, UnknownCustomer
+from refund_worker.errors import Conflict, InvalidRequest, NotFound, UnknownCustomer
 from refund_worker.store import accounts, merges, timeline
 from refund_worker.store import ledger as ledger_store
+from refund_worker.store.locks import LockedTooFew, run_until_all_locked
 
 MERGED = "customer_merged"
-TRIES = 5
-
-
-class _MoreRefunds(Exception):
-    """A refund of the customer was accepted while the others were being locked."""
 
 
 def merge_customers(context: Context, customer_id: str, *, into: str, reason: str, actor: str) -> str:
@@ -36,12 +32,7 @@ def merge_customers(context: Context, customer_id: str, *, into: str, reason: st
     def work(connection: Connection) -> str:
         return _merge(connection, context, customer_id, into, reason, actor)
 
-    for _ in range(TRIES):
-        try:
-            return context.database.run(work)
-        except _MoreRefunds:
-            continue
-    raise LostRace(f"refunds of customer {customer_id} are being accepted all the time: try again")
+    return run_until_all_locked(context.database, work)
 
 
 def _merge(connection: Connection, context: Context, customer_id: str, into: str, reason: str, actor: str) -> str:
@@ -52,7 +43,7 @@ def _merge(connection: Connection, context: Context, customer_id: str, into: str
     if _is_merged(connection, rows, customer_id, into):
         return accounts.survivor_of(connection, customer_id)
     if merges.refunds_of(connection, customer_id) != its_refunds:
-        raise _MoreRefunds
+        raise LockedTooFew
     row = rows[customer_id]
     ids = context.new_id("txn"), context.new_id("txn")
     credits = row["balance"]

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, raise_alarm
-from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase
+from refund_worker.domain.claims.claim import Claim
 from refund_worker.domain.money import as_text
 from refund_worker.engine.context import Context
 from refund_worker.engine.notifications.claim_messages import announce_claims
@@ -28,13 +28,9 @@ def announce(
     after = claims.claims_on(connection, [payment_id]).get(payment_id, [])
     pairs = [(before.get(claim.claim_id), claim) for claim in after]
     announce_claims(connection, context, pairs, now)
-    opened = [claim for was, claim in pairs if _is_open_dispute(claim) and not (was and _is_open_dispute(was))]
+    opened = [claim for was, claim in pairs if claim.is_open_dispute and not (was and was.is_open_dispute)]
     undecided = [claim for was, claim in pairs if claim.needs_decision and not (was and was.needs_decision)]
     after_commit(connection, lambda: _raise_alarms(opened, undecided))
-
-
-def _is_open_dispute(claim: Claim) -> bool:
-    return claim.kind is ClaimKind.DISPUTE and claim.phase is Phase.HOLDING
 
 
 def _raise_alarms(opened: Iterable[Claim], undecided: Iterable[Claim]) -> None:

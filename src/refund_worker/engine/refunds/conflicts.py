@@ -8,8 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from refund_worker.domain.claims.claim import Claim, ClaimKind
-from refund_worker.domain.claims.settle import SYSTEM
-from refund_worker.domain.decision import Decision
+from refund_worker.domain.decision import SYSTEM, Decision
 from refund_worker.domain.decision_builder import DecisionBuilder
 from refund_worker.domain.refund import Leg, LegStatus, Refund
 from refund_worker.domain.state_machine import POLLED

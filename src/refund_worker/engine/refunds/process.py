@@ -182,13 +182,14 @@ def claim_due(
         facts = with_sent(facts, refund.legs, decision.after.legs)
         decisions.append(decision.leased(token, lease_until) if decision.calls else decision.released())
         if its_payments:  # the amounts that this refund took are not available to the customer's next one
-            refundable[refund.customer_id] = _after_reserving(refundable[refund.customer_id], decision)
+            refundable[refund.customer_id] = after_reserving(refundable[refund.customer_id], decision)
     apply(connection, decisions, now, notify=context.notify)
     questions = tuple(_freeze(connection, context, decisions))
     return Claim(token, len(claimed), now, questions, server_of(connection) if questions else None)
 
 
-def _after_reserving(refundable: Sequence[RefundablePayment], decision: Decision) -> list[RefundablePayment]:
+def after_reserving(refundable: Sequence[RefundablePayment], decision: Decision) -> list[RefundablePayment]:
+    """Return the payments after the decision has reserved its amounts of them."""
     none = PaymentDelta()
     deltas = [decision.payments.get(payment.payment_id, none) for payment in refundable]
     return [payment.after_reserving(d.credits, d.minor) for payment, d in zip(refundable, deltas, strict=True)]

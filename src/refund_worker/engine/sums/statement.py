@@ -7,7 +7,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from refund_worker.domain.claims.claim import DISPUTES, ShortfallRule
+from refund_worker.domain.claims.claim import ShortfallRule
+from refund_worker.domain.ledger import DISPUTES
 from refund_worker.domain.money import proportion
 from refund_worker.domain.refund import FINAL, RefundStatus
 from refund_worker.engine.context import Context

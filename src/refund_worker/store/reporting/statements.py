@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, RowMapping, and_, func, select
 
-from refund_worker.domain.claims.claim import DISPUTES
-from refund_worker.domain.ledger import REFUNDS, EntryKind
+from refund_worker.domain.ledger import DISPUTES, REFUNDS, EntryKind
 from refund_worker.store.tables import claims, events, ledger_entries, ledger_transactions, legs, payments, refunds
 
 _r, _l, _t, _e, _k = (table.c for table in (refunds, legs, ledger_transactions, ledger_entries, claims))
