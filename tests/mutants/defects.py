@@ -2882,6 +2882,27 @@ DEFECTS = (
     ),
     # --- claims
     Defect(
+        "claims: an empty refund waits for its approval for ever",
+        DOMAIN + "claims/displace.py",
+        "        _cancel_if_empty(builder, code)",
+        "        pass",
+        ("tests/engine/claims/test_outside_refunds_recorded.py",),
+    ),
+    Defect(
+        "claims: other installations over unknown payments are recorded",
+        ENGINE + "claims/listener.py",
+        "if not sighting.only_ours]",
+        "if True]",
+        ("tests/engine/claims/test_outside_refunds_recorded.py",),
+    ),
+    Defect(
+        "claims: money of the processor's record counts twice",
+        STORE + "claims.py",
+        "case((more <= 0, p.word_outside), (p.word_outside > more, p.word_outside - more), else_=0)",
+        "p.word_outside",
+        ("tests/engine/claims/test_outside_refunds_recorded.py",),
+    ),
+    Defect(
         "claims: a refund recorded after the first intent is no reason to stop",
         ENGINE + "refunds/object_ownership.py",
         "leg.payment_id, before=leg.first_intent_at)",

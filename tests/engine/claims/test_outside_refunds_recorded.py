@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 from tests.engine.claims.claim_worlds import balance_of, claims_of, entries_of, report
-from tests.support.engine_world import DAY, POLICY, World, assert_books_balance
+from tests.support.engine_world import DAY, POLICY, WORD, World, assert_books_balance
 
+from refund_worker.domain.limits import Limits
 from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
@@ -175,3 +176,36 @@ def test_refund_recorded_during_a_send_stops_it(world: World) -> None:
     world.work_for(POLICY.quiet_seconds * 2)
     assert world.refund(refund_id).failure_code == "refunded_elsewhere"
     assert world.processor.paid_minor() == 500
+
+
+@pytest.mark.parametrize(("others", "status"), [(False, RefundStatus.CANCELED), (True, RefundStatus.AWAITING_APPROVAL)])
+def test_refund_before_its_approval_leaves_the_payment(world: World, others: bool, status: RefundStatus) -> None:
+    world.context = replace(world.context, limits=Limits(approval_threshold_minor=0))
+    world.pay(1, captured_at=2.0)
+    if others:
+        world.pay(2, captured_at=1.0)
+    refund_id = world.withdraw(100)
+    report(world, world.refund_in_the_dashboard(1_000))
+    refund = world.refund(refund_id)
+    assert (refund.status, [leg.payment_id for leg in refund.legs]) == (status, ["pay1", "pay2"][: 1 + others])
+    assert balance_of(world) == ((100, 100) if others else (0, 0))
+
+
+def test_refund_of_another_installation_counts_only_over_our_payments(world: World) -> None:
+    world.pay(1)
+    theirs = {"installation": "inst_other", "leg_id": "rf_x-1", "attempt": 1}
+    report(world, world.refund_in_the_dashboard(100, 1, **theirs), world.refund_in_the_dashboard(100, 2, **theirs))
+    report(world, world.refund_in_the_dashboard(100, 3))
+    assert [claim["payment_id"] for claim in claims_of(world)] == ["pay1", None]
+
+
+def test_money_that_the_processors_record_showed_counts_once(world: World) -> None:
+    world.processor.reads_payments = True
+    world.processor.payments["ch_1"] = replace(WORD, refunded_minor=300)
+    world.pay()
+    stopped = world.withdraw(100)
+    world.work()
+    assert world.refund(stopped).failure_code == "refunded_elsewhere"
+    report(world, world.refund_in_the_dashboard(300))
+    assert balance_of(world) == (70, 0), "the stopped refund gave its credits back first"
+    assert world.refund(world.withdraw(None, "k2")).credits == 70
