@@ -6,7 +6,7 @@ to compare, and the phase ends.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -35,6 +35,7 @@ from refund_worker.engine.processor_sync.reconciliation.kinds import Difference,
 from refund_worker.engine.processor_sync.reconciliation.others import dispute_differences
 from refund_worker.engine.processor_sync.reconciliation.progress import Progress
 from refund_worker.engine.processor_sync.reconciliation.reading import Span
+from refund_worker.processors.base import Processor
 from refund_worker.store import payment_readings, payment_refs
 from refund_worker.store import payments as store
 
@@ -57,18 +58,15 @@ def advance_payments(context: Context, span: Span, progress: Progress) -> Piece:
     return _advance_theirs(context, span, progress)
 
 
-def recording_keys(context: Context) -> RecordingKeys | None:
-    """Return where the metadata of payments names customer and credits, or None if no payment records itself."""
-    return getattr(context, "recording", None)
-
-
 def _advance_theirs(context: Context, span: Span, progress: Progress) -> Piece:
     """Search a page of the processor's payments for those that record themselves and are not recorded."""
     ours = replace(progress, after=OURS)
-    keys = recording_keys(context)
+    keys = context.recording
     if keys is None:  # no payment says whose it is: all that we do not know are other business of the account
         return ours, ()
-    reply = context.run(_payments_page(context, span, progress.after.removeprefix(THEIRS) or None))[0]
+    since, until = datetime.fromtimestamp(span.since, UTC), _until(span)
+    after = progress.after.removeprefix(THEIRS) or None
+    reply = _ask_one(context, span.processor, lambda processor: processor.recent_payments(since, until, after))
     if isinstance(reply, NotReadable):
         return ours, ()
     if not isinstance(reply, PaymentsPage):
@@ -76,15 +74,22 @@ def _advance_theirs(context: Context, span: Span, progress: Progress) -> Piece:
     with context.database.read() as connection:
         found = unknown_payments(connection, span.processor, reply.payments, keys)
     counts = progress.counts.plus(payments=len(reply.payments), pieces=1)
-    after = OURS if reply.after is None else THEIRS + reply.after
-    return replace(progress, after=after, counts=counts), tuple(found)
+    place = OURS if reply.after is None else THEIRS + reply.after
+    return replace(progress, after=place, counts=counts), tuple(found)
 
 
-async def _payments_page(context: Context, span: Span, after: str | None) -> list[Answer]:
-    processor = context.processors[span.processor]
-    until = datetime.now(UTC) if span.until is None else datetime.fromtimestamp(span.until, UTC)
-    await context.limiter.acquire(span.processor)
-    return [await processor.recent_payments(datetime.fromtimestamp(span.since, UTC), until, after)]
+def _until(span: Span) -> datetime:
+    return datetime.now(UTC) if span.until is None else datetime.fromtimestamp(span.until, UTC)
+
+
+def _ask_one(context: Context, processor: str, call: Callable[[Processor], Awaitable[Answer]]) -> Answer:
+    """Make one call within the rate and return its answer."""
+
+    async def ask() -> list[Answer]:
+        await context.limiter.acquire(processor)
+        return [await call(context.processors[processor])]
+
+    return context.run(ask())[0]
 
 
 def unknown_payments(
@@ -201,12 +206,7 @@ def look_at_charged(context: Context, processor: str, processor_payment_id: str)
 
     Raises `ListDenied` or `NotListed`.
     """
-
-    async def ask() -> list[Answer]:
-        await context.limiter.acquire(processor)
-        return [await context.processors[processor].fetch_payment(processor_payment_id)]
-
-    reply = context.run(ask())[0]
+    reply = _ask_one(context, processor, lambda adapter: adapter.fetch_payment(processor_payment_id))
     if isinstance(reply, ChargedRead):
         return (reply.payment,)
     if isinstance(reply, NotReadable) or (isinstance(reply, Misconfigured) and reply.code in NOT_THERE):
@@ -227,9 +227,10 @@ def advance_disputes(context: Context, span: Span, progress: Progress) -> Piece:
 
 def read_disputes(context: Context, span: Span) -> tuple[DisputeObject, ...]:
     """Return the disputes that were opened in this time; none if they cannot be read."""
-    if not getattr(context.processors[span.processor], "reads_disputes", False):
+    if not context.processors[span.processor].reads_disputes:
         return ()
-    reply = context.run(_recent_disputes(context, span))[0]
+    since = datetime.fromtimestamp(span.since, UTC)
+    reply = _ask_one(context, span.processor, lambda adapter: adapter.recent_disputes(since))
     if isinstance(reply, DisputesFound):
         return tuple(d for d in reply.objects if span.until is None or d.created_at.timestamp() < span.until)
     if isinstance(reply, NotReadable):
@@ -237,20 +238,9 @@ def read_disputes(context: Context, span: Span) -> tuple[DisputeObject, ...]:
     raise not_listed(span.processor, reply)
 
 
-async def _recent_disputes(context: Context, span: Span) -> list[Answer]:
-    await context.limiter.acquire(span.processor)
-    since = datetime.fromtimestamp(span.since, UTC)
-    return [await context.processors[span.processor].recent_disputes(since)]
-
-
 def look_at_dispute(context: Context, processor: str, dispute_id: str) -> tuple[DisputeObject, ...]:
     """Ask for one dispute; none if the processor does not know it. Raises `ListDenied` or `NotListed`."""
-
-    async def ask() -> list[Answer]:
-        await context.limiter.acquire(processor)
-        return [await context.processors[processor].fetch_dispute(dispute_id)]
-
-    reply = context.run(ask())[0]
+    reply = _ask_one(context, processor, lambda adapter: adapter.fetch_dispute(dispute_id))
     if isinstance(reply, DisputeRead):
         return (reply.object,)
     if isinstance(reply, NotReadable) or (isinstance(reply, Misconfigured) and reply.code in NOT_THERE):

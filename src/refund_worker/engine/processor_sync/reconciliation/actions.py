@@ -17,7 +17,6 @@ from refund_worker.engine.accounts.self_recording import record_charged
 from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.claims.listener import record_disputes, record_outside_refunds
 from refund_worker.engine.context import Context
-from refund_worker.engine.processor_sync.reconciliation.account import recording_keys
 from refund_worker.engine.processor_sync.reconciliation.again import Second, look_again
 from refund_worker.engine.processor_sync.reconciliation.kinds import ACTIONS, Difference, Kind, State
 from refund_worker.engine.refunds.apply import apply
@@ -121,7 +120,7 @@ def _record_of_others(context: Context, processor: str, kind: Kind, second: Seco
     if difference is not None and difference.payment_id:
         close_payment(context, difference.payment_id, actor=actor, reason=reason)
         return "the payment is closed"
-    keys = recording_keys(context)
+    keys = context.recording
     assert keys is not None  # without the keys there is no such difference
     (outcome,) = record_charged(context, processor, second.charged, keys, recorded_by="import")
     if isinstance(outcome, RefundWorkerError):

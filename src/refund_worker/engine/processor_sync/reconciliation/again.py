@@ -13,7 +13,6 @@ from refund_worker.engine.processor_sync.reconciliation.account import (
     look_at_charged,
     look_at_dispute,
     look_at_payment,
-    recording_keys,
     unknown_payments,
 )
 from refund_worker.engine.processor_sync.reconciliation.compare import Findings, compare
@@ -58,7 +57,7 @@ def _look_at_payment(context: Context, processor: str, row: RowMapping) -> Secon
     if row["payment_id"]:
         return Second(look_at_payment(context, processor, row["payment_id"]))
     charged = look_at_charged(context, processor, row["object_id"])
-    keys = recording_keys(context)
+    keys = context.recording
     with context.database.read() as connection:
         differing = unknown_payments(connection, processor, charged, keys) if keys else []
     return Second(next(iter(differing), None), charged=charged)
