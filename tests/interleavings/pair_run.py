@@ -283,6 +283,7 @@ class Place:
             world.work_for(DAY)
             if all(row["status"] in (*ENDS, "needs_attention") for row in self._refunds()):
                 break
+            _expire(world.processor)
         _check_books(world)
         return self._check_ends(world, sealed)
 
@@ -310,6 +311,13 @@ class Place:
             raise Broken("L9 the chain is not whole")
         ends = sorted((row["client"], row["idempotency_key"], row["status"], row["credits"]) for row in refunds)
         return ends, world.account.balance, world.account.available, world.processor.paid_minor()
+
+
+def _expire(processor: ScriptedProcessor) -> None:
+    """End the refunds that the customer has not acted on. Until they expire they rightly stay pending."""
+    for refund_object in list(processor.objects.values()):
+        if refund_object.status == "requires_action":
+            processor.become(refund_object.processor_refund_id, "failed")
 
 
 def _check_books(world: World) -> None:
