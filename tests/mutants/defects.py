@@ -1396,6 +1396,13 @@ DEFECTS = (
         (BACKLOG,),
     ),
     Defect(
+        "a refund that is listed for the first time goes to the end of the queue",
+        DOMAIN + "next_step.py",
+        "    return min(builder.now, builder.before.due_at or builder.now)",
+        "    return builder.now",
+        (BACKLOG,),
+    ),
+    Defect(
         "a list counts only for a few seconds",
         DOMAIN + "outside_refunds.py",
         "    seconds = max(policy.lease_seconds, policy.poll_seconds)",

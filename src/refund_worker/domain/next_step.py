@@ -226,12 +226,17 @@ def _plan_call(
     elif leg.status is not LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):
         pass  # the payment must be read first
     elif must_list_first(leg, builder.now, builder.policy, suspect=suspect):
-        builder.update_leg(leg, next_at=builder.now if leg.next_at is None else leg.next_at)
+        builder.update_leg(leg, next_at=_place_in_queue(builder) if leg.next_at is None else leg.next_at)
         builder.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id, before_sending=True))
     elif leg.status is LegStatus.UNKNOWN:
         _send(builder, leg)
     elif (allowed := checked(builder, leg, facts)) is not None:
         _send(builder, fresh_attempt(allowed) if allowed.status is LegStatus.BLOCKED else allowed)
+
+
+def _place_in_queue(builder: DecisionBuilder) -> float:
+    """Return when the refund was due: behind all refunds that wait as well, its list would be too old again."""
+    return min(builder.now, builder.before.due_at or builder.now)
 
 
 def _may_repeat(builder: DecisionBuilder, leg: Leg, block: SendBlock | None, facts: PaymentFacts | None) -> bool:

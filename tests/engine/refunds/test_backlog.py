@@ -39,7 +39,10 @@ def test_backlog_over_few_payments_is_paid_with_one_list_each(world: World) -> N
     processor = Counting()
     for number in (1, 2):
         world.pay(number, amount_minor=10 * REFUNDS_PER_PAYMENT)
-    backlog = [world.withdraw(1, f"k{number}") for number in range(2 * REFUNDS_PER_PAYMENT)]
+    backlog = []
+    for number in range(2 * REFUNDS_PER_PAYMENT):
+        backlog.append(world.withdraw(1, f"k{number}"))
+        world.pass_time(0.001)  # refunds of one moment are due in any order, and then the lists follow luck
     with world.database.write() as connection:
         connection.execute(update(payments).values(refunded_elsewhere=True))
     world.context = replace(
@@ -51,5 +54,5 @@ def test_backlog_over_few_payments_is_paid_with_one_list_each(world: World) -> N
         assert rounds < 40, "the queue turns without being paid"
     assert processor.paid_minor() == 10 * len(backlog)
     assert len(processor.sends) == len(backlog)
-    assert processor.lists <= len(backlog) * 1.5
+    assert processor.lists <= len(backlog) * 1.2
     assert_books_balance(world.database)
