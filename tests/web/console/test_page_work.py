@@ -28,7 +28,7 @@ FEW, MANY = 1_500, 4_500
 ENTRIES_FEW, ENTRIES_MANY = 1_200, 4_800
 # SQLite calls back after this many steps.
 STEPS = 50
-# A page of fifty refunds needs a handful of statements. The Overview has the most parts, each with one statement or two.
+# A page of fifty refunds needs a handful of statements. The Overview has the most parts, each with one or two.
 STATEMENTS_MAX = 36
 # An index over three times as many rows is one level deeper, and pages show different refunds.
 GROWTH_MAX, SLACK_STEPS = 1.3, 3_000
