@@ -8,7 +8,6 @@ waiting. An alarm comes only if a second reading, after a moment, shows the diff
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -46,7 +45,7 @@ class SumChecker:
 
     def check(self, context: Context) -> int:
         """Check the next part; return the number of checked customers, 0 if another scheduler has checked it."""
-        until = time.monotonic() + self.budget_seconds
+        until = context.monotonic() + self.budget_seconds
         with context.database.read() as connection:
             newest = sums.newest(connection)
             size = sums.count_customers(connection)
@@ -57,7 +56,7 @@ class SumChecker:
             return 0
         changed = self._changed(context, state)
         for piece in pieces(changed):
-            if time.monotonic() < until:
+            if context.monotonic() < until:
                 self._check_piece(context, piece)
         return len(changed) + self._continue_round(context, state, newest, size, until)
 
@@ -75,7 +74,7 @@ class SumChecker:
         position, done = state["position"], 0
         part = max(PIECE, round(size * self.every_seconds / ROUND_SECONDS))
         ended = False
-        while done < part and not ended and (not done or time.monotonic() < until):
+        while done < part and not ended and (not done or context.monotonic() < until):
             with context.database.read() as connection:
                 ids = sums.customers_after(connection, position, PIECE)
             self._check_piece(context, ids)

@@ -64,7 +64,7 @@ def _advance_theirs(context: Context, span: Span, progress: Progress) -> Piece:
     keys = context.recording
     if keys is None:  # no payment says whose it is: all that we do not know are other business of the account
         return ours, ()
-    since, until = datetime.fromtimestamp(span.since, UTC), _until(span)
+    since, until = (datetime.fromtimestamp(at, UTC) for at in (span.since, _until(context, span)))
     after = progress.after.removeprefix(THEIRS) or None
     reply = _ask_one(context, span.processor, lambda processor: processor.recent_payments(since, until, after))
     if isinstance(reply, NotReadable):
@@ -78,8 +78,11 @@ def _advance_theirs(context: Context, span: Span, progress: Progress) -> Piece:
     return replace(progress, after=place, counts=counts), tuple(found)
 
 
-def _until(span: Span) -> datetime:
-    return datetime.now(UTC) if span.until is None else datetime.fromtimestamp(span.until, UTC)
+def _until(context: Context, span: Span) -> float:
+    if span.until is not None:
+        return span.until
+    with context.database.read() as connection:
+        return context.clock(connection)
 
 
 def _ask_one(context: Context, processor: str, call: Callable[[Processor], Awaitable[Answer]]) -> Answer:
