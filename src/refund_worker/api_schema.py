@@ -237,7 +237,7 @@ class PaymentRead(PaymentRecorded):
     `verified` is true if the report agrees, false if it does not or cannot be read, and null before the first
     reading. `processor_payment_ids` are all ids that the processor is known to have for it, and `other_ids` are ids
     that you gave a payment which had recorded itself (`recorded_by`). `taken_minor` and `credits_taken` are what
-    refunds and others took of it; what is left of it is at least 0.
+    refunds and others took of it; what is left of it is at least 0. `closed_at` is null while the payment is open.
     """
 
     processor_payment_ids: list[str]
@@ -249,6 +249,8 @@ class PaymentRead(PaymentRecorded):
     left_minor: int
     credits_taken: int
     credits_left: int
+    closed_at: str | None
+    close_reason: str | None
     verified: bool | None
     processor_says: PaymentWord | None
 

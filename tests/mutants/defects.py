@@ -3057,6 +3057,27 @@ DEFECTS = (
         ("tests/engine/claims/test_disputes.py",),
     ),
     Defect(
+        "claims: a dispute that is matched later raises no alarm",
+        ENGINE + "notifications/claim_messages.py",
+        "not (before and before.payment_id and before.is_open_dispute)",
+        "not (before and before.is_open_dispute)",
+        ("tests/engine/claims/test_disputes.py::test_dispute_is_told_alike_however_it_is_heard",),
+    ),
+    Defect(
+        "claims: a notification about a claim is not erased",
+        STORE + "erasures.py",
+        "or_(outbox.c.refund_id.in_(_its_refunds(scope)), outbox.c.claim_id.in_(its_claims))",
+        "outbox.c.refund_id.in_(_its_refunds(scope))",
+        ("tests/engine/audit/test_erase_customer.py::test_no_text_is_left_and_the_trail_verifies",),
+    ),
+    Defect(
+        "claims: the reason of a decision about a shortfall is not erased",
+        STORE + "erasures.py",
+        "        select(claims.c.claim_id).where(claims.c.customer_id == ids[0]),\n",
+        "",
+        ("tests/engine/audit/test_erase_customer.py::test_no_text_is_left_and_the_trail_verifies",),
+    ),
+    Defect(
         "claims: a disputed payment has room for new legs",
         STORE + "accounts.py",
         "if open_disputes or closed_at is not None:",

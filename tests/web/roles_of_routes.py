@@ -68,4 +68,4 @@ def everything(web: Web) -> list[str]:
     with web.context.database.read() as connection:
         tables = [table for table in metadata.sorted_tables if table.name not in ("api_keys", "metric_values")]
         rows = [(table.name, row) for table in tables for row in connection.execute(table.select())]
-    return [str(row) for name, row in rows if name != "snapshots" or row.table_name != "api_keys"]
+    return [str(tuple(row)) for name, row in rows if name != "snapshots" or row.table_name != "api_keys"]

@@ -8,6 +8,9 @@ import pytest
 from tests.support.outside_objects import dispute, hear, outside_refund
 from tests.web.client import AT, Web, is_problem
 
+from refund_worker.store import payments
+from refund_worker.times import iso
+
 
 def listed(web: Web, path: str, **filters: Any) -> list[dict[str, Any]]:
     """Return all objects of a list, read one by one."""
@@ -137,12 +140,21 @@ def test_decision_without_a_reason_or_of_another_word_is_refused(web: Web, body:
     assert listed(web, "/v1/outside-refunds") == [found]
 
 
+def closed_at(web: Web, payment_id: str) -> float:
+    """Return the stored time of the closing."""
+    with web.context.database.read() as connection:
+        return payments.closed_at(connection, payment_id) or 0.0
+
+
 def test_payment_is_closed_and_its_id_is_free_again(web: Web) -> None:
     close = "/v1/payments/pay-1/close"
     assert is_problem(web.call("POST", close, {"reason": " "}), 422, "invalid_request")
     for _ in range(2):
         closed = web.call("POST", close, {"reason": "the debit failed"})
         assert (closed.status_code, closed.json()["left_minor"]) == (200, 0)
+        assert closed.json() == web.call("GET", "/v1/payments/pay-1").json()
+        closing = [closed.json()[name] for name in ("closed_at", "close_reason")]
+        assert closing == [iso(closed_at(web, "pay-1")), "the debit failed"]
     assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == 0
     again = {"payment_id": "pay-2", "customer_id": "cust-1", "processor": "stripe", "processor_payment_id": "ch_1"}
     again |= {"amount_minor": 2000, "currency": "EUR", "credits": 200, "captured_at": AT}

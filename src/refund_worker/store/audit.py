@@ -70,7 +70,14 @@ ERASED: Mapping[str, dict[str, str]] = {
     "events": {"reason": "", "detail": "{}"},
 }
 # Kinds of events without a refund that are about a customer: their texts can be erased like those of refunds.
-ABOUT_CUSTOMERS = ("customer_merged", "payment_closed", "shortfall_decided")
+ABOUT_CUSTOMERS = (
+    "customer_merged",
+    "difference_acknowledged",
+    "difference_applied",
+    "difference_gone",
+    "payment_closed",
+    "shortfall_decided",
+)
 # Kind of the event that a second person approved the refund.
 APPROVED = f"refund_{RefundOutcome.APPROVED}"
 # After an event with one of these statuses, nothing is sent until a later event releases the refund.

@@ -93,7 +93,7 @@ def _json_without_texts(body: str) -> str:
 
 
 def names_of(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
-    """Return the ids of the customer's payments, refunds and refund objects, here and at their processors."""
+    """Return the ids of the customer's payments, refunds, refund objects and claims, here and at their processors."""
     its = select(payments.c.payment_id).where(payments.c.customer_id == ids[0])
     its_refunds = select(refunds.c.refund_id).where(refunds.c.customer_id == ids[0])
     its_legs = select(legs.c.leg_id).where(legs.c.refund_id.in_(its_refunds))
@@ -105,6 +105,7 @@ def names_of(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
         its_legs,
         select(refund_objects.c.processor_refund_id).where(refund_objects.c.leg_id.in_(its_legs)),
         select(claims.c.object_id).where(claims.c.customer_id == ids[0]),
+        select(claims.c.claim_id).where(claims.c.customer_id == ids[0]),
     )
     return frozenset(ids) | {name for query in queries for name in connection.execute(query).scalars()}
 
@@ -230,9 +231,22 @@ def erase_messages(connection: Connection, scope: Scope, after: After) -> After:
     """Erase the texts of notifications, those that still wait included."""
 
     def change(row: RowMapping) -> dict[str, Any]:
-        return {"body": _json_without_texts(row["body"]), "last_error": without_addresses(row["last_error"])}
+        return {"body": _message_without_texts(row), "last_error": without_addresses(row["last_error"])}
 
-    return _page(connection, outbox, after, outbox.c.refund_id.in_(_its_refunds(scope)), change)
+    its_claims = select(claims.c.claim_id).where(claims.c.customer_id == scope.customer_id)
+    which = or_(outbox.c.refund_id.in_(_its_refunds(scope)), outbox.c.claim_id.in_(its_claims))
+    return _page(connection, outbox, after, which, change)
+
+
+def _message_without_texts(row: RowMapping) -> str:
+    """Return the body of a notification without texts. The reason of a dispute stays if it is a code."""
+    body = _json_without_texts(row["body"])
+    reason = json.loads(row["body"])["data"].get("reason") if row["claim_id"] else None
+    if reason is None or not _CODE.fullmatch(reason):
+        return body
+    value = json.loads(body)
+    value["data"]["reason"] = reason
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def erase_batch_rows(connection: Connection, scope: Scope, after: After) -> After:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, fields
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, and_, select, update
 
 from refund_worker.batching import batched
+from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.store import snapshots
 from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.payment_refs import at_processors, payments_of_refs, processor_names
-from refund_worker.store.tables import payments
+from refund_worker.store.tables import claims, payments
 
 _COLUMNS = [payments.c[field.name] for field in fields(PaymentRecord)]
 
@@ -59,6 +60,18 @@ def insert_payments(connection: Connection, records: Sequence[PaymentRecord], no
 def closed_at(connection: Connection, payment_id: str) -> float | None:
     """Return the time when the payment was closed (epoch seconds), or None."""
     return connection.execute(select(payments.c.closed_at).where(payments.c.payment_id == payment_id)).scalar()
+
+
+def closings(connection: Connection, payment_ids: Collection[str]) -> dict[str, tuple[float, str]]:
+    """Return (time in epoch seconds, reason) of those payments that were closed, by id. An erased reason is empty."""
+    p, c = payments.c, claims.c
+    its_claim = and_(c.payment_id == p.payment_id, c.kind == ClaimKind.CLOSE)
+    query = select(p.payment_id, p.closed_at, c.reason).join(claims, its_claim, isouter=True)
+    found: dict[str, tuple[float, str]] = {}
+    for chunk in batched(payment_ids, IDS_AT_ONCE):
+        rows = connection.execute(query.where(p.payment_id.in_(chunk), p.closed_at.is_not(None)))
+        found |= {payment_id: (at, reason or "") for payment_id, at, reason in rows}
+    return found
 
 
 def mark_closed(connection: Connection, payment_id: str, now: float) -> None:

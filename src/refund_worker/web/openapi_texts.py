@@ -109,6 +109,8 @@ FIELDS: Mapping[str, str] = {
     "compared": "Number of legs that were compared.",
     "created_at": "When it was stored here.",
     "credits": "Number of credits.",
+    "close_reason": "Why it was closed; null while it is open, and empty once the customer is erased.",
+    "closed_at": "When it was closed, so that nothing goes over it any more; null while it is open.",
     "credits_left": "Credits of the payment that can still be refunded.",
     "credits_taken": "Credits of the payment that refunds and others have taken.",
     "credits_held": "Credits that cannot be spent meanwhile.",

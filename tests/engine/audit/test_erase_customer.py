@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from tests.engine.audit.test_hash_chain import findings, seal, tamper
+from tests.engine.claims.claim_worlds import dispute
 from tests.support.engine_world import START, Died, World, credit_refund, withdrawal
 
+from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
 from refund_worker.domain.decision import Event
 from refund_worker.domain.refund import Kind
 from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.accounts.merge import merge_customers
 from refund_worker.engine.audit.erase_customer import erase_customer
 from refund_worker.engine.audit.hash_chain import Finding
+from refund_worker.engine.claims.decide import decide_claim
+from refund_worker.engine.claims.listener import record_disputes
 from refund_worker.engine.views.customer_export import export_customer
 from refund_worker.errors import Conflict, KeyReused, NotFound
 from refund_worker.store import accounts, dead_letters, inbox, timeline
@@ -57,8 +62,26 @@ def world(migrated_url: str) -> Iterator[World]:
         body = json.dumps({"customer_id": "b", "reason": NAME, "note": MAIL})
         dead_letters.insert_refused(connection, letter | {"message": f"no {MAIL}", "body": body}, START)
         connection.execute(text("UPDATE refund_objects SET emailed_to = 'v***@example.org'"))
+    with_claims(made)
     yield made
     made.close()
+
+
+def with_claims(world: World) -> None:
+    """Add a lost dispute with a text, and decisions of a person about it and about a difference of a reconciliation."""
+    policy = replace(world.context.policy, shortfall="person")
+    world.pay(3, amount_minor=100, credits=10)
+    world.spend("t3", world.account.available)
+    lost = dispute(world, "lost", 100, payment_refs=("ch_3",), reason=f"{NAME} never came")
+    record_disputes(replace(world.context, policy=policy), "stripe", [lost])
+    with world.database.write() as connection:
+        (claim_id,) = connection.execute(text("SELECT claim_id FROM claims")).scalars()
+        about = {"reconciliation": "rc_1", "n": 1, "kind": "payment", "subject": "pay3"}
+        event = Event("difference_acknowledged", "anna", reason=NAME, detail=about)
+        timeline.insert_events(connection, [(None, event)], START)
+    write_off = {"kind": ClaimKind.DISPUTE, "decision": ShortfallRule.WRITE_OFF}
+    decide_claim(world.context, claim_id, **write_off, actor="anna", reason=f"for {NAME}")
+    world.pay(4, captured_at=0.5)
 
 
 def erase(world: World, customer_id: str = "c") -> str:
@@ -70,7 +93,7 @@ def left(world: World) -> list[str]:
     found = []
     with world.database.read() as connection:
         for table in metadata.sorted_tables:
-            for row in connection.execute(select(table)):
+            for row in map(tuple, connection.execute(select(table))):  # a row itself prints long texts cut
                 if any(word in str(row) for word in ("Vera", "vera", "v***")):
                     found.append(f"{table.name}: {row}")
     return found
@@ -88,6 +111,10 @@ def test_no_text_is_left_and_the_trail_verifies(world: World, sealed: bool) -> N
     seal(world)
     assert findings(world) == []
     assert world.account == before
+
+    with world.database.read() as connection:
+        bodies = connection.execute(text("SELECT body FROM outbox WHERE claim_id IS NOT NULL")).scalars()
+    assert [json.loads(body)["data"]["amount_minor"] for body in bodies] == [100, 100], "the rest of a message stays"
 
 
 def test_a_change_is_still_found_after_an_erasure(world: World) -> None:
@@ -188,7 +215,9 @@ def test_an_export_has_every_row_of_the_customer_and_none_of_others(world: World
     assert "Emil" not in whole
     missing = [row for row in left(world) if row.partition(":")[0] not in exported["data"]]
     assert missing == []
-    assert {row["payment_id"] for row in exported["data"]["payments"]} == {"pay1", "pay2"}
+    assert {row["payment_id"] for row in exported["data"]["payments"]} == {"pay1", "pay2", "pay3", "pay4"}
+    types = {row["type"] for row in exported["data"]["outbox"] if row["claim_id"]}
+    assert types == {"dispute.lost", "dispute.decided"}
     assert len(exported["data"]["refunds"]) == 2
     assert Kind.WITHDRAWAL in {row["kind"] for row in exported["data"]["refunds"]}
     assert "salt" not in whole

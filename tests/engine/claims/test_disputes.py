@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, entries_of, report, report_disputes
 from tests.support.engine_world import World
 
@@ -13,6 +14,7 @@ from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.claims.decide import decide_claim
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
 from refund_worker.errors import ActionNotAllowed, NoRefundablePayment
+from refund_worker.store.tables import outbox
 
 
 def test_open_dispute_holds_its_share(world: World) -> None:
@@ -21,6 +23,31 @@ def test_open_dispute_holds_its_share(world: World) -> None:
     assert balance_of(world) == (100, 40)
     with pytest.raises(NoRefundablePayment):
         world.withdraw(10)
+
+
+def test_dispute_is_told_alike_however_it_is_heard(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A dispute alarms once its payment is known, no matter which of the two came first."""
+    world.context = replace(world.context, notify=True)
+    world.pay(1)
+    other = {"dispute_id": "dp_2", "payment_refs": ("ch_2",)}
+    for _ in range(2):
+        report_disputes(world, dispute(world), dispute(world, **other))
+    assert (alarms(caplog), told(world)) == (["dispute_opened"], ["dispute.opened"])
+    for _ in range(2):
+        world.pay(2)
+    report_disputes(world, dispute(world, **other))
+    assert (alarms(caplog), told(world)) == (["dispute_opened"] * 2, ["dispute.opened"] * 2)
+
+
+def alarms(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return the alarms so far."""
+    return [record.alarm for record in caplog.records if hasattr(record, "alarm")]
+
+
+def told(world: World) -> list[str]:
+    """Return the types of the notifications so far."""
+    with world.database.read() as connection:
+        return list(connection.execute(select(outbox.c.type)).scalars())
 
 
 @pytest.mark.parametrize("status", ["warning_needs_response", "warning_under_review"])

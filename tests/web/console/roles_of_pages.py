@@ -144,4 +144,4 @@ def everything(web: Web) -> list[str]:
     """Return all rows of all tables except the sessions and the counters of requests."""
     with web.context.database.read() as connection:
         tables = [table for table in metadata.sorted_tables if table.name not in ("console_sessions", "metric_values")]
-        return [str(row) for table in tables for row in connection.execute(table.select())]
+        return [str(tuple(row)) for table in tables for row in connection.execute(table.select())]

@@ -14,8 +14,8 @@ from refund_worker.domain.decision import SYSTEM, Decision
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.refund import Refund
 from refund_worker.engine.accounts.claims import Terms, settle_payments
-from refund_worker.engine.claims.announce import announce
 from refund_worker.engine.context import Context
+from refund_worker.engine.notifications.claim_messages import announce_claims
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.conflicts import alert_of_conflicts
 from refund_worker.engine.refunds.process import after_reserving
@@ -74,7 +74,8 @@ def _change_locked(
     rule = ShortfallRule(context.policy.shortfall)
     settle_payments(connection, [payment_id], Terms(now=now, rule=rule, actor=actor))
     resumed = _resume(connection, context, payment_id, before, after, now)
-    announce(connection, context, payment_id, before, now)
+    settled = claims.claims_on(connection, [payment_id]).get(payment_id, [])
+    announce_claims(connection, context, [(before.get(claim.claim_id), claim) for claim in settled], now)
     alert_of_conflicts(connection, context, payment_id, now)
     return [d.after.refund_id for d in (*displaced, *resumed) if d.after.due_at is not None]
 

@@ -1,18 +1,29 @@
-"""Notifications about the money that others move: stored in the transaction of the change that they report."""
+"""Tell people and the admin backend about the money that others move.
+
+Notifications are stored in the transaction of the change that they report. Alarms for what needs a person are raised
+after its commit. Every way of recording or changing a claim ends here.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 from sqlalchemy import Connection
 
+from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.claims.claim import LOST, Claim, ClaimKind, Phase
+from refund_worker.domain.money import as_text
 from refund_worker.engine.context import Context
 from refund_worker.engine.views.claim_objects import claim_view, outside_status
 from refund_worker.store import accounts, outbox
+from refund_worker.store.database import after_commit
 from refund_worker.times import iso
+
+log = logging.getLogger(__name__)
 
 REFUNDED_OUTSIDE = "payment.refunded_outside"
 WON = "won"
@@ -21,7 +32,12 @@ WON = "won"
 def announce_claims(
     connection: Connection, context: Context, pairs: Iterable[tuple[Claim | None, Claim]], now: float
 ) -> None:
-    """Store one message for each claim of which these pairs (before or None, after) report something new."""
+    """Store one message for each claim of which these pairs (before or None, after) report something new.
+
+    A dispute that opens over a payment of ours, and a shortfall that a person must decide about, raise an alarm too.
+    """
+    pairs = list(pairs)
+    after_commit(connection, partial(_raise_alarms, pairs))
     if not context.notify:
         return
     news = [(after, kind) for before, after in pairs if (kind := _news(before, after)) is not None]
@@ -64,6 +80,31 @@ def _state(dispute: Claim) -> str:
     if dispute.object_status == LOST:
         return "reinstated"
     return "won" if dispute.object_status == WON else "closed"
+
+
+def _raise_alarms(pairs: Iterable[tuple[Claim | None, Claim]]) -> None:
+    for before, claim in pairs:
+        if claim.is_open_dispute and claim.payment_id and not (before and before.payment_id and before.is_open_dispute):
+            raise_alarm(
+                log,
+                Alarm.DISPUTE_OPENED,
+                "payment %s is disputed: %s of %s",
+                claim.payment_id,
+                claim.object_id,
+                as_text(claim.amount_minor, claim.currency),
+                claim_id=claim.claim_id,
+                processor=claim.processor,
+            )
+        if claim.needs_decision and not (before and before.needs_decision):
+            raise_alarm(
+                log,
+                Alarm.SHORTFALL_UNDECIDED,
+                "%s credits of %s were spent already: write them off, or make them a debt",
+                claim.missing,
+                claim.claim_id,
+                claim_id=claim.claim_id,
+                processor=claim.processor,
+            )
 
 
 def _message(connection: Connection, context: Context, claim: Claim, kind: str, now: float) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def payment_views(connection: Connection, context: Context, records: Sequence[Pa
     refs = payment_refs.refs_of_payments(connection, ids)
     aliases = payment_refs.aliases_of(connection, ids)
     rooms = accounts.refundable_by_id(connection, ids)
+    closings = payments.closings(connection, ids)
     return [
         _view(
             record,
@@ -46,6 +47,7 @@ def payment_views(connection: Connection, context: Context, records: Sequence[Pa
             live=context.policy.rules_of(record.processor).live,
             refs=refs.get(record.payment_id, ()),
             alias=aliases.get(record.payment_id),
+            closing=closings.get(record.payment_id),
         )
         for record in records
     ]
@@ -59,6 +61,7 @@ def _view(
     live: bool | None,
     refs: tuple[str, ...],
     alias: str | None,
+    closing: tuple[float, str] | None,
 ) -> PaymentRead:
     return {
         "payment_id": record.payment_id,
@@ -78,6 +81,8 @@ def _view(
         "left_minor": room.money_left,
         "credits_taken": room.credits_taken,
         "credits_left": room.credits_left,
+        "closed_at": None if closing is None else iso(closing[0]),
+        "close_reason": None if closing is None else closing[1],
         "verified": _is_verified(facts, live),
         "processor_says": _report(facts.reading, facts.read_at) if facts.reading else None,
     }

@@ -15,6 +15,7 @@ from refund_worker.store.database import Database
 from refund_worker.store.erasures import mentions, names_of
 from refund_worker.store.tables import (
     attempts,
+    claim_refs,
     claims,
     customers,
     events,
@@ -104,6 +105,7 @@ def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
     its_payments = select(payments.c.payment_id).where(payments.c.customer_id == own)
     its_refunds = select(refunds.c.refund_id).where(refunds.c.customer_id == own)
     its_legs = select(legs.c.leg_id).where(legs.c.refund_id.in_(its_refunds))
+    its_claims = select(claims.c.claim_id).where(claims.c.customer_id == own)
     entries = select(ledger_transactions.c.transaction_id).where(ledger_transactions.c.customer_id.in_(every))
     results = or_(keyed_acts.c.result_id.in_(its_refunds), keyed_acts.c.result_id.in_(entries))
     whole: list[tuple[Table, ColumnElement[bool]]] = [
@@ -120,8 +122,9 @@ def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
         (refund_objects, refund_objects.c.leg_id.in_(its_legs)),
         (events, events.c.refund_id.in_(its_refunds)),
         (claims, claims.c.customer_id == own),
+        (claim_refs, claim_refs.c.claim_id.in_(its_claims)),
         (keyed_acts, results),
-        (outbox, outbox.c.refund_id.in_(its_refunds)),
+        (outbox, or_(outbox.c.refund_id.in_(its_refunds), outbox.c.claim_id.in_(its_claims))),
         (refund_batch_rows, refund_batch_rows.c.refund_id.in_(its_refunds)),
         (reconciliation_differences, reconciliation_differences.c.customer_id.in_(every)),
         (repeated_requests, repeated_requests.c.customer_id.in_(every)),

@@ -11,7 +11,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.intake.schemas import parse_schema
 from refund_worker.engine.views import api_objects, lists, payment_objects
 from refund_worker.errors import NotFound, RefundWorkerError
-from refund_worker.store import claims, payments, refunds
+from refund_worker.store import claims, refunds
 from refund_worker.store.reporting import search
 from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, required_text
@@ -73,7 +73,6 @@ def _payment_page(page: Page, id: str, error: RefundWorkerError | None = None) -
         ids = search.by_payment(connection, payment["payment_id"], page.identity.sees, REFUNDS)
         loaded = {refund.refund_id: api_objects.refund_view(refund) for refund in refunds.load(connection, ids)}
         taken = claims.claims_on(connection, [payment["payment_id"]]).get(payment["payment_id"], [])
-        closed_at = payments.closed_at(connection, payment["payment_id"])
     return page.render(
         "payment.html",
         error.status if error else 200,
@@ -82,5 +81,4 @@ def _payment_page(page: Page, id: str, error: RefundWorkerError | None = None) -
         payment=payment,
         refunds=[loaded[each] for each in ids if each in loaded],
         claims=taken,
-        closed_at=closed_at,
     )
