@@ -68,6 +68,7 @@ REFUSALS = ("tests/processors/test_stripe_error_codes.py",)
 OTHERS = "tests/engine/refunds/test_outside_refunds.py::test_"
 OTHERS_DECIDED = "tests/engine/refunds/test_outside_refunds_decided.py::test_"
 OTHERS_COUNTED = "tests/engine/refunds/test_outside_refunds_counted.py::test_"
+EARLIER = ("tests/engine/claims/test_earlier_refunds.py",)
 BACKLOG = "tests/engine/refunds/test_backlog.py"
 REFUSED_KEY = "tests/engine/processor_sync/test_refused_key.py"
 CLOCK_ROLLBACK = "tests/engine/jobs/test_clock_rollback.py"
@@ -1394,6 +1395,48 @@ DEFECTS = (
         "next_at=min(builder.now, leg.next_at or builder.now))",
         "next_at=builder.now)",
         (BACKLOG,),
+    ),
+    Defect(
+        "an earlier refund takes no credits",
+        ENGINE + "accounts/claims.py",
+        "        if fitting or record.refunded_minor:",
+        "        if fitting:",
+        EARLIER,
+    ),
+    Defect(
+        "an earlier refund takes the room a second time",
+        DOMAIN + "claims/claim.py",
+        "        return self.is_live and self.kind is not ClaimKind.EARLIER_REFUND",
+        "        return self.is_live",
+        EARLIER,
+    ),
+    Defect(
+        "any later spend takes the credits of an earlier refund",
+        ENGINE + "accounts/earlier_refunds.py",
+        "if spend.occurred_at <= claim.recorded_at]",
+        "]",
+        EARLIER,
+    ),
+    Defect(
+        "one spend takes the same credits of an earlier refund as another",
+        ENGINE + "accounts/earlier_refunds.py",
+        "                its[index], account = done.claim, account.after(done.customer)",
+        "                account = account.after(done.customer)",
+        EARLIER,
+    ),
+    Defect(
+        "credits that spends from before need become no debt",
+        DOMAIN + "claims/settle.py",
+        "        return Settled(replace(claim, debt=claim.debt + credits, updated_at=now))",
+        "        return Settled(replace(claim, updated_at=now))",
+        EARLIER,
+    ),
+    Defect(
+        "a closed payment's shortfall is listed for nobody",
+        STORE + "claims.py",
+        "and_(_c.kind.in_(DECIDED_AS_OUTSIDE), _TO_DECIDE)",
+        "and_(_c.kind.in_(()), _TO_DECIDE)",
+        EARLIER,
     ),
     Defect(
         "a refund that is listed for the first time goes to the end of the queue",

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, case, func, or_, select, update
 
 from refund_worker.batching import batched
-from refund_worker.domain.claims.claim import LIVE, Claim, ClaimKind, Phase, ShortfallRule
+from refund_worker.domain.claims.claim import DECIDED_AS_OUTSIDE, LIVE, Claim, ClaimKind, Phase, ShortfallRule
 from refund_worker.domain.claims.shares import ClaimedPayment
 from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
 from refund_worker.store.accounts import surviving
@@ -38,10 +38,17 @@ def _read(connection: Connection, query: Select[Any]) -> list[Claim]:
     return [_claim(row) for row in connection.execute(query).mappings()]
 
 
-def find_claim(connection: Connection, claim_id: str, kind: ClaimKind) -> Claim | None:
-    """Return the claim of this kind, or None."""
-    found = _read(connection, select(*_CLAIM).where(claims.c.claim_id == claim_id, claims.c.kind == kind))
+def find_claim(connection: Connection, claim_id: str, *kinds: ClaimKind) -> Claim | None:
+    """Return the claim if it is of one of these kinds, otherwise None."""
+    found = _read(connection, select(*_CLAIM).where(claims.c.claim_id == claim_id, claims.c.kind.in_(kinds)))
     return found[0] if found else None
+
+
+def earlier_refunds(connection: Connection, customer_ids: Collection[str]) -> list[Claim]:
+    """Return what was refunded before payments of these customers were recorded, in the order of recording."""
+    c = claims.c
+    query = select(*_CLAIM).where(c.customer_id.in_(customer_ids), c.kind == ClaimKind.EARLIER_REFUND)
+    return _read(connection, query.order_by(c.claim_id))
 
 
 def claims_of_objects(
@@ -238,7 +245,7 @@ class ClaimFilters:
 def list_claims(connection: Connection, filters: ClaimFilters) -> list[Claim]:
     """Return the claims that pass the filters, the newest first, at most `limit`."""
     c = claims.c
-    query = select(*_CLAIM).where(c.kind == filters.kind).order_by(c.claim_id.desc()).limit(filters.limit)
+    query = select(*_CLAIM).where(_LISTED[filters.kind]).order_by(c.claim_id.desc()).limit(filters.limit)
     if filters.customer_id is not None:
         query = query.where(c.customer_id == surviving(filters.customer_id))
     if filters.payment_id is not None:
@@ -256,9 +263,15 @@ def list_claims(connection: Connection, filters: ClaimFilters) -> list[Claim]:
 _c = claims.c
 _LINKED = _c.refund_id.is_not(None)
 _MATCHED = and_(_c.payment_id.is_not(None), ~_LINKED)
-# An object that `refunded_minor` of its payment explains whole is no news: it is not listed.
-_EXPLAINED = and_(_MATCHED, _LIVE, _c.explained_minor >= _c.amount_minor)
 _TO_DECIDE = and_(_c.phase == Phase.TAKEN, _c.rule == ShortfallRule.PERSON, _c.credits > _c.held + _c.taken)
+# An object that `refunded_minor` of its payment explains whole is no news: it is not listed.
+_EXPLAINED = and_(_c.kind == ClaimKind.OUTSIDE_REFUND, _MATCHED, _LIVE, _c.explained_minor >= _c.amount_minor)
+_LISTED = {
+    ClaimKind.OUTSIDE_REFUND: or_(
+        _c.kind == ClaimKind.OUTSIDE_REFUND, and_(_c.kind.in_(DECIDED_AS_OUTSIDE), _TO_DECIDE)
+    ),
+    ClaimKind.DISPUTE: _c.kind == ClaimKind.DISPUTE,
+}
 _CONDITIONS = {
     "unmatched": and_(_c.payment_id.is_(None), ~_LINKED),
     "linked": _LINKED,

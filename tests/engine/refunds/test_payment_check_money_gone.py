@@ -148,7 +148,8 @@ def test_our_own_refunds_and_those_recorded_are_no_difference(asked: World) -> N
 def test_recorded_earlier_refund_takes_its_room_and_its_credits(asked: World) -> None:
     asked.pay(refunded_minor=400)
     says(asked, refunded_minor=400)
-    assert asked.request_or_code(61, "too many") == "no_refundable_payment"
+    assert asked.account.balance == 60
+    assert asked.request_or_code(61, "too many") == "exceeds_refundable"
     refund_id = asked.withdraw(60)
     asked.work()
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED

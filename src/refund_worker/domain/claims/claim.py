@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from refund_worker.domain.ledger import DISPUTES, REFUNDS, SALES, EntryKind
+from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.refund import OBJECT_RANK, ObjectState
 
 
@@ -18,6 +19,7 @@ class ClaimKind(StrEnum):
     OUTSIDE_REFUND = "outside_refund"
     DISPUTE = "dispute"
     CLOSE = "close"
+    EARLIER_REFUND = "earlier_refund"  # the `refunded_minor` that the payment was recorded with
 
 
 class Phase(StrEnum):
@@ -39,12 +41,27 @@ class ShortfallRule(StrEnum):
 
 LIVE = frozenset({Phase.HOLDING, Phase.TAKEN})
 # The house account that a claim's money goes to: an expense, or a sale that was none.
-MONEY_ACCOUNT = {ClaimKind.OUTSIDE_REFUND: REFUNDS, ClaimKind.DISPUTE: DISPUTES, ClaimKind.CLOSE: SALES}
+MONEY_ACCOUNT = {
+    ClaimKind.OUTSIDE_REFUND: REFUNDS,
+    ClaimKind.DISPUTE: DISPUTES,
+    ClaimKind.CLOSE: SALES,
+    ClaimKind.EARLIER_REFUND: REFUNDS,
+}
 ENTRY_KIND = {
     ClaimKind.OUTSIDE_REFUND: EntryKind.OUTSIDE_REFUND,
     ClaimKind.DISPUTE: EntryKind.CHARGEBACK,
     ClaimKind.CLOSE: EntryKind.CLOSE,
+    ClaimKind.EARLIER_REFUND: EntryKind.OUTSIDE_REFUND,
 }
+
+
+# Persons decide about the missing credits of these as about those of an outside refund.
+DECIDED_AS_OUTSIDE = (ClaimKind.OUTSIDE_REFUND, ClaimKind.CLOSE, ClaimKind.EARLIER_REFUND)
+
+
+def decided_as(kind: ClaimKind) -> tuple[ClaimKind, ...]:
+    """Return the kinds of claims that are shown and decided at the places for `kind`."""
+    return DECIDED_AS_OUTSIDE if kind is ClaimKind.OUTSIDE_REFUND else (kind,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +109,11 @@ class Claim:
         return self.phase in LIVE
 
     @property
+    def takes_room(self) -> bool:
+        """Return True if its money and credits come off the payment's room. `refunded_minor` is off it already."""
+        return self.is_live and self.kind is not ClaimKind.EARLIER_REFUND
+
+    @property
     def is_open_dispute(self) -> bool:
         """Return True for a dispute that is neither won nor lost: its payment is closed for sending."""
         return self.kind is ClaimKind.DISPUTE and self.phase is Phase.HOLDING
@@ -119,6 +141,30 @@ class Claim:
     def posting_id(self, number: int) -> str:
         """Return the id of one of the claim's ledger transactions, counted from 1."""
         return f"{self.claim_id}-{number}"
+
+
+def earlier_refund(payment: PaymentRecord, claim_id: str, now: float) -> Claim:
+    """Return the claim for the money of a new payment that was returned before the payment was recorded.
+
+    Its money is in no entry: it was gone before. It takes the money's share of the credits.
+    """
+    captured = payment.amount_minor if payment.captured_minor is None else payment.captured_minor
+    refunded_minor = min(payment.refunded_minor, payment.amount_minor, captured)
+    return Claim(
+        claim_id=claim_id,
+        kind=ClaimKind.EARLIER_REFUND,
+        processor=payment.processor,
+        object_id=payment.payment_id,
+        amount_minor=refunded_minor,
+        explained_minor=refunded_minor,
+        currency=payment.currency,
+        object_status=None,
+        phase=Phase.TAKEN,
+        object_created_at=payment.captured_at,
+        recorded_at=now,
+        updated_at=now,
+        payment_id=payment.payment_id,
+    )
 
 
 def phase_of_refund(status: str | None) -> Phase:

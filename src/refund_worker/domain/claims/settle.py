@@ -30,6 +30,7 @@ _REASON = {
     ClaimKind.OUTSIDE_REFUND: "refunded in the paying system",
     ClaimKind.DISPUTE: "lost in a dispute",
     ClaimKind.CLOSE: "of a payment that was closed",
+    ClaimKind.EARLIER_REFUND: "returned before the payment was recorded",
 }
 
 
@@ -94,9 +95,27 @@ def _taken(claim: Claim, held: int, there: int, owed: int, now: float, actor: st
     after = replace(claim, taken=claim.taken + taken, debt=claim.debt + owed)
     if not taken and not minor:
         return Settled(after)
-    text = f"{as_text(claim.money_minor, claim.currency)} {_REASON[claim.kind]}"
-    text += f": {claim.reason}" if claim.kind is ClaimKind.CLOSE else f": {claim.object_id}"
-    return _with_posting(after, delta, -taken, minor, text, now, actor)
+    return _with_posting(after, delta, -taken, minor, _text(claim), now, actor)
+
+
+def _text(claim: Claim) -> str:
+    minor = claim.amount_minor if claim.kind is ClaimKind.EARLIER_REFUND else claim.money_minor
+    named = claim.reason if claim.kind is ClaimKind.CLOSE else claim.object_id
+    return f"{as_text(minor, claim.currency)} {_REASON[claim.kind]}: {named}"
+
+
+def leave_to_spend(claim: Claim, credits: int, *, now: float) -> Settled:
+    """Return the claim after it leaves `credits` that it took to a spend from before the payment was recorded.
+
+    The result is the same as if the spend had been recorded first: the credits are a shortfall. Where shortfalls are
+    debts, the spend takes the balance below zero.
+    """
+    if claim.rule is ShortfallRule.DEBT:
+        return Settled(replace(claim, debt=claim.debt + credits, updated_at=now))
+    delta = AccountDelta(balance=credits, withdrawn=-credits)
+    after = replace(claim, taken=claim.taken - credits, updated_at=now)
+    text = f"{_text(claim)}: {credits} credits were spent before"
+    return _with_posting(after, delta, credits, 0, text, now, SYSTEM)
 
 
 def decide(claim: Claim, rule: ShortfallRule, *, now: float, actor: str) -> Settled:

@@ -39,6 +39,9 @@ def explain(payment: ClaimedPayment, claims: Iterable[Claim]) -> list[Claim]:
     explained: dict[str, int] = {}
     found = list(claims)
     for claim in sorted(found, key=lambda claim: (claim.object_created_at, claim.object_id)):
+        if claim.kind is ClaimKind.EARLIER_REFUND:
+            explained[claim.claim_id] = claim.amount_minor
+            continue
         named = payment.named_minor.get(claim.object_id, 0) if claim.kind is ClaimKind.OUTSIDE_REFUND else 0
         linked = min(claim.amount_minor, max(claim.linked_minor, named))
         earlier = 0
@@ -56,10 +59,11 @@ def shares(payment: ClaimedPayment, claims: Sequence[Claim]) -> dict[str, int]:
     refunds, takes exactly all credits once all money is gone. A share never shrinks: what a later refund of ours may
     take of a claim's credits is decided by that refund's own rule.
     """
-    live = [claim for claim in claims if claim.is_live]
+    live = [claim for claim in claims if claim.takes_room]
     amount = payment.amount_minor
     gone = min(amount, payment.refunded_minor) + payment.leg_minor
-    taken = proportion(payment.credits, min(amount, payment.refunded_minor), amount) + payment.leg_credits
+    earlier = proportion(payment.credits, min(amount, payment.refunded_minor), amount)
+    taken = earlier + payment.leg_credits
     kept = sum(claim.credits for claim in live)
     found: dict[str, int] = {}
     for claim in live:
@@ -69,4 +73,4 @@ def shares(payment: ClaimedPayment, claims: Sequence[Claim]) -> dict[str, int]:
         left = payment.credits - taken - kept
         found[claim.claim_id] = max(claim.credits, min(wanted, left), 0)
         taken += found[claim.claim_id]
-    return found
+    return found | {claim.claim_id: earlier for claim in claims if claim.kind is ClaimKind.EARLIER_REFUND}

@@ -110,7 +110,7 @@ def write_settled(connection: Connection, changes: Sequence[tuple[Claim, Settled
 
 
 def _room(payment_id: str, current: Sequence[Claim]) -> claims.ClaimedRoom:
-    live = [claim for claim in current if claim.is_live]
+    live = [claim for claim in current if claim.takes_room]
     return claims.ClaimedRoom(
         payment_id,
         minor=sum(claim.money_minor for claim in live),
@@ -137,7 +137,7 @@ def settle_named(connection: Connection, payment_ids: Collection[str], reference
 def match_claims(
     connection: Connection, recorded: Sequence[PaymentRecord], terms: Terms
 ) -> list[tuple[Claim | None, Claim]]:
-    """Give new payments the claims that came before they were recorded, and settle these claims.
+    """Give new payments the claims that came before they were recorded, and settle all claims on them.
 
     Return each settled claim, before and after.
     """
@@ -148,7 +148,7 @@ def match_claims(
         fitting = [claim for its in found.values() for claim in its if claim.currency == record.currency]
         claims.write_claims(connection, [replace(claim, payment_id=record.payment_id) for claim in fitting])
         before |= {claim.claim_id: claim for claim in fitting}
-        if fitting:
+        if fitting or record.refunded_minor:
             matched.append(record.payment_id)
     if not matched:
         return []

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from refund_worker.domain import ledger
-from refund_worker.domain.claims.claim import ShortfallRule
+from refund_worker.domain.claims.claim import ShortfallRule, earlier_refund
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.accounts.claims import Terms, match_claims
@@ -16,7 +16,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
 from refund_worker.engine.notifications.claim_messages import announce_claims
 from refund_worker.errors import AlreadyRecorded, InvalidRequest, RefundWorkerError, WrongField
-from refund_worker.store import accounts, payment_refs, payments
+from refund_worker.store import accounts, claims, payment_refs, payments
 from refund_worker.store import ledger as ledger_store
 from refund_worker.times import DAY, to_millisecond
 
@@ -81,6 +81,9 @@ def _record_payments(
     for record in new:
         bought[record.customer_id] = bought.get(record.customer_id, 0) + record.credits
     accounts.add_purchases(connection, bought)
+    claims.insert_claims(
+        connection, [earlier_refund(record, context.new_id("er"), now) for record in new if record.refunded_minor]
+    )
     matched = match_claims(connection, new, Terms(now=now, rule=ShortfallRule(context.policy.shortfall)))
     announce_claims(connection, context, matched, now)
     payment_refs.add_aliases(connection, aliases, now)

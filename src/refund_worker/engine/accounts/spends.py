@@ -12,6 +12,7 @@ from refund_worker.domain.acceptance import CustomerAccount, RefundableTransacti
 from refund_worker.domain.decision import AccountDelta
 from refund_worker.domain.ledger import EntryKind, Posting
 from refund_worker.domain.records import SpendRecord
+from refund_worker.engine.accounts.earlier_refunds import EarlierRefunds
 from refund_worker.engine.accounts.payments import Recorded, not_in_future
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
@@ -31,7 +32,8 @@ from refund_worker.times import to_millisecond
 def record_spends(context: Context, records: Sequence[SpendRecord]) -> list[Recorded | RefundWorkerError]:
     """Store spends in one commit, in order; return one answer for each record.
 
-    A spend that exceeds the available balance is refused with `InsufficientBalance`.
+    A spend that exceeds the available balance is refused with `InsufficientBalance`. One from before a payment was
+    recorded with an earlier refund can have the credits that this refund took.
     """
     return run_again_once(context, lambda connection: _record_spends(connection, context.clock(connection), records))
 
@@ -52,14 +54,16 @@ def _record_spends(
     }
     answers: list[Recorded | RefundWorkerError] = []
     new: list[SpendRecord] = []
+    earlier = EarlierRefunds(connection, customers.keys(), now)
     for record in records:
-        answer = _check_spend(record, known, customers, now)
+        answer = _check_spend(record, known, customers, earlier, now)
         if isinstance(answer, Recorded) and answer.new:
             account = customers[record.customer_id]
             customers[record.customer_id] = replace(account, balance=account.balance - record.credits)
             known[record.transaction_id] = record
             new.append(record)
         answers.append(answer)
+    earlier.write()
     ledger_store.insert_postings(connection, [_spend(record) for record in new])
     refundable = [
         RefundableTransaction(
@@ -77,7 +81,11 @@ def _record_spends(
 
 
 def _check_spend(
-    record: SpendRecord, known: dict[str, SpendRecord | None], customers: dict[str, CustomerAccount], now: float
+    record: SpendRecord,
+    known: dict[str, SpendRecord | None],
+    customers: dict[str, CustomerAccount],
+    earlier: EarlierRefunds,
+    now: float,
 ) -> Recorded | RefundWorkerError:
     if record.transaction_id in known:
         # Earlier versions stored a time more exactly than they showed it.
@@ -96,7 +104,10 @@ def _check_spend(
     if account is None:
         return UnknownCustomer(f"customer {record.customer_id} is not known: import a payment of theirs first")
     if record.credits > account.available:
-        return InsufficientBalance(f"{record.credits} credits spent, {account.available} available on the balance")
+        with_room = earlier.make_room(record, account)
+        if with_room is None:
+            return InsufficientBalance(f"{record.credits} credits spent, {account.available} available on the balance")
+        customers[record.customer_id] = with_room
     return Recorded(new=True)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from refund_worker.domain.acceptance import CustomerAccount
-from refund_worker.domain.claims.claim import Claim, ClaimKind, ShortfallRule
+from refund_worker.domain.claims.claim import Claim, ClaimKind, ShortfallRule, decided_as
 from refund_worker.domain.claims.settle import decide
 from refund_worker.domain.decision import Event
 from refund_worker.engine.accounts.claims import write_settled
@@ -20,9 +20,10 @@ DECISIONS = (ShortfallRule.WRITE_OFF, ShortfallRule.DEBT)
 def decide_claim(
     context: Context, claim_id: str, *, kind: ClaimKind, decision: ShortfallRule, actor: str, reason: str
 ) -> Claim:
-    """Write the missing credits of an outside refund or a dispute off, or make them a debt; return the claim.
+    """Write the missing credits of a claim off, or make them a debt; return the claim.
 
-    The same decision again changes nothing. Raises `NotFound`, and `ActionNotAllowed` if nothing is to be decided.
+    `kind` is a dispute or an outside refund. The latter stands for earlier refunds and closed payments too. The same
+    decision again changes nothing. Raises `NotFound`, and `ActionNotAllowed` if nothing is to be decided.
     """
 
     def work(connection: Connection) -> Claim:
@@ -49,10 +50,10 @@ def decide_claim(
 
 def _locked(connection: Connection, claim_id: str, kind: ClaimKind) -> tuple[CustomerAccount | None, Claim]:
     """Return the claim under its customer's lock. Raises `NotFound`."""
-    found = claims.find_claim(connection, claim_id, kind)
+    found = claims.find_claim(connection, claim_id, *decided_as(kind))
     if found is None:
         raise NotFound(f"{claim_id} is not known")
     customers = accounts.lock_customers(connection, [found.customer_id] if found.customer_id else [])
-    claim = claims.find_claim(connection, claim_id, kind)
+    claim = claims.find_claim(connection, claim_id, *decided_as(kind))
     assert claim is not None
     return customers.get(claim.customer_id or ""), claim

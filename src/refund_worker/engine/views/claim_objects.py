@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from refund_worker.api_schema import Dispute, OutsideRefund, OutsideStatus
-from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase
+from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase, decided_as
 from refund_worker.errors import NotFound
 from refund_worker.store.claims import ClaimFilters, find_claim, list_claims
 from refund_worker.times import iso
@@ -17,8 +17,8 @@ NAMES = {ClaimKind.OUTSIDE_REFUND: "outside refund", ClaimKind.DISPUTE: "dispute
 
 
 def find(connection: Connection, claim_id: str, kind: ClaimKind) -> Claim:
-    """Return the claim of this kind. Raises `NotFound`."""
-    claim = find_claim(connection, claim_id, kind)
+    """Return the claim that is shown among those of this kind. Raises `NotFound`."""
+    claim = find_claim(connection, claim_id, *decided_as(kind))
     if claim is None:
         raise NotFound(f"{NAMES[kind]} {claim_id} is not known")
     return claim
@@ -49,7 +49,7 @@ def outside_status(claim: Claim) -> OutsideStatus:
 
 def claim_view(claim: Claim) -> OutsideRefund | Dispute:
     """Return an outside refund or a dispute as the API shows it."""
-    return outside_refund_view(claim) if claim.kind is ClaimKind.OUTSIDE_REFUND else dispute_view(claim)
+    return dispute_view(claim) if claim.kind is ClaimKind.DISPUTE else outside_refund_view(claim)
 
 
 def outside_refund_view(claim: Claim) -> OutsideRefund:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from refund_worker.domain.claims.claim import DECIDED_AS_OUTSIDE, ClaimKind
 from refund_worker.store.tables import OPEN_DISPUTE, UNDECIDED, claims
 
 COUNTED_MAX = 1_000
@@ -37,4 +38,5 @@ def waiting_claims(connection: Connection) -> WaitingClaims:
     undecided = select(c.kind).where(UNDECIDED, c.credits > c.held + c.taken).limit(COUNTED_MAX).subquery()
     by_kind = select(undecided.c.kind, func.count()).group_by(undecided.c.kind)
     counts: dict[str, int] = {row[0]: row[1] for row in connection.execute(by_kind)}
-    return WaitingClaims(to_answer, due_by, under_review, counts.get("outside_refund", 0), counts.get("dispute", 0))
+    outside = sum(counts.get(kind, 0) for kind in DECIDED_AS_OUTSIDE)
+    return WaitingClaims(to_answer, due_by, under_review, outside, counts.get(ClaimKind.DISPUTE, 0))

@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 
 from refund_worker.batching import batched
-from refund_worker.domain.claims.claim import LIVE
+from refund_worker.domain.claims.claim import LIVE, ClaimKind
 from refund_worker.domain.ledger import CLEARING, CREDITS, REFUNDS, USED, EntryKind, reversal_id
 from refund_worker.domain.refund import ENDED_UNSENT, Kind, LegStatus, To
 from refund_worker.domain.state_machine import UNPAID_FINAL
@@ -264,12 +264,12 @@ _PAYMENTS = (
     .where(_p.customer_id.in_(_IDS))
     .group_by(*(_p[name] for name in _OF_PAYMENT))
 )
-_IS_LIVE = _k.phase.in_(sorted(LIVE))
+_TAKES_ROOM = and_(_k.phase.in_(sorted(LIVE)), _k.kind != ClaimKind.EARLIER_REFUND)
 _CLAIM_MINOR = case((_k.amount_minor > _k.explained_minor, _k.amount_minor - _k.explained_minor), else_=_NONE)
 _CLAIMED = (
     select(_k.payment_id, func.sum(_k.credits).label("credits"), func.sum(_CLAIM_MINOR).label("minor"))
     .join(payments, _p.payment_id == _k.payment_id)
-    .where(_p.customer_id.in_(_IDS), _IS_LIVE)
+    .where(_p.customer_id.in_(_IDS), _TAKES_ROOM)
     .group_by(_k.payment_id)
 )
 _BY_CLAIMS = (

@@ -27,6 +27,12 @@ router = APIRouter()
 PAGE = 50
 OUTSIDE_STATUSES: tuple[str, ...] = get_args(OutsideStatus)
 DECISIONS = ("write_off", "debt")
+HEADINGS: Mapping[ClaimKind, str] = {
+    ClaimKind.OUTSIDE_REFUND: "Outside refund",
+    ClaimKind.EARLIER_REFUND: "Refund from before the payment was recorded",
+    ClaimKind.CLOSE: "Closed payment",
+    ClaimKind.DISPUTE: "Dispute",
+}
 PATHS: Mapping[ClaimKind, str] = {ClaimKind.OUTSIDE_REFUND: "/outside-refunds", ClaimKind.DISPUTE: "/disputes"}
 
 
@@ -151,8 +157,10 @@ def _values(connection: Connection, claim: Claim) -> dict[str, Any]:
     return {
         "claim": claim,
         "view": claim_view(claim),
-        "path": PATHS[claim.kind],
+        "path": _path(claim),
+        "heading": HEADINGS[claim.kind],
         "is_dispute": claim.kind is ClaimKind.DISPUTE,
+        "can_be_linked": claim.kind is ClaimKind.OUTSIDE_REFUND and claim.is_live and not claim.refund_id,
         "entries": [entries[each] for each in ids if each in entries],
         "payment": known.get(claim.payment_id or ""),
     }
@@ -160,9 +168,13 @@ def _values(connection: Connection, claim: Claim) -> dict[str, Any]:
 
 def lines_of(found: list[Claim]) -> list[dict[str, Any]]:
     """Return claims for the pages of customers and refunds, each with the path of its own page."""
-    return [_line(claim) for claim in found if claim.kind in PATHS]
+    return [_line(claim) for claim in found]
+
+
+def _path(claim: Claim) -> str:
+    return PATHS[ClaimKind.DISPUTE if claim.kind is ClaimKind.DISPUTE else ClaimKind.OUTSIDE_REFUND]
 
 
 def _line(claim: Claim) -> dict[str, Any]:
-    more = {"path": f"{PATHS[claim.kind]}/{claim.claim_id}", "is_dispute": claim.kind is ClaimKind.DISPUTE}
+    more = {"path": f"{_path(claim)}/{claim.claim_id}", "is_dispute": claim.kind is ClaimKind.DISPUTE}
     return {**claim_view(claim), **more, "taken": claim.taken, "held": claim.held}

@@ -1,0 +1,153 @@
+"""Money that was returned before its payment was recorded: `refunded_minor` takes its share of the credits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.engine.claims.claim_worlds import balance_of, claims_of, entries_of, report
+from tests.support.engine_world import World
+
+from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
+from refund_worker.domain.sums import violations
+from refund_worker.engine.claims.close import close_payment
+from refund_worker.engine.claims.decide import decide_claim
+from refund_worker.engine.views.claim_objects import claim_page
+from refund_worker.errors import ActionNotAllowed, InsufficientBalance
+from refund_worker.store.claims import ClaimFilters
+from refund_worker.store.reporting.claim_queries import waiting_claims
+from refund_worker.store.reporting.sums import figures_of
+
+PERSON, DEBT, WRITE_OFF = ShortfallRule.PERSON, ShortfallRule.DEBT, ShortfallRule.WRITE_OFF
+
+
+def with_rule(world: World, rule: ShortfallRule) -> World:
+    world.context = replace(world.context, policy=replace(world.context.policy, shortfall=str(rule)))
+    return world
+
+
+def listed(world: World) -> list[tuple[int, str]]:
+    """Return (shortfall, status) of what `outside-refunds list` shows."""
+    with world.database.read() as connection:
+        page = claim_page(connection, ClaimFilters(kind=ClaimKind.OUTSIDE_REFUND, limit=10))
+        return [(line["shortfall"], line["status"]) for line in page["data"]]
+
+
+def assert_sums_hold(world: World) -> None:
+    with world.database.read() as connection:
+        assert not list(violations(figures_of(connection, ["c"])))
+
+
+def test_it_takes_its_share_at_once(world: World) -> None:
+    world.pay(refunded_minor=300)
+    assert balance_of(world) == (70, 0)
+    assert entries_of(world, "outside_refund") == [(-30, "pay1")]
+    world.pay(2)
+    assert balance_of(world) == (170, 0)
+    assert listed(world) == []
+    assert_sums_hold(world)
+
+
+def test_all_of_a_payment_takes_all_its_credits(world: World) -> None:
+    world.pay(credits=101, refunded_minor=1_000)
+    assert balance_of(world) == (0, 0)
+
+
+def test_of_a_part_that_was_captured_it_takes_that_share(world: World) -> None:
+    world.pay(captured_minor=500, refunded_minor=250)
+    assert balance_of(world) == (50, 0)
+    assert world.request_or_code(51, "too many") == "exceeds_refundable"
+
+
+def test_the_rest_of_the_payment_is_refunded_whole(world: World) -> None:
+    world.pay(refunded_minor=300)
+    for part in (300, 100):  # the first is the one that the payment was recorded with
+        report(world, world.refund_in_the_dashboard(part))
+    assert balance_of(world) == (60, 0)
+    world.withdraw(60)
+    world.work()
+    assert world.processor.paid_minor() == 1_000
+    assert balance_of(world) == (0, 0)
+    assert_sums_hold(world)
+
+
+@pytest.mark.parametrize("rule", [WRITE_OFF, DEBT, PERSON])
+@pytest.mark.parametrize("payment_first", [True, False])
+def test_history_in_any_order_ends_with_the_same_balance(
+    world: World, rule: ShortfallRule, payment_first: bool
+) -> None:
+    with_rule(world, rule)
+    world.pay(1)
+    if not payment_first:
+        world.spend(credits=60)
+        world.spend("t2", credits=35)
+    world.pay(2, credits=50, refunded_minor=1_000)
+    world.pay(3, credits=10, refunded_minor=500)
+    if payment_first:
+        world.spend(credits=60)
+        world.spend("t2", credits=35)
+    assert balance_of(world) == (10, 0)
+    assert_sums_hold(world)
+
+
+@pytest.mark.parametrize(("rule", "balance"), [(WRITE_OFF, 0), (DEBT, -30), (PERSON, 0)])
+def test_spend_from_before_has_the_credits_it_took(world: World, rule: ShortfallRule, balance: int) -> None:
+    with_rule(world, rule)
+    world.pay(refunded_minor=300)
+    world.spend(credits=60)
+    world.spend("t2", credits=40)
+    (claim,) = claims_of(world)
+    assert balance_of(world) == (balance, 0)
+    assert (claim["credits"], claim["taken"] - claim["debt"], claim["debt"]) == (30, 0, -balance)
+    assert listed(world) == ([(30, "needs_decision")] if rule is PERSON else [])
+    assert_sums_hold(world)
+    with pytest.raises(InsufficientBalance):
+        world.spend("t3", credits=1)
+    world.pay(2)
+    assert balance_of(world) == (100 + balance, 0)
+
+
+def test_spend_from_after_has_only_the_balance(world: World) -> None:
+    world.pay(refunded_minor=300)
+    world.pass_time(100)
+    with pytest.raises(InsufficientBalance):
+        world.spend(credits=71, occurred_at=world.now - 50)
+    world.spend(credits=70, occurred_at=world.now - 50)
+
+
+@pytest.mark.parametrize(("decision", "balance"), [(WRITE_OFF, 0), (DEBT, -30)])
+def test_person_decides_about_what_was_spent(world: World, decision: ShortfallRule, balance: int) -> None:
+    with_rule(world, PERSON)
+    world.pay(refunded_minor=300)
+    world.spend(credits=100)
+    decide(world, decision)
+    assert balance_of(world) == (balance, 0)
+    assert listed(world) == []
+    assert_sums_hold(world)
+
+
+def test_person_decides_about_a_closed_payment_too(world: World) -> None:
+    with_rule(world, PERSON)
+    world.pay()
+    world.spend(credits=40)
+    close_payment(world.context, "pay1", actor="kim", reason="the debit failed")
+    assert listed(world) == [(40, "needs_decision")]
+    with world.database.read() as connection:
+        assert waiting_claims(connection).outside_undecided == 1
+    decide(world, DEBT)
+    assert balance_of(world) == (-40, 0)
+    assert listed(world) == []
+
+
+def decide(world: World, decision: ShortfallRule) -> None:
+    """Decide about the only claim; another decision is refused then."""
+    (claim,) = claims_of(world)
+    values: dict[str, Any] = {"kind": ClaimKind.OUTSIDE_REFUND, "decision": decision, "actor": "kim", "reason": "old"}
+    decide_claim(world.context, claim["claim_id"], **values)
+    with pytest.raises(ActionNotAllowed):
+        decide_claim(world.context, claim["claim_id"], **values | {"decision": other(decision)})
+
+
+def other(decision: ShortfallRule) -> ShortfallRule:
+    return WRITE_OFF if decision is DEBT else DEBT
