@@ -10,7 +10,9 @@ from tests.engine.claims.claim_worlds import balance_of, claims_of, entries_of, 
 from tests.support.engine_world import World
 
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
+from refund_worker.domain.records import SpendRecord
 from refund_worker.domain.sums import violations
+from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.claims.decide import decide_claim
 from refund_worker.engine.views.claim_objects import claim_page
@@ -106,6 +108,18 @@ def test_spend_from_before_has_the_credits_it_took(world: World, rule: Shortfall
         world.spend("t3", credits=1)
     world.pay(2)
     assert balance_of(world) == (100 + balance, 0)
+
+
+def test_spends_of_one_batch_share_the_credits_it_took(world: World) -> None:
+    world.pay(refunded_minor=300)
+    batch = [
+        SpendRecord(transaction_id=f"t{n}", customer_id="c", credits=n, description="Chat", occurred_at=5.0)
+        for n in (80, 21, 20)
+    ]
+    answers = record_spends(world.context, batch)
+    assert [isinstance(answer, InsufficientBalance) for answer in answers] == [False, True, False]
+    assert balance_of(world) == (0, 0)
+    assert_sums_hold(world)
 
 
 def test_spend_from_after_has_only_the_balance(world: World) -> None:
