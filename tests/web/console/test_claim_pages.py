@@ -84,6 +84,6 @@ def test_operator_closes_a_payment(web: Web) -> None:
     tom = visitor(web, "operator")
     page = tom.get("/payment", id=payment_id)
     done = tom.follow(tom.submit(page, "/payment/close", reason="the debit failed"))
-    assert "nothing goes over it any more" in text_of(done)
+    assert "Nothing goes over it any more" in text_of(done)
     assert "/payment/close" not in done.text
     assert "/payment/close" not in visitor(web, "viewer").get("/payment", id=payment_id).text
