@@ -87,7 +87,7 @@ class CrashRun(Schedule):
         ends = tuple(row["status"] for row in self.watch.refunds.values())
         if ends != self.path.ends:
             raise Violation(f"the refunds end as {ends} instead of {self.path.ends}")
-        balance = self.watch.sums["customer:c1", "credits"]
+        balance = self.watch.sums[f"customer:{self.path.customer}", "credits"]
         if balance != self.path.balance:
             raise Violation(f"the balance is {balance} instead of {self.path.balance}")
         paid = sum(item.amount for item in self.bank.refund_objects if item.status == "succeeded")

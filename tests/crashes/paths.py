@@ -18,7 +18,9 @@ class Path:
     """One path. `life` names the faults at the processor, each of which strikes once; `ends` are the final statuses.
 
     `balance` is the customer's final balance in credits, `paid` the money that the processor has refunded, in minor
-    units.
+    units. With `claims`, what others do to the payments takes credits, and a person decides about shortfalls.
+    `customer` is the customer whose balance counts. The tests crash at each n-th point (`every`),
+    `make crashes` at all.
     """
 
     name: str
@@ -29,6 +31,9 @@ class Path:
     life: tuple[str, ...] = ()
     declines: tuple[str, ...] = ()
     threshold: int | None = None
+    claims: bool = False
+    customer: str = "c1"
+    every: int = 1
 
     def plan(self) -> Plan:
         """Return the plan: one customer who paid 100 + 60 for as many credits and spent 40 of them."""
@@ -40,6 +45,8 @@ class Path:
                 quiet_seconds=300,
                 poll_seconds=2 * DAY,
                 processors={"stripe": CAPABILITIES.rules()},
+                outside_since=0.0 if self.claims else None,
+                shortfall="person" if self.claims else "write_off",
             ),
             threshold=self.threshold,
             workers=2,
@@ -96,6 +103,12 @@ OVER_TWO = _request("k1", credits=100)
 LATER = 2 * HOUR
 # The requested amount, refunded from the payment that our refund uses.
 IN_THE_DASHBOARD = Act(600, "refund elsewhere", {"payment": "ch_p2", "part": 0.5})
+# What others do while a refund waits for its approval, and the moment at which this program hears of it.
+WAITS = (_asks(OVER_TWO), Act(4 * LATER, "command", {"action": Action.APPROVE}))
+HEARD = Act(LATER, "look at the list")
+
+# A prime, so that over the paths all kinds of points are met.
+EVERY = 11
 
 PATHS = (
     Path("credit refund to balance", (_asks(TO_BALANCE),), ("succeeded",), 145, 0),
@@ -235,5 +248,79 @@ PATHS = (
         ("succeeded", "succeeded", "succeeded"),
         95,
         30,
+    ),
+    Path(
+        "refunded in the dashboard before the send",
+        (*WAITS, Act(600, "refund elsewhere", {"payment": "ch_p2", "part": 1.0}), HEARD),
+        ("succeeded",),
+        0,
+        160,
+        claims=True,
+        threshold=20,
+        every=EVERY,
+    ),
+    Path(
+        "a lost dispute takes the credits, and a person makes the rest a debt",
+        (
+            _asks(TO_BALANCE),
+            Act(600, "lost dispute", {"payment": "ch_p1", "part": 1.0, "after": HOUR}),
+            Act(700, "lost dispute", {"payment": "ch_p2", "part": 1.0, "after": HOUR}),
+            HEARD,
+            Act(2 * LATER, "decide", {"decision": "debt"}),
+        ),
+        ("succeeded",),
+        -15,
+        0,
+        claims=True,
+        every=EVERY,
+    ),
+    Path(
+        "its payment is closed while a refund waits",
+        (*WAITS, Act(LATER, "close payment", {"payment": "p2"})),
+        ("succeeded",),
+        0,
+        100,
+        claims=True,
+        threshold=20,
+        every=EVERY,
+    ),
+    Path(
+        "refunded in the dashboard, and linked to the spend",
+        (
+            _asks(TO_BALANCE),
+            Act(600, "refund elsewhere", {"payment": "ch_p2", "part": 0.5}),
+            HEARD,
+            Act(2 * LATER, "link", {"pick": 0.0, "choice": 0.99}),
+        ),
+        ("succeeded", "succeeded"),
+        130,
+        30,
+        claims=True,
+        every=EVERY,
+    ),
+    Path(
+        "refused everywhere, then paid in the dashboard and linked",
+        (
+            _asks(WITHDRAWAL),
+            Act(600, "refund elsewhere", {"payment": "ch_p2", "part": 0.5}),
+            HEARD,
+            Act(2 * LATER, "link", {"pick": 0.0, "choice": 0.0}),
+        ),
+        ("succeeded",),
+        90,
+        30,
+        declines=("ch_p1", "ch_p2"),
+        claims=True,
+        every=EVERY,
+    ),
+    Path(
+        "the customer is merged while a refund waits",
+        (*WAITS, Act(LATER, "merge", {"customer_id": "c1", "into": "c2"})),
+        ("succeeded",),
+        20,
+        100,
+        threshold=20,
+        every=EVERY,
+        customer="c2",
     ),
 )

@@ -16,7 +16,7 @@ EVERY = 997
 def test_crash_at_any_point_changes_neither_the_end_nor_the_money(path: Path) -> None:
     count = run_path(path).points
     assert count > 40, "too few points were passed for a meaningful test"
-    singles = {first: run_path(path, (first,)) for first in range(1, count + 1)}
+    singles = {first: run_path(path, (first,)) for first in range(1, count + 1, path.every)}
     broken = {(first,): result.violation for first, result in singles.items() if result.violation}
     passed = {first: result.points for first, result in singles.items()}
     for _, crash_at in pairs_of(path.name, passed, EVERY):

@@ -2932,6 +2932,13 @@ DEFECTS = (
     ),
     # --- claims
     Defect(
+        "the rest of a queued refund is not woken when a part of it loses its payment",
+        DOMAIN + "decision_builder.py",
+        "unplaced_legs(self.refund) or any(is_ready(leg) for leg in self.refund.legs)",
+        "unplaced_legs(self.refund)",
+        ("tests/engine/claims/test_closed_payments.py",),
+    ),
+    Defect(
         "claims: an empty refund waits for its approval for ever",
         DOMAIN + "claims/displace.py",
         "        _cancel_if_empty(builder, code)",

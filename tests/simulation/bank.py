@@ -158,7 +158,7 @@ class Bank:
         """Create a refund object. `mark` is the leg in its metadata, if that is not its own leg."""
         world = self.world
         lag = world.random.uniform(0, LAG_SECONDS_MAX) if self.faults.strikes("list lags") else 0
-        life = self._life() if leg_id else [(0.0, "succeeded", None)]
+        life = self._life() if leg_id else self._life_of_others()
         refund_object = BankRefund(
             id=f"re_{len(self.refund_objects) + 1}",
             payment=payment,
@@ -232,9 +232,20 @@ class Bank:
         if strikes("pending, then failed"):
             life = [(0, "pending", None), (uniform(60, 5 * DAY), "failed", "declined")]
         if strikes("canceled"):
-            life = [(0, "requires_action", None), (uniform(self.acts_no_sooner_than, 3 * DAY), "canceled", None)]
+            expired = self.world.random.choice(("canceled", "failed"))
+            life = [(0, "requires_action", None), (uniform(self.acts_no_sooner_than, 3 * DAY), expired, "expired")]
         if life[-1][1] == "succeeded" and strikes("failed later"):
             life.append((uniform(self.fails_no_sooner_than, 30 * DAY), "failed", "declined"))
+        return life
+
+    def _life_of_others(self) -> list[tuple[float, str | None, str | None]]:
+        """Return the statuses of a refund object that others made."""
+        uniform = self.world.random.uniform
+        life: list[tuple[float, str | None, str | None]] = [(0, "succeeded", None)]
+        if self.faults.strikes("refund of others pending"):
+            life = [(0, "pending", None), (uniform(60, 5 * DAY), "succeeded", None)]
+        if self.faults.strikes("refund of others failed"):
+            life.append((uniform(60, self.world.random.choice((HOUR, 20 * DAY))), "failed", "declined"))
         return life
 
     def open_dispute(self, payment: str, amount: int, status: str) -> BankDispute:

@@ -75,6 +75,8 @@ FAULTS: Mapping[str, Fault] = {
     "declined": Fault(0.35, (51,)),
     "refused, not kept": Fault(0.12),  # a refusal that says nothing about an earlier send under the same key
     "refunded elsewhere": Fault(0, (52, 75)),
+    "refund of others pending": Fault(0.4),
+    "refund of others failed": Fault(0.3),
     "refunded by hand while in doubt": Fault(0.5, (75,)),
     "refunded by another installation": Fault(0, (76,)),
     "refunded by an older database": Fault(0, (76,)),
@@ -110,6 +112,11 @@ FAULTS: Mapping[str, Fault] = {
     "operator races a worker": Fault(0, (68,)),
     "two operators at once": Fault(0.5, (68,)),
     "operator contradicted": Fault(0, (69,)),
+    "canceled while the customer is asked": Fault(0),
+    "payment closed": Fault(0),
+    "customers merged": Fault(0),
+    "refund linked": Fault(0),
+    "shortfall decided": Fault(0),
     # the receiver of our notifications
     "receiver hangs": Fault(0.4, (74,)),
     "receiver redirects": Fault(0.4, (74,)),

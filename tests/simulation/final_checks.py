@@ -11,6 +11,8 @@
 - L7 no false alarm, planted differences are found: `Schedule._reconcile`
 - L8 budgets and no hot loop: `_check_budget`, `Watch._count_claim`, `World.run`
 - L9 the audit chain: `Schedule._audit`
+- L12 each object of others is in one place with its state: `_check_claims`, `_check_disputes`, `_check_one_place`
+- L13 what left a payment took its credits, unless a rule or a person let them stay: `_check_paid_in`
 - L10 same seed, same trace: `test_simulation`
 - L11 any order and repetition of replies: late, overtaken and repeated webhooks against L2; tests/domain by properties
 - I4 rows never change: `_check_nothing_changed` at the end, `statement_gate.FOR_EVER` at each statement
@@ -64,6 +66,8 @@ def check_ends(watch: Watch, bank: Bank, accepted: dict[tuple[str, str], str]) -
     _check_rooms(watch)
     _check_budget(watch)
     _check_claims(watch, bank)
+    _check_one_place(watch, bank)
+    _check_paid_in(watch, bank)
     _check_nothing_changed(watch)
     _check_no_secret(watch)
     _check_twice(watch, bank)
@@ -152,6 +156,10 @@ def _check_money(watch: Watch, bank: Bank, refund: Row) -> None:
     for refund_object in bank.refund_objects:
         if refund_object.leg_id and refund_object.status == "succeeded":
             theirs[refund_object.leg_id] += refund_object.amount
+    for claim in watch.rows("SELECT * FROM claims WHERE refund_id = ?", refund["refund_id"]):
+        for leg in legs:  # a person linked this refund of others
+            if leg["processor_refund_id"] == claim["object_id"] and claim["object_status"] == "succeeded":
+                theirs[leg["leg_id"]] += claim["linked_minor"]
     for leg in legs:
         leg_id = leg["leg_id"]
         if ours[leg_id] != theirs[leg_id]:
@@ -215,10 +223,11 @@ def _check_clearing(watch: Watch) -> None:
 
 
 def _check_customers(watch: Watch) -> None:
-    """Check L4: the account's other columns equal the sums of their rows."""
+    """Check L4: the account's other columns equal the sums of their rows. A merge moves all of them."""
     wanted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])  # held, bought, net spent, withdrawn
+    survivors = {row["customer_id"]: row["merged_into"] for row in watch.rows("SELECT * FROM customers")}
     for _, transaction_id, customer, kind, credits, _, refund_id in watch.transactions:
-        figures = wanted[customer]
+        figures = wanted[survivors[customer] or customer]
         if kind == "purchase":
             figures[1] += credits
         elif kind in ("spend", "credit_refund") or (refund_id and transaction_id.startswith("reversal-")):
@@ -272,7 +281,7 @@ def _check_claims(watch: Watch, bank: Bank) -> None:
     """Check L12: each refund of others has one claim with its state, and takes the credits of its money, no more."""
     if not watch.records_outside:
         return
-    others = {item.id: item for item in bank.of_others() if item.mark is None}
+    others = {item.id: item for item in bank.of_others() if item.mark is None or item.installation == "inst_other"}
     claims = {claim["object_id"]: claim for claim in watch.rows("SELECT * FROM claims")}
     _check_disputes(watch, bank, claims)
     for object_id, item in others.items():
@@ -287,13 +296,59 @@ def _check_claims(watch: Watch, bank: Bank) -> None:
         legs = [leg for leg in watch.legs.values() if leg["payment_id"] == row["payment_id"]]
         by_legs = sum(leg["payment_credits"] for leg in legs if leg["status"] not in GONE)
         by_claims = sum(c["credits"] for c in live)
-        gone = sum(c["amount_minor"] for c in live) + sum(
+        gone = sum(c["amount_minor"] - c["explained_minor"] for c in live) + sum(
             leg["amount_minor"] for leg in legs if leg["status"] not in GONE
         )
         if by_claims and by_claims + by_legs > row["credits"] and not watch.contradicted:
             raise Violation(f"L12 {row['payment_id']}: {by_claims} and {by_legs} credits taken of {row['credits']}")
         if live and gone >= row["amount_minor"] and by_claims + by_legs < row["credits"]:
             raise Violation(f"L12 {row['payment_id']}: all its money is gone, {by_claims + by_legs} credits are")
+
+
+def _check_one_place(watch: Watch, bank: Bank) -> None:
+    """Check L12: each object at the processor is a leg's, or a claim, and both only if a person linked it."""
+    ours = {row["processor_refund_id"]: row["leg_id"] for row in watch.rows("SELECT * FROM refund_objects")}
+    claims = {row["object_id"]: row for row in watch.rows("SELECT * FROM claims WHERE kind = 'outside_refund'")}
+    for item in bank.refund_objects:
+        claim, leg_id = claims.get(item.id), ours.get(item.id)
+        linked = claim is not None and claim["refund_id"] is not None
+        if claim is not None and leg_id is not None and not linked:
+            raise Violation(f"L12 {item.id} is an object of {leg_id} and a refund of others too")
+        if linked and leg_id is None:
+            raise Violation(f"L12 {item.id} is linked, and no leg has it")
+        if item.leg_id is not None and (leg_id != item.leg_id or claim is not None):
+            raise Violation(f"L12 {item.id} of {item.leg_id} is {leg_id}'s here, and a claim: {claim is not None}")
+
+
+def _check_paid_in(watch: Watch, bank: Bank) -> None:
+    """Check L13: the money that left a payment took its share of the credits, or a rule or person let them stay."""
+    if not watch.records_outside or watch.contradicted:
+        return
+    for row in watch.rows("SELECT * FROM payments WHERE closed_at IS NULL"):
+        there = bank.payments.get(row["processor_payment_id"])
+        if there is None or (there.amount, there.currency) != (row["amount_minor"], row["currency"]):
+            continue
+        legs = [x for x in watch.legs.values() if x["payment_id"] == row["payment_id"] and x["status"] not in GONE]
+        claims = watch.rows("SELECT * FROM claims WHERE payment_id = ?", row["payment_id"])
+        live = [claim for claim in claims if claim["phase"] in ("holding", "taken")]
+        if any(leg["replaces"] for leg in legs):
+            continue  # its money stands for the credits of another payment
+        gone = sum(
+            item.amount
+            for item in bank.refund_objects
+            if item.payment == row["processor_payment_id"] and not item.is_void and (item.leg_id or not item.mark)
+        )
+        gone += sum(x.amount for x in bank.disputes if x.payment == row["processor_payment_id"] and x.takes_money)
+        credits = sum(leg["payment_credits"] for leg in legs) + sum(claim["credits"] for claim in live)
+        # Each object rounds by less than one credit, or by less than the credits of one step of its currency.
+        step = row["credits"] * (10 if row["currency"] == "KWD" else 1) / row["amount_minor"]
+        rounded = (len(legs) + len(live)) * max(1.0, step)
+        owed = row["credits"] * min(gone, row["amount_minor"]) / row["amount_minor"] - rounded
+        if credits < owed:
+            raise Violation(f"L13 {row['payment_id']}: {gone} left it, and {credits} of {row['credits']} credits")
+        for claim in live:
+            if claim["credits"] > claim["held"] + claim["taken"] and claim["rule"] is None:
+                raise Violation(f"L13 {claim['claim_id']} lacks credits, and no rule says what becomes of them")
 
 
 def _check_rooms(watch: Watch) -> None:

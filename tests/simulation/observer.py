@@ -80,6 +80,9 @@ class Watch(Watched):
                 self.given_up.add(leg_id)
             if kind == "leg_displaced":
                 self.displaced.add(leg_id)
+            if kind == "linked":
+                self.linked.add(leg_id)
+                self.with_links.add(refund_id)
             self._check_actor(row)
             self._note_words_of_people(refund_id, kind, leg_id)
             if kind == "internal_error":  # the engine survives, but the error itself is the finding
@@ -92,9 +95,10 @@ class Watch(Watched):
             raise Violation(f"I19 {kind} of {refund_id} is said to be of {actor}, who has done nothing")
 
     def _note_words_of_people(self, refund_id: str, kind: str, leg_id: str | None) -> None:
-        if kind == "leg_paid_by_hand" and leg_id:
+        said_paid = kind in ("leg_paid_by_hand", "linked")
+        if said_paid and leg_id:
             self.by_hand.add(leg_id)
-        if kind == "leg_paid_by_hand" and leg_id and self.legs[leg_id]["status"] == "unknown":
+        if said_paid and leg_id and leg_id in self.legs and self.legs[leg_id]["status"] == "unknown":
             self.paid_in_doubt.add(leg_id)
         if kind == "retry_requested":  # the person who retries has seen the lists
             for known, leg in self.legs.items():
@@ -186,13 +190,15 @@ class Watch(Watched):
         refund_id, was, now = row["refund_id"], before["status"], row["status"]
         if was != now:
             self.world.note("STATUS", refund_id, was, now)
-            allowed = BY_LEGS if refund_id in self.contradicted else REFUND_MOVES[was]
+            reopened = refund_id in self.contradicted | self.with_links
+            allowed = BY_LEGS if reopened else REFUND_MOVES[was]
             if now not in allowed:
                 raise Violation(f"I5 {refund_id} went from {was} to {now}")
-        if row["version"] <= before["version"]:
+        only_merged = {**before, "customer_id": row["customer_id"]} == row
+        if row["version"] <= before["version"] and not only_merged:
             raise Violation(f"I5 {refund_id} changed without a new version")
         for name in ("client", "idempotency_key", "body", "credits", "kind", "to", "customer_id", "created_at"):
-            if before[name] != row[name]:
+            if before[name] != row[name] and (name != "customer_id" or not self._is_merged(before[name], row[name])):
                 raise Violation(f"I6 {refund_id}: {name} changed")
         if process is None or process.intent not in ("claim", "record"):
             return
@@ -204,6 +210,10 @@ class Watch(Watched):
             if before["lease_until"] is not None and before["lease_until"] > self.world.database_now:
                 raise Violation(f"I11 {process.name} claimed {refund_id} while it was leased")
             self._count_claim(refund_id)
+
+    def _is_merged(self, customer_id: str, into: str) -> bool:
+        sql = "SELECT 1 FROM customers WHERE customer_id = ? AND merged_into = ?"
+        return bool(self.rows(sql, customer_id, into))
 
     def _check_limits(self, earlier: list[Row], new: list[Row]) -> None:
         """Check I15: the total in the window decides. It includes all requests that no person rejected or canceled."""
@@ -281,6 +291,8 @@ class Watch(Watched):
             allowed = allowed | LEG_CONTRADICTED.get(was, set())
         if not before["settled"] and str(row["processor_refund_id"]).startswith("manual:"):
             allowed = allowed | {"succeeded"}  # a person reported it paid before its money was allocated elsewhere
+        if row["leg_id"] in self.linked:
+            allowed = allowed | LEG_CONTRADICTED.get(was, set())
         if row["attention"] == "insufficient_funds" and was not in GONE | {"succeeded"}:
             allowed = allowed | {"blocked"}  # its object failed; the next attempt has not begun
         return allowed

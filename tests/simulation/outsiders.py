@@ -66,6 +66,11 @@ class Outsiders:
             self.faults.count(why)
             self.bank.add(payment, amount, None, None, installation or ("inst_other" if mark else None), mark)
 
+    def act_lost_dispute(self, payment: str, part: float, after: float) -> None:
+        """Dispute the payment, and decide against us this many seconds later."""
+        dispute = self.bank.open_dispute(payment, int(self.bank.payments[payment].amount * part), "needs_response")
+        self.world.after(after, partial(self.bank.dispute_becomes, dispute, "lost"))
+
     def act_dispute(self, payment: str, part: float) -> None:
         """Dispute the payment, perhaps after an inquiry: it is won or lost, or the money comes back after a loss."""
         if payment not in self.bank.payments:

@@ -152,6 +152,13 @@ class People:
                     "operator", self._command(row["refund_id"], action, "olga", reference, None, press)
                 )
 
+    def act_cancel_waiting(self) -> None:
+        """Cancel every refund that waits for the customer."""
+        waiting = {leg["refund_id"] for leg in self.watch.legs.values() if leg["status"] == "requires_action"}
+        for refund_id in sorted(waiting):
+            self.faults.count("canceled while the customer is asked")
+            self.processes.client("operator", self._command(refund_id, Action.CANCEL, "olga", None, None))
+
     def act_operate(self, pick: float, choice: float) -> None:
         """Let operators act on one refund, preferably on one that waits for a person."""
         refunds = [r for r in self.watch.refunds.values() if r["status"] not in ENDS]

@@ -86,6 +86,7 @@ def compose(random: Random) -> Plan:
     _requests(random, plan)
     _people(random, plan)
     _world(random, plan)
+    _bookkeeping(random, plan)
     plan.acts.sort(key=lambda act: act.at)
     if random.random() < 0.12:
         plan.polling_only, plan.webhooks = True, False
@@ -239,6 +240,27 @@ def _world(random: Random, plan: Plan) -> None:
         soon = asked + random.choice((1, 5, 20, 60, 600)) * random.random()
         at = random.choice((soon, soon, random.uniform(0, plan.horizon)))
         plan.acts.append(Act(at, "clock jump", {"seconds": random.choice((DAY, -DAY))}))
+
+
+def _bookkeeping(random: Random, plan: Plan) -> None:
+    """Add closed payments, merged customers, links, decisions, and cancellations of refunds that ask the customer."""
+
+    def at(factor: float = 1.0) -> float:
+        return random.uniform(0, plan.horizon * factor)
+
+    if random.random() < 0.06:
+        plan.acts.append(Act(at(), "close payment", {"payment": random.choice(plan.payments).payment_id}))
+    customers = sorted({payment.customer_id for payment in plan.payments})
+    if random.random() < 0.08:
+        merged = random.choice(customers)
+        into = random.choice([name for name in (*customers, "c9") if name != merged])
+        plan.acts.append(Act(at(), "merge", {"customer_id": merged, "into": into}))
+    if random.random() < 0.25:
+        plan.acts += [Act(at(1.2), "link", {"pick": random.random(), "choice": random.random()}) for _ in range(2)]
+    if random.random() < 0.5:
+        plan.acts.append(Act(at(1.2), "decide", {"decision": random.choice(("write_off", "debt"))}))
+    if random.random() < 0.15:
+        plan.acts += [Act(at(1.2), "cancel waiting") for _ in range(3)]
 
 
 ActFunction = Callable[..., None]

@@ -14,6 +14,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync import reconciliation
 from tests.simulation.allowed_changes import ENDS
 from tests.simulation.bank_records import Payment
+from tests.simulation.bookkeepers import Bookkeepers
 from tests.simulation.faults import Faults
 from tests.simulation.final_checks import check_ends
 from tests.simulation.kernel import Violation
@@ -84,6 +85,7 @@ class Schedule(Wiring):
         self.processes = self.runner(self)
         self.people = People(self, self.processes)
         self.outsiders = Outsiders(self)
+        self.bookkeepers = Bookkeepers(self, self.processes)
         self.webhooks = Webhooks(self, self.processes, self.people)
         self.bank.on_news = self.webhooks.tell
         self.bank.on_dispute = self.webhooks.tell_dispute
@@ -163,8 +165,8 @@ class Schedule(Wiring):
     def _act(self, what: str, arguments: dict[str, Any]) -> None:
         self.world.note("ACT", what)
         name = "act_" + what.replace(" ", "_")
-        actor = self.people if hasattr(self.people, name) else self.outsiders
-        getattr(actor, name)(**arguments)
+        actors = (self.people, self.outsiders, self.bookkeepers)
+        next(getattr(actor, name) for actor in actors if hasattr(actor, name))(**arguments)
 
     def _check_foreign(self) -> None:
         """Check L5: each event about a foreign refund is stored, and the refund recorded or left to reconciliation."""

@@ -44,6 +44,8 @@ class Watched:
     by_hand: set[str] = field(default_factory=set)  # legs that a person called paid
     paid_in_doubt: set[str] = field(default_factory=set)  # legs that a person called paid while in doubt
     displaced: set[str] = field(default_factory=set)  # legs whose payment others took money of before they were sent
+    linked: set[str] = field(default_factory=set)  # legs that a refund of others pays, as a person said
+    with_links: set[str] = field(default_factory=set)  # the refunds of these legs
     records_outside: bool = False  # refunds of others are recorded as claims in this schedule
     # Refunds of others that a retry has accepted, by refund and payment.
     accepted_others: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))

@@ -32,7 +32,14 @@ from refund_worker.domain.ledger import (
     processor_account,
     transfer,
 )
-from refund_worker.domain.legs import credits_to_reverse, is_watched, leg_number, lists_before_sending, unplaced_legs
+from refund_worker.domain.legs import (
+    credits_to_reverse,
+    is_ready,
+    is_watched,
+    leg_number,
+    lists_before_sending,
+    unplaced_legs,
+)
 from refund_worker.domain.money import as_text
 from refund_worker.domain.processor_calls import Call
 from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable
@@ -306,7 +313,8 @@ class DecisionBuilder:
             return self.refund.due_at if status is self.before.status and self.refund.due_at else self.now
         if not self.refund.ledger_posted:  # waits for a person, or is final: the processor is not asked
             return None
-        if unplaced_legs(self.refund):
+        # A leg is ready when a person or others' money changed the rest of a refund that had not begun.
+        if unplaced_legs(self.refund) or any(is_ready(leg) for leg in self.refund.legs):
             return self.now
         return min((leg.next_at for leg in self.refund.legs if leg.next_at is not None), default=None)
 

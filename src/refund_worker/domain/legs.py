@@ -35,6 +35,11 @@ def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
     )
 
 
+def is_ready(leg: Leg) -> bool:
+    """Return True if the leg was planned and waits neither for a time nor for a person."""
+    return leg.status is LegStatus.PLANNED and leg.next_at is None and leg.attention_code is None
+
+
 def is_watched(leg: Leg) -> bool:
     """Return True if the leg was paid manually while an answer was missing.
 

@@ -20,6 +20,7 @@ from refund_worker.domain.ledger import (
 from refund_worker.domain.legs import (
     credits_to_reverse,
     fresh_attempt,
+    is_ready,
     is_watched,
     leg_id_of,
     lists_before_sending,
@@ -117,7 +118,7 @@ def _unanswered(leg: Leg) -> Doubt | None:
 def _is_due(leg: Leg, now: float) -> bool:
     """Return True if the leg is due: planned and waiting for nothing, or waiting for a time that has come."""
     if leg.next_at is None:
-        return leg.status is LegStatus.PLANNED and leg.attention_code is None
+        return is_ready(leg)
     return (leg.status in ACTIVE or is_watched(leg)) and leg.next_at <= now
 
 

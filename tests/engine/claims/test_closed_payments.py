@@ -80,3 +80,14 @@ def test_part_that_was_refunded_stays_refunded(world: World) -> None:
 def test_unknown_payment_is_not_found(world: World) -> None:
     with pytest.raises(NotFound):
         close(world)
+
+
+def test_rest_of_a_queued_refund_goes_on_by_itself(world: World) -> None:
+    world.pay(1)
+    world.pay(2)
+    refund_id = world.withdraw(150)
+    close(world, "pay1")
+    assert world.refund(refund_id).due_at == world.now, "its other leg is ready, and nothing else would wake it"
+    world.work()
+    assert world.refund(refund_id).status is RefundStatus.PARTIALLY_SUCCEEDED
+    assert (world.processor.paid_minor(), balance_of(world)) == (1_000, (0, 0))
