@@ -36,6 +36,7 @@ class Alarm(StrEnum):
     REFUND_AND_DISPUTE = "refund_and_dispute"
     # Others moved money of a payment.
     DISPUTE_OPENED = "dispute_opened"
+    FRAUD_WARNING = "fraud_warning"
     SHORTFALL_UNDECIDED = "shortfall_undecided"
     NOT_AT_PROCESSOR = "not_at_processor"
     UNKNOWN_STATUS = "unknown_status"

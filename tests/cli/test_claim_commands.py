@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 from tests.cli.conftest import Cli
-from tests.support.outside_objects import dispute, hear, outside_refund
+from tests.support.outside_objects import dispute, hear, outside_refund, warning
 
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
@@ -34,6 +36,27 @@ def test_disputes_are_listed_and_shown(outside: Cli) -> None:
     assert outside("disputes", "show", row["id"], "-o", "json").json == row
     assert "2026-11-20 23:59" in outside("disputes", "list").out
     assert outside("disputes", "list", "--status", "lost", "-o", "json").json["data"] == []
+
+
+def test_fraud_warnings_are_listed_with_their_commands(outside: Cli, migrated_sqlite_url: str) -> None:
+    with build_runtime(load_settings({f"{PREFIX}DATABASE_URL": migrated_sqlite_url}), processors=False) as built:
+        hear(built.context, warning("issfr_1"), warning("issfr_2", actionable=False))
+    (row,) = outside("disputes", "warnings", "--status", "open", "-o", "json").json["data"]
+    assert (row["object_id"], row["suggested_refund"]) == (
+        "issfr_1",
+        {"amount_minor": 1_500, "currency": "GBP", "credits": 750, "payable_credits": 350},
+    )
+    shown = outside("disputes", "warnings", "--payment", "p1")
+    assert "15.00 GBP" in shown.out
+    (line,) = [line for line in shown.err.splitlines() if line.startswith("refund-worker refunds create")]
+    asked = outside(*shlex.split(line)[1:], "--idempotency-key", "efw", "-o", "json")
+    assert asked.code == 0, asked.err
+    assert (asked.code, asked.json["credits"], asked.json["amounts"][0]["requested_minor"]) == (0, 350, 700)
+    after = outside("disputes", "warnings", "--status", "open", "-o", "json").json["data"][0]["suggested_refund"]
+    assert (after["amount_minor"], after["payable_credits"]) == (800, 0)
+    assert "refund-worker refunds" not in outside("disputes", "warnings").err, "nothing more can be paid out"
+    assert outside("disputes", "warnings", "--customer", "bob", "-o", "json").json["data"] == []
+    assert outside("disputes", "warnings", "--status", "gone").code == 2
 
 
 def test_unknown_claim_and_wrong_status_are_refused(outside: Cli) -> None:

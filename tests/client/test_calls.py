@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from tests.client.lossy_line import QUICK, Line
-from tests.support.outside_objects import dispute, hear, outside_refund
+from tests.support.outside_objects import dispute, hear, outside_refund, warning
 
 from refund_worker.client import ApiError, AsyncClient, Call, Calls, Client, Payment, Spend
 from refund_worker.testing import RefundWorker, ServedApi
@@ -83,10 +83,12 @@ def test_everything_the_api_does_is_a_call(worker: RefundWorker, client: Client)
 
 def test_claims_of_others_are_calls_too(worker: RefundWorker, client: Client) -> None:
     hear(worker.context, outside_refund("re_9", 100, payment="nowhere"), dispute("du_9", 100, payment="nowhere"))
+    hear(worker.context, warning("issfr_9", payment="nowhere"))
     (refund,) = client.outside_refunds(status="unmatched")
     assert client.outside_refund(refund["id"]) == refund
     (disputed,) = client.disputes(status="needs_response")
     assert client.dispute(disputed["id"]) == disputed
+    assert [each["object_id"] for each in client.fraud_warnings(status="unmatched")] == ["issfr_9"]
     assert list(client.disputes(payment_id="p")) == list(client.outside_refunds(customer_id="p")) == []
 
 
@@ -150,6 +152,7 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         Calls.outside_refunds().page(),
         Calls.dispute("_"),
         Calls.disputes().page(),
+        Calls.fraud_warnings().page(),
         Calls.record_payment(PAYMENT),
         Calls.record_spend(SPEND),
         Calls.reverse_transaction("_"),

@@ -14,7 +14,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.jobs import clock_rollback
 from refund_worker.engine.processor_sync import pause as processor_sync_pause
 from refund_worker.engine.processor_sync import sync, webhook_inbox
-from refund_worker.engine.processor_sync.dispute_sync import DisputeSync
+from refund_worker.engine.processor_sync.dispute_sync import DISPUTES, ListSync
 from refund_worker.engine.refunds import accept, actions
 from refund_worker.errors import KeyReused, RefundWorkerError, Refusal, Unavailable
 from tests.simulation.allowed_changes import ENDS
@@ -279,5 +279,5 @@ class People:
 def _read_lists(context: Context) -> None:
     """Do what the scheduler does: read the lists of refunds and disputes, and process the events."""
     sync.sync_all(context, "stripe")
-    DisputeSync().sync_all(context, "stripe")
+    ListSync(DISPUTES).sync_all(context, "stripe")
     webhook_inbox.process_inbox(context)

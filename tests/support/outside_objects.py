@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from refund_worker.domain.processor_replies import DisputeObject, RefundObject
+from refund_worker.domain.processor_replies import DisputeObject, FraudWarning, RefundObject
+from refund_worker.engine.accounts.fraud_warnings import record_warnings
 from refund_worker.engine.claims.listener import record_disputes, record_outside_refunds
 from refund_worker.engine.context import Context
 
@@ -34,11 +35,18 @@ def dispute(
     return DisputeObject(object_id, status, amount_minor, currency, (payment,), "fraudulent", MADE_AT, due_by)
 
 
-def hear(context: Context, *objects: RefundObject | DisputeObject, **policy: Any) -> None:
+def warning(object_id: str, *, payment: str = "ch_1", actionable: bool | None = True) -> FraudWarning:
+    """Return an early fraud warning in the processor's record."""
+    return FraudWarning(object_id, (payment,), "made_with_stolen_card", actionable, MADE_AT)
+
+
+def hear(context: Context, *objects: RefundObject | DisputeObject | FraudWarning, **policy: Any) -> None:
     """Record these objects one after the other, as a sync of processor "stripe" that sees them would."""
     context = replace(context, policy=replace(context.policy, outside_since=0.0, **policy))
     for each in objects:
         if isinstance(each, RefundObject):
             record_outside_refunds(context, "stripe", [each])
+        elif isinstance(each, FraudWarning):
+            record_warnings(context, "stripe", [each])
         else:
             record_disputes(context, "stripe", [each])

@@ -21,6 +21,7 @@ EXPECTED = {
     ("POST", "/v1/payments/{payment_id}/close"): "om",
     ("GET", "/v1/disputes"): "vraom",
     ("GET", "/v1/disputes/{dispute_id}"): "vraom",
+    ("GET", "/v1/fraud-warnings"): "vraom",
     ("GET", "/v1/outside-refunds"): "vraom",
     ("GET", "/v1/outside-refunds/{outside_refund_id}"): "vraom",
     ("GET", "/v1/payments"): "vraom",

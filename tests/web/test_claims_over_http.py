@@ -1,11 +1,11 @@
-"""Outside refunds and disputes over HTTP: lists, filters, pages and single objects."""
+"""Outside refunds, disputes and early fraud warnings over HTTP: lists, filters, pages and single objects."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from tests.support.outside_objects import dispute, hear, outside_refund
+from tests.support.outside_objects import dispute, hear, outside_refund, warning
 from tests.web.client import AT, Web, is_problem
 
 from refund_worker.store import payments
@@ -96,6 +96,27 @@ def test_disputes_are_filtered_by_status_customer_and_payment(web: Web) -> None:
         assert [each["object_id"] for each in listed(web, "/v1/disputes", **{name: value})] == objects, name
 
 
+def test_fraud_warnings_are_filtered_and_stand_at_their_payment(web: Web) -> None:
+    hear(web.context, warning("issfr_1"), warning("issfr_2", actionable=False), warning("issfr_3", payment="ch_9"))
+    assert [each["object_id"] for each in listed(web, "/v1/fraud-warnings")] == ["issfr_3", "issfr_2", "issfr_1"]
+    for name, value, objects in (
+        ("status", "open", ["issfr_1"]),
+        ("status", "closed", ["issfr_2"]),
+        ("status", "unmatched", ["issfr_3"]),
+        ("customer_id", "cust-1", ["issfr_2", "issfr_1"]),
+        ("payment_id", "pay-1", ["issfr_2", "issfr_1"]),
+        ("payment_id", "pay-2", []),
+    ):
+        assert [each["object_id"] for each in listed(web, "/v1/fraud-warnings", **{name: value})] == objects, value
+    payment = web.call("GET", "/v1/payments/pay-1").json()
+    assert payment["fraud_warnings"] == listed(web, "/v1/fraud-warnings", payment_id="pay-1")
+    left = {"amount_minor": payment["left_minor"], "currency": "EUR", "credits": payment["credits_left"]}
+    left["payable_credits"] = web.call("GET", "/v1/customers/cust-1").json()["payable"]
+    assert [each["suggested_refund"] for each in payment["fraud_warnings"]] == [None, left]
+    hear(web.context, dispute("du_1", 100))
+    assert listed(web, "/v1/fraud-warnings", status="open") == []
+
+
 @pytest.mark.parametrize("path", ["/v1/outside-refunds", "/v1/disputes"])
 def test_object_of_another_kind_or_unknown_is_not_found(web: Web, path: str) -> None:
     hear(web.context, outside_refund("re_1", 100), dispute("du_1", 100))
@@ -108,7 +129,10 @@ def test_object_of_another_kind_or_unknown_is_not_found(web: Web, path: str) -> 
 
 @pytest.mark.parametrize(
     "query",
-    ["outside-refunds?status=gone", "outside-refunds?payment_id=pay-1", "disputes?status=Lost!", "disputes?limit=0"],
+    [
+        *("outside-refunds?status=gone", "outside-refunds?payment_id=pay-1", "disputes?status=Lost!"),
+        *("disputes?limit=0", "fraud-warnings?status=lost"),
+    ],
 )
 def test_wrong_filter_is_refused(web: Web, query: str) -> None:
     assert is_problem(web.call("GET", f"/v1/{query}"), 422, "invalid_request")

@@ -79,6 +79,7 @@ DifferenceKind = Literal[
     "ledger",
 ]
 BatchStatus = Literal["taking_in", "complete", "stopped"]
+FraudWarningStatus = Literal["unmatched", "open", "closed"]
 OutsideStatus = Literal["unmatched", "pending", "posted", "needs_decision", "linked", "failed"]
 ShortfallDecision = Literal["write_off", "debt"]
 
@@ -238,6 +239,7 @@ class PaymentRead(PaymentRecorded):
     reading. `processor_payment_ids` are all ids that the processor is known to have for it, and `other_ids` are ids
     that you gave a payment which had recorded itself (`recorded_by`). `taken_minor` and `credits_taken` are what
     refunds and others took of it; what is left of it is at least 0. `closed_at` is null while the payment is open.
+    `fraud_warnings` are newest first.
     """
 
     processor_payment_ids: list[str]
@@ -253,6 +255,7 @@ class PaymentRead(PaymentRecorded):
     close_reason: str | None
     verified: bool | None
     processor_says: PaymentWord | None
+    fraud_warnings: list[FraudWarning]
 
 
 class Spend(TypedDict):
@@ -464,6 +467,39 @@ class Dispute(TypedDict):
     credits_taken: int
     shortfall: int
     needs_decision: bool
+    created_at: str
+    updated_at: str
+
+
+class SuggestedRefund(TypedDict):
+    """The rest of a payment: the money that a refund over it can still return, for these credits.
+
+    Of these, `payable_credits` can be paid out now; the customer has spent the others.
+    """
+
+    amount_minor: int
+    currency: str
+    credits: int
+    payable_credits: int
+
+
+class FraudWarning(TypedDict):
+    """An early fraud warning: a bank suspects a payment, and a refund now usually avoids its dispute.
+
+    `fraud_type` and `actionable` are the processor's own words. While it is `open`, `suggested_refund` is what is left
+    of the payment. No refund is made automatically.
+    """
+
+    id: str
+    processor_account: str
+    object_id: str
+    payment_id: str | None
+    customer_id: str | None
+    fraud_type: str | None
+    actionable: bool | None
+    status: FraudWarningStatus
+    suggested_refund: SuggestedRefund | None
+    warned_at: str
     created_at: str
     updated_at: str
 

@@ -15,6 +15,8 @@ from refund_worker_client.api_schema import (
     DifferenceState,
     Dispute,
     Event,
+    FraudWarning,
+    FraudWarningStatus,
     Funds,
     Kind,
     Outcome,
@@ -316,6 +318,18 @@ class Calls:
         """Iterate over the disputes, newest first; `status` is the processor's word."""
         filters = {"status": status, "customer_id": customer_id, "payment_id": payment_id, "limit": page_size}
         return Listing("/v1/disputes", filters, "id")
+
+    @staticmethod
+    def fraud_warnings(
+        *,
+        status: FraudWarningStatus | None = None,
+        customer_id: str | None = None,
+        payment_id: str | None = None,
+        page_size: int = 100,
+    ) -> Listing[FraudWarning]:
+        """Iterate over the early fraud warnings, newest first; for those with status `open` a refund still helps."""
+        filters = {"status": status, "customer_id": customer_id, "payment_id": payment_id, "limit": page_size}
+        return Listing("/v1/fraud-warnings", filters, "id")
 
     @staticmethod
     def record_payment(payment: Payment) -> Call[Payment]:

@@ -1,4 +1,4 @@
-"""Commands for the money that others move: outside refunds and disputes."""
+"""Commands for the money that others move: outside refunds, disputes and the warnings before them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refund_worker.cli import runtime
+from refund_worker.cli import fraud_warnings, runtime
 from refund_worker.cli.lists import CustomerFilter, LimitOption, Shown, show_page
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
@@ -72,6 +72,7 @@ def add_to(app: typer.Typer) -> None:
     _add_disputes_list(disputes)
     _add_dispute_show(disputes)
     _add_dispute_decide(disputes)
+    fraud_warnings.add_to(disputes)
 
 
 def _add_outside_list(app: typer.Typer) -> None:

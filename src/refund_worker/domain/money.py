@@ -5,7 +5,7 @@ No other file uses a float for money or divides it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import ROUND_HALF_UP, Decimal
 
 # The largest accepted amount of money or credits. Sums of it fit a 64-bit column, and it is many times Stripe's own
@@ -40,6 +40,11 @@ def as_text(amount_minor: int, currency: str) -> str:
 def smallest_step(currency: str) -> int:
     """Return the step in minor units: every amount of `currency` (upper case) must be a multiple of it."""
     return STRIPE_STEP.get(currency, 1)
+
+
+def larger_steps() -> Mapping[str, int]:
+    """Return the currencies whose step is more than one minor unit, with it."""
+    return STRIPE_STEP
 
 
 def down_to_step(amount_minor: int, step: int) -> int:

@@ -20,6 +20,7 @@ from refund_worker.store.tables import (
     attempts,
     claims,
     events,
+    fraud_warnings,
     inbox,
     keyed_acts,
     ledger_transactions,
@@ -106,6 +107,8 @@ def names_of(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
         select(refund_objects.c.processor_refund_id).where(refund_objects.c.leg_id.in_(its_legs)),
         select(claims.c.object_id).where(claims.c.customer_id == ids[0]),
         select(claims.c.claim_id).where(claims.c.customer_id == ids[0]),
+        select(fraud_warnings.c.object_id).where(fraud_warnings.c.payment_id.in_(its)),
+        select(fraud_warnings.c.fraud_warning_id).where(fraud_warnings.c.payment_id.in_(its)),
     )
     return frozenset(ids) | {name for query in queries for name in connection.execute(query).scalars()}
 

@@ -12,7 +12,7 @@ from refund_worker.store.tables import outbox
 
 
 def insert_messages(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert messages (message_id, refund_id or claim_id, type, body, created_at); they are due at once."""
+    """Insert messages (message_id, the id of the object they are about, type, body, created_at), due at once."""
     if rows:
         connection.execute(outbox.insert(), [{**row, "next_at": row["created_at"]} for row in rows])
 

@@ -181,6 +181,7 @@ transaction_rooms = Table(
 
 OPEN_DISPUTE = text("kind = 'dispute' AND phase IN ('holding', 'shown')")
 UNDECIDED = text("phase = 'taken' AND rule = 'person'")
+MAY_BE_ANSWERED = text("actionable IS NOT FALSE")
 
 # Conditions of partial indexes: SQLite uses such an index only for a query with the same condition.
 CORRECTIONS = text("kind IN ('correction', 'expiry')")
@@ -618,9 +619,10 @@ outbox = Table(
     "outbox",
     metadata,
     Column("message_id", Text, primary_key=True),
-    # A message is about a refund or about a claim.
+    # A message is about a refund, a claim or an early fraud warning.
     Column("refund_id", Text, ForeignKey("refunds.refund_id"), index=True),
     Column("claim_id", Text, ForeignKey("claims.claim_id")),
+    Column("fraud_warning_id", Text, ForeignKey("fraud_warnings.fraud_warning_id")),
     Column("type", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -943,6 +945,39 @@ claim_refs = Table(
     Column("processor", Text, primary_key=True),
     Column("ref", Text, primary_key=True),
     Column("claim_id", Text, ForeignKey("claims.claim_id"), primary_key=True),
+)
+
+# Early fraud warnings of banks. They take nothing of a payment, so they are no claims.
+fraud_warnings = Table(
+    "fraud_warnings",
+    metadata,
+    Column("fraud_warning_id", Text, primary_key=True),
+    Column("processor", Text, nullable=False),
+    Column("object_id", Text, nullable=False),
+    # Null: no payment that we know.
+    Column("payment_id", Text, ForeignKey("payments.payment_id"), index=True),
+    Column("fraud_type", Text),
+    Column("actionable", Boolean),
+    Column("object_created_at", Double, nullable=False),
+    Column("recorded_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    UniqueConstraint("processor", "object_id"),
+    Index(
+        "ix_fraud_warnings_to_answer",
+        "processor",
+        "updated_at",
+        sqlite_where=MAY_BE_ANSWERED,
+        postgresql_where=MAY_BE_ANSWERED,
+    ),
+)
+
+# The processor's names for the payment of a warning, for the case that the payment is recorded later.
+fraud_warning_refs = Table(
+    "fraud_warning_refs",
+    metadata,
+    Column("processor", Text, primary_key=True),
+    Column("ref", Text, primary_key=True),
+    Column("fraud_warning_id", Text, ForeignKey("fraud_warnings.fraud_warning_id"), primary_key=True),
 )
 
 # Tables whose rows never change. The database itself refuses: triggers on SQLite, rights and triggers on Postgres.

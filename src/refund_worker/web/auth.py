@@ -79,6 +79,7 @@ ROLES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/v1/payments/{payment_id}/close"): Act.CLOSE,
     ("GET", "/v1/disputes"): Act.READ,
     ("GET", "/v1/disputes/{dispute_id}"): Act.READ,
+    ("GET", "/v1/fraud-warnings"): Act.READ,
     ("POST", "/v1/refund-batches"): Act.REQUEST,
     ("GET", "/v1/refund-batches/{batch_id}"): Act.READ,
     ("POST", "/v1/processors/{name}/pause"): Act.PAUSE,

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from sqlalchemy import delete, func, select
-from tests.support.outside_objects import dispute, hear, outside_refund
+from tests.support.outside_objects import dispute, hear, outside_refund, warning
 from tests.web.console.visitor import PASSWORD
 
 from refund_worker.domain.ledger import Purpose
@@ -358,6 +358,9 @@ def _claims(shop: Shop) -> dict[str, str]:
     hear(shop.context, dispute("du_open", 5_000, payment=at(1), due_by=due))
     hear(shop.context, dispute("du_lost", 3_000, payment=at(2), status="lost", due_by=None))
     hear(shop.context, dispute("du_inquiry", 1_000, payment=at(2), status="warning_needs_response", due_by=due))
+    record_payments(shop.context, [replace(paid, payment_id="pay-warned", processor_payment_id="ch_warned")])
+    hear(shop.context, warning("issfr_warned", payment="ch_warned"), warning("issfr_answered", payment=at(2)))
+    hear(shop.context, warning("issfr_of_another_shop", payment="ch_of_another_shop"))
     names = {
         "re_dash_posted": "outside-posted", "re_dash_gone": "outside-unmatched",
         "re_dash_undecided": "outside-needs_decision",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import re
+
 import pytest
-from tests.support.outside_objects import dispute, hear, outside_refund
+from tests.support.outside_objects import dispute, hear, outside_refund, warning
 from tests.web.client import Web
 from tests.web.console.visitor import text_of, visitor
 
@@ -32,6 +35,29 @@ def test_overview_is_not_calm_while_a_dispute_waits_for_an_answer(web: Web) -> N
     assert "Nothing needs a person" not in overview
     hear(web.context, dispute("du_1", 400, status="won"))
     assert "dispute waits for an answer, due" not in text_of(anna.get("/"))
+
+
+def test_fraud_warning_links_to_the_form_until_it_is_answered(web: Web) -> None:
+    anna, tom = visitor(web, "viewer"), visitor(web, "operator")
+    assert "early fraud warning" not in text_of(anna.get("/"))
+    assert "no bank suspects a payment" in text_of(anna.get("/disputes"))
+    hear(web.context, warning("issfr_1"))
+    overview = text_of(anna.get("/"))
+    assert ("1 early fraud warning: a refund now" in overview, "Nothing needs a person" in overview) == (True, False)
+    pages = (("/disputes", {}), ("/payment", {"id": "pay-1"}), ("/customer", {"id": "cust-1"}))
+    left = web.call("GET", "/v1/payments/pay-1").json()["left_minor"] // 100
+    for path, query in pages:
+        assert f"{left}.00 EUR" in text_of(anna.get(path, **query)), path
+        assert "/add-credits" not in anna.get(path, **query).text, "a viewer may not use the form"
+        (address,) = re.findall(r'href="/console(/add-credits\?[^"]*credits=-[^"]*)"', tom.get(path, **query).text)
+    form = tom.get(html.unescape(address)).text
+    assert 'value="-' in form
+    assert 'value="early fraud warning issfr_1"' in form
+    hear(web.context, warning("issfr_1", actionable=False))
+    assert "early fraud warning" not in text_of(anna.get("/"))
+    for path, query in pages:
+        assert "credits=-" not in tom.get(path, **query).text, path
+    assert "needs no answer" in text_of(anna.get("/disputes"))
 
 
 @pytest.mark.parametrize("kind", ["outside", "dispute"])

@@ -12,6 +12,7 @@ from refund_worker.domain.claims.claim import ShortfallRule, earlier_refund
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.accounts.claims import Terms, match_claims
+from refund_worker.engine.accounts.fraud_warnings import match_warnings
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
 from refund_worker.engine.notifications.claim_messages import announce_claims
@@ -86,6 +87,7 @@ def _record_payments(
     )
     matched = match_claims(connection, new, Terms(now=now, rule=ShortfallRule(context.policy.shortfall)))
     announce_claims(connection, context, matched, now)
+    match_warnings(connection, context, new, names, now)
     payment_refs.add_aliases(connection, aliases, now)
     for processor in {record.processor for record in new if record.payment_id in names}:
         groups = [names.get(record.payment_id, ()) for record in new if record.processor == processor]

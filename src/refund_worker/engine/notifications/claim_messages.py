@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.api_schema import Dispute, FraudWarning, OutsideRefund
 from refund_worker.domain.claims.claim import LOST, Claim, ClaimKind, Phase
 from refund_worker.domain.money import as_text
 from refund_worker.engine.context import Context
@@ -108,14 +109,19 @@ def _raise_alarms(pairs: Iterable[tuple[Claim | None, Claim]]) -> None:
 
 
 def _message(connection: Connection, context: Context, claim: Claim, kind: str, now: float) -> dict[str, Any]:
+    return message_row(connection, context, kind, claim_view(claim), now) | {"claim_id": claim.claim_id}
+
+
+def message_row(
+    connection: Connection, context: Context, kind: str, view: OutsideRefund | Dispute | FraudWarning, now: float
+) -> dict[str, Any]:
+    """Return the row of a message about this object, without the id by which it is stored."""
     message_id = context.new_id("msg")
-    account = accounts.find_customer(connection, claim.customer_id) if claim.customer_id else None
-    data = {**claim_view(claim), "balance_after": account.balance if account else None}
+    account = accounts.find_customer(connection, view["customer_id"]) if view["customer_id"] else None
+    data = {**view, "balance_after": account.balance if account else None}
     body = {"id": message_id, "type": kind, "created_at": iso(now), "data": data}
     return {
         "message_id": message_id,
-        "refund_id": None,
-        "claim_id": claim.claim_id,
         "type": kind,
         "body": json.dumps(body, ensure_ascii=False, separators=(",", ":")),
         "created_at": now,

@@ -71,8 +71,8 @@ def notifications(
     refund_id: str | None = None,
     state: str | None = None,
 ) -> list[Json]:
-    """Return messages, newest first: {id, type, refund_id, claim_id, state, tries, created_at, delivered_at, next_at,
-    last_error}.
+    """Return messages, newest first: {id, type, refund_id, claim_id, fraud_warning_id, state, tries, created_at,
+    delivered_at, next_at, last_error}.
 
     A message's `state` is waiting, delivered or given_up. With `state`, only those are returned, in their own order.
     """
@@ -85,6 +85,6 @@ def notifications(
         its_state = "given_up" if row["given_up_at"] else "waiting" if row["next_at"] is not None else "delivered"
         times = {name: row[name] and iso(row[name]) for name in ("created_at", "delivered_at", "next_at")}
         named = {"id": row["message_id"], "type": row["type"], "refund_id": row["refund_id"]}
-        named |= {"claim_id": row["claim_id"], "state": its_state}
+        named |= {name: row[name] for name in ("claim_id", "fraud_warning_id")} | {"state": its_state}
         found.append(named | {"tries": row["tries"]} | times | {"last_error": row["last_error"]})
     return found

@@ -1,72 +1,125 @@
-"""Synchronise disputes with the processor's own list, for the case that their webhook events are lost."""
+"""Synchronise disputes and early fraud warnings with the processor's own lists, in case webhook events are lost."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
-from refund_worker.domain.processor_replies import Answer, DisputeObject, DisputeRead, DisputesFound, NotReadable
+from sqlalchemy import Connection
+
+from refund_worker.domain.processor_replies import (
+    Answer,
+    DisputeRead,
+    DisputesFound,
+    NotReadable,
+    WarningRead,
+    WarningsFound,
+)
+from refund_worker.engine.accounts.fraud_warnings import record_warnings
 from refund_worker.engine.claims.listener import record_disputes
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS
 from refund_worker.engine.refunds.safe_call import call_safely
-from refund_worker.store import claims
+from refund_worker.processors.base import Processor
+from refund_worker.store import claims, fraud_warnings
 from refund_worker.times import DAY
 
-# New disputes appear in lists late, and two clocks differ.
+# New objects appear in lists late, and two clocks differ.
 OVERLAP_SECONDS = 3_600.0
-# How long a server that cannot list disputes is not asked again.
+# How long a server that cannot list these objects is not asked again.
 NOT_READABLE_SECONDS = 3_600.0
-# Most disputes that one round fetches singly.
+# Most objects that one round fetches singly.
 FETCHED_MAX = 500
 
 
-class DisputeSync:
-    """The listings of one process: new disputes often, and all that can still change every hour.
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One kind of object: how it is listed, fetched and recorded.
 
-    Refunds do not wait for it: a list that cannot be read only means that disputes are known later.
+    `changeable` returns the ids of the recorded objects that may still change, of which some ended since a time.
     """
 
-    def __init__(self) -> None:
+    recent: tuple[str, Callable[[Processor, datetime], Awaitable[Answer]], type[Any]]
+    fetch: tuple[str, Callable[[Processor, str], Awaitable[Answer]], type[Any]]
+    id_of: Callable[[Any], str]
+    record: Callable[[Context, str, Iterable[Any]], int]
+    changeable: Callable[[Connection, str, float, int], list[str]]
+
+
+DISPUTES = Listed(
+    recent=("recent_disputes", lambda adapter, since: adapter.recent_disputes(since), DisputesFound),
+    fetch=("fetch_dispute", lambda adapter, object_id: adapter.fetch_dispute(object_id), DisputeRead),
+    id_of=lambda dispute: str(dispute.dispute_id),
+    record=record_disputes,
+    changeable=claims.disputes_to_fetch,
+)
+WARNINGS = Listed(
+    recent=("recent_warnings", lambda adapter, since: adapter.recent_warnings(since), WarningsFound),
+    fetch=("fetch_warning", lambda adapter, object_id: adapter.fetch_warning(object_id), WarningRead),
+    id_of=lambda warning: str(warning.warning_id),
+    record=record_warnings,
+    changeable=lambda connection, processor, _since, limit: fraud_warnings.warnings_to_fetch(
+        connection, processor, limit
+    ),
+)
+
+
+class ListSync:
+    """The listings of one kind by one process: new objects often, and all that can still change every hour.
+
+    Refunds do not wait for it: a list that cannot be read only means that its objects are known later.
+    """
+
+    def __init__(self, listed: Listed) -> None:
+        self._kind = listed
         self._listed_until: float | None = None  # epoch seconds of the database's clock
         self._silent_until = 0.0
 
     def sync_recent(self, context: Context, processor: str) -> None:
-        """Record the disputes that were opened since the last listing of this process."""
+        """Record the objects that were made since the last listing of this process."""
         now = self._now(context)
         if self._listed_until is None:  # the hourly round comes first and lists more
             return
         self._list(context, processor, self._listed_until - OVERLAP_SECONDS, now)
 
     def sync_all(self, context: Context, processor: str) -> None:
-        """Record the disputes of the last weeks, and fetch older ones that have not ended or ended lately."""
+        """Record the objects of the last weeks, and fetch older ones that can still change."""
         now = self._now(context)
         listed = self._list(context, processor, now - DAYS * DAY, now)
         if listed is None:
             return
         with context.database.read() as connection:
-            open_ones = claims.disputes_to_fetch(connection, processor, now - DAYS * DAY, FETCHED_MAX)
-        known = {dispute.dispute_id for dispute in listed}
-        record_disputes(context, processor, _fetch(context, processor, [o for o in open_ones if o not in known]))
+            open_ones = self._kind.changeable(connection, processor, now - DAYS * DAY, FETCHED_MAX)
+        known = {self._kind.id_of(each) for each in listed}
+        self._kind.record(context, processor, self._fetch(context, processor, [o for o in open_ones if o not in known]))
 
     def _now(self, context: Context) -> float:
         with context.database.read() as connection:
             return context.clock(connection)
 
-    def _list(self, context: Context, processor: str, since: float, now: float) -> tuple[DisputeObject, ...] | None:
+    def _list(self, context: Context, processor: str, since: float, now: float) -> Sequence[Any] | None:
         adapter = context.processors.get(processor)
         if adapter is None or not adapter.reads_disputes or now < self._silent_until:
             return None
-        opened = adapter.recent_disputes(datetime.fromtimestamp(since, UTC))
-        (answer,) = context.run(_all(context, processor, "recent_disputes", [opened]))
+        name, ask, found = self._kind.recent
+        (answer,) = context.run(_all(context, processor, name, [ask(adapter, datetime.fromtimestamp(since, UTC))]))
         if isinstance(answer, NotReadable):
             self._silent_until = now + NOT_READABLE_SECONDS
-        if not isinstance(answer, DisputesFound):
+        if not isinstance(answer, found):
             return None
-        record_disputes(context, processor, answer.objects)
+        objects: Sequence[Any] = answer.objects
+        self._kind.record(context, processor, objects)
         self._listed_until = now
-        return answer.objects
+        return objects
+
+    def _fetch(self, context: Context, processor: str, object_ids: Sequence[str]) -> list[Any]:
+        name, ask, read = self._kind.fetch
+        asked = [ask(context.processors[processor], object_id) for object_id in object_ids]
+        answers: list[Any] = context.run(_all(context, processor, name, asked)) if asked else []
+        return [answer.object for answer in answers if isinstance(answer, read)]
 
 
 async def _all(context: Context, processor: str, name: str, calls: Iterable[Awaitable[Answer]]) -> list[Answer]:
@@ -75,10 +128,3 @@ async def _all(context: Context, processor: str, name: str, calls: Iterable[Awai
         return await call_safely(context, processor, name, call)
 
     return list(await asyncio.gather(*(ask(call) for call in calls)))
-
-
-def _fetch(context: Context, processor: str, dispute_ids: Iterable[str]) -> list[DisputeObject]:
-    adapter = context.processors[processor]
-    asked = [adapter.fetch_dispute(dispute_id) for dispute_id in dispute_ids]
-    answers = context.run(_all(context, processor, "fetch_dispute", asked)) if asked else []
-    return [answer.object for answer in answers if isinstance(answer, DisputeRead)]

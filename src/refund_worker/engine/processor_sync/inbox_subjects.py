@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from refund_worker.alarms import Alarm, raise_alarm
-from refund_worker.domain.processor_replies import Answer, DisputeRead
+from refund_worker.domain.processor_replies import Answer, DisputeRead, WarningRead
+from refund_worker.engine.accounts.fraud_warnings import record_warnings
 from refund_worker.engine.claims.listener import record_disputes
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
@@ -43,6 +44,13 @@ HANDLERS: Mapping[str, SubjectHandler] = {
         answer=DisputeRead,
         record=record_disputes,
         outcome="taken in: a dispute",
+    ),
+    "warning": SubjectHandler(
+        call="fetch_warning",
+        ask=lambda processor, object_id: processor.fetch_warning(object_id),
+        answer=WarningRead,
+        record=record_warnings,
+        outcome="taken in: an early fraud warning",
     ),
 }
 

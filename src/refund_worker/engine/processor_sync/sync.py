@@ -33,7 +33,7 @@ from refund_worker.domain.refund import UNPAID_OBJECT_STATES, ObjectReport
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.context import Context
-from refund_worker.engine.processor_sync.dispute_sync import DisputeSync
+from refund_worker.engine.processor_sync.dispute_sync import DISPUTES, WARNINGS, ListSync
 from refund_worker.engine.processor_sync.listing import DAYS, ListDenied, list_recent
 from refund_worker.engine.refunds.circuit import close_circuit, denials, open_circuits
 from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_owner
@@ -107,7 +107,7 @@ class RecentSync:
         self._was_answered = True
         # False until the first list of this process, which may have been started with a new key, and after a refusal.
         self._is_accepted = False
-        self._disputes = DisputeSync()
+        self._others = (ListSync(DISPUTES), ListSync(WARNINGS))
 
     def sync_when_due(self, context: Context, processor: str) -> int:
         """Call `sync_recent` if it is due and return its result, else 0.
@@ -123,7 +123,8 @@ class RecentSync:
         self._tried_at, self._was_answered = now, False
         with self._noticing_refusal():
             unknown = sync_recent(context, processor, ends_circuit=not self._is_accepted)
-        self._disputes.sync_recent(context, processor)
+        for listing in self._others:
+            listing.sync_recent(context, processor)
         self._was_answered = self._is_accepted = True
         return unknown
 
@@ -131,7 +132,8 @@ class RecentSync:
         """Call `sync_all` and return its result. If its list is refused, the next one that is due ends the circuit."""
         with self._noticing_refusal():
             found = sync_all(context, processor)
-        self._disputes.sync_all(context, processor)
+        for listing in self._others:
+            listing.sync_all(context, processor)
         return found
 
     @contextmanager

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from refund_worker.api_schema import PaymentRead, PaymentWord
+from refund_worker.api_schema import FraudWarning, PaymentRead, PaymentWord
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.payment_check import PAYMENT_MISMATCH, PaymentFacts, objection_to
 from refund_worker.domain.processor_replies import PaymentReading
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.context import Context
+from refund_worker.engine.views.fraud_warning_objects import warnings_of_payments
 from refund_worker.errors import NotFound
 from refund_worker.store import accounts, payment_readings, payment_refs, payments
 from refund_worker.times import iso
@@ -39,6 +40,7 @@ def payment_views(connection: Connection, context: Context, records: Sequence[Pa
     aliases = payment_refs.aliases_of(connection, ids)
     rooms = accounts.refundable_by_id(connection, ids)
     closings = payments.closings(connection, ids)
+    warnings = warnings_of_payments(connection, ids)
     return [
         _view(
             record,
@@ -48,6 +50,7 @@ def payment_views(connection: Connection, context: Context, records: Sequence[Pa
             refs=refs.get(record.payment_id, ()),
             alias=aliases.get(record.payment_id),
             closing=closings.get(record.payment_id),
+            warnings=warnings.get(record.payment_id, []),
         )
         for record in records
     ]
@@ -62,6 +65,7 @@ def _view(
     refs: tuple[str, ...],
     alias: str | None,
     closing: tuple[float, str] | None,
+    warnings: list[FraudWarning],
 ) -> PaymentRead:
     return {
         "payment_id": record.payment_id,
@@ -85,6 +89,7 @@ def _view(
         "close_reason": None if closing is None else closing[1],
         "verified": _is_verified(facts, live),
         "processor_says": _report(facts.reading, facts.read_at) if facts.reading else None,
+        "fraud_warnings": warnings,
     }
 
 

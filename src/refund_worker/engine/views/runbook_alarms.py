@@ -123,6 +123,17 @@ _REFUNDS: Final[dict[Alarm, Entry]] = {
         "If it is due within two days.",
         "The dispute's status is `won` or `lost`.",
     ),
+    Alarm.FRAUD_WARNING: Entry(
+        "A bank suspects a payment",
+        "The processor passes on an early fraud warning: the bank expects the cardholder to dispute the payment.",
+        "The warning is shown with the refund that it suggests. No refund is made automatically.",
+        (
+            "See it: `refund-worker disputes warnings --status open`, or the console's page Disputes.",
+            "If the payment may be fraud, refund it now: the command stands there. Otherwise a dispute may follow.",
+        ),
+        "If there are many in a day: stolen cards may be in use.",
+        "The warning's status is `closed`.",
+    ),
     Alarm.SHORTFALL_UNDECIDED: Entry(
         "Spent credits of money that is gone",
         "Others returned money of a payment whose credits the customer has spent already, and `SHORTFALL` is `person`.",

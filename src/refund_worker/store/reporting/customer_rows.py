@@ -19,6 +19,8 @@ from refund_worker.store.tables import (
     claims,
     customers,
     events,
+    fraud_warning_refs,
+    fraud_warnings,
     inbox,
     keyed_acts,
     ledger_entries,
@@ -105,8 +107,14 @@ def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
     its_payments = select(payments.c.payment_id).where(payments.c.customer_id == own)
     its_refunds = select(refunds.c.refund_id).where(refunds.c.customer_id == own)
     its_legs = select(legs.c.leg_id).where(legs.c.refund_id.in_(its_refunds))
-    its_claims = select(claims.c.claim_id).where(claims.c.customer_id == own)
     entries = select(ledger_transactions.c.transaction_id).where(ledger_transactions.c.customer_id.in_(every))
+    its_claims = select(claims.c.claim_id).where(claims.c.customer_id == own)
+    its_warnings = select(fraud_warnings.c.fraud_warning_id).where(fraud_warnings.c.payment_id.in_(its_payments))
+    about = or_(
+        outbox.c.refund_id.in_(its_refunds),
+        outbox.c.claim_id.in_(its_claims),
+        outbox.c.fraud_warning_id.in_(its_warnings),
+    )
     results = or_(keyed_acts.c.result_id.in_(its_refunds), keyed_acts.c.result_id.in_(entries))
     whole: list[tuple[Table, ColumnElement[bool]]] = [
         (customers, customers.c.customer_id.in_(every)),
@@ -123,8 +131,10 @@ def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
         (events, events.c.refund_id.in_(its_refunds)),
         (claims, claims.c.customer_id == own),
         (claim_refs, claim_refs.c.claim_id.in_(its_claims)),
+        (fraud_warnings, fraud_warnings.c.payment_id.in_(its_payments)),
+        (fraud_warning_refs, fraud_warning_refs.c.fraud_warning_id.in_(its_warnings)),
         (keyed_acts, results),
-        (outbox, or_(outbox.c.refund_id.in_(its_refunds), outbox.c.claim_id.in_(its_claims))),
+        (outbox, about),
         (refund_batch_rows, refund_batch_rows.c.refund_id.in_(its_refunds)),
         (reconciliation_differences, reconciliation_differences.c.customer_id.in_(every)),
         (repeated_requests, repeated_requests.c.customer_id.in_(every)),

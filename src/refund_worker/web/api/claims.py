@@ -1,4 +1,4 @@
-"""Calls about the money that others move: outside refunds, disputes, and payments that never came."""
+"""Calls about the money that others move: outside refunds, disputes, warnings, and payments that never came."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
-from refund_worker.api_schema import Dispute, OutsideRefund, Page, PaymentRead
+from refund_worker.api_schema import Dispute, FraudWarning, OutsideRefund, Page, PaymentRead
 from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.engine.context import Context
 from refund_worker.engine.views import payment_objects
 from refund_worker.engine.views.claim_objects import claim_page, claim_view, dispute_view, find, outside_refund_view
+from refund_worker.engine.views.fraud_warning_objects import warning_page
 from refund_worker.store.claims import ClaimFilters
 from refund_worker.web import authorised
 from refund_worker.web.api.headers import PathId
-from refund_worker.web.api.queries import DisputeQuery, OutsideRefundQuery
+from refund_worker.web.api.queries import DisputeQuery, FraudWarningQuery, OutsideRefundQuery
 from refund_worker.web.auth import Caller
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import document
@@ -28,6 +29,7 @@ _OUTSIDE = document({200: OutsideRefund}, (404,))
 _OUTSIDE_LIST = document({200: Page[OutsideRefund]}, (422,))
 _DISPUTE = document({200: Dispute}, (404,))
 _DISPUTES = document({200: Page[Dispute]}, (422,))
+_WARNINGS = document({200: Page[FraudWarning]}, (422,))
 
 
 _DECIDE = {"reason": "a regular customer", "decision": "write_off"}
@@ -74,6 +76,13 @@ def show_dispute(context: TheContext, dispute_id: PathId) -> JSONResponse:
     """Show a dispute, with the credits that it holds and took."""
     with context.database.read() as connection:
         return JSONResponse(dispute_view(find(connection, dispute_id, ClaimKind.DISPUTE)))
+
+
+@router.get("/v1/fraud-warnings", responses=_WARNINGS.responses, openapi_extra=_WARNINGS.extra)
+def list_fraud_warnings(context: TheContext, query: Annotated[FraudWarningQuery, Query()]) -> JSONResponse:
+    """List early fraud warnings, newest first, each with the refund that it suggests."""
+    with context.database.read() as connection:
+        return JSONResponse(warning_page(connection, query.filters()))
 
 
 @router.post(

@@ -9,13 +9,14 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from refund_worker.api_schema import OutsideStatus
+from refund_worker.api_schema import FraudWarningStatus, OutsideStatus
 from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.ids import KEY_LENGTH_MAX
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.intake import schemas
 from refund_worker.engine.intake.schemas import KnownId
 from refund_worker.store.claims import ClaimFilters
+from refund_worker.store.fraud_warnings import WarningFilters
 from refund_worker.store.refunds import Filters
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 500
@@ -106,6 +107,24 @@ class DisputeQuery(Page):
         """Return the filters for the store."""
         return ClaimFilters(
             kind=ClaimKind.DISPUTE,
+            limit=self.limit,
+            after=self.starting_after,
+            customer_id=self.customer_id,
+            payment_id=self.payment_id,
+            condition=self.status,
+        )
+
+
+class FraudWarningQuery(Page):
+    """Filter of the early fraud warnings; `status` is ours."""
+
+    status: FraudWarningStatus | None = None
+    customer_id: KnownId | None = None
+    payment_id: KnownId | None = None
+
+    def filters(self) -> WarningFilters:
+        """Return the filters for the store."""
+        return WarningFilters(
             limit=self.limit,
             after=self.starting_after,
             customer_id=self.customer_id,

@@ -1,4 +1,7 @@
-"""Outside refunds and disputes: lists with filters, and a page for each with its credits and its actions."""
+"""Outside refunds and disputes: lists with filters, and a page for each with its credits and its actions.
+
+Early fraud warnings are listed with the disputes, which they precede.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +17,11 @@ from refund_worker.api_schema import OutsideStatus
 from refund_worker.domain.claims.claim import Claim, ClaimKind
 from refund_worker.engine.intake.schemas import parse_schema
 from refund_worker.engine.views.claim_objects import claim_page, claim_view, find
+from refund_worker.engine.views.fraud_warning_objects import warning_page
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.store import ledger, payments
 from refund_worker.store.claims import ClaimFilters
+from refund_worker.store.fraud_warnings import WarningFilters
 from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, required_text
 from refund_worker.web.console.labels import DISPUTE_STATUSES
@@ -71,11 +76,20 @@ def _filters(kind: ClaimKind, status: str, customer_id: str, after: str) -> Clai
 
 
 def _list(page: Page, filters: ClaimFilters, statuses: tuple[str, ...]) -> HTMLResponse:
+    is_outside = filters.kind is ClaimKind.OUTSIDE_REFUND
+    chosen = WarningFilters(limit=PAGE, customer_id=filters.customer_id, payment_id=filters.payment_id)
     with page.context.database.read() as connection:
         found = claim_page(connection, filters)
-    more = found["data"][-1]["id"] if found["has_more"] else None
-    template = "outside_refunds.html" if filters.kind is ClaimKind.OUTSIDE_REFUND else "disputes.html"
-    return page.render(template, rows=found["data"], more=more, chosen=filters, statuses=statuses)
+        warned = {"data": [], "has_more": False} if is_outside else warning_page(connection, chosen)
+    return page.render(
+        "outside_refunds.html" if is_outside else "disputes.html",
+        rows=found["data"],
+        more=found["data"][-1]["id"] if found["has_more"] else None,
+        chosen=filters,
+        statuses=statuses,
+        warnings=warned["data"],
+        more_warnings=warned["has_more"],
+    )
 
 
 @router.get("/outside-refunds/{claim_id}")

@@ -22,7 +22,7 @@ from refund_worker.store import accounts, ledger
 from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, required_text, whole
 from refund_worker.web.console.pages import Page, ThePage
-from refund_worker.web.console.query import SearchText
+from refund_worker.web.console.query import LongText, SearchText, ShortText
 from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial
 from refund_worker.web.console.transactions import lines_of
 
@@ -37,11 +37,17 @@ Json = dict[str, Any]
 
 
 @router.get("/add-credits")
-def ask_to_add_credits(page: ThePage, customer: SearchText = "") -> Response:
-    """Show the form with the balance, what can be paid out, and the recent corrections."""
+def ask_to_add_credits(
+    page: ThePage, customer: SearchText = "", credits: ShortText = "", reason: LongText = ""
+) -> Response:
+    """Show the form with the balance, what can be paid out, and the recent corrections.
+
+    A link can fill in the amount and the reason, as those of early fraud warnings do. Nothing happens before a person
+    sends the form.
+    """
     if not customer:
         return page.redirect("/customers")
-    return _credits_page(page, {"customer": customer})
+    return _credits_page(page, {"customer": customer, "credits": credits, "reason": reason})
 
 
 @router.post("/add-credits", response_model=None)

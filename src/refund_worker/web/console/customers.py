@@ -9,8 +9,10 @@ from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.engine.views import api_objects
 from refund_worker.engine.views.api_objects import Json
+from refund_worker.engine.views.fraud_warning_objects import warning_page
 from refund_worker.store import accounts, refunds
 from refund_worker.store.claims import ClaimFilters, list_claims
+from refund_worker.store.fraud_warnings import WarningFilters
 from refund_worker.store.reporting import console_queries, entry_search
 from refund_worker.web.console.claims import lines_of
 from refund_worker.web.console.pages import ThePage
@@ -44,7 +46,8 @@ def one_customer(page: ThePage, id: SearchText = "") -> Response:
         own = account.customer_id
         claimed = list_claims(connection, ClaimFilters(kind=ClaimKind.DISPUTE, limit=CLAIMS, customer_id=own))
         claimed += list_claims(connection, ClaimFilters(kind=ClaimKind.OUTSIDE_REFUND, limit=CLAIMS, customer_id=own))
+        warned = warning_page(connection, WarningFilters(limit=CLAIMS, customer_id=own, condition="open"))["data"]
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
         found = api_objects.list_refunds(connection, latest)["data"]
     values: Json = {"customer": customer, "payable": payable, "payments": paid, "refunds": found}
-    return page.render("customer.html", claims=lines_of(claimed), **values)
+    return page.render("customer.html", claims=lines_of(claimed), warnings=warned, **values)

@@ -15,7 +15,7 @@ from refund_worker.engine.views.funds import funds_view, shortfalls
 from refund_worker.engine.views.process_health import process_health
 from refund_worker.engine.views.refused_webhooks import refused_webhooks
 from refund_worker.engine.views.runbook import sections
-from refund_worker.store import outbox
+from refund_worker.store import fraud_warnings, outbox
 from refund_worker.store.reporting import claim_queries, console_queries, metrics
 from refund_worker.store.reporting.console_queries import COUNTED_MAX
 from refund_worker.web.console.pages import ThePage
@@ -47,6 +47,7 @@ def overview(page: ThePage) -> HTMLResponse:
             "waiting": waiting_by_processor(connection, switches),
             "funds": funds_view(connection, page.context),
             "claims": claim_queries.waiting_claims(connection),
+            "warnings": fraud_warnings.count_open(connection),
             "refused": [each for each in refused_webhooks(connection, now) if each.lasts],
         }
     values["short"] = shortfalls(values["funds"])

@@ -22,6 +22,7 @@ from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.sync_refund import Access
 from refund_worker.engine.views.failure_codes import explain
+from refund_worker.engine.views.fraud_warning_objects import reason_for
 from refund_worker.engine.views.money_format import money
 from refund_worker.engine.views.runbook import code_anchor
 from refund_worker.processors import registry
@@ -220,6 +221,7 @@ _environment.globals.update(
     webhook_fault_labels=WEBHOOK_FAULT_LABELS,
     webhook_result_labels=WEBHOOK_RESULT_LABELS,
     message_label=message_label,
+    reason_for=reason_for,
 )
 
 

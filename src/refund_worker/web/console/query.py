@@ -9,6 +9,7 @@ from pydantic import AfterValidator
 
 from refund_worker.domain.ids import spelled
 
+LongText = Annotated[str, Query(max_length=1000)]
 ShortText = Annotated[str, Query(max_length=200)]
 # The same, for what is compared with stored ids.
 SearchText = Annotated[ShortText, AfterValidator(spelled)]
