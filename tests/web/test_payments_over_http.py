@@ -36,7 +36,7 @@ def test_payment_is_shown_as_recorded_with_the_processors_report(web: Web) -> No
     shown = web.call("GET", "/v1/payments/pay-1")
     told |= {"processor_payment_ids": ["ch_1"], "other_ids": [], "recorded_by": None}
     told |= {"taken_minor": 0, "left_minor": 2000, "credits_taken": 0, "credits_left": 200}
-    told |= {"closed_at": None, "close_reason": None}
+    told |= {"closed_at": None, "close_reason": None, "fraud_warnings": []}
     assert (shown.status_code, shown.json()) == (200, PAYMENT | told)
     assert web.call("GET", "/v1/payments").json() == {"data": [shown.json()], "has_more": False}
     process_until_idle(web.context)

@@ -26,7 +26,7 @@ SUSPECTED = "payment.fraud_warning"
 def announce_warnings(connection: Connection, context: Context, changed: Sequence[RecordedWarning], now: float) -> None:
     """Store one message for each of these warnings, which are new or have changed, and alert of those to answer.
 
-    A warning whose payment is not known is told of once the payment is recorded.
+    Nothing is sent about a warning before its payment is recorded.
     """
     known = [warning for warning in changed if warning.payment_id is not None]
     opened = [warning for warning in known if warning.is_open]
