@@ -86,7 +86,7 @@ ENGINE_MAY_IMPORT = {
     "notifications": {"views"},
     "refunds": {"access", "accounts", "audit", "notifications", "views"},
     "claims": {"accounts", "notifications", "refunds", "views"},
-    "processor_sync": {"accounts", "claims", "refunds", "views"},
+    "processor_sync": {"accounts", "claims", "refunds", "sums", "views"},
     "intake": {"accounts", "refunds", "views"},
     "jobs": {"access"},
     "sums": set[str](),

@@ -14,7 +14,6 @@ from sqlalchemy import (
     bindparam,
     case,
     exists,
-    func,
     literal,
     null,
     select,
@@ -131,10 +130,3 @@ _REVERSAL = (
 def reversal_of(connection: Connection, transaction_id: str) -> RowMapping | None:
     """Return the latest reversal that refers to this transaction, or None."""
     return connection.execute(_REVERSAL, {"refers_to": transaction_id}).mappings().first()
-
-
-def unbalanced_transactions(connection: Connection) -> list[str]:
-    """Return ids of transactions whose entries do not sum to zero in every unit. Any id is a defect."""
-    e = ledger_entries.c
-    query = select(e.transaction_id).group_by(e.transaction_id, e.unit).having(func.sum(e.amount) != 0)
-    return [row[0] for row in connection.execute(query)]

@@ -36,7 +36,7 @@ def record_charged(
     names = [payment.payment_refs for payment in charged]
     with context.database.read() as connection:
         refs = [ref for group in names for ref in group]
-        known = _known(connection, processor, refs)
+        known = known_refs(connection, processor, refs)
         news = payment_refs.has_new_refs(connection, processor, names)
     if news and not dry_run:
         context.database.run(partial(_learn, processor=processor, names=names))
@@ -60,13 +60,13 @@ def record_charged(
         outcomes[place] = answer
         if isinstance(answer, AlreadyRecorded):  # perhaps by a backend, after we looked
             with context.database.read() as connection:
-                if _known(connection, processor, charged[place].payment_refs):
+                if known_refs(connection, processor, charged[place].payment_refs):
                     outcomes[place] = Recorded(new=False)
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _known(connection: Connection, processor: str, refs: Sequence[str]) -> set[str]:
-    """Return those of the processor's ids that name a recorded payment.
+def known_refs(connection: Connection, processor: str, refs: Sequence[str]) -> set[str]:
+    """Return those of the processor's ids under which a payment is or was recorded.
 
     A closed payment has no names any more. It does not record itself again: only a person or a backend records it.
     """

@@ -204,8 +204,9 @@ _REFUNDS: Final[dict[Alarm, Entry]] = {
     ),
     Alarm.LEDGER_DIFFERS: Entry(
         "Sums of our own ledger disagree",
-        "A reconciliation found entries that do not add up: an entry that is not balanced, a balance that is not the "
-        "sum of its entries, or a part of a refund whose money is not in the ledger. The line names the rows.",
+        "A reconciliation found a sum that does not hold: an entry that is not balanced, a balance that is not the sum "
+        "of its entries, a part of a refund whose money is not in the ledger. The line names the rows. These are the "
+        "sums of `refund-worker sums`.",
         "Nothing is changed. No program can repair it.",
         (
             "Find out who changed the rows: `refund-worker audit verify`.",

@@ -9,13 +9,11 @@ from sqlalchemy import Connection, RowMapping, exists, func, or_, select
 
 from refund_worker.batching import batched
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
-from refund_worker.domain.ledger import CLEARING, CREDITS
 from refund_worker.domain.mismatch import MISMATCH_SEPARATOR
-from refund_worker.domain.refund import POSTED_UNENDED, LegStatus
+from refund_worker.domain.refund import LegStatus
 from refund_worker.domain.state_machine import FINAL_LEGS, LegOutcome
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
 from refund_worker.store.tables import (
-    customers,
     events,
     last_reconciliations,
     ledger_entries,
@@ -172,12 +170,6 @@ def count_open_legs(connection: Connection) -> int:
     return connection.execute(query).scalar_one()
 
 
-def is_any_under_way(connection: Connection) -> bool:
-    """Return True if credits of a refund may still be between balance and money."""
-    query = select(refunds.c.refund_id).where(refunds.c.status.in_(POSTED_UNENDED)).limit(1)
-    return connection.execute(query).first() is not None
-
-
 def resolved_objects(connection: Connection, processor: str, ids: Iterable[str]) -> frozenset[str]:
     """Return those refund objects that were known to be mismatched when a person ended their leg."""
     o, e = refund_objects.c, events.c
@@ -196,23 +188,3 @@ def resolved_objects(connection: Connection, processor: str, ids: Iterable[str])
     for chunk in batched(ids, IDS_AT_ONCE):
         found += connection.execute(query.where(o.processor_refund_id.in_(chunk))).scalars()
     return frozenset(found)
-
-
-def balances_that_differ(connection: Connection) -> list[tuple[str, int, int]]:
-    """Return (customer_id, stored balance, ledger's sum) of customers for whom they differ."""
-    total = func.coalesce(func.sum(ledger_entries.c.amount), 0)
-    account = "customer:" + customers.c.customer_id
-    query = (
-        select(customers.c.customer_id, customers.c.balance, total)
-        .outerjoin(ledger_entries, (ledger_entries.c.account == account) & (ledger_entries.c.unit == CREDITS))
-        .group_by(customers.c.customer_id, customers.c.balance)
-        .having(customers.c.balance != total)
-    )
-    return [(row[0], row[1], int(row[2])) for row in connection.execute(query)]
-
-
-def clearing_credits(connection: Connection) -> int:
-    """Return the balance of the clearing account; zero if nothing is in flight."""
-    e = ledger_entries.c
-    query = select(func.coalesce(func.sum(e.amount), 0)).where(e.account == CLEARING, e.unit == CREDITS)
-    return int(connection.execute(query).scalar_one())

@@ -29,6 +29,7 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.self_recording import RecordingKeys, Skipped, record_of
+from refund_worker.engine.accounts.self_recording import known_refs
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import not_listed
 from refund_worker.engine.processor_sync.reconciliation.kinds import Difference, Kind
@@ -36,7 +37,7 @@ from refund_worker.engine.processor_sync.reconciliation.others import dispute_di
 from refund_worker.engine.processor_sync.reconciliation.progress import Progress
 from refund_worker.engine.processor_sync.reconciliation.reading import Span
 from refund_worker.processors.base import Processor
-from refund_worker.store import payment_readings, payment_refs
+from refund_worker.store import payment_readings
 from refund_worker.store import payments as store
 
 # Marks in the cursor: the pages of the processor's list, and then our own payments by id.
@@ -98,9 +99,9 @@ def _ask_one(context: Context, processor: str, call: Callable[[Processor], Await
 def unknown_payments(
     connection: Connection, processor: str, charged: Sequence[ChargedPayment], keys: RecordingKeys
 ) -> list[Difference]:
-    """Return the payments of our customers that are not recorded here."""
+    """Return the payments of our customers that are not recorded here. One that was closed stays closed."""
     refs = [ref for payment in charged for ref in payment.payment_refs]
-    known = payment_refs.payments_of_refs(connection, processor, refs)
+    known = known_refs(connection, processor, refs)
     found = []
     for payment in charged:
         if any(ref in known for ref in payment.payment_refs):

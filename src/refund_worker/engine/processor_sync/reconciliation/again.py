@@ -17,8 +17,9 @@ from refund_worker.engine.processor_sync.reconciliation.account import (
 )
 from refund_worker.engine.processor_sync.reconciliation.compare import Findings, compare
 from refund_worker.engine.processor_sync.reconciliation.kinds import Difference, Kind
+from refund_worker.engine.processor_sync.reconciliation.legs import compare_paid_legs
 from refund_worker.engine.processor_sync.reconciliation.others import dispute_differences
-from refund_worker.engine.processor_sync.reconciliation.reading import ask_singly, find_of_payment
+from refund_worker.engine.processor_sync.reconciliation.reading import ask_singly
 from refund_worker.store.reporting import reconciliation as store
 
 
@@ -88,7 +89,5 @@ def _look_for_object(context: Context, processor: str, leg_id: str) -> Second:
         still = store.is_paid_without_object(connection, leg_id)
     if not still:
         return Second(None)
-    (found,) = find_of_payment(context, processor, [(leg.processor_payment_id, leg_id)])
-    own = tuple(item for item in found.objects if item.leg_id == leg_id)
-    missing = Difference(Kind.NOT_THERE, leg_id, leg.amount_minor, 0, leg_id=leg_id, refund_id=leg.refund_id)
-    return Second(None if own else missing, own)
+    differing = compare_paid_legs(context, processor, [leg])
+    return Second(next((each for each in differing if each.kind == Kind.NOT_THERE), None))

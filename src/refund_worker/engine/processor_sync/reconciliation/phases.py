@@ -11,18 +11,17 @@ from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.reconciliation.account import advance_disputes, advance_payments
 from refund_worker.engine.processor_sync.reconciliation.compare import Findings, Lines, compare
-from refund_worker.engine.processor_sync.reconciliation.kinds import Difference, Kind
+from refund_worker.engine.processor_sync.reconciliation.kinds import Difference
+from refund_worker.engine.processor_sync.reconciliation.legs import compare_paid_legs
+from refund_worker.engine.processor_sync.reconciliation.own_sums import advance_ledger
 from refund_worker.engine.processor_sync.reconciliation.progress import Phase, Progress
 from refund_worker.engine.processor_sync.reconciliation.reading import (
     Asked,
     Span,
     ask_singly,
-    find_of_payment,
     read_piece,
 )
-from refund_worker.store import ledger
 from refund_worker.store.reporting import reconciliation as store
-from refund_worker.store.reporting.reconciliation import RecordedLeg
 
 # Ids of the boundary's second that are kept between two pieces. If it has more objects, some are asked for again.
 EDGE_MAX = 2_000
@@ -58,7 +57,7 @@ def advance(context: Context, span: Span, progress: Progress, found_before: Foun
         case Phase.DISPUTES:
             return Step(*advance_disputes(context, span, progress), {})
         case Phase.LEDGER:
-            return _check_ledger(context, progress)
+            return Step(*advance_ledger(context, progress), {})
         case _:
             return Step(progress.next_phase(progress.counts), (), {})
 
@@ -141,62 +140,6 @@ def _advance_legs(context: Context, span: Span, progress: Progress) -> Step:
         )
     if not legs:
         return Step(progress.next_phase(progress.counts), (), {})
-    found = find_of_payment(context, span.processor, [(leg.processor_payment_id, leg.leg_id) for leg in legs])
-    differences = []
-    for leg, reply in zip(legs, found, strict=True):
-        own = [item for item in reply.objects if item.leg_id == leg.leg_id]
-        differences.append(_without_object(leg, own))
+    differences = compare_paid_legs(context, span.processor, legs)
     counts = progress.counts.plus(pieces=1, asked=len(legs))
-    return Step(replace(progress, after=legs[-1].leg_id, counts=counts), tuple(differences), {})
-
-
-def _without_object(leg: RecordedLeg, own: Collection[RefundObject]) -> Difference:
-    """Return the difference of a paid leg of which no object is recorded: the processor has none, or has `own`."""
-    made = next(iter(own), None)
-    return Difference(
-        Kind.NOT_THERE if made is None else Kind.NOT_RECORDED,
-        leg.leg_id,
-        leg.amount_minor,
-        0 if made is None else made.amount_minor,
-        "" if made is None else made.processor_refund_id,
-        leg_id=leg.leg_id,
-        refund_id=leg.refund_id,
-        payment_id=leg.payment_id,
-        customer_id=leg.customer_id,
-        currency=leg.currency,
-        detail="the leg is paid, and our books have no object for it",
-    )
-
-
-# --- our own sums -----------------------------------------------------------------------------------------------------
-
-
-def _check_ledger(context: Context, progress: Progress) -> Step:
-    with context.database.read() as connection:
-        differences = inner_differences(connection)
-        counts = replace(progress.counts, in_flight=store.count_open_legs(connection))
-    return Step(progress.next_phase(counts.plus(pieces=1)), tuple(differences), {})
-
-
-def inner_differences(connection: Connection) -> list[Difference]:
-    """Return the differences within our own books."""
-    found = [
-        Difference(Kind.LEDGER, t, "not zero", "zero", detail="unbalanced entry: its entries do not sum to zero")
-        for t in ledger.unbalanced_transactions(connection)
-    ]
-    found += [
-        Difference(
-            Kind.LEDGER,
-            customer,
-            column,
-            total,
-            customer_id=customer,
-            detail=f"balance: the customer's balance is {column}, and the entries sum to {total}",
-        )
-        for customer, column, total in store.balances_that_differ(connection)
-    ]
-    clearing = store.clearing_credits(connection)
-    if clearing and not store.is_any_under_way(connection):
-        detail = f"clearing: {clearing} credits are on the clearing account, and nothing is in flight"
-        found.append(Difference(Kind.LEDGER, "clearing", clearing, 0, detail=detail))
-    return found
+    return Step(replace(progress, after=legs[-1].leg_id, counts=counts), differences, {})
