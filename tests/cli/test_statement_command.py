@@ -11,6 +11,8 @@ from sqlalchemy import text
 from tests.cli.conftest import Cli
 from tests.support.engine_world import World
 
+from refund_worker.processors.sandbox import Sandbox
+
 MONTH = "2026-10"
 BEGIN = datetime(2026, 10, 1, tzinfo=UTC).timestamp()
 DAY = 86_400.0
@@ -80,3 +82,71 @@ def test_figures_that_do_not_add_up_are_an_error(october: Cli, migrated_sqlite_u
     ran = october("statement", "--month", MONTH)
     assert ran.code == 5
     assert "do not add up in USD" in ran.err
+
+
+PAID = "FROM ledger_transactions WHERE kind = 'payout' ORDER BY seq LIMIT 1"
+ENTRIES = "INSERT INTO ledger_entries (transaction_id, account, unit, amount)"
+OTHER = "INSERT INTO ledger_transactions (transaction_id, customer_id, kind, credits, occurred_at, actor, description)"
+WRONG = {
+    "an entry without its other half": [f"{ENTRIES} SELECT transaction_id, 'processor:stripe', 'USD', -1 {PAID}"],
+    "a payout of no refund": [
+        OTHER + f" SELECT 'stray', customer_id, 'payout', 0, occurred_at, actor, '' {PAID}",
+        f"{ENTRIES} VALUES ('stray', 'house:refunds', 'USD', 5)",
+        f"{ENTRIES} VALUES ('stray', 'processor:x', 'USD', -5)",
+    ],
+    "a leg of another amount": ["UPDATE legs SET amount_minor = amount_minor + 1 WHERE status = 'succeeded'"],
+    "a leg that has not succeeded": [
+        "INSERT INTO events (refund_id, at, actor, kind, leg_id, to_status, detail)"
+        " SELECT refund_id, at, actor, kind, leg_id, 'failed', '{}' FROM events WHERE leg_id IS NOT NULL LIMIT 1"
+    ],
+}
+
+
+@pytest.mark.parametrize("what", list(WRONG))
+def test_statement_notices(october: Cli, migrated_sqlite_url: str, what: str) -> None:
+    world = World(migrated_sqlite_url)
+    with world.database.write() as connection:
+        for statement in WRONG[what]:
+            assert connection.execute(text(statement)).rowcount > 0
+    world.close()
+    ran = october("statement", "--month", MONTH, "--ledger-only")
+    assert (ran.code, "do not add up in USD" in ran.err) == (5, True)
+
+
+def test_account_that_does_not_exist_is_refused(october: Cli) -> None:
+    ran = october("statement", "--month", MONTH, "--processor-account", "strpe")
+    assert (ran.code, "there is no processor account strpe" in ran.err) == (2, True)
+
+
+def test_ledger_and_processor_that_disagree_are_an_error(
+    october: Cli, migrated_sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Sandbox() as sandbox:
+        monkeypatch.setenv("REFUND_WORKER_STRIPE_API_KEY", "sk_test_statement")
+        monkeypatch.setenv("REFUND_WORKER_STRIPE_API_BASE", sandbox.url)
+        created = int(BEGIN + 5 * DAY)
+        sandbox.register_payment("ch_x", 1_000, "USD", created=created)
+        sandbox.act("dashboard_refund", payment="ch_x", amount_minor=400, created=created)
+        ran = october("statement", "--month", MONTH)
+        told = october("statement", "--month", MONTH, "-o", "json")
+        sandbox.add_fault({"server_error": {}}, times=None)
+        unanswered = october("statement", "--month", MONTH)
+    assert ran.code == told.code == 5
+    assert "the ledger and the balance transactions of stripe disagree" in ran.err
+    (stripe,) = told.json["processors"]
+    assert (told.json["adds_up"], stripe["processor_account"], stripe["state"]) == (True, "stripe", "disagrees")
+    total = {"currency": "USD", "objects": 3, "ledger_minor": 400, "processor_minor": 400}
+    assert stripe["totals"] == [total]
+    shown = [(each["kind"], each["ledger_minor"], each["processor_minor"]) for each in stripe["differences"]]
+    assert sorted(shown) == [("not_recorded", 0, 400), ("only_here", 100, 0), ("only_here", 300, 0)]
+    assert "only here" in ran.out
+    assert (unanswered.code, "did not list its balance transactions" in unanswered.err) == (1, True)
+    assert "accepted" in unanswered.out
+
+
+def test_processor_without_balance_transactions_is_not_readable(october: Cli) -> None:
+    ran = october("statement", "--month", MONTH)
+    assert ran.code == 0
+    assert "the balance transactions of stripe are not readable: its access is not set up here" in ran.err
+    assert "stripe: not readable" in ran.out
+    assert "not readable" not in october("statement", "--month", MONTH, "--ledger-only").out

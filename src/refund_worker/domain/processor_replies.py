@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from refund_worker.domain.balance_transactions import TransactionsPage
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundDetails:
@@ -398,5 +400,7 @@ WarningsReply = WarningsFound | NotReadable | Misconfigured | NoAnswer
 BalanceReply = BalanceRead | NotReadable | Misconfigured | NoAnswer
 ChargedReply = ChargedRead | NotReadable | Misconfigured | NoAnswer
 PaymentsReply = PaymentsPage | NotReadable | Misconfigured | NoAnswer
-AccountReply = DisputeReply | DisputesReply | WarningReply | WarningsReply | BalanceReply | ChargedReply | PaymentsReply
+TransactionsReply = TransactionsPage | NotReadable | Misconfigured | NoAnswer
+ListReply = DisputesReply | WarningsReply | PaymentsReply | TransactionsReply
+AccountReply = DisputeReply | WarningReply | BalanceReply | ChargedReply | ListReply
 Answer = Reply | SearchReply | PageReply | PaymentReply | AccountReply

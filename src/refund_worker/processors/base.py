@@ -26,6 +26,7 @@ from refund_worker.domain.processor_replies import (
     PaymentsReply,
     Reply,
     SearchReply,
+    TransactionsReply,
     WarningReply,
     WarningsReply,
 )
@@ -163,6 +164,22 @@ class Paged(Protocol):
 
     async def page(self, created_gte: datetime, created_lt: datetime | None, after: str) -> PageReply:
         """Return a page of the refund objects made in this time, newest first; `after` is "" or that of a page."""
+
+
+@runtime_checkable
+class ReadsTransactions(Protocol):
+    """A processor whose balance transactions can be read: the money that refunds and disputes moved on our account.
+
+    The monthly statement compares the ledger with them. Without this part they are shown as not readable.
+    """
+
+    async def balance_transactions(
+        self, created_gte: datetime, created_lt: datetime, after: str | None
+    ) -> TransactionsReply:
+        """Return one page of those made in this time (aware), in any order; `after` continues an earlier page."""
+
+    async def balance_transactions_of(self, object_id: str) -> TransactionsReply:
+        """Return all of one refund or dispute, in one page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from sqlalchemy import RowMapping
+
 from refund_worker.domain.claims.claim import ShortfallRule
-from refund_worker.domain.ledger import DISPUTES
+from refund_worker.domain.ledger import DISPUTES, REFUNDS
 from refund_worker.domain.money import proportion
-from refund_worker.domain.refund import FINAL, RefundStatus
+from refund_worker.domain.refund import FINAL, LegStatus, RefundStatus
 from refund_worker.engine.context import Context
 from refund_worker.errors import InvalidRequest
+from refund_worker.processors import registry
+from refund_worker.processors.base import ReadsTransactions
+from refund_worker.store import payment_refs
 from refund_worker.store.reporting import statements
 
 _MONTH = re.compile(r"(20[0-9]{2}|21[0-9]{2})-(0[1-9]|1[0-2])")
@@ -57,9 +63,28 @@ def month_bounds(month: str) -> tuple[float, float]:
     return begin, end
 
 
+def accounts_of(context: Context, processor: str | None) -> list[str]:
+    """Return the processor accounts of a statement: this one, or all that have payments or can be compared.
+
+    Raises `InvalidRequest` for an account that does not exist.
+    """
+    with context.database.read() as connection:
+        named = payment_refs.processor_names(connection)
+    if processor is None:
+        readable = (name for name, its in context.processors.items() if isinstance(its, ReadsTransactions))
+        return sorted({*named, *readable})
+    if processor not in named and registry.find_entry(processor) is None:
+        raise InvalidRequest(f"there is no processor account {processor}", field="processor_account")
+    return [processor]
+
+
 def make_statement(context: Context, month: str, processor: str | None = None) -> Statement:
-    """Return the statement of a month. Refunds are read in pieces. Raises `InvalidRequest` for a wrong month."""
+    """Return the statement of a month. Refunds are read in pieces.
+
+    Raises `InvalidRequest` for a wrong month or processor account.
+    """
     begin, end = month_bounds(month)
+    accounts_of(context, processor)
     with context.database.read() as connection:
         now = context.clock(connection)
     if begin > now:
@@ -76,8 +101,8 @@ def make_statement(context: Context, month: str, processor: str | None = None) -
             for row in statements.paid_of(connection, ids, processor, end):
                 sums.pay(row["refund_id"], row["currency"], int(row["minor"]), row["occurred_at"])
             for row in statements.statuses_of(connection, ids, end):
-                sums.note_status(row["refund_id"], row["to_status"], row["at"])
-            sums.end_piece()
+                sums.note_status(row["leg_id"] or row["refund_id"], row["to_status"], row["at"])
+            sums.end_piece(statements.legs_of(connection, ids, processor))
         after, more = ids[-1] if ids else "", len(ids) == PIECE
     with context.database.read() as connection:
         for row in statements.claimed(connection, processor, end):
@@ -88,6 +113,8 @@ def make_statement(context: Context, month: str, processor: str | None = None) -
                 if credits > 0 and (figure == "debts" or row["rule"] == ShortfallRule.WRITE_OFF):
                     minor = proportion(row["amount_minor"], credits, row["credits"])
                     sums.add(figure, row["currency"], minor, row["recorded_at"])
+        if processor is None:
+            sums.check_ledger(statements.money_sums(connection, begin, end))
     return Statement(month, processor, end <= now, sums.lines(), sums.disagreements())
 
 
@@ -102,6 +129,8 @@ class _Sums:
         self._after: defaultdict[tuple[str, str], int] = defaultdict(int)
         # Of one piece: the money that is asked and not paid, and the refund's status, before and after.
         self._open: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+        self._paid: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+        # The status of a refund or of a leg, by its id.
         self._status: defaultdict[str, list[str]] = defaultdict(lambda: ["", ""])
 
     def add(self, figure: str, currency: str, minor: int, at: float) -> None:
@@ -119,20 +148,31 @@ class _Sums:
         """Add money that was paid out, or (negative) came back."""
         self.add("paid", currency, minor, at)
         self._count(refund_id, currency, -minor, at)
+        self._paid[refund_id, currency][1] += minor
+        if at < self._begin:
+            self._paid[refund_id, currency][0] += minor
 
     def _count(self, refund_id: str, currency: str, minor: int, at: float) -> None:
         self._open[refund_id, currency][1] += minor
         if at < self._begin:
             self._open[refund_id, currency][0] += minor
 
-    def note_status(self, refund_id: str, status: str, at: float) -> None:
-        """Note a status of the refund; the last one counts."""
-        self._status[refund_id][1] = status
+    def note_status(self, its_id: str, status: str, at: float) -> None:
+        """Note a status of the refund or leg; the last one counts."""
+        self._status[its_id][1] = status
         if at < self._begin:
-            self._status[refund_id][0] = status
+            self._status[its_id][0] = status
 
-    def end_piece(self) -> None:
-        """Add what the refunds of a piece have open, by whether they have ended."""
+    def end_piece(self, legs: Iterable[RowMapping]) -> None:
+        """Add what the refunds of a piece have open, by whether they have ended. `legs` are all of theirs.
+
+        The ledger must have paid exactly the money of the legs that had succeeded by then.
+        """
+        for leg in legs:
+            for moment, status in enumerate(self._status[leg["leg_id"]]):
+                if status == LegStatus.SUCCEEDED:
+                    self._paid[leg["refund_id"], leg["currency"]][moment] -= leg["minor"]
+        self._wrong |= {currency for (_, currency), differs in self._paid.items() if any(differs)}
         for (refund_id, currency), (before, after) in self._open.items():
             was, now = self._status[refund_id]
             self._before["not_paid" if was in FINAL else "in_flight", currency] += before
@@ -141,7 +181,25 @@ class _Sums:
             if self._whole and (min(before, after) < 0 or (now == RefundStatus.SUCCEEDED and after)):
                 self._wrong.add(currency)
         self._open.clear()
+        self._paid.clear()
         self._status.clear()
+
+    def check_ledger(self, rows: Iterable[RowMapping]) -> None:
+        """Compare the figures with the sums of the ledger's accounts, which are read past refunds, legs and claims.
+
+        The money of all accounts sums to zero.
+        """
+        left: defaultdict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
+        for row in rows:
+            for moment, name in enumerate(("before", "after")):
+                left["entries", row["currency"]][moment] += int(row[name])
+                if row["account"] in (REFUNDS, DISPUTES):
+                    left[row["account"], row["currency"]][moment] += int(row[name])
+        for moment, figures in enumerate((self._before, self._after)):
+            for (figure, currency), minor in figures.items():
+                if figure in ("paid", "outside", "disputes"):
+                    left[DISPUTES if figure == "disputes" else REFUNDS, currency][moment] -= minor
+        self._wrong |= {currency for (_, currency), differs in left.items() if any(differs)}
 
     def _currencies(self) -> list[str]:
         return sorted({currency for _, currency in self._after})

@@ -70,6 +70,7 @@ from refund_worker.processors.stripe.payments import (
     names_of_payment,
 )
 from refund_worker.processors.stripe.requests import is_header_value, refund_parameters
+from refund_worker.processors.stripe.transactions import ReadsTransactions
 
 # With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call with each request.
 stripe.enable_telemetry = False
@@ -85,7 +86,7 @@ _REFUNDS: Final[Listing[RefundObject]] = Listing(
 )
 
 
-class StripeProcessor(ReadsAccount, ReadsCharges):
+class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
     """One Stripe account behind the `Processor` protocol. Make it after the fork and use it from one event loop.
 
     `base` is a Stripe-compatible server's URL, for tests. `timeout_seconds` is the total deadline of each call:

@@ -153,6 +153,11 @@ def _our_marks(metadata: object) -> tuple[str | None, int | None, str | None]:
     )
 
 
+def mark_of_installation(described: Mapping[str, object]) -> str | None:
+    """Return the installation of ours that made the object, as its metadata say, or None."""
+    return _our_marks(described.get("metadata"))[2]
+
+
 def _ours(mark: object) -> str | None:
     """Return the mark if it can be an id of ours, else None.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sqlalchemy import Connection, RowMapping, and_, func, select
+from sqlalchemy import Connection, RowMapping, and_, case, func, select
 
-from refund_worker.domain.ledger import DISPUTES, REFUNDS, EntryKind
+from refund_worker.domain.ledger import CREDITS, DISPUTES, REFUNDS, SALES, EntryKind
 from refund_worker.store.tables import claims, events, ledger_entries, ledger_transactions, legs, payments, refunds
 
 _r, _l, _t, _e, _k = (table.c for table in (refunds, legs, ledger_transactions, ledger_entries, claims))
@@ -45,13 +45,45 @@ def paid_of(
     yield from connection.execute(query).mappings()
 
 
+def legs_of(connection: Connection, refund_ids: Sequence[str], processor: str | None) -> Iterator[RowMapping]:
+    """Yield (leg_id, refund_id, currency, minor) of each leg of these refunds."""
+    query = select(_l.leg_id, _l.refund_id, _l.currency, _l.amount_minor.label("minor"))
+    query = query.where(_l.refund_id.in_(refund_ids), _l.amount_minor > 0)
+    if processor is not None:
+        query = query.where(_l.processor == processor)
+    yield from connection.execute(query).mappings()
+
+
 def statuses_of(connection: Connection, refund_ids: Sequence[str], end: float) -> Iterator[RowMapping]:
-    """Yield (refund_id, at, to_status) of each change of these refunds' statuses before `end`, the oldest first."""
+    """Yield (refund_id, leg_id, at, to_status) of each change of a status of these refunds before `end`, in order.
+
+    `leg_id` is None for the status of the refund itself.
+    """
     e = events.c
-    query = select(e.refund_id, e.at, e.to_status).where(
-        e.refund_id.in_(refund_ids), e.leg_id.is_(None), e.to_status.is_not(None), e.at < end
+    query = select(e.refund_id, e.leg_id, e.at, e.to_status).where(
+        e.refund_id.in_(refund_ids), e.to_status.is_not(None), e.at < end
     )
     yield from connection.execute(query.order_by(e.seq)).mappings()
+
+
+def money_sums(connection: Connection, begin: float, end: float) -> list[RowMapping]:
+    """Return (account, currency, before, after): the sum of each account's money before `begin` and before `end`.
+
+    The accounts of processors and of manual payments are one, "". It reads only the ledger's own rows.
+    """
+    counted = case((_e.account.in_((REFUNDS, DISPUTES, SALES)), _e.account), else_="")
+    query = (
+        select(
+            counted.label("account"),
+            _e.unit.label("currency"),
+            func.sum(case((_t.occurred_at < begin, _e.amount), else_=0)).label("before"),
+            func.sum(_e.amount).label("after"),
+        )
+        .join(ledger_transactions, _t.transaction_id == _e.transaction_id)
+        .where(_e.unit != CREDITS, _t.occurred_at < end)
+        .group_by(counted, _e.unit)
+    )
+    return list(connection.execute(query).mappings())
 
 
 def claimed(connection: Connection, processor: str | None, end: float) -> Iterator[RowMapping]:
