@@ -1398,6 +1398,13 @@ DEFECTS = (
         (BACKLOG,),
     ),
     Defect(
+        "credits that a link frees are the customer's, whatever other claims lack",
+        ENGINE + "claims/link.py",
+        "        if freed > 0:",
+        "        if freed < 0:",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
         "an earlier refund takes no credits",
         ENGINE + "accounts/claims.py",
         "        if fitting or record.refunded_minor:",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.engine.claims.claim_worlds import balance_of, claims_of, report
+from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, report, report_disputes
 from tests.support.engine_world import World, assert_books_balance
 from tests.support.replies import EMPTY
 
@@ -95,6 +95,19 @@ def test_link_to_a_correction_pays_it_out(world: World) -> None:
     (claim,) = claims_of(world)
     assert world.refund(claim["refund_id"]).status is RefundStatus.SUCCEEDED
     assert balance_of(world) == (0, 0)
+
+
+@pytest.mark.parametrize(("rule", "taken"), [("write_off", 40), ("person", 40), ("debt", 50)])
+def test_credits_that_a_link_frees_go_to_a_claim_that_lacks_them(world: World, rule: str, taken: int) -> None:
+    world.context = replace(world.context, policy=replace(world.context.policy, shortfall=rule))
+    world.pay()
+    world.spend("t", credits=60)
+    report(world, world.refund_in_the_dashboard(500))
+    report_disputes(world, dispute(world, "lost", amount_minor=500))
+    assert balance_of(world) == (0 if rule != "debt" else -60, 0)
+    link(world, transaction_id="t")
+    outside, lost = claims_of(world)
+    assert (outside["taken"], lost["taken"], balance_of(world)) == (0, taken, (40 - taken, 0))
 
 
 def test_late_failure_of_a_linked_object_is_the_refunds(world: World) -> None:

@@ -13,7 +13,7 @@ from refund_worker.domain.claims.settle import give_back
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
-from refund_worker.engine.accounts.claims import Terms, settle_payments, write_settled
+from refund_worker.engine.accounts.claims import Terms, recover, settle_payments, write_settled
 from refund_worker.engine.claims.recording import change_claims
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.accept import body_of
@@ -52,6 +52,7 @@ def link_outside_refund(
         assert claim is not None
         if not _is_new(connection, claim, refund_id, transaction_id):
             return
+        before = _available(connection, claim)
         _free(connection, context, claim)
         claim = claims.find_claim(connection, claim_id, ClaimKind.OUTSIDE_REFUND) or claim
         if refund_id is not None:
@@ -59,6 +60,10 @@ def link_outside_refund(
         else:
             refund = _new_refund(connection, context, claim, transaction_id or "", actor, reason)
         _pay(connection, context, claim, refund, actor, reason)
+        freed = _available(connection, claim) - before
+        if freed > 0:  # others that lack credits take these before the customer can spend them
+            terms = Terms(now=context.clock(connection), rule=ShortfallRule(context.policy.shortfall), actor=actor)
+            recover(connection, {claim.customer_id or "": freed}, [claim.payment_id or ""], terms)
 
     change_claims(context, found.payment_id, change, actor=actor)
     return _find(context, claim_id)
@@ -89,6 +94,12 @@ def _is_new(connection: Connection, claim: Claim, refund_id: str | None, transac
     if not claim.is_live:
         raise ActionNotAllowed(f"{claim.claim_id} is {claim.object_status} at the processor: it pays nothing")
     return True
+
+
+def _available(connection: Connection, claim: Claim) -> int:
+    """Return the credits that the claim's customer can spend. The customer is locked."""
+    account = accounts.find_customer(connection, claim.customer_id or "")
+    return 0 if account is None else account.available
 
 
 def _free(connection: Connection, context: Context, claim: Claim) -> None:
