@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from refund_worker.domain.processor_calls import Fetch, LookUp, RefundInstruction, Send
+from refund_worker.domain.processor_calls import Cancel, Fetch, LookUp, RefundInstruction, Send
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
     Answered,
@@ -24,6 +24,7 @@ from refund_worker.domain.processor_replies import (
     Reply,
     SearchReply,
     Unanswered,
+    UnknownRefusal,
 )
 
 LATE_SECONDS = 700.0
@@ -53,6 +54,12 @@ WAYS_TO_SEND = (
     "another_amount",
 )
 WAYS_TO_ASK = ("honest", "honest", "honest", "timeout", "busy", "denied", "crash")
+
+NEXT_STATUSES = {
+    "pending": ("succeeded", "failed", "requires_action"),
+    "requires_action": ("pending", "canceled", "failed"),
+    "succeeded": ("failed",),
+}
 
 REFUSALS: dict[str, Reply] = {
     "refused": Refused("expired_or_canceled_card", "no"),
@@ -138,8 +145,13 @@ class FakeProcessor:
             return Unanswered("timeout")
         return reply
 
-    def ask(self, call: LookUp | Fetch, way: str, hides: bool) -> Reply | SearchReply | None:
-        """Answer a question in the given `way`; `hides` lets the list lag."""
+    def ask(self, call: LookUp | Fetch | Cancel, way: str, hides: bool) -> Reply | SearchReply | None:
+        """Answer a question, or an order to cancel, in the given `way`; `hides` lets the list lag."""
+        if isinstance(call, Cancel) and way in ("honest", "timeout", "crash"):
+            item = self.objects[call.processor_refund_id]
+            if item.status != "requires_action":
+                return UnknownRefusal("invalid_request_error", "it does not wait for the customer")
+            self.change_status(call.processor_refund_id, "canceled")
         match way:
             case "timeout":
                 return Unanswered("timeout")
@@ -149,7 +161,7 @@ class FakeProcessor:
                 return Denied("authentication_error", "bad key")
             case "crash":
                 return None
-        if isinstance(call, Fetch):
+        if not isinstance(call, LookUp):
             return Answered(self.objects[call.processor_refund_id])
         return Found(
             tuple(

@@ -13,10 +13,11 @@ from typing import Any, TypeVar
 
 from hypothesis import event, given, note, settings
 from hypothesis import strategies as st
-from tests.domain.fake_processor import LATE_SECONDS, WAYS_TO_ASK, WAYS_TO_SEND, FakeProcessor
+from tests.domain.fake_processor import LATE_SECONDS, NEXT_STATUSES, WAYS_TO_ASK, WAYS_TO_SEND, FakeProcessor
 
 from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept, accepted
 from refund_worker.domain.allocation import RefundablePayment
+from refund_worker.domain.claims.displace import CHARGED_BACK, PAYMENT_CLOSED, displace
 from refund_worker.domain.decision import Decision, Policy, SendBlock
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.handle_reply import apply_replies
@@ -24,6 +25,7 @@ from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind
 from refund_worker.domain.legs import unplaced_legs
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
+from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.processor_calls import Call, RecordedReply, Send
 from refund_worker.domain.processor_replies import Answered, Denied, RefundObject, Reply, SearchReply
 from refund_worker.domain.refund import FINAL, Kind, LegStatus, Refund, RefundRequest, RefundStatus, To
@@ -43,6 +45,8 @@ POLICY = Policy(
     poll_seconds=100,
 )
 START_CREDITS, SPENT = 1_000, 300
+CAUSES = (REFUNDED_ELSEWHERE, CHARGED_BACK, PAYMENT_CLOSED)
+NEVER_IDLE = {RefundStatus.QUEUED, RefundStatus.SENDING, RefundStatus.PENDING, RefundStatus.REVERSING}
 NO_MONEY_LEG = (LegStatus.FAILED, LegStatus.CANCELED)
 
 
@@ -116,6 +120,13 @@ class World:
             )
         )
 
+    def displace(self, refund_id: str, payment_id: str, code: str) -> None:
+        """Take the refund's unsent legs off a payment that others took money of."""
+        others = list(self.payments.values())
+        if decision := displace(self.refunds[refund_id], payment_id, code, self.now, self.policy, others):
+            self.in_flight = [(r, c) for r, c in self.in_flight if r != refund_id]
+            self.write(decision)
+
     def write(self, decision: Decision) -> None:
         """Write a decision, and check every invariant."""
         refund_id = decision.after.refund_id
@@ -150,6 +161,9 @@ class World:
         self._check_payments()
         assert self.accounts[CLEARING, CREDITS] == sum(_in_clearing(r) for r in self.refunds.values())
         for refund in self.refunds.values():
+            assert refund.due_at is not None or refund.status not in NEVER_IDLE, (
+                f"{refund.status}, and nothing wakes it"
+            )
             for leg in refund.legs:
                 assert len(self.processor.live_objects(leg.leg_id)) <= 1, f"{leg.leg_id} is paid twice"
 
@@ -218,7 +232,7 @@ REQUESTS = st.builds(
     st.sampled_from([To.SOURCE, To.SOURCE, To.BALANCE]),
     st.none() | st.sampled_from([1, 2, 50, 100, 334]),
 )
-STEPS = (*["process"] * 3, *["lost"] * 2, *["time"] * 2, *["report"] * 2, "objects", "person", "pause")
+STEPS = (*["process"] * 3, *["lost"] * 2, *["time"] * 2, *["report"] * 2, "objects", "person", "pause", "others")
 
 
 @settings(max_examples=250)
@@ -252,27 +266,26 @@ def _step(world: World, step: str, draw: Draw) -> None:
 
     refund_id = pick(world.refunds)
     refund = world.refunds[refund_id]
+    open_objects = [item for item in world.processor.objects.values() if item.status in NEXT_STATUSES]
     match step:
         case "process" | "pause":
             busy = {r for r, _ in world.in_flight}
-            if refund.due_at is not None and refund.due_at <= world.now and refund_id not in busy:
+            if refund_id not in busy and refund.due_at is not None and refund.due_at <= world.now:
                 for call in world.process(refund_id, paused=step == "pause"):
                     _call(world, refund_id, call, pick)
         case "lost":
             world.in_flight = [(r, c) for r, c in world.in_flight if r != refund_id]
         case "time":
             _pass_time(world, pick([0.1, 5, 61, 200, 1_001, 3_500, 5_000]))
+        case "others":
+            world.displace(refund_id, pick(world.payments), pick(CAUSES))
         case "report" if world.processor.reports:
             _report(world, pick(world.processor.reports))
-        case "objects" if world.processor.objects:
-            refund_object = pick(world.processor.objects.values())
-            nexts = {
-                "pending": ("succeeded", "failed", "requires_action"),
-                "requires_action": ("pending", "canceled", "failed"),
-                "succeeded": ("failed",),
-            }.get(refund_object.status or "")
-            if nexts:
-                world.processor.change_status(refund_object.processor_refund_id, pick(nexts))
+        case "objects" if open_objects:
+            refund_object = pick(open_objects)
+            world.processor.change_status(
+                refund_object.processor_refund_id, pick(NEXT_STATUSES[str(refund_object.status)])
+            )
         case "person":
             actions = available_actions(refund)
             if actions:

@@ -44,6 +44,7 @@ from tests.simulation.bank_records import (
 )
 from tests.simulation.faults import Faults
 from tests.simulation.kernel import Violation, World
+from tests.simulation.lives import Life, life_of_others, life_of_ours
 
 TIMEOUT = 30.0
 EXECUTED = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal | Denied
@@ -158,7 +159,7 @@ class Bank:
         """Create a refund object. `mark` is the leg in its metadata, if that is not its own leg."""
         world = self.world
         lag = world.random.uniform(0, LAG_SECONDS_MAX) if self.faults.strikes("list lags") else 0
-        life = self._life() if leg_id else self._life_of_others()
+        life = self._life() if leg_id else life_of_others(world, self.faults)
         refund_object = BankRefund(
             id=f"re_{len(self.refund_objects) + 1}",
             payment=payment,
@@ -206,47 +207,10 @@ class Bank:
         self.world.note("BOOK", refund_object.id, "becomes", word)
         self.on_news(refund_object)
 
-    def _life(self) -> list[tuple[float, str | None, str | None]]:
-        """Return the object's statuses as (seconds after the previous step, status, failure)."""
-        strikes, random = self.faults.strikes, self.world.random
-
-        def uniform(shortest: float, longest: float) -> float:
-            """Return a waiting time in seconds.
-
-            In reality it is usually days; here it is often short, so that faults coincide.
-            """
-            return random.uniform(shortest, random.choice((shortest + 60, shortest + HOUR, longest, longest)))
-
-        if strikes("failed at once"):
-            return [(0, "failed", "expired_or_canceled_card")]
-        if strikes("balance empty, told by the object"):
-            return [(0, "pending", None), (random.choice((0.0, uniform(1, DAY))), "failed", "insufficient_funds")]
-        life: list[tuple[float, str | None, str | None]] = [(0, "succeeded", None)]
-        if strikes("pending"):
-            life = [(0, "pending", None), (uniform(60, 5 * DAY), "succeeded", None)]
-        if strikes("unknown status"):
-            life.insert(0, (0, self.world.random.choice(("in_review", None)), None))
-            life[1] = (uniform(60, 2 * DAY), *life[1][1:])
-        if strikes("requires action"):
-            life = [(0, "requires_action", None), (uniform(self.acts_no_sooner_than, 3 * DAY), "succeeded", None)]
-        if strikes("pending, then failed"):
-            life = [(0, "pending", None), (uniform(60, 5 * DAY), "failed", "declined")]
-        if strikes("canceled"):
-            expired = self.world.random.choice(("canceled", "failed"))
-            life = [(0, "requires_action", None), (uniform(self.acts_no_sooner_than, 3 * DAY), expired, "expired")]
-        if life[-1][1] == "succeeded" and strikes("failed later"):
-            life.append((uniform(self.fails_no_sooner_than, 30 * DAY), "failed", "declined"))
-        return life
-
-    def _life_of_others(self) -> list[tuple[float, str | None, str | None]]:
-        """Return the statuses of a refund object that others made."""
-        uniform = self.world.random.uniform
-        life: list[tuple[float, str | None, str | None]] = [(0, "succeeded", None)]
-        if self.faults.strikes("refund of others pending"):
-            life = [(0, "pending", None), (uniform(60, 5 * DAY), "succeeded", None)]
-        if self.faults.strikes("refund of others failed"):
-            life.append((uniform(60, self.world.random.choice((HOUR, 20 * DAY))), "failed", "declined"))
-        return life
+    def _life(self) -> Life:
+        return life_of_ours(
+            self.world, self.faults, acts_after=self.acts_no_sooner_than, fails_after=self.fails_no_sooner_than
+        )
 
     def open_dispute(self, payment: str, amount: int, status: str) -> BankDispute:
         """Open a dispute or an inquiry about a payment."""

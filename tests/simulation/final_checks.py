@@ -281,7 +281,13 @@ def _check_claims(watch: Watch, bank: Bank) -> None:
     """Check L12: each refund of others has one claim with its state, and takes the credits of its money, no more."""
     if not watch.records_outside:
         return
-    others = {item.id: item for item in bank.of_others() if item.mark is None or item.installation == "inst_other"}
+    # Those of another installation are recorded over our payments only: in the currency that we know.
+    known = set(watch.connection.raw("SELECT processor_payment_id, currency FROM payments WHERE closed_at IS NULL"))
+    others = {
+        item.id: item
+        for item in bank.of_others()
+        if item.mark is None or (item.installation == "inst_other" and (item.payment, item.currency) in known)
+    }
     claims = {claim["object_id"]: claim for claim in watch.rows("SELECT * FROM claims")}
     _check_disputes(watch, bank, claims)
     for object_id, item in others.items():
