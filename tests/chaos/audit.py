@@ -28,6 +28,9 @@ CLEARING = "SELECT coalesce(sum(amount), 0) FROM ledger_entries WHERE account = 
 ASKED_A_PERSON = """
 SELECT r.refund_id, l.attention, l.processor_payment_id
 FROM legs l JOIN refunds r USING (refund_id) WHERE r.status = 'needs_attention' AND l.attention IS NOT NULL"""
+CLAIMS = "SELECT object_id, object_status, phase FROM claims"
+# The phase of a dispute's claim by the dispute's status.
+PHASES = {"needs_response": "holding", "lost": "taken", "won": "released"}
 PAID_TO_END = """
 SELECT r.refund_id, r.status, r.credits, r.returned_credits,
   coalesce(sum(l.credits) FILTER (WHERE l.status = 'succeeded'), 0),
@@ -62,11 +65,12 @@ class Findings:
 def audit(database_url: str, book: Path, promises: Mapping[str, str]) -> Findings:
     """Compare all three lists in their current state. Raise `psycopg.OperationalError` if the database is down."""
     things, double = read_book(book)
+    disputes = read_disputes(book)
     with psycopg.connect(database_url.replace("+psycopg", ""), connect_timeout=5) as connection:
         statuses = dict(_rows(connection, "SELECT refund_id, status FROM refunds"))
         keys = dict(_rows(connection, "SELECT idempotency_key, refund_id FROM refunds"))
         asked_a_person = _rows(connection, ASKED_A_PERSON)
-        mismatch = [*_money(connection, things), *_sums(connection)]
+        mismatch = [*_money(connection, things), *_sums(connection), *_outside(connection, things, disputes)]
         clearing = int(_rows(connection, CLEARING)[0][0])
     attention = {refund_id: why for refund_id, why, _ in asked_a_person}
     by_others = {thing["charge"] for thing in things if not _leg_of(thing) and thing["was_live"]}
@@ -103,6 +107,36 @@ def read_book(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
             if len(standing[leg]) > 1:
                 double[leg] = f"{leg} stood for {sorted(standing[leg])} at once"
     return list(things.values()), list(double.values())
+
+
+def read_disputes(path: Path) -> dict[str, str]:
+    """Return the status of each dispute in the sandbox's file, by its id."""
+    statuses: dict[str, str] = {}
+    for line in path.read_bytes().splitlines(keepends=True):
+        for record in json.loads(line) if line.endswith(b"\n") else []:
+            if record["kind"] == "dispute":
+                statuses[record["dispute"]["id"]] = record["dispute"]["status"]
+            elif record.get("id") in statuses and "status" in record.get("set", {}):
+                statuses[record["id"]] = record["set"]["status"]
+    return statuses
+
+
+def _outside(
+    connection: psycopg.Connection[Any], things: list[dict[str, Any]], disputes: Mapping[str, str]
+) -> list[str]:
+    """Return the refunds of others and the disputes that are not recorded as they are at the processor."""
+    claims = {object_id: (status, phase) for object_id, status, phase in _rows(connection, CLAIMS)}
+    found = [
+        f"{thing['id']} of others is {thing['status']} in the book and {claims.get(thing['id'])} here"
+        for thing in things
+        if not _leg_of(thing) and claims.get(thing["id"], ("", ""))[0] != thing["status"]
+    ]
+    found += [
+        f"{name} is {status} in the book and {claims.get(name)} here"
+        for name, status in disputes.items()
+        if claims.get(name, ("", ""))[1] != PHASES[status]
+    ]
+    return found
 
 
 def _leg_of(thing: Mapping[str, Any]) -> str:

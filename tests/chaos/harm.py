@@ -1,7 +1,7 @@
 """The harm of a chaos run, in an order decided by the seed.
 
 Processes are killed or frozen. Servers crash, lose their data or are full. A person refunds the same payments in the
-dashboard, and odd messages reach the broker.
+dashboard, banks dispute them, and odd messages reach the broker.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 import psutil
 import redis
 
-from tests.chaos.others import odd_message, refund_by_hand
+from tests.chaos.others import decide_dispute, dispute, odd_message, refund_by_hand
 from tests.chaos.stage import LEASE_SECONDS, Stage
 from tests.support.deployment_processes import Part
 
@@ -32,7 +32,7 @@ class Harm:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._chance = random.Random(stage.seed)
-        kinds = ("kills", "freezes", "pg_crashes", "failovers", "redis_losses", "by_hand", "odd_messages")
+        kinds = ("kills", "freezes", "pg_crashes", "failovers", "redis_losses", "by_hand", "disputes", "odd_messages")
         self.done: Counter[str] = Counter(dict.fromkeys(kinds, 0))
         self._later: list[tuple[float, Callable[[], object]]] = []
         self.ways: Counter[str] = Counter()
@@ -51,6 +51,7 @@ class Harm:
             (1, self._flush_redis),
             (1, self._fill_redis),
             (2, self._refund_in_the_dashboard),
+            (2, self._dispute),
             (3, self._write_odd_messages),
         ]
 
@@ -159,6 +160,14 @@ class Harm:
         made = refund_by_hand(self._stage, self._chance)
         self.done["by_hand"] += made
         return made
+
+    def _dispute(self) -> bool:
+        """Open a dispute, and let the bank decide it some seconds later, or when all harm is undone."""
+        dispute_id, status = dispute(self._stage, self._chance), self._chance.choice(("won", "lost"))
+        self.done["disputes"] += 1
+        at = time.monotonic() + self._chance.uniform(0.5, 8)
+        self._later.append((at, lambda: decide_dispute(self._stage, dispute_id, status)))
+        return True
 
     def _write_odd_messages(self) -> bool:
         messages = [odd_message(self._chance) for _ in range(self._chance.randint(1, 5))]

@@ -1,4 +1,4 @@
-"""Harm by others: a person in the processor's dashboard, and a writer of odd messages to our broker."""
+"""Harm by others: a person in the processor's dashboard, a bank, and a writer of odd messages to our broker."""
 
 from __future__ import annotations
 
@@ -38,6 +38,18 @@ def refund_by_hand(stage: Stage, chance: random.Random) -> bool:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):  # the refund may exist nevertheless
         return False
+
+
+def dispute(stage: Stage, chance: random.Random) -> str:
+    """Dispute a part of a random payment, as its customer's bank does. Return the dispute's id."""
+    payment = f"ch_{chance.randrange(CUSTOMERS)}-{chance.randrange(PAYMENTS_EACH)}"
+    opened = stage.sandbox.act("open_dispute", payment=payment, amount_minor=chance.randint(1, 200))
+    return str(opened["id"])
+
+
+def decide_dispute(stage: Stage, dispute_id: str, status: str) -> None:
+    """Decide the dispute for or against us."""
+    stage.sandbox.act("move_dispute", dispute=dispute_id, status=status)
 
 
 def odd_message(chance: random.Random) -> str:

@@ -67,10 +67,25 @@ class Books:
             )
             payment = connection.scalar(stopped, {"id": refund_id})
         made = {"id": "re_others", "status": before, "amount": 1, "charge": payment, "metadata": {}}
-        with self.book.open("a") as file:
-            file.write(json.dumps([{"kind": "refund", "refund": made}]) + "\n")
-            file.write(json.dumps([{"kind": "changed", "id": "re_others", "set": {"status": now}}]) + "\n")
+        self.append({"kind": "refund", "refund": made})
+        self.append({"kind": "changed", "id": "re_others", "set": {"status": now}})
+        self.record("re_others", "outside_refund", now, "taken")
         return refund_id
+
+    def append(self, record: dict[str, object]) -> None:
+        """Append a record to the processor's book."""
+        with self.book.open("a") as file:
+            file.write(json.dumps([record]) + "\n")
+
+    def record(self, object_id: str, kind: str, status: str, phase: str) -> None:
+        """Record an object of others as a claim."""
+        columns = "claim_id, kind, processor, object_id, amount_minor, currency, object_status, phase"
+        sql = f"INSERT INTO claims ({columns}, object_created_at, recorded_at, updated_at)"
+        values = {"id": object_id, "kind": kind, "status": status, "phase": phase}
+        with self.world.database.write() as connection:
+            connection.execute(
+                text(sql + " VALUES (:id, :kind, 'stripe', :id, 1, 'USD', :status, :phase, 1, 1, 1)"), values
+            )
 
     def audit(self) -> Findings:
         """Return the audit's findings."""
@@ -154,3 +169,17 @@ def test_refund_that_others_refunds_stopped_is_explained(books: Books, before: s
 def test_refund_of_others_that_never_was_live_explains_nothing(books: Books) -> None:
     refund_id = books.stop_for_a_refund_of_others("failed", "failed")
     assert only(books.audit(), "open") == f"{refund_id} is needs_attention (refunded_elsewhere)"
+
+
+def test_refund_of_others_that_is_not_recorded_is_a_mismatch(books: Books) -> None:
+    made = {"id": "re_others", "status": "succeeded", "amount": 1, "charge": "ch_1", "metadata": {}}
+    books.append({"kind": "refund", "refund": made})
+    assert "re_others of others is succeeded" in only(books.audit(), "mismatch")
+
+
+def test_dispute_that_is_lost_only_in_the_book_is_a_mismatch(books: Books) -> None:
+    books.append({"kind": "dispute", "dispute": {"id": "dp_1", "status": "needs_response"}})
+    books.record("dp_1", "dispute", "needs_response", "holding")
+    assert books.audit() == CLEAN
+    books.append({"kind": "dispute_changed", "id": "dp_1", "set": {"status": "lost"}})
+    assert "dp_1 is lost in the book" in only(books.audit(), "mismatch")
