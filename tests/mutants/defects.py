@@ -1405,6 +1405,27 @@ DEFECTS = (
         ("tests/engine/claims/test_links.py",),
     ),
     Defect(
+        "an event or a poll of a larger object that a person linked is a mismatch",
+        ENGINE + "refunds/replies.py",
+        "amount_minor=owned.linked_minor or refund_object.amount_minor,",
+        "amount_minor=refund_object.amount_minor,",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "the end of a linked refund is not told to its claim",
+        ENGINE + "claims/listener.py",
+        "        outside += whose.linked\n",
+        "",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "a list does not tell the end of a linked refund",
+        ENGINE + "processor_sync/sync.py",
+        "        outside=(*whose.outside, *whose.linked),",
+        "        outside=whose.outside,",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
         "an earlier refund takes no credits",
         ENGINE + "accounts/claims.py",
         "        if fitting or record.refunded_minor:",

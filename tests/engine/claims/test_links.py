@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
 from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, report, report_disputes
-from tests.support.engine_world import World, assert_books_balance
+from tests.support.engine_world import POLICY, World, assert_books_balance
 from tests.support.replies import EMPTY
 
 from refund_worker.domain.processor_replies import Refused
@@ -16,7 +17,9 @@ from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.claims.link import link_outside_refund
 from refund_worker.engine.processor_sync.pause import pause_processor
 from refund_worker.engine.processor_sync.sync import sync_all
+from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnknownTransaction
+from refund_worker.store import inbox
 
 
 def link(world: World, number: int = 0, **target: str) -> None:
@@ -119,6 +122,32 @@ def test_late_failure_of_a_linked_object_is_the_refunds(world: World) -> None:
     world.work()
     assert (world.refund(refund_id).status, balance_of(world)) == (RefundStatus.FAILED, (100, 0))
     assert_books_balance(world.database)
+
+
+@pytest.mark.parametrize("heard", ["by a list", "by an event", "by a poll"])
+def test_late_failure_frees_the_part_that_stayed_outside(world: World, heard: str) -> None:
+    world.pay()
+    world.spend("t", credits=40)
+    report(world, world.refund_in_the_dashboard(1_000, status="pending"))
+    link(world, transaction_id="t")
+    (claim,) = claims_of(world)
+    assert (claim["held"], balance_of(world)) == (60, (60, 60))
+    for status, balance in (("succeeded", 0), ("failed", 60)):
+        world.processor.become("re_by_hand_1", status)
+        if heard == "by a poll":
+            world.work_for(POLICY.poll_seconds * 2)
+        if heard != "by an event":
+            sync_all(world.context, "stripe")
+        else:
+            body = json.dumps({"data": {"object": {"object": "refund", "id": "re_by_hand_1"}}})
+            with world.database.write() as connection:
+                inbox.insert_event(connection, "stripe", f"evt_{status}", "refund.updated", body, world.now)
+            process_inbox(world.context)
+        assert balance_of(world) == (balance, 0)
+        assert_books_balance(world.database)
+    world.work()
+    (claim,) = claims_of(world)
+    assert (world.refund(claim["refund_id"]).status, claim["taken"]) == (RefundStatus.FAILED, 0)
 
 
 def test_own_object_that_still_appears_is_refunded_twice(world: World) -> None:

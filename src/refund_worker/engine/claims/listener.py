@@ -38,6 +38,7 @@ def record_outside_refunds(
 ) -> int:
     """Record the refunds among these that others made; return how many are new or have changed.
 
+    One that a person linked counts for its leg, and its claim learns its end too: a part of it may have stayed outside.
     Refunds of our own are left out, and so are those with marks of this installation and an unknown leg: they are
     missing in a restored backup. `since` (epoch seconds) replaces the time before which refunds are not recorded
     without a person.
@@ -45,11 +46,9 @@ def record_outside_refunds(
     with context.database.read() as connection:
         earliest = outside_since(connection, context.policy.outside_since) if since is None else since
         me = installation_id(connection)
-        outside = [
-            item
-            for item in sort_by_owner(connection, processor, refund_objects).outside
-            if item.created_at.timestamp() >= earliest
-        ]
+        whose = sort_by_owner(connection, processor, refund_objects)
+        outside = [item for item in whose.outside if item.created_at.timestamp() >= earliest]
+        outside += whose.linked
         now = context.clock(connection)
     sightings = [
         Sighting(_outside_refund(context, processor, item, now), item.payment_refs, item.installation not in (None, me))

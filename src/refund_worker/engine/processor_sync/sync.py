@@ -209,7 +209,7 @@ def _classify(connection: Connection, policy: Policy, processor: str, refund_obj
             for ref in item.payment_refs
         ),
         names=names if payment_refs.has_new_refs(connection, processor, names) else frozenset(),
-        outside=whose.outside,
+        outside=(*whose.outside, *whose.linked),
     )
 
 

@@ -127,10 +127,10 @@ def _process_refunds(context: Context, read: Sequence[InboxEvent]) -> int:
 
 
 def _record_others(context: Context, events: Iterable[InboxEvent]) -> frozenset[tuple[str, str]]:
-    """Record the refund objects that are not ours; return (processor, object id) of those that are recorded."""
+    """Record the refunds that others made, linked ones included; return (processor, object id) of those recorded."""
     found: defaultdict[str, list[RefundObject]] = defaultdict(list)
     for event in events:
-        if event.place is None and isinstance(event.answer, Answered):
+        if isinstance(event.answer, Answered):
             found[event.name[0]].append(event.answer.object)
     recorded: set[tuple[str, str]] = set()
     for processor, its_objects in found.items():

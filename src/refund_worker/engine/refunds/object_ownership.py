@@ -20,11 +20,15 @@ from refund_worker.store.installation import installation_id
 
 @dataclass(frozen=True, slots=True)
 class OwnedObject:
-    """A refund object of ours, with its leg and attempt as our records have them, and the leg's refund."""
+    """A refund object of ours, with its leg and attempt as our records have them, and the leg's refund.
+
+    `linked_minor` is the part of its money that the leg has, if others made it and a person linked it.
+    """
 
     refund_object: RefundObject
     leg_id: str
     refund_id: str
+    linked_minor: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +36,15 @@ class ObjectsByOwner:
     """The objects of a list by owner; each part keeps the list's order.
 
     `forgotten` objects have this installation's id and a leg that is not known here: the database is an older backup,
-    or a copy of it sends too. `outside` objects are all others, including another installation's. `installation` is
-    this installation's id.
+    or a copy of it sends too. `outside` objects are all others, including another installation's. `linked` objects were
+    made by others too, and a person linked them: they are among ours with the part that a leg has, and here whole.
+    `installation` is this installation's id.
     """
 
     ours: tuple[OwnedObject, ...]
     forgotten: tuple[RefundObject, ...]
     outside: tuple[RefundObject, ...]
+    linked: tuple[RefundObject, ...] = ()
     installation: str = ""
 
     @property
@@ -59,16 +65,19 @@ def sort_by_owner(connection: Connection, processor: str, refund_objects: Iterab
     ours: list[OwnedObject] = []
     forgotten: list[RefundObject] = []
     outside: list[RefundObject] = []
+    linked: list[RefundObject] = []
     for refund_object in refund_objects:
         if booked := by_id.get(refund_object.processor_refund_id):
-            ours.append(OwnedObject(_with_recorded_attempt(refund_object, booked), booked.leg_id, booked.refund_id))
+            recorded = _with_recorded_attempt(refund_object, booked)
+            ours.append(OwnedObject(recorded, booked.leg_id, booked.refund_id, booked.linked_minor))
+            linked += [refund_object] if booked.linked_minor else []
         elif (leg_id := _leg_by_mark(refund_object, me)) is None:
             outside.append(refund_object)
         elif leg_id in by_mark:
             ours.append(OwnedObject(refund_object, leg_id, by_mark[leg_id]))
         else:
             forgotten.append(refund_object)
-    return ObjectsByOwner(tuple(ours), tuple(forgotten), tuple(outside), me)
+    return ObjectsByOwner(tuple(ours), tuple(forgotten), tuple(outside), tuple(linked), me)
 
 
 def _leg_by_mark(refund_object: RefundObject, installation: str) -> str | None:

@@ -131,7 +131,12 @@ def _with_owners(
                 owned = ours.get((leg.processor, refund_object.processor_refund_id))
                 if owned is not None and owned.leg_id == leg.leg_id:
                     # Keep the status of this reply: another reply may report another status of the same object.
-                    named = replace(refund_object, leg_id=leg.leg_id, attempt=owned.refund_object.attempt)
+                    named = replace(
+                        refund_object,
+                        leg_id=leg.leg_id,
+                        attempt=owned.refund_object.attempt,
+                        amount_minor=owned.linked_minor or refund_object.amount_minor,
+                    )
                     yield replace(item, reply=replace(item.reply, object=named))
                 elif item.call is not None:
                     yield item
