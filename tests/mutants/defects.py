@@ -3850,6 +3850,20 @@ DEFECTS = (
         ("tests/engine/processor_sync/test_reconciliation_in_pieces.py",),
     ),
     Defect(
+        "a reconciling worker that lost its lease stores its piece",
+        RECONCILIATION + "run.py",
+        '    if row is None or row["lease_token"] != token:\n',
+        "    if row is None:\n",
+        ("tests/engine/processor_sync/test_reconciliation_stopped.py",),
+    ),
+    Defect(
+        "a reconciling worker without an answer ends the lease of another",
+        RECONCILIATION + "run.py",
+        '    if row is not None and row["lease_token"] == token:\n',
+        "    if row is not None:\n",
+        ("tests/engine/processor_sync/test_reconciliation_stopped.py",),
+    ),
+    Defect(
         "a paid leg that nobody has an object for is no difference",
         RECONCILIATION + "legs.py",
         "    with_object = {owned.leg_id for owned in ours}",

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import RowMapping, func, select, update
-from tests.support.engine_world import Died, World
-from tests.support.planted_shop import FORMS, Planted, Shop
+from sqlalchemy import func, select, update
+from tests.engine.processor_sync.reconciled import LEGS, finished, found, open_ones
+from tests.support.planted_shop import FORMS, Shop
 
-from refund_worker.engine.processor_sync.reconciliation import actions, run
+from refund_worker.engine.processor_sync.reconciliation import actions
 from refund_worker.engine.processor_sync.reconciliation.kinds import ACTIONS, Kind, State
 from refund_worker.engine.processor_sync.reconciliation.views import (
     difference_view,
@@ -19,44 +18,10 @@ from refund_worker.engine.processor_sync.reconciliation.views import (
     reconciliation_view,
 )
 from refund_worker.errors import ActionNotAllowed, NotFound
-from refund_worker.store import reconciliations as store
 from refund_worker.store import tables
 
-LEGS = 40
 # Kinds whose difference is gone once its action was applied; the others need a person to the end.
 MENDED = {"not_recorded", "status", "outside_refund", "dispute", "payment"}
-
-
-@pytest.fixture
-def shop(migrated_sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    """Return a shop whose books agree with the processor's, with small pieces."""
-    monkeypatch.setattr("refund_worker.engine.processor_sync.reconciliation.reading.PAGES_MAX", 2)
-    monkeypatch.setattr("refund_worker.engine.processor_sync.reconciliation.own_sums.CUSTOMERS_AT_ONCE", 1)
-    monkeypatch.setattr("refund_worker.engine.sums.check.AGAIN_SECONDS", 0.0)
-    world = World(migrated_sqlite_url)
-    yield Shop(world, LEGS)
-    world.close()
-
-
-def begin(shop: Shop) -> str:
-    return run.start_reconciliation(shop.world.context, "stripe", since=None, until=None, actor="anna")
-
-
-def finished(shop: Shop, started: str | None = None) -> str:
-    started = started or begin(shop)
-    row = run.run_to_end(shop.world.context, started, lambda _: None)
-    assert row["status"] == "done"
-    return started
-
-
-def found(shop: Shop, reconciliation_id: str) -> list[RowMapping]:
-    with shop.world.database.read() as connection:
-        return store.differences(connection, reconciliation_id, limit=10_000)
-
-
-def open_ones(shop: Shop, reconciliation_id: str) -> set[Planted]:
-    rows = [row for row in found(shop, reconciliation_id) if row["state"] == State.OPEN]
-    return {(row["kind"], row["subject"], row["object_id"]) for row in rows}
 
 
 def test_books_that_agree_have_no_difference(shop: Shop) -> None:
@@ -166,69 +131,6 @@ def test_what_was_acknowledged_is_acknowledged_in_the_next_report(shop: Shop) ->
     shop.processor.objects[leg.processor_refund_id] = replace(leg, amount_minor=999)
     (row,) = found(shop, finished(shop))
     assert (row["state"], row["theirs"]) == (State.OPEN, "999"), "it differs in another way now"
-
-
-def report(shop: Shop, reconciliation_id: str) -> tuple[object, ...]:
-    with shop.world.database.read() as connection:
-        view = reconciliation_view(connection, reconciliation_id)
-    facts = {
-        name: view[name]  # type: ignore[literal-required]
-        for name in ("progress", "compared", "foreign", "resolved", "totals", "by_kind", "in_flight")
-    }
-    names = ("n", "kind", "subject", "object_id", "ours", "theirs", "detail", "state")
-    return facts, [tuple(row[name] for name in names) for row in found(shop, reconciliation_id)]
-
-
-@pytest.mark.parametrize("when", ["dies_before", "dies_after", "dies_while_listing"])
-def test_killed_anywhere_and_continued_it_gives_the_same_report(shop: Shop, when: str) -> None:
-    shop.plant_all(3)
-    undisturbed = report(shop, finished(shop))
-    started, deaths = begin(shop), 0
-    for point in range(1, 200):
-        if kill(shop, started, when, 1 + point % 3):
-            deaths += 1
-            shop.world.pass_time(run.LEASE_SECONDS + 1)  # the lease of the dead process ends
-        with shop.world.database.read() as connection:
-            row = store.find(connection, started)
-        assert row is not None
-        if row["ended_at"] is not None:
-            break
-    assert deaths > 3
-    assert report(shop, started) == undisturbed
-
-
-def kill(shop: Shop, started: str, when: str, point: int) -> bool:
-    """Run pieces until the process dies at this transaction or page; return True if it died."""
-
-    pages_left = point + 1
-
-    def die() -> None:
-        nonlocal pages_left
-        pages_left -= 1
-        if pages_left == 0:
-            raise Died
-
-    if when == "dies_while_listing":
-        shop.processor.while_listing = die
-    else:
-        setattr(shop.world.database, when, point)
-    try:
-        while run.run_piece(shop.world.context, started):
-            pass
-    except Died:
-        return True
-    finally:
-        shop.world.database.dies_before = shop.world.database.dies_after = 0
-        shop.processor.while_listing = lambda: None
-    return False
-
-
-def test_a_second_process_does_not_work_on_the_same_reconciliation(shop: Shop) -> None:
-    begin(shop)
-    others: list[str | None] = []
-    shop.processor.while_listing = lambda: others.append(run.run_piece(shop.world.context))
-    assert run.run_piece(shop.world.context) is not None
-    assert set(others) == {None}
 
 
 def test_reports_are_listed_newest_first_and_differences_by_page(shop: Shop) -> None:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Integer,
+    RowMapping,
     Select,
     and_,
     bindparam,
@@ -116,7 +117,7 @@ def figures_of(connection: Connection, customer_ids: Sequence[str]) -> Figures:
     return Figures(
         owners=owners,
         customers=_of_customers(connection, ids, owners),
-        postings=tuple(PostingFigures(**row) for row in connection.execute(_POSTINGS, ids).mappings()),
+        postings=tuple(PostingFigures(**_whole(row)) for row in connection.execute(_POSTINGS, ids).mappings()),
         payments=_payments(connection, ids),
         rooms=_rooms(connection, ids),
         reversals=_reversals(connection, ids),
@@ -124,6 +125,11 @@ def figures_of(connection: Connection, customer_ids: Sequence[str]) -> Figures:
         claim_entries=_of_claims(connection, ids, _k.taken, _CLAIM_CREDITS),
         claim_money=_of_claims(connection, ids, _k.posted_minor, _CLAIM_MONEY),
     )
+
+
+def _whole(row: RowMapping) -> dict[str, Any]:
+    """Return the row with integers: Postgres returns a sum as a decimal, which no JSON has."""
+    return {name: value if isinstance(value, str) else int(value) for name, value in row.items()}
 
 
 def _of_customers(
@@ -152,7 +158,7 @@ def _payments(connection: Connection, ids: dict[str, list[str]]) -> tuple[Paymen
         figures: dict[str, Any] = (
             {} if its is None else {"claims_credits": int(its.credits), "claims_minor": int(its.minor)}
         )
-        found.append(PaymentFigures(**row, **figures))
+        found.append(PaymentFigures(**_whole(row), **figures))
     return tuple(found)
 
 

@@ -47,7 +47,7 @@ def compare(
     `found_before` are objects of ours that our books do not have and that were found earlier, by leg.
     """
     whose = sort_by_owner(connection, processor, listed)
-    recorded = sort_by_owner(connection, processor, map(_stand_in, missing)).ours if missing else ()
+    recorded = sort_by_owner(connection, processor, map(_stand_in, sorted(missing))).ours if missing else ()
     leg_ids = {owned.leg_id for owned in (*whose.ours, *recorded)}
     books = _Books(
         legs=store.recorded_legs(connection, leg_ids),
