@@ -3206,6 +3206,20 @@ DEFECTS = (
         ("tests/engine/claims/test_disputes.py",),
     ),
     Defect(
+        "console: a customer is erased without typing the id again",
+        WEB + "console/customers.py",
+        'if page.form.get("again", "").strip() != customer_id:',
+        "if False:",
+        ("tests/web/console/test_customer_acts.py",),
+    ),
+    Defect(
+        "console: an operator erases a customer",
+        WEB + "console/permissions.py",
+        '("POST", "/customer/erase"): Act.ERASE',
+        '("POST", "/customer/erase"): Act.MERGE',
+        ("tests/web/console/test_customer_acts.py",),
+    ),
+    Defect(
         "statement: a transaction on two pages counts twice",
         STORE + "reporting/compared_sums.py",
         'if self._database.execute("INSERT OR IGNORE INTO seen VALUES (?)", (name,)).rowcount',

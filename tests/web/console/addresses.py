@@ -31,6 +31,7 @@ NO_PAGES = frozenset(
         "/refunds.csv",
         "/refunds/{refund_id}/timeline.json",
         "/audit.csv",
+        "/customer.json",
         "/reconciliations/{reconciliation_id}/differences.csv",
         "/refund-transaction/preview",
         "/sign-in",

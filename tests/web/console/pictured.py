@@ -13,6 +13,7 @@ NO_PICTURES: Mapping[str, str] = {
     "/refunds.csv": "a file to download",
     "/refunds/{refund_id}/timeline.json": "a file to download",
     "/audit.csv": "a file to download",
+    "/customer.json": "a file to download",
     "/reconciliations/{reconciliation_id}/differences.csv": "a file to download",
     "/selected/now": "statuses that the result of a decision about many loads into itself",
     "/refund-transaction/preview": "a part that the form Refund transaction loads into itself",

@@ -30,6 +30,9 @@ EXPECTED = {
     ("POST", "/outside-refunds/{claim_id}/link"): "om*",
     ("POST", "/disputes/{claim_id}/decide"): "om*",
     ("POST", "/payment/close"): "om*",
+    ("POST", "/customer/merge"): "om*",
+    ("POST", "/customer/erase"): "m*",
+    ("GET", "/customer.json"): "om",
     ("POST", "/reconciliations/{reconciliation_id}/acknowledge"): "om*",
     ("GET", "/customer"): "vsoam",
     ("GET", "/customers"): "vsoam",
@@ -100,6 +103,7 @@ EXPECTED = {
 CLOSED = sorted(EXPECTED)
 QUERY = {
     "/customer": "?id=cust-1",
+    "/customer.json": "?id=cust-1",
     "/add-credits": "?customer=cust-1",
     "/refund-transaction": "?id=tx-1",
     "/delete-transaction": "?id={correction}",

@@ -301,6 +301,8 @@ DONE: Mapping[str, Done] = {
     ),
     "decided": Done("Decided: the credits show what became of them."),
     "linked": Done("Linked: it counts for that refund now."),
+    "merged": Done("Merged: payments, refunds and the balance are this customer's, and the other id is a name of it."),
+    "erased": Done("Erased: the texts and e-mail addresses of this customer are overwritten. Ids and amounts stay."),
     "closed": Done("Closed: nothing goes over this payment any more, and its unspent credits came off the balance."),
     "paused": Done("Paused: nothing more is sent to this processor. Refunds already sent are still looked up."),
     "redelivered": Done("The scheduler sends it again within seconds."),
