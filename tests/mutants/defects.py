@@ -1412,6 +1412,13 @@ DEFECTS = (
         ("tests/engine/claims/test_links.py",),
     ),
     Defect(
+        "money that comes back to a closed payment is the customer's",
+        DOMAIN + "claims/shares.py",
+        "amount_minor=max(claim.amount_minor, payment.amount_minor - gone)",
+        "amount_minor=claim.amount_minor",
+        ("tests/engine/claims/test_closed_payments.py",),
+    ),
+    Defect(
         "the end of a linked refund is not told to its claim",
         ENGINE + "claims/listener.py",
         "        outside += whose.linked\n",

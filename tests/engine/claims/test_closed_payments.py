@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.engine.claims.claim_worlds import balance_of, claims_of, entries_of, report
 from tests.support.engine_world import World, assert_books_balance, credit_refund
@@ -9,6 +11,7 @@ from tests.support.engine_world import World, assert_books_balance, credit_refun
 from refund_worker.domain.refund import RefundStatus, To
 from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.processor_sync.pause import pause_processor
+from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.errors import ActionNotAllowed, NoRefundablePayment, NotFound
 
 
@@ -75,6 +78,30 @@ def test_part_that_was_refunded_stays_refunded(world: World) -> None:
     close(world)
     assert [claim["credits"] for claim in claims_of(world)] == [10, 50]
     assert balance_of(world) == (0, 0)
+
+
+@pytest.mark.parametrize("closed", ["before", "between", "after"])
+def test_money_that_comes_back_is_the_closed_payments(world: World, closed: str) -> None:
+    """A refund of others and one of ours fail: the credits of a closed payment come off all the same."""
+    world.pay()
+    world.withdraw(30)
+    world.work()
+    item = world.refund_in_the_dashboard(400, status="pending")
+    report(world, item)
+    if closed == "before":
+        close(world)
+    report(world, replace(item, status="failed"))
+    if closed == "between":
+        close(world)
+    (own,) = (name for name, made in world.processor.objects.items() if made.leg_id is not None)
+    world.processor.become(own, "failed")
+    sync_all(world.context, "stripe")
+    world.work()
+    if closed == "after":
+        close(world)
+    assert balance_of(world) == (0, 0)
+    assert sum(claim["amount_minor"] for claim in claims_of(world) if claim["kind"] == "close") == 1_000
+    assert_books_balance(world.database)
 
 
 def test_unknown_payment_is_not_found(world: World) -> None:

@@ -49,7 +49,17 @@ def explain(payment: ClaimedPayment, claims: Iterable[Claim]) -> list[Claim]:
             earlier = min(left, claim.amount_minor - linked)
             left -= earlier
         explained[claim.claim_id] = linked + earlier
-    return [replace(claim, explained_minor=explained[claim.claim_id]) for claim in found]
+    found = [replace(claim, explained_minor=explained[claim.claim_id]) for claim in found]
+    return [_with_what_came_back(payment, claim, found) for claim in found]
+
+
+def _with_what_came_back(payment: ClaimedPayment, claim: Claim, claims: Iterable[Claim]) -> Claim:
+    """Return the closing of a payment with the money of refunds and disputes that ended later without taking it."""
+    if claim.kind is not ClaimKind.CLOSE:
+        return claim
+    gone = payment.refunded_minor + payment.leg_minor
+    gone += sum(other.money_minor for other in claims if other.claim_id != claim.claim_id)
+    return replace(claim, amount_minor=max(claim.amount_minor, payment.amount_minor - gone))
 
 
 def shares(payment: ClaimedPayment, claims: Sequence[Claim]) -> dict[str, int]:
