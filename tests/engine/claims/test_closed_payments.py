@@ -82,7 +82,7 @@ def test_part_that_was_refunded_stays_refunded(world: World) -> None:
 
 @pytest.mark.parametrize("closed", ["before", "between", "after"])
 def test_money_that_comes_back_is_the_closed_payments(world: World, closed: str) -> None:
-    """A refund of others and one of ours fail: the credits of a closed payment come off all the same."""
+    """A refund of others and one of ours fail: the closing takes their credits too."""
     world.pay()
     world.withdraw(30)
     world.work()
