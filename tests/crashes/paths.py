@@ -108,7 +108,7 @@ WAITS = (_asks(OVER_TWO), Act(4 * LATER, "command", {"action": Action.APPROVE}))
 HEARD = Act(LATER, "look at the list")
 
 # A prime, so that over the paths all kinds of points are met.
-EVERY = 11
+EVERY = 29
 
 PATHS = (
     Path("credit refund to balance", (_asks(TO_BALANCE),), ("succeeded",), 145, 0),

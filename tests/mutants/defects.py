@@ -3194,9 +3194,16 @@ DEFECTS = (
     Defect(
         "claims: a won dispute leaves its legs stopped",
         ENGINE + "claims/recording.py",
-        "    if not was_open or any(",
+        "    if not ended or any(",
         "    if True or any(",
         ("tests/engine/claims",),
+    ),
+    Defect(
+        "claims: a dispute that is heard of after its end leaves legs stopped",
+        ENGINE + "claims/recording.py",
+        "Phase.SHOWN if was is None else was.phase",
+        "claim.phase if was is None else was.phase",
+        ("tests/engine/claims/test_disputes.py",),
     ),
     Defect(
         "claims: a conflict is alerted of again and again",

@@ -20,9 +20,15 @@ def check_cause(watch: Watched, leg: Row) -> None:
     refused = any(isinstance(sent.told, Refused) for sent in watch.bank.sent.get(key, ()))
     void = any(item.id == leg["processor_refund_id"] and item.is_void for item in watch.bank.refund_objects)
     released = watch.refunds[leg["refund_id"]]["status"] in ("canceled", "rejected")
-    displaced = leg["leg_id"] in watch.displaced
+    displaced = leg["leg_id"] in watch.displaced or _is_paid_by_displaced(watch, leg)
     if not (refused or void or released or displaced or leg["leg_id"] in watch.given_up):
         raise Violation(f"L1 {leg['leg_id']} is {leg['status']}, and neither the processor nor a person said so")
+
+
+def _is_paid_by_displaced(watch: Watched, leg: Row) -> bool:
+    """Return True if the leg stands for one that had left its payment and was paid all the same, days later."""
+    objects = [item for item in watch.bank.refund_objects if item.leg_id == leg["replaces"] and not item.is_void]
+    return leg["replaces"] in watch.displaced and bool(objects)
 
 
 def check_attention(watch: Watched, leg: Row) -> None:
@@ -38,7 +44,10 @@ def check_attention(watch: Watched, leg: Row) -> None:
         "refunded_elsewhere": lambda: _others_paid(watch, leg),
         "payment_mismatch": lambda: leg["processor_payment_id"] in bank.recorded_wrong,
         "unknown_refusal": lambda: _was_told(watch, leg, UnknownRefusal),
-        "refunded_twice": lambda: leg_id in watch.by_hand and any(set(item.words) - GONE for item in refund_objects),
+        "refunded_twice": lambda: (
+            (leg_id in watch.by_hand or _paid_beyond(watch, leg))
+            and any(set(item.words) - GONE for item in refund_objects)
+        ),
         "insufficient_funds": lambda: any(item.failure == "insufficient_funds" for item in refund_objects),
         "balance_insufficient": lambda: _was_told(watch, leg, Blocked),
         "outcome_unknown": lambda: _was_silent_too_long(watch, leg, refund_objects),
@@ -54,6 +63,14 @@ def check_attention(watch: Watched, leg: Row) -> None:
 
 def _others_paid(watch: Watched, leg: Row) -> bool:
     return any(t.payment == leg["processor_payment_id"] for t in watch.bank.of_others())
+
+
+def _paid_beyond(watch: Watched, leg: Row) -> bool:
+    """Return True if a leg that had left its payment was paid after all, days later, beside its replacement."""
+    legs = {other["leg_id"]: other for other in watch.legs.values() if other["refund_id"] == leg["refund_id"]}
+    asked = sum(other["amount_minor"] for other in legs.values() if other["replaces"] is None)
+    paid = sum(item.amount for item in watch.bank.refund_objects if item.leg_id in legs and not item.is_void)
+    return paid > asked and any(known in watch.displaced for known in legs)
 
 
 def _was_told(watch: Watched, leg: Row, kind: type) -> bool:

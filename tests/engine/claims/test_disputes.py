@@ -10,6 +10,7 @@ from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, ent
 from tests.support.engine_world import World
 
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
+from refund_worker.domain.processor_replies import Blocked
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.claims.decide import decide_claim
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
@@ -114,6 +115,20 @@ def test_stopped_leg_goes_on_after_a_win(world: World) -> None:
     report_disputes(world, dispute(world, "won"))
     world.work()
     assert world.refund(refund_id).status is RefundStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("ended", [("won", None), ("prevented", None), ("lost", True)])
+def test_leg_goes_on_if_the_dispute_is_heard_of_after_its_end(world: World, ended: tuple[str, bool | None]) -> None:
+    world.pay()
+    world.processor.script("ch_1", *[Blocked("charge_disputed", "the charge is disputed")] * 60)
+    refund_id = world.withdraw(100)
+    world.work_for(100_000)
+    assert world.refund(refund_id).status is RefundStatus.NEEDS_ATTENTION
+    world.processor.rescript("ch_1")
+    status, returned = ended
+    report_disputes(world, dispute(world, status, money_returned=returned))
+    world.work()
+    assert (world.refund(refund_id).status, world.processor.paid_minor()) == (RefundStatus.SUCCEEDED, 1_000)
 
 
 def test_stopped_leg_goes_over_another_payment_after_a_loss(world: World) -> None:

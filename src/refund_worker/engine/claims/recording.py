@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.claims.claim import Claim, ClaimKind, ShortfallRule
+from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase, ShortfallRule
 from refund_worker.domain.claims.displace import CHARGED_BACK, PAYMENT_CLOSED, displace, resume_disputed
 from refund_worker.domain.claims.shares import explain
 from refund_worker.domain.decision import SYSTEM, Decision
@@ -133,6 +133,12 @@ def _takes(claim: Claim) -> bool:
     return claim.is_live and takes and not claim.is_open_dispute
 
 
+def _has_ended(was: Claim | None, claim: Claim) -> bool:
+    if claim.kind is not ClaimKind.DISPUTE or claim.is_open_dispute:
+        return False
+    return claim.phase is not (Phase.SHOWN if was is None else was.phase)
+
+
 def _resume(
     connection: Connection,
     context: Context,
@@ -141,9 +147,12 @@ def _resume(
     after: Collection[Claim],
     now: float,
 ) -> list[Decision]:
-    """Let legs continue that waited for the end of a dispute, once none is open any more."""
-    was_open = any(claim.is_open_dispute for claim in before.values())
-    if not was_open or any(claim.is_open_dispute for claim in after):
+    """Let legs continue that waited for the end of a dispute, once none is open any more.
+
+    The dispute may be heard of for the first time when it has ended: then only its payment's refusal stopped the legs.
+    """
+    ended = any(_has_ended(before.get(claim.claim_id), claim) for claim in after)
+    if not ended or any(claim.is_open_dispute for claim in after):
         return []
     ids = claims.refunds_over(connection, payment_id)
     decisions = [
