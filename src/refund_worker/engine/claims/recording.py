@@ -149,7 +149,7 @@ def _resume(
 ) -> list[Decision]:
     """Let legs continue that waited for the end of a dispute, once none is open any more.
 
-    A dispute that is heard of only after its end lets them continue too: the processor's refusals had stopped them.
+    The first report of a dispute can come after its end. Legs that the processor refused meanwhile continue then too.
     """
     ended = any(_has_ended(before.get(claim.claim_id), claim) for claim in after)
     if not ended or any(claim.is_open_dispute for claim in after):
