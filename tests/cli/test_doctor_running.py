@@ -14,7 +14,7 @@ from refund_worker.cli import doctor_keys
 from refund_worker.metrics import SWEEP_SECONDS, WEBHOOKS_REFUSED, WEBHOOKS_STORED, Metric
 from refund_worker.processors.base import EventFault
 from refund_worker.processors.sandbox import Sandbox
-from refund_worker.store import processes, processors
+from refund_worker.store import accounts, processes, processors
 from refund_worker.store.database import Database, now
 from refund_worker.store.reporting import metric_values
 
@@ -187,3 +187,9 @@ def test_key_is_tried_with_a_call_that_only_reads(cli: Cli, sandbox: Sandbox, mo
     code, ((verdict, found, _),) = findings(cli, "stripe key")
     sandbox.clear_faults()
     assert (code, verdict, found.endswith("stripe did not answer within 0.3 s")) == (1, "fail", True)
+
+
+def test_customer_ids_that_are_addresses_are_warned_of(cli: Cli, database: Database) -> None:
+    for customer_id, warnings in (("user@7", 0), ("jane@example.com", 1)):
+        database.run(lambda c, its=customer_id: accounts.insert_missing_customers(c, [its], 1.0))  # type: ignore[misc]
+        assert len(findings(cli, "customer ids")[1]) == warnings

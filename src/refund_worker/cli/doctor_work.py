@@ -47,7 +47,7 @@ def check_work(settings: Settings) -> list[Finding]:
             if not waiting:
                 all_well = "no processor is paused, and no refund needs attention"
                 waiting = [Finding("refunds", Verdict.OK, all_well)]
-            waiting += _funds(connection, context)
+            waiting += [*_funds(connection, context), *_ids(connection)]
             now = context.clock(connection)
             sums = _sums(connection, now)
             return [*_processes(connection, settings, now), *_refused_webhooks(connection, now), *sums, *waiting]
@@ -64,6 +64,16 @@ def _funds(connection: Connection, context: Context) -> Iterator[Finding]:
             yield Finding(
                 "funds", Verdict.WARN, sentence, f"see refund-worker funds, and {explained_by('funds_short')}"
             )
+
+
+def _ids(connection: Connection) -> Iterator[Finding]:
+    """Warn of personal data that no erasure can reach."""
+    from refund_worker.store.accounts import has_addresses_as_ids
+
+    if has_addresses_as_ids(connection):
+        found = "some customer ids look like e-mail addresses: ids stay when a customer is erased"
+        todo = "use ids without personal data for new customers; refund-worker customers merge moves an old one"
+        yield Finding("customer ids", Verdict.WARN, found, todo)
 
 
 def installation_of(settings: Settings) -> str | None:

@@ -69,6 +69,12 @@ def list_customers(connection: Connection, *, limit: int, after: str | None = No
     return [CustomerAccount(**row) for row in connection.execute(query).mappings()]
 
 
+def has_addresses_as_ids(connection: Connection) -> bool:
+    """Return True if a customer's id looks like an e-mail address. Ids stay when a customer is erased."""
+    query = select(customers.c.customer_id).where(customers.c.customer_id.like("%_@%_.%_")).limit(1)
+    return connection.execute(query).first() is not None
+
+
 # The customer whose id was asked for, who may have been merged into the customer of the account.
 _asked = customers.alias("asked")
 _CUSTOMERS = (
