@@ -11,9 +11,10 @@ from refund_worker.batching import batched
 from refund_worker.domain.decision import Reread
 from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.processor_replies import PaymentRead, PaymentReading, PaymentUnreadable
+from refund_worker.domain.refund import ObjectState
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.store.database import IDS_AT_ONCE
-from refund_worker.store.tables import legs, payments
+from refund_worker.store.tables import legs, payments, refund_objects
 
 # A proof by a refund object is valid until the payment itself is read; a retry only makes it doubted.
 READ, UNREADABLE, PROVED, DOUBTED = "read", "unreadable", "proved", "doubted"
@@ -62,6 +63,22 @@ def facts_of(
         for row in connection.execute(_FACTS, {"payment_ids": list(some)}).mappings():
             found[row["payment_id"]] = _facts(row, row["processor"] in readable)
     return found
+
+
+def with_failed_refunds(connection: Connection, payment_ids: Collection[str]) -> frozenset[str]:
+    """Return those of these payments over which a refund failed at the processor.
+
+    A bank debit may have failed since such a payment was read, and its refund with it.
+    """
+    found: set[str] = set()
+    for some in batched(sorted(set(payment_ids)), IDS_AT_ONCE):
+        query = (
+            select(legs.c.payment_id)
+            .join(refund_objects, refund_objects.c.leg_id == legs.c.leg_id)
+            .where(legs.c.payment_id.in_(some), refund_objects.c.state == ObjectState.FAILED)
+        )
+        found |= {payment_id for payment_id in connection.execute(query).scalars() if payment_id}
+    return frozenset(found)
 
 
 def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:

@@ -70,6 +70,19 @@ def test_a_payment_that_was_closed_is_not_recorded_again(shop: Shop) -> None:
     assert found(shop, finished(shop)) == []
 
 
+def test_payment_whose_refund_failed_is_read_again(shop: Shop) -> None:
+    """A bank debit failed after the payment was read: its money never came, and its refund failed with it."""
+    known = {"word_captured": 1_000, "word_currency": "USD", "word_live": False, "word_disputed": False}
+    word = update(tables.payments).where(tables.payments.c.payment_id == "pay1")
+    shop.write(word.values(word="read", word_read_at=shop.world.now, **known))
+    shop.processor.payments["ch_1"] = replace(shop.processor.payments["ch_1"], captured_minor=0)
+    planted = ("payment", "pay1", "ch_1")
+    assert planted not in open_ones(shop, finished(shop)), "a reading is good until something speaks against it"
+    failed = update(tables.refund_objects).where(tables.refund_objects.c.processor_refund_id == "re_1")
+    shop.write(failed.values(state="failed", status="failed"))
+    assert planted in open_ones(shop, finished(shop))
+
+
 def test_an_old_object_that_is_not_what_was_asked_for_is_named_so(shop: Shop) -> None:
     """Only the paid leg leads to it: to adopt it would hide that its amount is another."""
     FORMS["amount:old"](shop, next(iter(shop.processor.objects.values())))

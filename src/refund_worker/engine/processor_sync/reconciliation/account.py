@@ -125,17 +125,22 @@ def unknown_payments(
 
 
 def _advance_ours(context: Context, span: Span, progress: Progress) -> Piece:
-    """Compare some of our payments with the processor's record of each, which is asked for if it was never read."""
+    """Compare some of our payments with the processor's record of each.
+
+    A payment is asked for if it was never read, or if a refund over it failed: its money may never have come.
+    """
     after = progress.after.removeprefix(OURS)
     with context.database.read() as connection:
         records = store.captured_between(
             connection, span.processor, span.since, span.until, after=after, limit=PAYMENTS_AT_ONCE
         )
-        facts = payment_readings.facts_of(connection, [record.payment_id for record in records], [span.processor])
+        ids = [record.payment_id for record in records]
+        facts = payment_readings.facts_of(connection, ids, [span.processor])
+        doubtful = payment_readings.with_failed_refunds(connection, ids)
     if not records:
         return progress.next_phase(progress.counts), ()
     # A reading that only a refund object proves has no captured amount: the object itself is compared already.
-    stored = {record.payment_id: facts[record.payment_id].reading for record in records}
+    stored = {each: None if each in doubtful else facts[each].reading for each in ids}
     readings = {known: reading for known, reading in stored.items() if reading and reading.captured_minor is not None}
     unread = [record for record in records if record.payment_id not in readings]
     answers = context.run(_ask_for_payments(context, span.processor, unread)) if unread else []
