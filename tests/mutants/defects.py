@@ -5483,6 +5483,13 @@ DEFECTS = (
         ("tests/engine/processor_sync/test_payments_record_themselves.py",),
     ),
     Defect(
+        "a payment that breaks this program holds up all events",
+        ENGINE + "processor_sync/payment_events.py",
+        '    if run_safely(context, f"new payments of {processor}", work):\n        return found',
+        "    work(context)\n    if found:\n        return found",
+        ("tests/engine/processor_sync/test_payments_record_themselves.py",),
+    ),
+    Defect(
         "a closed payment records itself again",
         ENGINE + "accounts/self_recording.py",
         "    return set(open_ones) | payment_refs.recorded_under(connection, processor, refs)",

@@ -42,7 +42,8 @@ class Shop:
         self.world, self.processor = world, PagedProcessor(page_size)
         world.processor = self.processor
         world.context = replace(world.context, processors={"stripe": self.processor}, recording=KEYS)
-        for number in range(1, 2 + (legs - 1) // LEGS_OF_A_PAYMENT):
+        self.customers = 1 + (legs - 1) // LEGS_OF_A_PAYMENT
+        for number in range(1, 1 + self.customers):
             self.pay(number)
         numbers = range(legs)
         for chunk in batched(numbers, 250):
@@ -64,7 +65,7 @@ class Shop:
 
     def pay(self, number: int, customer: str = "", **reading: object) -> str:
         """Record a payment, which the processor has as well, with these changes to its record. Return its id."""
-        customer = customer or f"c{number if number < NEW_PAYMENTS else 1}"
+        customer = customer or f"c{number if number < NEW_PAYMENTS else 1 + number % self.customers}"
         self.world.pay(number, captured_at=START - 60, customer_id=customer)
         known = PaymentReading(1_000, "USD", False, False, None)
         self.processor.payments[f"ch_{number}"] = replace(known, **reading)  # type: ignore[arg-type]

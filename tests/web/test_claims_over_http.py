@@ -183,6 +183,8 @@ def test_payment_is_closed_and_its_id_is_free_again(web: Web) -> None:
     again = {"payment_id": "pay-2", "customer_id": "cust-1", "processor": "stripe", "processor_payment_id": "ch_1"}
     again |= {"amount_minor": 2000, "currency": "EUR", "credits": 200, "captured_at": AT}
     assert web.call("POST", "/v1/payments", again).status_code == 201
+    payable = {"currency": "EUR", "credits": 200, "amount_minor": 2000}
+    assert web.call("GET", "/v1/customers/cust-1").json()["payable_by_currency"] == [payable], "all of the right amount"
     assert is_problem(web.call("POST", "/v1/payments/nothing/close", {"reason": "x"}), 404, "not_found")
 
 

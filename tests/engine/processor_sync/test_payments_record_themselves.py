@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -9,7 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from tests.engine.processor_sync.test_thin_events import told
 from tests.support.engine_world import START, World, assert_books_balance
 
@@ -27,7 +28,7 @@ from refund_worker.engine.accounts.payments import Recorded, record_payments
 from refund_worker.engine.processor_sync import payment_events, webhook_inbox
 from refund_worker.engine.views.payment_objects import payment
 from refund_worker.errors import AlreadyRecorded
-from refund_worker.store import payment_refs, tables
+from refund_worker.store import inbox, payment_refs, tables
 
 KEYS = RecordingKeys("user", "credits")
 GOOD = {"user": "c", "credits": "70"}
@@ -79,6 +80,12 @@ def recorded(world: World, payment_id: str = "ch_7") -> dict[str, Any]:
         return dict(payment(connection, world.context, payment_id))
 
 
+def ends(world: World) -> list[str | None]:
+    with world.database.read() as connection:
+        query = select(tables.inbox.c.outcome).order_by(tables.inbox.c.event_id)
+        return list(connection.execute(query).scalars())
+
+
 def balance(world: World) -> int:
     return world.account.balance
 
@@ -107,6 +114,30 @@ def test_two_events_of_one_payment_at_once_record_it_once(world: World, account:
     world.context = replace(world.context, recording=KEYS)
     assert webhook_inbox.process_inbox(world.context) == 2
     assert balance(world) == 70
+
+
+def test_a_payment_that_breaks_this_program_holds_up_no_other_event(world: World, account: Account) -> None:
+    """The adapter promises a time and gives none; the refund of another event and another payment are recorded."""
+    good, broken = charge(), charge(processor_payment_id="ch_8", payment_refs=("ch_8",), created_at=None)
+
+    async def fetch_payment(processor_payment_id: str) -> ChargedReply:
+        return broken if processor_payment_id == "ch_8" else good
+
+    world.processor.fetch_payment = fetch_payment  # type: ignore[method-assign]
+    world.pay(1)
+    refund = world.refund_in_the_dashboard()
+    refunded = {"id": refund.processor_refund_id, "object": "refund"}
+    recorded_refund = {"type": "refund.created", "data": {"object": refunded}}
+    with world.database.write() as connection:
+        for number, its in enumerate((event(object_id="ch_8"), event(), recorded_refund)):
+            assert inbox.insert_event(connection, "stripe", f"evt_{number}", its["type"], json.dumps(its), world.now)
+    webhook_inbox.process_inbox(world.context)
+    assert ends(world) == [None, payment_events.RECORDED, webhook_inbox.UNKNOWN_REFUND]
+    with world.database.write() as connection:
+        connection.execute(tables.inbox.update().values(tries=webhook_inbox.TRIES_MAX - 1))
+    world.pass_time(86_400)
+    webhook_inbox.process_inbox(world.context)
+    assert ends(world)[0] == payment_events.BROKEN
 
 
 @pytest.mark.parametrize(

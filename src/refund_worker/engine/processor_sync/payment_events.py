@@ -8,11 +8,19 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, RowMapping
 
-from refund_worker.domain.processor_replies import NOT_THERE, Answer, ChargedRead, Misconfigured, NotReadable
+from refund_worker.domain.processor_replies import (
+    NOT_THERE,
+    Answer,
+    ChargedPayment,
+    ChargedRead,
+    Misconfigured,
+    NotReadable,
+)
 from refund_worker.domain.self_recording import RecordingKeys, Skip, Skipped
 from refund_worker.engine.accounts.payments import Recorded
 from refund_worker.engine.accounts.self_recording import Outcome, record_charged
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.inbox_subjects import run_safely
 from refund_worker.engine.refunds.payment_facts import reading_slot
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.processors import registry
@@ -26,6 +34,7 @@ REFUSED = "payment not recorded: its id is another record's"
 NOT_READABLE = "payment not recorded: the processor or its key does not let us read payments"
 NOT_THERE_OUTCOME = "payment not recorded: the processor does not know it"
 UNANSWERED = "payment not recorded: the processor did not answer"
+BROKEN = "payment not recorded: this program broke on it"
 # Why a captured payment did not record itself: a person reads this.
 SKIPPED: Mapping[Skip, str] = {
     Skip.NOT_CAPTURED: NOTHING_CAPTURED,
@@ -38,7 +47,7 @@ SKIPPED: Mapping[Skip, str] = {
 # The outcomes with which a person must record the payment, or correct its metadata and import it.
 NOT_RECORDED = (
     *(text for skip, text in SKIPPED.items() if skip is not Skip.NOT_CAPTURED),
-    *(REFUSED, NOT_READABLE, NOT_THERE_OUTCOME, UNANSWERED),
+    *(REFUSED, NOT_READABLE, NOT_THERE_OUTCOME, UNANSWERED, BROKEN),
 )
 
 
@@ -109,10 +118,31 @@ def outcomes_of(
     for processor in sorted({event.name[0] for event in events}):
         its = [event for event in events if event.name[0] == processor]
         read = [(event, event.answer.payment) for event in its if isinstance(event.answer, ChargedRead)]
-        found = record_charged(context, processor, [payment for _, payment in read], keys, recorded_by="webhook")
-        ended |= {event.name: _text(outcome) for (event, _), outcome in zip(read, found, strict=True)}
+        outcomes = _record(context, processor, [payment for _, payment in read], keys)
+        for (event, _), outcome in zip(read, outcomes, strict=True):
+            ended[event.name] = _text(outcome) if outcome else _broken(event, tries_max)
         ended |= {event.name: _unread(event, tries_max) for event in its if not isinstance(event.answer, ChargedRead)}
     return ended
+
+
+def _record(
+    context: Context, processor: str, charged: Sequence[ChargedPayment], keys: RecordingKeys
+) -> list[Outcome | None]:
+    """Record these payments. If this program fails on them, each is recorded alone, and has None if it fails again."""
+    found: list[Outcome | None] = []
+
+    def work(context: Context) -> None:
+        found.extend(record_charged(context, processor, charged, keys, recorded_by="webhook"))
+
+    if run_safely(context, f"new payments of {processor}", work):
+        return found
+    if len(charged) == 1:
+        return [None]
+    return [outcome for one in charged for outcome in _record(context, processor, [one], keys)]
+
+
+def _broken(event: PaymentEvent, tries_max: tuple[int, int]) -> str | None:
+    return BROKEN if event.row["tries"] + 1 >= tries_max[0] else None
 
 
 def _text(outcome: Outcome) -> str:
