@@ -28,6 +28,7 @@ from refund_worker.engine.accounts.fraud_warnings import record_warnings
 from refund_worker.engine.accounts.merge import merge_customers
 from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.processor_sync.dispute_sync import WARNINGS, ListSync
+from refund_worker.engine.views.customer_export import export_customer
 from refund_worker.engine.views.fraud_warning_objects import refund_command, warning_page
 from refund_worker.store import fraud_warnings
 from refund_worker.store.fraud_warnings import WarningFilters, count_open
@@ -168,6 +169,15 @@ def test_each_change_is_told_with_the_balance_and_one_alarm(world: World, caplog
     assert (first["suggested_refund"]["credits"], second["suggested_refund"]) == (100, None)
     alarms = [record for record in caplog.records if getattr(record, "alarm", None) == "fraud_warning"]
     assert [("pay1" in r.getMessage(), "issfr_1" in r.getMessage()) for r in alarms] == [(True, True)]
+
+
+def test_export_of_the_customer_has_warnings_and_their_messages(world: World) -> None:
+    heard(world, ISSFR, warning("issfr_9", payment="ch_9"))
+    world.pay()
+    exported = json.loads("".join(export_customer(world.context, "c")))["data"]
+    assert [row["object_id"] for row in exported["fraud_warnings"]] == ["issfr_1"]
+    assert [row["ref"] for row in exported["fraud_warning_refs"]] == ["ch_1"]
+    assert [row["type"] for row in exported["outbox"]] == ["payment.fraud_warning"]
 
 
 def test_merged_customer_brings_the_warning_and_commands_quote_ids(world: World) -> None:
