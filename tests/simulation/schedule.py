@@ -12,6 +12,8 @@ from typing import Any
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync import reconciliation
+from refund_worker.engine.sums.statement import make_statement
+from refund_worker.errors import InvalidRequest
 from tests.simulation.allowed_changes import ENDS
 from tests.simulation.bank_records import Payment
 from tests.simulation.bookkeepers import Bookkeepers
@@ -142,6 +144,7 @@ class Schedule(Wiring):
         self._reconcile()
         if self.world.random.random() < 0.25:
             self._audit()
+            self._check_statement()
 
     def heal(self) -> None:
         """Stop the faults and let time pass. Changes that the processor has already started still happen."""
@@ -226,6 +229,22 @@ class Schedule(Wiring):
             self._settle()
             if not any(d.subject == paid[0].leg_id for d in reports[1].differences):
                 raise Violation("L7 a planted difference was not found")
+
+    def _check_statement(self) -> None:
+        """Check that the figures of the months add up: a schedule lasts at most some months."""
+        wrong: list[str] = []
+
+        def make(context: Context) -> None:
+            for month in ("2026-09", "2026-10", "2026-11", "2026-12"):
+                try:
+                    wrong.extend(f"{month} {c}" for c in make_statement(context, month).disagreements)
+                except InvalidRequest:  # the month has not begun
+                    break
+
+        self.processes.client("bookkeeper", make)
+        self._settle()
+        if wrong:
+            raise Violation(f"the statement does not add up: {wrong}")
 
     def _is_true(self, difference: reconciliation.Difference) -> bool:
         """Return True for a refund that others made before the upgrade, or a payment that the bank has otherwise."""

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from tests.engine.claims.claim_worlds import claims_of
 from tests.support.engine_world import DAY, POLICY, World
 
 from refund_worker.domain.processor_replies import DisputesFound, Found
+from refund_worker.engine.claims.link import link_outside_refund
 from refund_worker.engine.claims.listener import record_disputes, record_outside_refunds
 from refund_worker.engine.processor_sync import balance_comparison
 from refund_worker.engine.processor_sync.balance_comparison import Comparison, Span, State, compare_balance
@@ -157,6 +159,7 @@ def test_each_kind_of_difference_is_named_with_its_object(account: Account) -> N
     last = account.compare(Span(begin, account.span.begin))
     assert named(last) == {("other_month", "refund", (earlier,), 0, 200)}
     assert last.state is State.AGREES
+    assert account.compare(Span(account.span.end, account.span.end + 28 * DAY)).totals == []
 
 
 def plant(account: Account, object_id: str) -> None:
@@ -175,6 +178,19 @@ def test_charge_that_failed_later_is_named_until_it_is_closed(one_account: Accou
     one_account.world.pay(1)
     one_account.sandbox.act("move_charge", payment="ch_1", status="failed")
     assert {each[:2] + each[3:] for each in named(one_account.compare())} == {("only_there", "payment", 0, 1_000)}
+
+
+def test_object_that_is_linked_in_part_is_one_object(one_account: Account) -> None:
+    one_account.pay(1)
+    one_account.world.spend("t", 30)
+    one_account.sandbox.act("dashboard_refund", payment="ch_1", amount_minor=400)
+    one_account.hear()
+    (claim,) = claims_of(one_account.world)
+    link_outside_refund(one_account.world.context, claim["claim_id"], transaction_id="t", actor="anna", reason="same")
+    found = one_account.compare()
+    (total,) = found.totals
+    assert (found.state, found.differences) == (State.AGREES, [])
+    assert (total.objects, total.ledger_minor, total.processor_minor) == (1, 400, 400)
 
 
 def test_pages_that_repeat_and_pieces_change_nothing(one_account: Account, monkeypatch: pytest.MonkeyPatch) -> None:
