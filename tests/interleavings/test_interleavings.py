@@ -26,6 +26,7 @@ COMPETING = (
     ("queued", "work", "work"),
     ("queued", "work", "work past the lease"),
     ("queued", "work", "cancel"),
+    ("queued", "merge", "work"),
     ("no answer, not paid", "work past the key's life", "pause"),
     ("pending", "webhook", "work"),
     ("failed late", "webhook", "watch"),
