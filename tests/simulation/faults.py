@@ -112,11 +112,9 @@ FAULTS: Mapping[str, Fault] = {
     "operator races a worker": Fault(0, (68,)),
     "two operators at once": Fault(0.5, (68,)),
     "operator contradicted": Fault(0, (69,)),
-    "canceled while the customer is asked": Fault(0),
+    # Links, decisions about shortfalls and cancels while the customer is asked are counted too, but they are rare.
     "payment closed": Fault(0),
     "customers merged": Fault(0),
-    "refund linked": Fault(0),
-    "shortfall decided": Fault(0),
     # the receiver of our notifications
     "receiver hangs": Fault(0.4, (74,)),
     "receiver redirects": Fault(0.4, (74,)),
