@@ -37,6 +37,7 @@ class Alarm(StrEnum):
     # Others moved money of a payment.
     DISPUTE_OPENED = "dispute_opened"
     FRAUD_WARNING = "fraud_warning"
+    PAYMENT_MAY_HAVE_FAILED = "payment_may_have_failed"
     SHORTFALL_UNDECIDED = "shortfall_undecided"
     NOT_AT_PROCESSOR = "not_at_processor"
     UNKNOWN_STATUS = "unknown_status"

@@ -1419,6 +1419,13 @@ DEFECTS = (
         ("tests/engine/claims/test_closed_payments.py",),
     ),
     Defect(
+        "nobody is told of a refund that fails while its payment is not settled",
+        DOMAIN + "refund_object.py",
+        "    if leg.report is None or leg.report.details.pending_reason != CHARGE_PENDING:",
+        "    if True:",
+        ("tests/engine/processor_sync/test_where_the_money_is.py",),
+    ),
+    Defect(
         "the end of a linked refund is not told to its claim",
         ENGINE + "claims/listener.py",
         "        outside += whose.linked\n",

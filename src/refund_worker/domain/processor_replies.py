@@ -49,6 +49,7 @@ class RefundDetails:
 
 
 NO_DETAILS = RefundDetails()
+CHARGE_PENDING = "charge_pending"  # the refund waits because its payment, such as a bank debit, is not settled yet
 
 
 @dataclass(frozen=True, slots=True)

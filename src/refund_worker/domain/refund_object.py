@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from refund_worker.domain.canceling import continue_canceling, given_back
 from refund_worker.domain.credit_postings import post_after_all
-from refund_worker.domain.decision import AccountDelta, RefundObjectUpdate
+from refund_worker.domain.decision import AccountDelta, RefundObjectUpdate, Reread
 from refund_worker.domain.decision_builder import (
     ANSWER_MISMATCH,
     BLOCKED_TRIES,
@@ -28,7 +28,7 @@ from refund_worker.domain.legs import (
     leg_number,
 )
 from refund_worker.domain.mismatch import STATE_OF_STATUS, mismatch, reject_mismatch, store_status
-from refund_worker.domain.processor_replies import RefundObject
+from refund_worker.domain.processor_replies import CHARGE_PENDING, RefundObject
 from refund_worker.domain.refund import (
     LIVE_OBJECT_STATES,
     OBJECT_RANK,
@@ -170,6 +170,8 @@ def _apply_state(
     if meaning.outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and failed_for_funds:
         return _wait_for_funds(builder, leg, refund_object)
     was_unpaid = leg.status in UNPAID_FINAL
+    if meaning.outcome is LegOutcome.OBJECT_FAILED and not was_unpaid:
+        _ask_about_unsettled_payment(builder, leg)
     if meaning.live:
         leg = _reopen(builder, leg)
     leg = builder.transition_leg(
@@ -184,6 +186,18 @@ def _apply_state(
         for other in others_of_family(leg, builder.legs):
             release_unneeded(builder, other)
     return leg
+
+
+def _ask_about_unsettled_payment(builder: DecisionBuilder, leg: Leg) -> None:
+    """Alert a person if the refund failed while its payment was not settled: perhaps the payment failed.
+
+    Then the customer has credits that nobody paid for, and other payments may pay this refund. The processor's record
+    of the payment is read again before anything else is sent over it.
+    """
+    if leg.report is None or leg.report.details.pending_reason != CHARGE_PENDING:
+        return
+    builder.record_event("payment_may_have_failed", alarm=True, leg=leg, payment_id=leg.payment_id)
+    builder.read_again[leg.payment_id] = Reread(always=True, takes_as_seen=False)
 
 
 def _values_of(

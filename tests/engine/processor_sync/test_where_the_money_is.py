@@ -90,3 +90,21 @@ def test_customer_action_is_shown_until_the_customer_has_acted(world: World) -> 
     assert refund.legs[0].status is LegStatus.SUCCEEDED
     assert refund_view(refund)["legs"][0]["next_action"] is None
     assert "j***" not in refund_view(refund)["legs"][0]["customer_text"]
+
+
+@pytest.mark.parametrize(("reason", "alarms"), [("charge_pending", 1), ("processing", 0)])
+def test_refund_of_an_unsettled_payment_that_fails_asks_a_person(world: World, reason: str, alarms: int) -> None:
+    """A bank debit fails after it was recorded, so the customer has credits that nobody paid for."""
+    world.pay()
+    world.pay(2)
+    world.processor.script("ch_1", "pending")
+    world.processor.script("ch_2", "pending")
+    refund_id = world.withdraw(40)
+    world.work()
+    describe(world, RefundDetails(pending_reason=reason), status="pending")
+    sync_all(world.context, "stripe")
+    describe(world, RefundDetails(), status="failed")
+    sync_all(world.context, "stripe")
+    assert world.events(refund_id).count("payment_may_have_failed") == alarms
+    world.work()
+    assert [leg.status for leg in world.refund(refund_id).legs] == [LegStatus.FAILED, LegStatus.PENDING]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
+from refund_worker.domain.processor_replies import CHARGE_PENDING
 from refund_worker.domain.refund import Leg, LegStatus, ObjectState
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.engine.views.failure_codes import code_with_entry
@@ -88,7 +89,7 @@ def _details(leg: Leg) -> Iterator[str]:
     details = leg.report.details if leg.report else None
     if details is None:
         return
-    if leg.status is LegStatus.PENDING and details.pending_reason in ("charge_pending", "insufficient_funds"):
+    if leg.status is LegStatus.PENDING and details.pending_reason in (CHARGE_PENDING, "insufficient_funds"):
         yield details.pending_reason
     if leg.status is LegStatus.REQUIRES_ACTION:
         if details.emailed_to:

@@ -134,6 +134,18 @@ _REFUNDS: Final[dict[Alarm, Entry]] = {
         "If there are many in a day: stolen cards may be in use.",
         "The warning's status is `closed`.",
     ),
+    Alarm.PAYMENT_MAY_HAVE_FAILED: Entry(
+        "A payment may have failed after it was recorded",
+        "A refund waited because its payment, such as a bank debit, was not settled yet. Now the refund has failed.",
+        "The customer still has the payment's credits. Other payments are tried for the refund, or its credits are given "
+        "back. Nothing is sent over this payment before its record is read again.",
+        (
+            "Look at the payment in the processor's dashboard: the page Payments has its id there.",
+            "If it failed: `refund-worker payments close ID --reason 'the debit failed'` takes its credits.",
+        ),
+        "If the refund went over another payment: the customer may have had money back that never came.",
+        "The payment is closed, or the dashboard shows that its money came.",
+    ),
     Alarm.SHORTFALL_UNDECIDED: Entry(
         "Spent credits of money that is gone",
         "Others returned money of a payment whose credits the customer has spent already, and `SHORTFALL` is `person`.",

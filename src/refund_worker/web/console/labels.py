@@ -166,6 +166,7 @@ EVENT_LABELS: Mapping[str, str] = {
     "leg_absent": "Looked up: no refund exists at the processor",
     "leg_released": "Released: nothing was sent",
     "leg_displaced": "Taken off its payment: others took the money",
+    "payment_may_have_failed": "Failed before its payment was settled: perhaps the payment failed",
     "refund_and_dispute": "A dispute takes the same money",
     "dispute_ended": "The dispute has ended: it continues",
     "linked": "Linked to a refund made elsewhere",
