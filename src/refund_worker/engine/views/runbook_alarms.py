@@ -137,8 +137,8 @@ _REFUNDS: Final[dict[Alarm, Entry]] = {
     Alarm.PAYMENT_MAY_HAVE_FAILED: Entry(
         "A payment may have failed after it was recorded",
         "A refund waited because its payment, such as a bank debit, was not settled yet. Now the refund has failed.",
-        "The customer still has the payment's credits. Other payments are tried for the refund, or its credits are given "
-        "back. Nothing is sent over this payment before its record is read again.",
+        "The customer still has the payment's credits. Other payments are tried for the refund, or its credits are "
+        "given back. Nothing is sent over this payment before its record is read again.",
         (
             "Look at the payment in the processor's dashboard: the page Payments has its id there.",
             "If it failed: `refund-worker payments close ID --reason 'the debit failed'` takes its credits.",
