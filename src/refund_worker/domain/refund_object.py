@@ -191,7 +191,7 @@ def _apply_state(
 def _ask_about_unsettled_payment(builder: DecisionBuilder, leg: Leg) -> None:
     """Alert a person if the refund failed while its payment was not settled: perhaps the payment failed.
 
-    Then the customer has credits that nobody paid for, and other payments may pay this refund. The processor's record
+    Then the customer has credits without a payment, and other payments may pay this refund. The processor's record
     of the payment is read again before anything else is sent over it.
     """
     if leg.report is None or leg.report.details.pending_reason != CHARGE_PENDING:

@@ -94,7 +94,7 @@ def test_customer_action_is_shown_until_the_customer_has_acted(world: World) -> 
 
 @pytest.mark.parametrize(("reason", "alarms"), [("charge_pending", 1), ("processing", 0)])
 def test_refund_of_an_unsettled_payment_that_fails_asks_a_person(world: World, reason: str, alarms: int) -> None:
-    """A bank debit fails after it was recorded, so the customer has credits that nobody paid for."""
+    """A bank debit fails after it was recorded, so the customer has credits without a payment."""
     world.pay()
     world.pay(2)
     world.processor.script("ch_1", "pending")
