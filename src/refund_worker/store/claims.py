@@ -16,6 +16,7 @@ from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
 from refund_worker.store.accounts import surviving
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
 from refund_worker.store.object_ownership import paid_manually_over
+from refund_worker.store.payment_refs import named_payment
 from refund_worker.store.tables import claim_refs, claims, legs, payments
 
 _FIELDS = [field.name for field in fields(Claim)]
@@ -110,13 +111,14 @@ def unmatched_claims(connection: Connection, processor: str, refs: Collection[st
     query = (
         select(r.ref, *_CLAIM)
         .join(claims, claims.c.claim_id == r.claim_id)
-        .where(r.processor == processor, r.ref.in_(refs), claims.c.payment_id.is_(None))
+        .where(r.processor == processor, claims.c.payment_id.is_(None))
         .order_by(claims.c.claim_id)
     )
     found: defaultdict[str, list[Claim]] = defaultdict(list)
-    for row in connection.execute(query).mappings():
-        values = dict(row)
-        found[values.pop("ref")].append(_claim(values))  # type: ignore[arg-type]
+    for chunk in batched(sorted(refs), IDS_AT_ONCE):
+        for row in connection.execute(query.where(r.ref.in_(chunk))).mappings():
+            values = dict(row)
+            found[values.pop("ref")].append(_claim(values))  # type: ignore[arg-type]
     return found
 
 
@@ -249,7 +251,7 @@ def list_claims(connection: Connection, filters: ClaimFilters) -> list[Claim]:
     if filters.customer_id is not None:
         query = query.where(c.customer_id == surviving(filters.customer_id))
     if filters.payment_id is not None:
-        query = query.where(c.payment_id == filters.payment_id)
+        query = query.where(c.payment_id == named_payment(filters.payment_id))
     if filters.after is not None:
         query = query.where(c.claim_id < filters.after)
     if filters.condition is not None:

@@ -17,6 +17,7 @@ from refund_worker.domain.claims.claim import INQUIRIES, ClaimKind
 from refund_worker.domain.money import larger_steps
 from refund_worker.store.accounts import surviving
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
+from refund_worker.store.payment_refs import named_payment
 from refund_worker.store.tables import (
     MAY_BE_ANSWERED,
     claims,
@@ -208,7 +209,7 @@ def list_warnings(connection: Connection, filters: WarningFilters) -> list[Recor
     if filters.customer_id is not None:
         query = query.where(_p.customer_id == surviving(filters.customer_id))
     if filters.payment_id is not None:
-        query = query.where(_w.payment_id == filters.payment_id)
+        query = query.where(_w.payment_id == named_payment(filters.payment_id))
     if filters.after is not None:
         query = query.where(_w.fraud_warning_id < filters.after)
     if filters.condition is not None:

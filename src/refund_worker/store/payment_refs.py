@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Select, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, select
 
 from refund_worker.batching import batched
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
@@ -118,6 +118,12 @@ def payments_of_aliases(connection: Connection, aliases: Collection[str]) -> dic
         query = select(a.alias, a.payment_id).where(a.alias.in_(chunk))
         found |= {row[0]: row[1] for row in connection.execute(query)}
     return found
+
+
+def named_payment(payment_id: str) -> ColumnElement[str]:
+    """Return the expression of the id of the payment that has this second id, or of the id itself."""
+    a = payment_aliases.c
+    return func.coalesce(select(a.payment_id).where(a.alias == payment_id).scalar_subquery(), payment_id)
 
 
 def aliases_of(connection: Connection, payment_ids: Collection[str]) -> dict[str, str]:

@@ -130,6 +130,33 @@ def test_spend_from_after_has_only_the_balance(world: World) -> None:
     world.spend(credits=70, occurred_at=world.now - 50)
 
 
+@pytest.mark.parametrize(("rule", "balance"), [(DEBT, -35), (PERSON, -10)])
+def test_spend_from_before_pays_no_debt(world: World, rule: ShortfallRule, balance: int) -> None:
+    with_rule(world, rule)
+    world.pay(refunded_minor=300)
+    world.pass_time(100)
+    world.spend("new", credits=70, occurred_at=world.now)
+    for part in (300, 100):
+        report(world, world.refund_in_the_dashboard(part))
+    if rule is PERSON:
+        decide(world, DEBT, kind="outside_refund", number=1)
+    assert balance_of(world) == (-10, 0)
+    world.spend("old", credits=25)
+    assert balance_of(world) == (balance, 0)
+    assert_sums_hold(world)
+
+
+def test_person_is_told_of_credits_that_a_spend_from_before_needs(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    with_rule(world, PERSON)
+    world.pay(refunded_minor=300)
+    world.spend(credits=70)
+    assert not caplog.records
+    world.spend("t2", credits=30)
+    assert [record.getMessage().split()[1] for record in caplog.records] == ["30"]
+
+
 @pytest.mark.parametrize(("decision", "balance"), [(WRITE_OFF, 0), (DEBT, -30)])
 def test_person_decides_about_what_was_spent(world: World, decision: ShortfallRule, balance: int) -> None:
     with_rule(world, PERSON)
@@ -154,9 +181,9 @@ def test_person_decides_about_a_closed_payment_too(world: World) -> None:
     assert listed(world) == []
 
 
-def decide(world: World, decision: ShortfallRule) -> None:
-    """Decide about the only claim; another decision is refused then."""
-    (claim,) = claims_of(world)
+def decide(world: World, decision: ShortfallRule, kind: str | None = None, number: int = 0) -> None:
+    """Decide about a claim; another decision is refused then."""
+    claim = [claim for claim in claims_of(world) if kind in (None, claim["kind"])][number]
     values: dict[str, Any] = {"kind": ClaimKind.OUTSIDE_REFUND, "decision": decision, "actor": "kim", "reason": "old"}
     decide_claim(world.context, claim["claim_id"], **values)
     with pytest.raises(ActionNotAllowed):

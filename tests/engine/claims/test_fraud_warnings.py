@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from sqlalchemy import event as events
 from sqlalchemy import select
 from tests.engine.claims.claim_worlds import balance_of, dispute, report, report_disputes
 from tests.engine.processor_sync.test_thin_events import told as hear_event
 from tests.support.engine_world import World
 from tests.support.outside_objects import MADE_AT, outside_refund, warning
 
+from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.processor_replies import (
     FraudWarning,
     NotReadable,
@@ -26,11 +28,13 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.engine.accounts.fraud_warnings import record_warnings
 from refund_worker.engine.accounts.merge import merge_customers
+from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.processor_sync.dispute_sync import WARNINGS, ListSync
 from refund_worker.engine.views.customer_export import export_customer
 from refund_worker.engine.views.fraud_warning_objects import refund_command, warning_page
 from refund_worker.store import fraud_warnings
+from refund_worker.store.claims import ClaimFilters, list_claims
 from refund_worker.store.fraud_warnings import WarningFilters, count_open
 from refund_worker.store.tables import outbox
 
@@ -284,3 +288,33 @@ def test_many_warnings_are_recorded_at_once(world: World) -> None:
     with world.database.read() as connection:
         assert count_open(connection) == 350
         assert len(fraud_warnings.warnings_to_fetch(connection, "stripe", 500)) == 350
+
+
+def test_lists_know_the_second_id_of_a_payment(world: World) -> None:
+    world.pay(recorded_by="webhook")
+    world.pay(payment_id="mine")
+    record_warnings(world.context, "stripe", [warning("issfr_1", payment="ch_1")])
+    report(world, world.refund_in_the_dashboard(100))
+    with world.database.read() as connection:
+        for name in ("pay1", "mine"):
+            assert len(warning_page(connection, WarningFilters(limit=5, payment_id=name))["data"]) == 1
+            outside = ClaimFilters(kind=ClaimKind.OUTSIDE_REFUND, limit=5, payment_id=name)
+            assert len(list_claims(connection, outside)) == 1
+
+
+def test_recording_more_payments_needs_no_more_statements(world: World) -> None:
+    counted = []
+    record = world.pay()
+    for number in (10, 60):
+        names = [f"{number}-{each}" for each in range(number)]
+        batch = [replace(record, payment_id=f"p{name}", processor_payment_id=f"ch_{name}") for name in names]
+        asked: list[str] = []
+
+        def note(_connection: object, _cursor: object, statement: str, *_: object, to: list[str] = asked) -> None:
+            to.append(statement)
+
+        events.listen(world.database.engine, "before_cursor_execute", note)
+        record_payments(world.context, batch)
+        events.remove(world.database.engine, "before_cursor_execute", note)
+        counted.append(len(asked))
+    assert counted[0] == counted[1]

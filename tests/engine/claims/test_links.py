@@ -14,6 +14,7 @@ from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts.corrections import correct
+from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.claims.link import link_outside_refund
 from refund_worker.engine.processor_sync.pause import pause_processor
 from refund_worker.engine.processor_sync.sync import sync_all
@@ -111,6 +112,20 @@ def test_credits_that_a_link_frees_go_to_a_claim_that_lacks_them(world: World, r
     link(world, transaction_id="t")
     outside, lost = claims_of(world)
     assert (outside["taken"], lost["taken"], balance_of(world)) == (0, taken, (40 - taken, 0))
+
+
+@pytest.mark.parametrize("closed_first", [True, False])
+def test_a_link_over_a_closed_payment_takes_its_credits_once(world: World, closed_first: bool) -> None:
+    refund_id = failed_withdrawal(world, 30)
+    report(world, world.refund_in_the_dashboard(300))
+    world.pay(2)
+    if closed_first:
+        close_payment(world.context, "pay1", actor="op", reason="recorded wrong")
+    link(world, refund_id=refund_id)
+    if not closed_first:
+        close_payment(world.context, "pay1", actor="op", reason="recorded wrong")
+    assert balance_of(world) == (100, 0)
+    assert_books_balance(world.database)
 
 
 def test_late_failure_of_a_linked_object_is_the_refunds(world: World) -> None:

@@ -20,6 +20,7 @@ from refund_worker.engine.claims.link import link_outside_refund
 from refund_worker.engine.claims.listener import record_disputes, record_outside_refunds
 from refund_worker.engine.processor_sync import balance_comparison
 from refund_worker.engine.processor_sync.balance_comparison import Comparison, Span, State, compare_balance
+from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.sums.statement import month_bounds
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.processors.sandbox import Sandbox
@@ -191,6 +192,20 @@ def test_object_that_is_linked_in_part_is_one_object(one_account: Account) -> No
     (total,) = found.totals
     assert (found.state, found.differences) == (State.AGREES, [])
     assert (total.objects, total.ledger_minor, total.processor_minor) == (1, 400, 400)
+
+
+def test_money_that_goes_out_again_in_another_month_disagrees(one_account: Account) -> None:
+    one_account.pay(1)
+    one_account.world.withdraw(30, "own")
+    one_account.world.work()
+    (own,) = (each for each in one_account.sandbox.refunds() if each["metadata"].get("refund_worker_attempt"))
+    middle = one_account.span.begin + 11 * DAY
+    one_account.sandbox.advance_clock(2 * DAY)
+    one_account.world.now += 2 * DAY
+    one_account.sandbox.act("dashboard_refund", payment="ch_1", amount_minor=300, metadata=own["metadata"])
+    sync_all(one_account.world.context, "stripe")
+    spans = Span(one_account.span.begin, middle), Span(middle, one_account.span.end)
+    assert [one_account.compare(span).state for span in spans] == [State.AGREES, State.DISAGREES]
 
 
 def test_pages_that_repeat_and_pieces_change_nothing(one_account: Account, monkeypatch: pytest.MonkeyPatch) -> None:

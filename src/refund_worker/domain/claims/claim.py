@@ -119,6 +119,11 @@ class Claim:
         return self.kind is ClaimKind.DISPUTE and self.phase is Phase.HOLDING
 
     @property
+    def is_being_linked(self) -> bool:
+        """Return True while a link has freed its money and no leg of ours has taken it yet."""
+        return self.linked_minor > 0 and self.refund_id is None
+
+    @property
     def money_minor(self) -> int:
         """Return the minor units that the claim takes of its payment now."""
         return max(0, self.amount_minor - self.explained_minor) if self.is_live else 0

@@ -53,9 +53,12 @@ def explain(payment: ClaimedPayment, claims: Iterable[Claim]) -> list[Claim]:
     return [_with_what_came_back(payment, claim, found) for claim in found]
 
 
-def _with_what_came_back(payment: ClaimedPayment, claim: Claim, claims: Iterable[Claim]) -> Claim:
-    """Return the closing of a payment with the money of refunds and disputes that ended later without taking it."""
-    if claim.kind is not ClaimKind.CLOSE:
+def _with_what_came_back(payment: ClaimedPayment, claim: Claim, claims: Sequence[Claim]) -> Claim:
+    """Return the closing of a payment with the money of refunds and disputes that ended later without taking it.
+
+    Money that is being linked did not come back: the linked leg takes it.
+    """
+    if claim.kind is not ClaimKind.CLOSE or any(other.is_being_linked for other in claims):
         return claim
     gone = payment.refunded_minor + payment.leg_minor
     gone += sum(other.money_minor for other in claims if other.claim_id != claim.claim_id)

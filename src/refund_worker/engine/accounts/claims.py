@@ -6,6 +6,7 @@ follow each other.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -135,24 +136,37 @@ def settle_named(connection: Connection, payment_ids: Collection[str], reference
 
 
 def match_claims(
-    connection: Connection, recorded: Sequence[PaymentRecord], terms: Terms
+    connection: Connection, recorded: Sequence[PaymentRecord], names: Mapping[str, Sequence[str]], terms: Terms
 ) -> list[tuple[Claim | None, Claim]]:
     """Give new payments the claims that came before they were recorded, and settle all claims on them.
 
-    Return each settled claim, before and after.
+    `names` are more ids of them at their processors. Return each settled claim, before and after.
     """
-    matched: list[str] = []
+    matched = {record.payment_id for record in recorded if record.refunded_minor}
     before: dict[str, Claim] = {}
-    for record in recorded:
-        found = claims.unmatched_claims(connection, record.processor, [record.processor_payment_id])
-        fitting = [claim for its in found.values() for claim in its if claim.currency == record.currency]
-        claims.write_claims(connection, [replace(claim, payment_id=record.payment_id) for claim in fitting])
-        before |= {claim.claim_id: claim for claim in fitting}
-        if fitting or record.refunded_minor:
-            matched.append(record.payment_id)
+    placed: dict[str, Claim] = {}
+    for processor, by_ref in payments_by_ref(recorded, names).items():
+        for ref, its in claims.unmatched_claims(connection, processor, by_ref).items():
+            for claim in its:
+                if claim.currency == by_ref[ref].currency:
+                    before[claim.claim_id] = claim
+                    placed[claim.claim_id] = replace(claim, payment_id=by_ref[ref].payment_id)
+    claims.write_claims(connection, placed.values())
+    matched |= {claim.payment_id for claim in placed.values() if claim.payment_id}
     if not matched:
         return []
-    return [(before.get(claim.claim_id), claim) for claim in settle_payments(connection, matched, terms)]
+    return [(before.get(claim.claim_id), claim) for claim in settle_payments(connection, sorted(matched), terms)]
+
+
+def payments_by_ref(
+    recorded: Sequence[PaymentRecord], names: Mapping[str, Sequence[str]]
+) -> dict[str, dict[str, PaymentRecord]]:
+    """Return, by processor, the payment for each of the processor's ids; `names` are more ids by payment_id."""
+    found: defaultdict[str, dict[str, PaymentRecord]] = defaultdict(dict)
+    for record in recorded:
+        for ref in (*names.get(record.payment_id, ()), record.processor_payment_id):
+            found[record.processor][ref] = record
+    return found
 
 
 def recover(connection: Connection, released: Mapping[str, int], payment_ids: Collection[str], terms: Terms) -> None:

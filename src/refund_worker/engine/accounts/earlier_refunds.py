@@ -17,6 +17,8 @@ from refund_worker.domain.claims.claim import Claim
 from refund_worker.domain.claims.settle import Settled, leave_to_spend
 from refund_worker.domain.records import SpendRecord
 from refund_worker.engine.accounts.claims import write_settled
+from refund_worker.engine.context import Context
+from refund_worker.engine.notifications.claim_messages import announce_claims
 from refund_worker.store import claims
 
 
@@ -34,7 +36,7 @@ class EarlierRefunds:
 
     def make_room(self, spend: SpendRecord, account: CustomerAccount) -> CustomerAccount | None:
         """Return the account that can take the spend, or None if what earlier refunds took does not suffice."""
-        lacking = spend.credits - account.available
+        lacking = spend.credits - max(0, account.available)  # the spend pays no debt
         its = self._of(spend.customer_id)
         before = [index for index, claim in enumerate(its) if spend.occurred_at <= claim.recorded_at]
         if lacking > sum(its[index].taken - its[index].debt for index in before):
@@ -48,9 +50,12 @@ class EarlierRefunds:
                 lacking -= credits
         return account
 
-    def write(self) -> None:
-        """Write the changed claims, their entries and the customers' accounts."""
+    def write(self, context: Context) -> None:
+        """Write the changed claims, their entries and the customers' accounts, and tell of shortfalls to decide."""
         write_settled(self._connection, self._changes)
+        first = {before.claim_id: before for before, _ in reversed(self._changes)}
+        last = {done.claim.claim_id: done.claim for _, done in self._changes}
+        announce_claims(self._connection, context, ((first[id], claim) for id, claim in last.items()), self._now)
 
     def _of(self, customer_id: str) -> list[Claim]:
         if self._claims is None:

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.processor_replies import FraudWarning
 from refund_worker.domain.records import PaymentRecord
+from refund_worker.engine.accounts.claims import payments_by_ref
 from refund_worker.engine.context import Context
 from refund_worker.engine.notifications.warning_messages import announce_warnings
 from refund_worker.store import fraud_warnings, payment_refs
@@ -103,9 +104,8 @@ def match_warnings(
 ) -> None:
     """Give new payments the warnings that came before they were recorded. `names` are more ids of them elsewhere."""
     found: list[tuple[str, str]] = []
-    for record in recorded:
-        refs = (record.processor_payment_id, *names.get(record.payment_id, ()))
-        over = fraud_warnings.unmatched_over(connection, record.processor, refs)
-        found += [(warning_id, record.payment_id) for warning_id, _ in over]
+    for processor, by_ref in payments_by_ref(recorded, names).items():
+        over = fraud_warnings.unmatched_over(connection, processor, by_ref)
+        found += [(warning_id, by_ref[ref].payment_id) for warning_id, ref in over]
     if found:
         announce_warnings(connection, context, fraud_warnings.match_warnings(connection, found, now), now)

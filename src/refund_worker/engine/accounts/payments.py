@@ -83,9 +83,10 @@ def _record_payments(
         bought[record.customer_id] = bought.get(record.customer_id, 0) + record.credits
     accounts.add_purchases(connection, bought)
     claims.insert_claims(
-        connection, [earlier_refund(record, context.new_id("er"), now) for record in new if record.refunded_minor]
+        connection, [earlier_refund(record, context.new_id("cl"), now) for record in new if record.refunded_minor]
     )
-    matched = match_claims(connection, new, Terms(now=now, rule=ShortfallRule(context.policy.shortfall)))
+    terms = Terms(now=now, rule=ShortfallRule(context.policy.shortfall))
+    matched = match_claims(connection, new, names, terms)
     announce_claims(connection, context, matched, now)
     match_warnings(connection, context, new, names, now)
     payment_refs.add_aliases(connection, aliases, now)

@@ -35,12 +35,13 @@ def record_spends(context: Context, records: Sequence[SpendRecord]) -> list[Reco
     A spend that exceeds the available balance is refused with `InsufficientBalance`. One from before a payment was
     recorded with an earlier refund can have the credits that this refund took.
     """
-    return run_again_once(context, lambda connection: _record_spends(connection, context.clock(connection), records))
+    return run_again_once(context, lambda connection: _record_spends(connection, context, records))
 
 
 def _record_spends(
-    connection: Connection, now: float, records: Sequence[SpendRecord]
+    connection: Connection, context: Context, records: Sequence[SpendRecord]
 ) -> list[Recorded | RefundWorkerError]:
+    now = context.clock(connection)
     asked = {r.customer_id for r in records}
     customers = accounts.lock_customers(connection, asked)
     rows = ledger_store.transactions_by_id(connection, [r.transaction_id for r in records])
@@ -63,7 +64,7 @@ def _record_spends(
             known[record.transaction_id] = record
             new.append(record)
         answers.append(answer)
-    earlier.write()
+    earlier.write(context)
     ledger_store.insert_postings(connection, [_spend(record) for record in new])
     refundable = [
         RefundableTransaction(

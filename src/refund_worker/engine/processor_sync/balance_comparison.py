@@ -246,11 +246,15 @@ def _explained(account: _Account, rows: Sequence[Compared]) -> list[DifferingObj
     return [_differing(account, row, known) for row in rows]
 
 
+# Kinds that no sum of other months can change.
+_SURE_AT_ONCE = frozenset({Difference.CONVERTED, Difference.NOT_RECORDED, Difference.OTHER_INSTALLATION})
+
+
 def _differing(account: _Account, row: Compared, known: Mapping[str, Booked]) -> DifferingObject:
     its = known[row.key]
     kind = kind_of(its.known, row.theirs_minor, is_converted=row.is_converted)
-    if kind in DISAGREEMENTS and its.may_be_asked:
-        # Only in this month, perhaps: the processor may have the rest in another one.
+    if kind not in _SURE_AT_ONCE and its.may_be_asked:
+        # The processor may have the rest, or more, in another month.
         theirs = account.whole_sum(its.object_ids, row.currency)
         kind = kind_of(its.known, theirs or 0, is_converted=theirs is None)
     return DifferingObject(

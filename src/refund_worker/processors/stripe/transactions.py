@@ -84,7 +84,7 @@ class ReadsTransactions:
     async def balance_transactions_of(self, object_id: str) -> TransactionsReply:
         """Return all balance transactions of one refund or dispute, within one deadline."""
         if not OPAQUE_ID.fullmatch(object_id):
-            return Misconfigured("bad_object_id", "this is no id of a Stripe object; nothing was asked")
+            return Misconfigured("bad_payment_id", "this is no id of a Stripe object; nothing was asked")
         try:
             found = await self._pages.of_payment(TRANSACTIONS, {"source": object_id})
         except Exception as error:  # noqa: BLE001 -- as above
