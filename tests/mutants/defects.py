@@ -3089,8 +3089,8 @@ DEFECTS = (
     Defect(
         "fraud warnings: old ones are never looked at again",
         STORE + "fraud_warnings.py",
-        "query.order_by(_w.updated_at).limit(limit)",
-        "query.order_by(_w.updated_at).limit(0)",
+        "query.order_by(_w.object_created_at.desc()).limit(limit)",
+        "query.order_by(_w.object_created_at.desc()).limit(0)",
         ("tests/engine/claims/test_fraud_warnings.py",),
     ),
     Defect(

@@ -119,9 +119,12 @@ def warnings_on(connection: Connection, payment_ids: Collection[str]) -> list[Re
 
 
 def warnings_to_fetch(connection: Connection, processor: str, limit: int) -> list[str]:
-    """Return the ids of warnings that may still be answered, those first that were changed the longest ago."""
+    """Return the ids of warnings that may still be answered, the newest first.
+
+    One that a person rightly ignores stays so for ever: it must not keep newer ones from being fetched.
+    """
     query = select(_w.object_id).where(_w.processor == processor, MAY_BE_ANSWERED)
-    return list(connection.execute(query.order_by(_w.updated_at).limit(limit)).scalars())
+    return list(connection.execute(query.order_by(_w.object_created_at.desc()).limit(limit)).scalars())
 
 
 def insert_warnings(

@@ -6,7 +6,7 @@ import json
 import logging
 import shlex
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -288,6 +288,14 @@ def test_many_warnings_are_recorded_at_once(world: World) -> None:
     with world.database.read() as connection:
         assert count_open(connection) == 350
         assert len(fraud_warnings.warnings_to_fetch(connection, "stripe", 500)) == 350
+
+
+def test_the_newest_warnings_are_fetched_first(world: World) -> None:
+    world.pay()
+    for day in (2, 1, 3):
+        heard(world, replace(warning(f"issfr_{day}"), created_at=MADE_AT + timedelta(days=day)))
+    with world.database.read() as connection:
+        assert fraud_warnings.warnings_to_fetch(connection, "stripe", 2) == ["issfr_3", "issfr_2"]
 
 
 def test_lists_know_the_second_id_of_a_payment(world: World) -> None:
