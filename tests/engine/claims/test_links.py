@@ -20,7 +20,7 @@ from refund_worker.engine.processor_sync.pause import pause_processor
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnknownTransaction
-from refund_worker.store import inbox
+from refund_worker.store import inbox, payments
 
 
 def link(world: World, number: int = 0, **target: str) -> None:
@@ -112,6 +112,16 @@ def test_credits_that_a_link_frees_go_to_a_claim_that_lacks_them(world: World, r
     link(world, transaction_id="t")
     outside, lost = claims_of(world)
     assert (outside["taken"], lost["taken"], balance_of(world)) == (0, taken, (40 - taken, 0))
+
+
+def test_linked_part_of_a_larger_object_makes_its_payment_no_suspect(world: World) -> None:
+    world.pay()
+    world.spend("t", credits=40)
+    report(world, world.refund_in_the_dashboard(1_000))
+    link(world, transaction_id="t")
+    sync_all(world.context, "stripe")
+    with world.database.read() as connection:
+        assert payments.refunded_elsewhere(connection, ["pay1"]) == frozenset()
 
 
 @pytest.mark.parametrize("closed_first", [True, False])
