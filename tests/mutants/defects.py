@@ -3367,13 +3367,6 @@ DEFECTS = (
         ("tests/engine/claims",),
     ),
     Defect(
-        "claims: a closed payment has room for new legs",
-        STORE + "accounts.py",
-        "if open_disputes or closed_at is not None:",
-        "if open_disputes:",
-        ("tests/engine/claims",),
-    ),
-    Defect(
         "claims: an object named as a manual payment is counted beside it",
         "src/refund_worker/domain/claims/shares.py",
         "max(claim.linked_minor, named)",
@@ -3399,13 +3392,6 @@ DEFECTS = (
         ENGINE + "claims/close.py",
         "if leg.status in WITH_PROCESSOR or leg.unanswered:",
         "if False:",
-        ("tests/engine/claims",),
-    ),
-    Defect(
-        "claims: a close leaves out the legs that have to leave",
-        ENGINE + "claims/close.py",
-        "0 if leaves(leg, payment_id, PAYMENT_CLOSED) else leg.amount_minor",
-        "leg.amount_minor",
         ("tests/engine/claims",),
     ),
     Defect(

@@ -122,5 +122,7 @@ def test_process_without_access_says_so(world: World) -> None:
 
 def test_refund_of_another_client_is_not_found(world: World) -> None:
     refund_id = requested(world)
+    slots = Slots()
     with pytest.raises(NotFound):
-        sync_refund(world.context, access(world), refund_id, client="another")
+        sync_refund(world.context, access(world, slots), refund_id, client="another")
+    assert slots.taken == [], "nothing was asked"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase
-from refund_worker.domain.claims.displace import PAYMENT_CLOSED, leaves
 from refund_worker.domain.decision import Event
 from refund_worker.domain.state_machine import UNPAID_FINAL, WITH_PROCESSOR
 from refund_worker.engine.claims.recording import change_claims
@@ -39,12 +38,8 @@ def close_payment(context: Context, payment_id: str, *, actor: str, reason: str)
     change_claims(context, payment_id, close, actor=actor)
 
 
-def _sent_minor(connection: Connection, payment_id: str) -> int:
-    """Return the minor units of the legs over the payment that have paid.
-
-    Raises `ActionNotAllowed` if a leg may have money under way.
-    """
-    sent_minor = 0
+def _forbid_money_under_way(connection: Connection, payment_id: str) -> None:
+    """Raise `ActionNotAllowed` if a leg over the payment may have money under way."""
     for refund in refunds.load(connection, claims.refunds_over(connection, payment_id), lock=True):
         for leg in refund.legs:
             if leg.payment_id != payment_id or leg.status in UNPAID_FINAL:
@@ -54,16 +49,17 @@ def _sent_minor(connection: Connection, payment_id: str) -> int:
                     f"refund {refund.refund_id} may have money under way over payment {payment_id}: "
                     "wait for its end, or resolve it"
                 )
-            sent_minor += 0 if leaves(leg, payment_id, PAYMENT_CLOSED) else leg.amount_minor
-    return sent_minor
 
 
 def _closing(context: Context, connection: Connection, payment_id: str, reason: str, now: float) -> Claim:
-    """Return the claim of the closing: the money of the payment that is left."""
+    """Return the claim of the closing: the money of the payment that is left.
+
+    It grows by what comes back later, such as the money of legs that leave the payment now.
+    """
     (payment,) = claims.claimed_payments(connection, [payment_id])
     others = claims.claims_on(connection, [payment_id]).get(payment_id, [])
-    sent_minor = _sent_minor(connection, payment_id)
-    gone = payment.refunded_minor + sent_minor + sum(claim.money_minor for claim in others)
+    _forbid_money_under_way(connection, payment_id)
+    gone = payment.refunded_minor + payment.leg_minor + sum(claim.money_minor for claim in others)
     return Claim(
         claim_id=context.new_id("cl"),
         kind=ClaimKind.CLOSE,
