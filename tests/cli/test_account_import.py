@@ -15,7 +15,7 @@ DAY = 86_400
 START = 1_785_542_400  # 2026-08-01
 PAID = {"metadata": {"user": "ann", "credits": "100"}}
 ROWS: list[dict[str, Any]] = [
-    {"processor_payment_id": f"ch_{n:03}", "created": START + n * DAY // 10, **PAID} for n in range(205)
+    {"processor_payment_id": f"ch_{n:03}", "created": START + n * 60, **PAID} for n in range(205)
 ]
 OTHERS: list[dict[str, Any]] = [
     {"processor_payment_id": "pi_own", **PAID},

@@ -54,6 +54,7 @@ def test_customer_action_is_read_with_the_address_masked() -> None:
         emailed_to="j***@example.com", emailed_at=1_700_000_000.0, act_by=1_700_600_000.0
     )
     assert details_of(**WAITS, instructions_email="joe@example.org").emailed_to == "j***@example.org"
+    assert details_of(**WAITS, instructions_email="joe@intranet").emailed_to == "j***@intranet"
 
 
 def test_address_is_forgotten_once_the_customer_acted() -> None:
