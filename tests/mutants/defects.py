@@ -1414,7 +1414,7 @@ DEFECTS = (
     Defect(
         "money that comes back to a closed payment is the customer's",
         DOMAIN + "claims/shares.py",
-        "amount_minor=max(claim.amount_minor, payment.amount_minor - gone)",
+        "amount_minor=max(claim.amount_minor, left)",
         "amount_minor=claim.amount_minor",
         ("tests/engine/claims/test_closed_payments.py",),
     ),
@@ -3383,8 +3383,8 @@ DEFECTS = (
     Defect(
         "claims: a payment recorded later gets no claim",
         ENGINE + "accounts/payments.py",
-        "    matched = match_claims(connection, new, names, terms)",
-        "    matched = match_claims(connection, [], names, terms)",
+        "    matched = match_claims(connection, new, names, Terms.of(",
+        "    matched = match_claims(connection, [], names, Terms.of(",
         ("tests/engine/claims",),
     ),
     Defect(

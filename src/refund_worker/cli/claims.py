@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refund_worker.cli import fraud_warnings, runtime
-from refund_worker.cli.lists import CustomerFilter, LimitOption, Shown, show_page
+from refund_worker.cli.lists import CustomerFilter, LimitOption, PaymentFilter, Shown, show_page
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     AfterOption,
@@ -101,9 +101,7 @@ def _add_disputes_list(app: typer.Typer) -> None:
     def list_(
         status: Annotated[str | None, typer.Option("--status", help="the processor's word, such as lost")] = None,
         customer: CustomerFilter = None,
-        payment: Annotated[
-            str | None, typer.Option("--payment", help="only of this payment", callback=normalized_id)
-        ] = None,
+        payment: PaymentFilter = None,
         limit: LimitOption = LIMIT_DEFAULT,
         starting_after: AfterOption = None,
         quiet: QuietOption = False,

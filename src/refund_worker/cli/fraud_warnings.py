@@ -8,7 +8,7 @@ import typer
 
 from refund_worker.api_schema import FraudWarningStatus
 from refund_worker.cli import runtime
-from refund_worker.cli.lists import CustomerFilter, LimitOption, Shown, show_page
+from refund_worker.cli.lists import CustomerFilter, LimitOption, PaymentFilter, Shown, show_page
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     AfterOption,
@@ -16,7 +16,6 @@ from refund_worker.cli.options import (
     QuietOption,
     check_quiet,
     command,
-    normalized_id,
 )
 from refund_worker.cli.output import Column, Output, count, moment, print_line
 from refund_worker.engine.views.money_format import money
@@ -44,9 +43,7 @@ def add_to(app: typer.Typer) -> None:
     def warnings(
         status: Annotated[str | None, typer.Option("--status", metavar="|".join(STATUSES))] = None,
         customer: CustomerFilter = None,
-        payment: Annotated[
-            str | None, typer.Option("--payment", help="only of this payment", callback=normalized_id)
-        ] = None,
+        payment: PaymentFilter = None,
         limit: LimitOption = LIMIT_DEFAULT,
         starting_after: AfterOption = None,
         quiet: QuietOption = False,

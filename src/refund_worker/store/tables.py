@@ -965,7 +965,7 @@ fraud_warnings = Table(
     Index(
         "ix_fraud_warnings_to_answer",
         "processor",
-        "updated_at",
+        "object_created_at",
         sqlite_where=MAY_BE_ANSWERED,
         postgresql_where=MAY_BE_ANSWERED,
     ),

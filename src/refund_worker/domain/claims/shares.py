@@ -60,9 +60,14 @@ def _with_what_came_back(payment: ClaimedPayment, claim: Claim, claims: Sequence
     """
     if claim.kind is not ClaimKind.CLOSE or any(other.is_being_linked for other in claims):
         return claim
-    gone = payment.refunded_minor + payment.leg_minor
-    gone += sum(other.money_minor for other in claims if other.claim_id != claim.claim_id)
-    return replace(claim, amount_minor=max(claim.amount_minor, payment.amount_minor - gone))
+    left = money_left(payment, [other for other in claims if other.claim_id != claim.claim_id])
+    return replace(claim, amount_minor=max(claim.amount_minor, left))
+
+
+def money_left(payment: ClaimedPayment, claims: Iterable[Claim]) -> int:
+    """Return the minor units that neither our refunds nor these claims take; below zero if they take too much."""
+    taken = payment.refunded_minor + payment.leg_minor + sum(claim.money_minor for claim in claims)
+    return payment.amount_minor - taken
 
 
 def shares(payment: ClaimedPayment, claims: Sequence[Claim]) -> dict[str, int]:

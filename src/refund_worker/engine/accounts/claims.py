@@ -18,6 +18,7 @@ from refund_worker.domain.claims.settle import Settled, give_back, settle
 from refund_worker.domain.claims.shares import ClaimedPayment, explain, shares
 from refund_worker.domain.decision import SYSTEM
 from refund_worker.domain.records import PaymentRecord
+from refund_worker.engine.context import Context
 from refund_worker.store import accounts, claims
 from refund_worker.store import ledger as ledger_store
 
@@ -34,6 +35,11 @@ class Terms:
     rule: ShortfallRule
     actor: str = SYSTEM
     recoverable: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, context: Context, now: float, actor: str = SYSTEM) -> Terms:
+        """Return the terms with the rule of the settings."""
+        return cls(now=now, rule=ShortfallRule(context.policy.shortfall), actor=actor)
 
 
 def settle_payments(connection: Connection, payment_ids: Collection[str], terms: Terms) -> list[Claim]:

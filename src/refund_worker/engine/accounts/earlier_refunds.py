@@ -52,6 +52,8 @@ class EarlierRefunds:
 
     def write(self, context: Context) -> None:
         """Write the changed claims, their entries and the customers' accounts, and tell of shortfalls to decide."""
+        if not self._changes:
+            return
         write_settled(self._connection, self._changes)
         first = {before.claim_id: before for before, _ in reversed(self._changes)}
         last = {done.claim.claim_id: done.claim for _, done in self._changes}

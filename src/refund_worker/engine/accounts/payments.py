@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from refund_worker.domain import ledger
-from refund_worker.domain.claims.claim import ShortfallRule, earlier_refund
+from refund_worker.domain.claims.claim import earlier_refund
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.accounts.claims import Terms, match_claims
@@ -85,8 +85,7 @@ def _record_payments(
     claims.insert_claims(
         connection, [earlier_refund(record, context.new_id("cl"), now) for record in new if record.refunded_minor]
     )
-    terms = Terms(now=now, rule=ShortfallRule(context.policy.shortfall))
-    matched = match_claims(connection, new, names, terms)
+    matched = match_claims(connection, new, names, Terms.of(context, now))
     announce_claims(connection, context, matched, now)
     match_warnings(connection, context, new, names, now)
     payment_refs.add_aliases(connection, aliases, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase
+from refund_worker.domain.claims.shares import money_left
 from refund_worker.domain.decision import Event
 from refund_worker.domain.state_machine import UNPAID_FINAL, WITH_PROCESSOR
 from refund_worker.engine.claims.recording import change_claims
@@ -59,13 +60,12 @@ def _closing(context: Context, connection: Connection, payment_id: str, reason: 
     (payment,) = claims.claimed_payments(connection, [payment_id])
     others = claims.claims_on(connection, [payment_id]).get(payment_id, [])
     _forbid_money_under_way(connection, payment_id)
-    gone = payment.refunded_minor + payment.leg_minor + sum(claim.money_minor for claim in others)
     return Claim(
         claim_id=context.new_id("cl"),
         kind=ClaimKind.CLOSE,
         processor=payment.processor,
         object_id=payment_id,
-        amount_minor=max(0, payment.amount_minor - gone),
+        amount_minor=max(0, money_left(payment, others)),
         currency=payment.currency,
         object_status=None,
         phase=Phase.TAKEN,

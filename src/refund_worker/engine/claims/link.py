@@ -7,7 +7,7 @@ import json
 from sqlalchemy import Connection
 
 from refund_worker.domain.acceptance import accept, accepted
-from refund_worker.domain.claims.claim import Claim, ClaimKind, ShortfallRule
+from refund_worker.domain.claims.claim import Claim, ClaimKind
 from refund_worker.domain.claims.link import leg_to_link, link
 from refund_worker.domain.claims.settle import give_back
 from refund_worker.domain.decision import Decision
@@ -62,7 +62,7 @@ def link_outside_refund(
         _pay(connection, context, claim, refund, actor, reason)
         freed = _available(connection, claim) - before
         if freed > 0:  # others that lack credits take these before the customer can spend them
-            terms = Terms(now=context.clock(connection), rule=ShortfallRule(context.policy.shortfall), actor=actor)
+            terms = Terms.of(context, context.clock(connection), actor)
             recover(connection, {claim.customer_id or "": freed}, [claim.payment_id or ""], terms)
 
     change_claims(context, found.payment_id, change, actor=actor)
@@ -108,8 +108,7 @@ def _free(connection: Connection, context: Context, claim: Claim) -> None:
     done = give_back(claim, now)
     write_settled(connection, [(claim, done)])
     claims.write_link(connection, claim.claim_id, None, claim.amount_minor)
-    rule = ShortfallRule(context.policy.shortfall)
-    settle_payments(connection, [claim.payment_id or ""], Terms(now=now, rule=rule))
+    settle_payments(connection, [claim.payment_id or ""], Terms.of(context, now))
 
 
 def _pay(connection: Connection, context: Context, claim: Claim, refund: Refund, actor: str, reason: str) -> None:

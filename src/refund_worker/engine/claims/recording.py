@@ -71,8 +71,7 @@ def _change_locked(
     after = _explained(connection, payment_id)
     code = _reason_to_displace(before, after)
     displaced = _displace(connection, context, payment_id, code, locked, now) if code is not None else []
-    rule = ShortfallRule(context.policy.shortfall)
-    settle_payments(connection, [payment_id], Terms(now=now, rule=rule, actor=actor))
+    settle_payments(connection, [payment_id], Terms.of(context, now, actor))
     resumed = _resume(connection, context, payment_id, before, after, now)
     settled = claims.claims_on(connection, [payment_id]).get(payment_id, [])
     announce_claims(connection, context, [(before.get(claim.claim_id), claim) for claim in settled], now)

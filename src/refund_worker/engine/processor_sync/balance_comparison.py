@@ -25,6 +25,7 @@ from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.processor_replies import Answer, NotReadable
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.booked_objects import Booked, key_of_claim, key_of_leg, known_objects
+from refund_worker.engine.processor_sync.listing import ask_one
 from refund_worker.processors.base import ReadsTransactions
 from refund_worker.store.object_ownership import RecordedObject, legs_of_objects
 from refund_worker.store.reporting import booked
@@ -145,11 +146,7 @@ class _Account:
     adapter: ReadsTransactions
 
     def _ask(self, call: Callable[[], Awaitable[Answer]]) -> TransactionsPage:
-        async def ask() -> list[Answer]:
-            await self.context.limiter.acquire(self.processor)
-            return [await call()]
-
-        (reply,) = self.context.run(ask())
+        reply = ask_one(self.context, self.processor, lambda _: call())
         if not isinstance(reply, TransactionsPage):
             raise _NotRead(reply)
         return reply

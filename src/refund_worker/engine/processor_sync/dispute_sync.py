@@ -10,17 +10,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.processor_replies import (
-    Answer,
-    DisputeRead,
-    DisputesFound,
-    NotReadable,
-    WarningRead,
-    WarningsFound,
-)
-from refund_worker.engine.accounts.fraud_warnings import record_warnings
-from refund_worker.engine.claims.listener import record_disputes
+from refund_worker.domain.processor_replies import Answer, DisputesFound, NotReadable, WarningsFound
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.inbox_subjects import HANDLERS, SubjectHandler
 from refund_worker.engine.processor_sync.listing import DAYS
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.processors.base import Processor
@@ -37,30 +29,27 @@ FETCHED_MAX = 500
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One kind of object: how it is listed, fetched and recorded.
+    """One kind of object: how it is listed, and how one is fetched and recorded, as after a webhook event.
 
     `changeable` returns the ids of the recorded objects that may still change, of which some ended since a time.
     """
 
     recent: tuple[str, Callable[[Processor, datetime], Awaitable[Answer]], type[Any]]
-    fetch: tuple[str, Callable[[Processor, str], Awaitable[Answer]], type[Any]]
+    one: SubjectHandler
     id_of: Callable[[Any], str]
-    record: Callable[[Context, str, Iterable[Any]], int]
     changeable: Callable[[Connection, str, float, int], list[str]]
 
 
 DISPUTES = Listed(
     recent=("recent_disputes", lambda adapter, since: adapter.recent_disputes(since), DisputesFound),
-    fetch=("fetch_dispute", lambda adapter, object_id: adapter.fetch_dispute(object_id), DisputeRead),
+    one=HANDLERS["dispute"],
     id_of=lambda dispute: str(dispute.dispute_id),
-    record=record_disputes,
     changeable=claims.disputes_to_fetch,
 )
 WARNINGS = Listed(
     recent=("recent_warnings", lambda adapter, since: adapter.recent_warnings(since), WarningsFound),
-    fetch=("fetch_warning", lambda adapter, object_id: adapter.fetch_warning(object_id), WarningRead),
+    one=HANDLERS["warning"],
     id_of=lambda warning: str(warning.warning_id),
-    record=record_warnings,
     changeable=lambda connection, processor, _since, limit: fraud_warnings.warnings_to_fetch(
         connection, processor, limit
     ),
@@ -94,7 +83,8 @@ class ListSync:
         with context.database.read() as connection:
             open_ones = self._kind.changeable(connection, processor, now - DAYS * DAY, FETCHED_MAX)
         known = {self._kind.id_of(each) for each in listed}
-        self._kind.record(context, processor, self._fetch(context, processor, [o for o in open_ones if o not in known]))
+        fetched = self._fetch(context, processor, [each for each in open_ones if each not in known])
+        self._kind.one.record(context, processor, fetched)
 
     def _now(self, context: Context) -> float:
         with context.database.read() as connection:
@@ -111,15 +101,15 @@ class ListSync:
         if not isinstance(answer, found):
             return None
         objects: Sequence[Any] = answer.objects
-        self._kind.record(context, processor, objects)
+        self._kind.one.record(context, processor, objects)
         self._listed_until = now
         return objects
 
     def _fetch(self, context: Context, processor: str, object_ids: Sequence[str]) -> list[Any]:
-        name, ask, read = self._kind.fetch
-        asked = [ask(context.processors[processor], object_id) for object_id in object_ids]
-        answers: list[Any] = context.run(_all(context, processor, name, asked)) if asked else []
-        return [answer.object for answer in answers if isinstance(answer, read)]
+        one = self._kind.one
+        asked = [one.ask(context.processors[processor], object_id) for object_id in object_ids]
+        answers: list[Any] = context.run(_all(context, processor, one.call, asked)) if asked else []
+        return [answer.object for answer in answers if isinstance(answer, one.answer)]
 
 
 async def _all(context: Context, processor: str, name: str, calls: Iterable[Awaitable[Answer]]) -> list[Answer]:

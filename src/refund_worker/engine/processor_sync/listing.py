@@ -1,12 +1,14 @@
-"""The refund objects of the last days, as the processor lists them."""
+"""The refund objects of the last days, as the processor lists them, and single calls within the rate."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
-from refund_worker.domain.processor_replies import Denied, Found, RefundObject
+from refund_worker.domain.processor_replies import Answer, Denied, Found, RefundObject
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
+from refund_worker.processors.base import Processor
 
 # A refund can still fail about a month after it succeeded. A few days more cost little.
 DAYS = 35
@@ -53,3 +55,13 @@ def not_listed(processor: str, reply: object) -> NotListed:
     code = getattr(reply, "code", None)
     why = getattr(reply, "message", None) or getattr(reply, "reason", None) or code
     return NotListed(f"{processor} did not list its refunds: {why}", processor, code)
+
+
+def ask_one(context: Context, processor: str, call: Callable[[Processor], Awaitable[Answer]]) -> Answer:
+    """Make one call within the rate and return its answer."""
+
+    async def ask() -> list[Answer]:
+        await context.limiter.acquire(processor)
+        return [await call(context.processors[processor])]
+
+    return context.run(ask())[0]

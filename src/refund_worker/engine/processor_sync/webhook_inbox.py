@@ -20,6 +20,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.inbox_subjects import HANDLERS, is_described, record_subjects, run_safely
 from refund_worker.engine.processor_sync.payment_events import fetch_new_payments, new_payment_of, outcomes_of
 from refund_worker.engine.refunds.circuit import denials, open_circuits
+from refund_worker.engine.refunds.object_ownership import sort_by_owner
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.logs import log_fields
@@ -129,9 +130,15 @@ def _process_refunds(context: Context, read: Sequence[InboxEvent]) -> int:
 def _record_others(context: Context, events: Iterable[InboxEvent]) -> frozenset[tuple[str, str]]:
     """Record the refunds that others made, linked ones included; return (processor, object id) of those recorded."""
     found: defaultdict[str, list[RefundObject]] = defaultdict(list)
+    placed: defaultdict[str, list[RefundObject]] = defaultdict(list)
     for event in events:
         if isinstance(event.answer, Answered):
-            found[event.name[0]].append(event.answer.object)
+            (placed if event.place else found)[event.name[0]].append(event.answer.object)
+    for processor, its_objects in placed.items():  # nearly all are ours alone
+        with context.database.read() as connection:
+            whose = sort_by_owner(connection, processor, its_objects)
+        if whose.outside or whose.linked:
+            found[processor] += [*whose.outside, *whose.linked]
     recorded: set[tuple[str, str]] = set()
     for processor, its_objects in found.items():
         run_safely(context, f"refunds of others at {processor}", record_outside_refunds, processor, its_objects)

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.claims.claim import ShortfallRule
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.refund import Refund
 from refund_worker.domain.state_machine import Action
@@ -77,5 +76,4 @@ def _settle_named(connection: Connection, context: Context, refund: Refund, refe
     if reference is None:
         return
     paid = {leg.payment_id for leg in refund.legs if leg.manual_reference == reference}
-    terms = Terms(now=context.clock(connection), rule=ShortfallRule(context.policy.shortfall), actor=actor)
-    settle_named(connection, sorted(paid), reference, terms)
+    settle_named(connection, sorted(paid), reference, Terms.of(context, context.clock(connection), actor))

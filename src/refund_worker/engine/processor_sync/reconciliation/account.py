@@ -6,7 +6,7 @@ to compare, and the phase ends.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -31,12 +31,11 @@ from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.self_recording import RecordingKeys, Skipped, record_of
 from refund_worker.engine.accounts.self_recording import known_refs
 from refund_worker.engine.context import Context
-from refund_worker.engine.processor_sync.listing import not_listed
+from refund_worker.engine.processor_sync.listing import ask_one, not_listed
 from refund_worker.engine.processor_sync.reconciliation.kinds import Difference, Kind
 from refund_worker.engine.processor_sync.reconciliation.others import dispute_differences
 from refund_worker.engine.processor_sync.reconciliation.progress import Progress
 from refund_worker.engine.processor_sync.reconciliation.reading import Span
-from refund_worker.processors.base import Processor
 from refund_worker.store import payment_readings
 from refund_worker.store import payments as store
 
@@ -67,7 +66,7 @@ def _advance_theirs(context: Context, span: Span, progress: Progress) -> Piece:
         return ours, ()
     since, until = (datetime.fromtimestamp(at, UTC) for at in (span.since, _until(context, span)))
     after = progress.after.removeprefix(THEIRS) or None
-    reply = _ask_one(context, span.processor, lambda processor: processor.recent_payments(since, until, after))
+    reply = ask_one(context, span.processor, lambda processor: processor.recent_payments(since, until, after))
     if isinstance(reply, NotReadable):
         return ours, ()
     if not isinstance(reply, PaymentsPage):
@@ -84,16 +83,6 @@ def _until(context: Context, span: Span) -> float:
         return span.until
     with context.database.read() as connection:
         return context.clock(connection)
-
-
-def _ask_one(context: Context, processor: str, call: Callable[[Processor], Awaitable[Answer]]) -> Answer:
-    """Make one call within the rate and return its answer."""
-
-    async def ask() -> list[Answer]:
-        await context.limiter.acquire(processor)
-        return [await call(context.processors[processor])]
-
-    return context.run(ask())[0]
 
 
 def unknown_payments(
@@ -215,7 +204,7 @@ def look_at_charged(context: Context, processor: str, processor_payment_id: str)
 
     Raises `ListDenied` or `NotListed`.
     """
-    reply = _ask_one(context, processor, lambda adapter: adapter.fetch_payment(processor_payment_id))
+    reply = ask_one(context, processor, lambda adapter: adapter.fetch_payment(processor_payment_id))
     if isinstance(reply, ChargedRead):
         return (reply.payment,)
     if isinstance(reply, NotReadable) or (isinstance(reply, Misconfigured) and reply.code in NOT_THERE):
@@ -239,7 +228,7 @@ def read_disputes(context: Context, span: Span) -> tuple[DisputeObject, ...]:
     if not context.processors[span.processor].reads_disputes:
         return ()
     since = datetime.fromtimestamp(span.since, UTC)
-    reply = _ask_one(context, span.processor, lambda adapter: adapter.recent_disputes(since))
+    reply = ask_one(context, span.processor, lambda adapter: adapter.recent_disputes(since))
     if isinstance(reply, DisputesFound):
         return tuple(d for d in reply.objects if span.until is None or d.created_at.timestamp() < span.until)
     if isinstance(reply, NotReadable):
@@ -249,7 +238,7 @@ def read_disputes(context: Context, span: Span) -> tuple[DisputeObject, ...]:
 
 def look_at_dispute(context: Context, processor: str, dispute_id: str) -> tuple[DisputeObject, ...]:
     """Ask for one dispute; none if the processor does not know it. Raises `ListDenied` or `NotListed`."""
-    reply = _ask_one(context, processor, lambda adapter: adapter.fetch_dispute(dispute_id))
+    reply = ask_one(context, processor, lambda adapter: adapter.fetch_dispute(dispute_id))
     if isinstance(reply, DisputeRead):
         return (reply.object,)
     if isinstance(reply, NotReadable) or (isinstance(reply, Misconfigured) and reply.code in NOT_THERE):

@@ -41,7 +41,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_fraud_warnings_to_answer",
         "fraud_warnings",
-        ["processor", "updated_at"],
+        ["processor", "object_created_at"],
         sqlite_where=to_answer,
         postgresql_where=to_answer,
     )
