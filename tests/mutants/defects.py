@@ -1461,6 +1461,27 @@ DEFECTS = (
         ("tests/engine/claims/test_fraud_warnings.py",),
     ),
     Defect(
+        "a closing takes the money of our own refunds again",
+        DOMAIN + "claims/shares.py",
+        "payment.refunded_minor + payment.leg_minor + sum(",
+        "payment.refunded_minor + sum(",
+        ("tests/engine/claims/test_closed_payments.py",),
+    ),
+    Defect(
+        "only one name of a new payment matches what came before it",
+        ENGINE + "accounts/claims.py",
+        "for ref in (*names.get(record.payment_id, ()), record.processor_payment_id):",
+        "for ref in (record.processor_payment_id,):",
+        ("tests/engine/claims/test_fraud_warnings.py",),
+    ),
+    Defect(
+        "the entry of a closing forgets who closed the payment",
+        ENGINE + "accounts/claims.py",
+        "rule=ShortfallRule(context.policy.shortfall), actor=actor)",
+        "rule=ShortfallRule(context.policy.shortfall))",
+        ("tests/engine/claims/test_closed_payments.py",),
+    ),
+    Defect(
         "the end of a linked refund is not told to its claim",
         ENGINE + "claims/listener.py",
         "        outside += whose.linked\n",

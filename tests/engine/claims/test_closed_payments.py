@@ -13,6 +13,7 @@ from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.processor_sync.pause import pause_processor
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.errors import ActionNotAllowed, NoRefundablePayment, NotFound
+from refund_worker.store import ledger
 
 
 def close(world: World, payment_id: str = "pay1") -> None:
@@ -30,6 +31,9 @@ def test_unspent_credits_come_off_once(world: World) -> None:
     assert entries_of(world, "close") == [(-70, "pay1")]
     (claim,) = claims_of(world)
     assert (claim["credits"], claim["taken"], claim["rule"]) == (100, 70, "write_off")
+    with world.database.read() as connection:
+        (entry,) = ledger.transactions_by_id(connection, [f"{claim['claim_id']}-1"]).values()
+    assert entry["actor"] == "op"
 
 
 def test_its_id_is_free_for_a_new_record(world: World) -> None:
@@ -76,7 +80,7 @@ def test_part_that_was_refunded_stays_refunded(world: World) -> None:
     world.work()
     report(world, world.refund_in_the_dashboard(100))
     close(world)
-    assert [claim["credits"] for claim in claims_of(world)] == [10, 50]
+    assert [(claim["amount_minor"], claim["credits"]) for claim in claims_of(world)] == [(100, 10), (500, 50)]
     assert balance_of(world) == (0, 0)
 
 

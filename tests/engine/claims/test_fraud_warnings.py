@@ -26,6 +26,7 @@ from refund_worker.domain.processor_replies import (
     WarningsFound,
     WarningsReply,
 )
+from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.accounts.fraud_warnings import record_warnings
 from refund_worker.engine.accounts.merge import merge_customers
 from refund_worker.engine.accounts.payments import record_payments
@@ -296,6 +297,25 @@ def test_the_newest_warnings_are_fetched_first(world: World) -> None:
         heard(world, replace(warning(f"issfr_{day}"), created_at=MADE_AT + timedelta(days=day)))
     with world.database.read() as connection:
         assert fraud_warnings.warnings_to_fetch(connection, "stripe", 2) == ["issfr_3", "issfr_2"]
+
+
+def test_every_name_of_a_new_payment_matches_what_came_before(world: World) -> None:
+    record_warnings(world.context, "stripe", [warning("issfr_1", payment="ch_1")])
+    report(world, world.refund_in_the_dashboard(100))
+    record = PaymentRecord(
+        payment_id="pay1",
+        customer_id="c",
+        processor="stripe",
+        processor_payment_id="pi_1",
+        amount_minor=1_000,
+        currency="USD",
+        credits=100,
+        captured_at=1.0,
+    )
+    record_payments(world.context, [record], {"pay1": ("ch_1", "pi_1")})
+    with world.database.read() as connection:
+        assert len(warning_page(connection, WarningFilters(limit=5, payment_id="pay1"))["data"]) == 1
+    assert balance_of(world) == (90, 0)
 
 
 def test_lists_know_the_second_id_of_a_payment(world: World) -> None:
