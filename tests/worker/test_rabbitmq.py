@@ -115,7 +115,7 @@ def test_vhost_that_is_missing_is_named(rabbit: RabbitServer) -> None:
     assert "correct the vhost" in found.do
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(240)
 def test_rabbitmq_without_memory_delays_no_request(rabbit: RabbitServer) -> None:
     # RabbitMQ then reads nothing more from a connection that publishes, also not to answer it.
     settings = load_settings({PREFIX + "BROKER_URL": rabbit.url, PREFIX + "BROKER_PREFIX": "full."})

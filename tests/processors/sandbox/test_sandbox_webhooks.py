@@ -95,6 +95,21 @@ def test_events_for_a_receiver_that_is_down_arrive_later(
     assert len(receiver.events(2)) == 2
 
 
+def test_receiver_gets_no_event_from_before_another_was_removed(
+    client: stripe.StripeClient, sandbox: Sandbox, subscriber: Receiver, charge: str
+) -> None:
+    sandbox.add_fault({"webhook": {"after_next": True}})
+    client.v1.refunds.create({"charge": charge, "amount": 100})
+    sandbox.send_webhooks_to(None)
+    sandbox.clear_faults()
+    subscriber.got.clear()
+    sandbox.send_webhooks_to(subscriber.url, subscriber.secret)
+    for amount in (200, 300):
+        client.v1.refunds.create({"charge": charge, "amount": amount})
+    charges = [event.data.object for event in subscriber.events(4) if event.type == "charge.refunded"]
+    assert [charge["amount_refunded"] for charge in charges] == [300, 600]
+
+
 def test_event_can_be_lost(client: stripe.StripeClient, sandbox: Sandbox, subscriber: Receiver, charge: str) -> None:
     sandbox.add_fault({"webhook": {"lose": True}}, match={"path_kind": "webhook", "event": "refund.created"})
     refund = client.v1.refunds.create({"charge": charge})

@@ -215,7 +215,7 @@ class Sandbox:
         self._ask("POST", "/_clock", {"advance_seconds": seconds})
 
     def send_webhooks_to(self, url: str | None, secret: str | None = None) -> None:
-        """Send events from now on to `url`, signed with `secret`; without a url nothing is sent."""
+        """Send events from now on to `url`, signed with `secret`; without a url nothing is sent, and none waits."""
         self._ask("POST", "/_webhook", {"url": url, "secret": secret})
 
     def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:

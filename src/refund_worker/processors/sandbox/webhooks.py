@@ -38,7 +38,11 @@ def signature_header(secret: str, body: bytes, at_second: int) -> str:
 
 
 class Webhooks:
-    """Sends events to one receiver. Without a receiver, events are neither sent nor stored for later."""
+    """Sends events to one receiver. Without a receiver, events are neither sent nor stored for later.
+
+    Removing the receiver drops the events that wait, as deleting an endpoint does: a later receiver gets none of them.
+    A new receiver in place of another gets them, as an endpoint with a new address does.
+    """
 
     def __init__(self, book: Book, faults: Faults) -> None:
         self._book = book
@@ -52,8 +56,16 @@ class Webhooks:
         self._session: aiohttp.ClientSession | None = None
 
     def set_receiver(self, url: str | None, secret: str) -> None:
-        """Send events from now on to `url`, signed with `secret`; without a url nothing is sent."""
+        """Send events from now on to `url`, signed with `secret`; without a url nothing is sent, and none waits."""
         self._url, self._secret = url, secret
+        if url is None:
+            self._drop_what_waits()
+
+    def _drop_what_waits(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        self._lanes.clear()
+        self._held_back.clear()
 
     def send(self, notice: Notice) -> None:
         """Build the event and send it with the faults of its plan. Needs the running loop if there is a receiver."""
