@@ -42,6 +42,7 @@ def payment(amount_minor: int, credits: int) -> ClaimedPayment:
         currency="USD",
         amount_minor=amount_minor,
         credits=credits,
+        recorded_at=0.0,
     )
 
 

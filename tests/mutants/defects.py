@@ -70,6 +70,7 @@ OTHERS = "tests/engine/refunds/test_outside_refunds.py::test_"
 OTHERS_DECIDED = "tests/engine/refunds/test_outside_refunds_decided.py::test_"
 OTHERS_COUNTED = "tests/engine/refunds/test_outside_refunds_counted.py::test_"
 EARLIER = ("tests/engine/claims/test_earlier_refunds.py",)
+EARLIER_FAILED = ("tests/engine/claims/test_earlier_refunds_that_fail.py",)
 BACKLOG = "tests/engine/refunds/test_backlog.py"
 REFUSED_KEY = "tests/engine/processor_sync/test_refused_key.py"
 CLOCK_ROLLBACK = "tests/engine/jobs/test_clock_rollback.py"
@@ -1463,8 +1464,8 @@ DEFECTS = (
     Defect(
         "a closing takes the money of our own refunds again",
         DOMAIN + "claims/shares.py",
-        "payment.refunded_minor + payment.leg_minor + sum(",
-        "payment.refunded_minor + sum(",
+        "refunded_before(payment, claims) + payment.leg_minor + sum(",
+        "refunded_before(payment, claims) + sum(",
         ("tests/engine/claims/test_closed_payments.py",),
     ),
     Defect(
@@ -1508,6 +1509,55 @@ DEFECTS = (
         "        return self.is_live and self.kind is not ClaimKind.EARLIER_REFUND",
         "        return self.is_live",
         EARLIER,
+    ),
+    Defect(
+        "an earlier refund that fails keeps its money",
+        DOMAIN + "claims/shares.py",
+        "    return replace(claim, explained_minor=linked + still, returned_minor=claim.earlier_minor - still)",
+        "    return replace(claim, explained_minor=linked + still)",
+        EARLIER_FAILED,
+    ),
+    Defect(
+        "an earlier refund that fails keeps the room",
+        ENGINE + "accounts/claims.py",
+        "        returned_minor=sum(claim.returned_minor for claim in current),",
+        "        returned_minor=0,",
+        EARLIER_FAILED,
+    ),
+    Defect(
+        "what failed of `refunded_minor` explains another refund",
+        DOMAIN + "claims/shares.py",
+        "    left = payment.refunded_minor - sum(claim.earlier_minor for claim in found)",
+        "    left = payment.refunded_minor",
+        EARLIER_FAILED,
+    ),
+    Defect(
+        "a refund of a later day is taken for an earlier one",
+        DOMAIN + "claims/shares.py",
+        "    return claim.kind is ClaimKind.OUTSIDE_REFUND and claim.is_live and is_older",
+        "    return claim.kind is ClaimKind.OUTSIDE_REFUND and claim.is_live",
+        EARLIER_FAILED,
+    ),
+    Defect(
+        "an earlier refund that is linked counts twice",
+        DOMAIN + "claims/shares.py",
+        "    still = min(claim.earlier_minor, claim.amount_minor - linked) if claim.is_live else 0",
+        "    still = claim.earlier_minor if claim.is_live else 0",
+        EARLIER_FAILED,
+    ),
+    Defect(
+        "what came back leaves the credits with the earlier refund",
+        DOMAIN + "claims/settle.py",
+        "    taken = min(claim.taken, credits)",
+        "    taken = claim.taken",
+        EARLIER_FAILED,
+    ),
+    Defect(
+        "what came back leaves its debt",
+        DOMAIN + "claims/settle.py",
+        "debt=max(0, claim.debt - given))",
+        "debt=claim.debt)",
+        EARLIER_FAILED,
     ),
     Defect(
         "any later spend takes the credits of an earlier refund",
@@ -1730,8 +1780,8 @@ DEFECTS = (
     Defect(
         "our own refunds count as refunds made elsewhere",
         STORE + "payment_readings.py",
-        "    - payments.c.outside_minor\n    - _ours",
-        "    - payments.c.outside_minor",
+        " - payments.c.outside_minor - _ours\n",
+        " - payments.c.outside_minor\n",
         PAYMENT_CHECK,
     ),
     Defect(
@@ -3222,8 +3272,8 @@ DEFECTS = (
     Defect(
         "claims: a share forgets our own refunds",
         DOMAIN + "claims/shares.py",
-        "min(amount, payment.refunded_minor) + payment.leg_minor",
-        "min(amount, payment.refunded_minor)",
+        "    gone = before + payment.leg_minor",
+        "    gone = before",
         ("tests/engine/claims",),
     ),
     Defect(
@@ -3390,7 +3440,7 @@ DEFECTS = (
     Defect(
         "claims: an object named as a manual payment is counted beside it",
         "src/refund_worker/domain/claims/shares.py",
-        "max(claim.linked_minor, named)",
+        "max(claim.linked_minor, payment.named_minor.get(claim.object_id, 0))",
         "claim.linked_minor",
         ("tests/engine/claims/test_links.py",),
     ),

@@ -27,7 +27,15 @@ from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
-from refund_worker.store.tables import CORRECTIONS, customers, ledger_transactions, legs, payments, transaction_rooms
+from refund_worker.store.tables import (
+    CORRECTIONS,
+    REFUNDED_BEFORE,
+    customers,
+    ledger_transactions,
+    legs,
+    payments,
+    transaction_rooms,
+)
 
 _ACCOUNT = (
     customers.c.customer_id,
@@ -172,7 +180,7 @@ def balances_of(connection: Connection, customer_ids: Collection[str]) -> dict[s
 # The amounts of a payment that can no longer be refunded: see `RefundablePayment.after_refunds_elsewhere`.
 _NOT_REFUNDABLE = (
     payments.c.captured_minor,
-    payments.c.refunded_minor,
+    REFUNDED_BEFORE.label("refunded_minor"),
     payments.c.word_outside,
     payments.c.claimed_minor,
     payments.c.claimed_credits,
@@ -226,7 +234,7 @@ def _first_that_suffice(newest_first: bool) -> Select[Any]:
     columns = payments.c
     whole = and_(
         columns.captured_minor.is_(None),
-        columns.refunded_minor == 0,
+        REFUNDED_BEFORE == 0,
         columns.word_outside == 0,
         columns.claimed_minor == 0,
         columns.claimed_credits == 0,

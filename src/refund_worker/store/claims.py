@@ -159,6 +159,7 @@ _CLAIMED_PAYMENTS = select(
     payments.c.amount_minor,
     payments.c.captured_minor,
     payments.c.credits,
+    payments.c.created_at.label("recorded_at"),
     payments.c.refunded_minor,
     _sum_of_legs(legs.c.payment_credits).label("leg_credits"),
     _sum_of_legs(legs.c.amount_minor).label("leg_minor"),
@@ -182,12 +183,16 @@ def claimed_payments(connection: Connection, payment_ids: Collection[str]) -> li
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRoom:
-    """The sums of the live claims on one payment: minor units, credits, outside refunds alone, and open disputes."""
+    """The sums of the live claims on one payment: minor units, credits, outside refunds alone, and open disputes.
+
+    `returned_minor` of all its claims is what its `refunded_minor` has too much.
+    """
 
     payment_id: str
     minor: int
     credits: int
     outside_minor: int
+    returned_minor: int
     open_disputes: int
 
 
@@ -206,6 +211,7 @@ def write_room(connection: Connection, room: ClaimedRoom) -> None:
             claimed_minor=room.minor,
             claimed_credits=room.credits,
             outside_minor=room.outside_minor,
+            returned_minor=room.returned_minor,
             open_disputes=room.open_disputes,
             word_outside=left,
         )

@@ -20,6 +20,7 @@ from refund_worker.store.database import IDS_AT_ONCE, insert_into
 from refund_worker.store.payment_refs import named_payment
 from refund_worker.store.tables import (
     MAY_BE_ANSWERED,
+    REFUNDED_BEFORE,
     claims,
     fraud_warning_refs,
     fraud_warnings,
@@ -70,7 +71,7 @@ def _can_be_refunded() -> Any:
     It has money left, is not closed, and was never disputed. An inquiry is no dispute yet.
     """
     paid = case((_p.captured_minor < _p.amount_minor, _p.captured_minor), else_=_p.amount_minor)
-    left = paid - _p.refunded_minor - _p.word_outside - _p.claimed_minor - _p.money_taken
+    left = paid - REFUNDED_BEFORE - _p.word_outside - _p.claimed_minor - _p.money_taken
     step = case(*((_p.currency == currency, step) for currency, step in sorted(larger_steps().items())), else_=1)
     c = claims.c
     harmless = c.object_status.in_((*sorted(INQUIRIES), "warning_closed"))

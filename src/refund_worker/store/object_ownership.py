@@ -13,7 +13,7 @@ from refund_worker.domain.claims.claim import LIVE, ClaimKind
 from refund_worker.domain.refund import LegStatus
 from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.refunds import refunds_of_legs
-from refund_worker.store.tables import claims, legs, payments, refund_objects
+from refund_worker.store.tables import REFUNDED_BEFORE, claims, legs, payments, refund_objects
 
 
 class RecordedObject(NamedTuple):
@@ -86,8 +86,8 @@ def references_of(connection: Connection, leg_ids: Collection[str]) -> dict[str,
 
 
 def returned_earlier(connection: Connection, payment_id: str) -> int:
-    """Return the minor units that were recorded as returned before this payment was known here."""
-    query = select(payments.c.refunded_minor).where(payments.c.payment_id == payment_id)
+    """Return the minor units that were returned before this payment was known here and are still gone."""
+    query = select(REFUNDED_BEFORE).where(payments.c.payment_id == payment_id)
     return int(connection.execute(query).scalar() or 0)
 
 

@@ -14,7 +14,7 @@ from refund_worker.domain.processor_replies import PaymentRead, PaymentReading, 
 from refund_worker.domain.refund import ObjectState
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.store.database import IDS_AT_ONCE
-from refund_worker.store.tables import legs, payments, refund_objects
+from refund_worker.store.tables import REFUNDED_BEFORE, legs, payments, refund_objects
 
 # A proof by a refund object is valid until the payment itself is read; a retry only makes it doubted.
 READ, UNREADABLE, PROVED, DOUBTED = "read", "unreadable", "proved", "doubted"
@@ -37,7 +37,7 @@ _FACTS = select(
     payments.c.amount_minor,
     payments.c.currency,
     payments.c.captured_minor,
-    payments.c.refunded_minor,
+    REFUNDED_BEFORE.label("refunded_minor"),
     payments.c.word,
     payments.c.word_captured,
     payments.c.word_currency,
@@ -157,10 +157,7 @@ def count_unreadable(connection: Connection) -> int:
 
 
 _unexplained = (
-    bindparam("refunded", type_=payments.c.word_refunded.type)
-    - payments.c.refunded_minor
-    - payments.c.outside_minor
-    - _ours
+    bindparam("refunded", type_=payments.c.word_refunded.type) - REFUNDED_BEFORE - payments.c.outside_minor - _ours
 )
 _STORE_READING = (
     update(payments)

@@ -122,6 +122,8 @@ payments = Table(
     # As recorded: the captured amount if it differs, and the amount returned before the payment was known here.
     Column("captured_minor", BigInteger),
     _amount("refunded_minor", server_default="0"),
+    # The part of that which came back, because a refund failed later, or which pays the refund that one was linked to.
+    _amount("returned_minor", server_default="0"),
     # State of the processor's report (null, `read`, `unreadable`, `proved` or `doubted`), what it said, and when.
     Column("word", Text),
     Column("word_captured", BigInteger),
@@ -146,6 +148,8 @@ payments = Table(
     CheckConstraint("credits_taken >= 0 AND credits_taken <= credits", name="credits_room"),
     CheckConstraint("money_taken >= 0 AND money_taken <= amount_minor", name="money_room"),
 )
+# The minor units that were returned before the payment was known here, and that are still gone.
+REFUNDED_BEFORE = payments.c.refunded_minor - payments.c.returned_minor
 
 # Every id that a processor has for an open payment: some have two for one payment. A trigger inserts the recorded one.
 # A payment that was closed has none, so that its ids are free for a new record.
@@ -911,6 +915,8 @@ claims = Table(
     Column("reason", Text),
     Column("due_by", Double),
     _amount("explained_minor", server_default="0"),
+    _amount("earlier_minor", server_default="0"),
+    _amount("returned_minor", server_default="0"),
     _amount("linked_minor", server_default="0"),
     _amount("credits", server_default="0"),
     _amount("held", server_default="0"),

@@ -217,7 +217,8 @@ FIELDS: Mapping[str, str] = {
     "recorded_by": "How it recorded itself; null if you sent it.",
     "refers_to": "The transaction that this one is about.",
     "refund_id": "The refund's id, rf_…",
-    "refunded_minor": "Minor units returned before this program knew the payment; their credits are taken at once.",
+    "refunded_minor": "Minor units returned before this program knew the payment; their credits are taken at once. A "
+    "payment that is read shows what is still gone of them.",
     "refunds": "The requests, each with its own idempotency key.",
     "refunds_by_status": "Number of the batch's refunds in each status.",
     "rejected": "The rows that were refused.",

@@ -31,10 +31,11 @@ from refund_worker.engine.claims.link import link_outside_refund
 from refund_worker.engine.claims.listener import record_disputes, record_outside_refunds
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.errors import ActionNotAllowed, InvalidRequest, Refusal
-from refund_worker.store.tables import legs
+from refund_worker.store.tables import legs, payments
 
 PAID_MINOR, CREDITS = 1_000, 100
 RATE = PAID_MINOR // CREDITS
+DAY = 86_400.0
 OWN_SENDS: dict[str, str | Reply] = {
     "pays": "pays",
     "succeeds later": "pending",
@@ -55,6 +56,9 @@ OUTSIDE = (
     ("succeeded", "link refund", "failed"),
 )
 DISPUTE = ((), ("opened", "won"), ("opened", "lost"), ("opened", "lost", "reinstated"), ("lost", "won"))
+# A refund that `refunded_minor` counts, which has not ended when the payment is recorded.
+EARLIER = ((), ("pending",), ("pending", "failed"), ("pending", "succeeded", "failed"))
+EARLIER_ID = "re_earlier"
 _HAPPENED = ("object_id", "phase", "amount_minor", "linked_minor", "payment_id", "decided_by")
 
 
@@ -69,6 +73,8 @@ class Scenario:
     dispute: tuple[str, ...]
     dispute_minor: int
     second: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
+    earlier_minor: int = 0
     spent: int
     rule: str
     others: tuple[str, ...] = ()  # "close", "spend", "write_off" and "debt", each at any moment
@@ -81,8 +87,11 @@ class Scenario:
             own = ("own request", "own send")
             own += () if self.own in ("pays", "is refused") else ("own end",)
         outside = tuple(f"outside {step}" for step in self.outside)
+        earlier = tuple(f"earlier {step}" for step in self.earlier)
         disputes = tuple(f"dp_1 {step}" for step in self.dispute), tuple(f"dp_2 {step}" for step in self.second)
-        return tuple(steps for steps in (own, outside, *disputes, *((other,) for other in self.others)) if steps)
+        return tuple(
+            steps for steps in (own, outside, earlier, *disputes, *((other,) for other in self.others)) if steps
+        )
 
 
 def open_world(path: Path, scenario: Scenario) -> World:
@@ -102,7 +111,13 @@ class Play:
 
     def begin(self) -> None:
         """Record the payment and what was spent of it."""
-        self.world.pay(amount_minor=PAID_MINOR, credits=CREDITS)
+        scenario = self.scenario
+        if scenario.earlier:
+            self.world.refund_in_the_dashboard(scenario.earlier_minor, processor_refund_id=EARLIER_ID, status="pending")
+            self.world.pass_time(2 * DAY)
+        before = scenario.earlier_minor if scenario.earlier else 0
+        self.world.pay(amount_minor=PAID_MINOR, credits=CREDITS, refunded_minor=before)
+        self.world.pass_time(2 * DAY)
         if self.scenario.spent:
             self.world.spend("t", credits=self.scenario.spent)
         if self.scenario.own is not None:
@@ -115,6 +130,7 @@ class Play:
         actors: dict[str, Callable[[str], object]] = {
             "own": self._own,
             "outside": self._outside,
+            "earlier": self._earlier,
             "dp_1": lambda what: self._dispute("dp_1", what),
             "dp_2": lambda what: self._dispute("dp_2", what),
             "close": lambda _: self._close(),
@@ -155,7 +171,8 @@ class Play:
             self.world.work()
 
     def _outside(self, what: str) -> None:
-        objects = [made for made in self.world.processor.objects.values() if made.leg_id is None]
+        ours = self.world.processor.objects.items()
+        objects = [made for name, made in ours if made.leg_id is None and name != EARLIER_ID]
         if what.startswith("link"):
             self._link(what)
             return
@@ -165,8 +182,14 @@ class Play:
             self.world.processor.objects[made.processor_refund_id] = report
         record_outside_refunds(self.world.context, "stripe", [replace(report, status=what.removeprefix("late "))])
 
+    def _earlier(self, what: str) -> None:
+        report = replace(self.world.processor.objects[EARLIER_ID], status=what)
+        self.world.processor.objects[EARLIER_ID] = report
+        record_outside_refunds(self.world.context, "stripe", [report])
+
     def _link(self, what: str) -> None:
-        claims = [claim for claim in claims_of(self.world) if claim["kind"] == "outside_refund"]
+        kept = ("outside_refund", EARLIER_ID)
+        claims = [c for c in claims_of(self.world) if c["kind"] == kept[0] and c["object_id"] != kept[1]]
         target = {"transaction_id": "t"} if what == "link spend" else {"refund_id": self.refund_id}
         if not claims or None in target.values():
             return
@@ -186,7 +209,7 @@ class Play:
 
     def _spend(self) -> None:
         with suppress(Refusal):
-            self.world.spend("later", credits=30)
+            self.world.spend("later", credits=30, occurred_at=self.world.now)
 
     def _close(self) -> None:
         with suppress(ActionNotAllowed):
@@ -210,7 +233,7 @@ class Play:
         claims, account = claims_of(self.world), self.world.account
         own = self.own_legs()
         live = [claim for claim in claims if claim["phase"] in ("holding", "taken") and claim["payment_id"]]
-        gone = sum(leg["amount_minor"] for leg in own)
+        gone = sum(leg["amount_minor"] for leg in own) + self.gone_before()
         gone += sum(max(0, claim["amount_minor"] - claim["explained_minor"]) for claim in live)
         missing = sum(claim["credits"] - claim["held"] - claim["taken"] for claim in live)
         debt = sum(claim["debt"] for claim in live)
@@ -228,8 +251,19 @@ class Play:
         claims = [claim for claim in claims_of(self.world) if claim["phase"] in ("holding", "taken")]
         sent = sum(leg["amount_minor"] for leg in self.own_legs())
         taken = sum(max(0, claim["amount_minor"] - claim["explained_minor"]) for claim in claims)
-        assert sent + taken <= PAID_MINOR, "sent although others had taken the money"
+        assert sent + taken + self.gone_before() <= PAID_MINOR, "sent although others had taken the money"
         assert not any(claim["kind"] == "dispute" and claim["phase"] == "holding" for claim in claims)
+
+    def gone_before(self) -> int:
+        """Return the minor units of `refunded_minor` that are still gone: what the processor has of that refund."""
+        with self.world.database.read() as connection:
+            row = connection.execute(payments.select()).mappings().one()
+        known = int(row["refunded_minor"] - row["returned_minor"])
+        there = self.world.processor.objects.get(EARLIER_ID)
+        truly = there.amount_minor if there is not None and there.status != "failed" else 0
+        # A closed payment has no object any more: its id at the processor is free for another record.
+        assert known == truly or row["closed_at"] is not None, f"{known} of `refunded_minor` is gone, truly {truly}"
+        return known
 
     def own_legs(self) -> list[dict[str, Any]]:
         """Return the legs that have paid or may still pay."""
@@ -349,6 +383,8 @@ def random_scenario(rng: random.Random) -> Scenario:
         own_credits=min(rng.choice((20, 50, 100)), 100 - spent) or 20,
         outside=rng.choice(OUTSIDE),
         outside_minor=rng.choice((200, 500, 1_000)),
+        earlier=rng.choice(EARLIER),
+        earlier_minor=rng.choice((100, 400)),
         dispute=rng.choice(DISPUTE),
         dispute_minor=rng.choice((300, 600, 1_000)),
         second=rng.choice(((), ("opened", "lost"), ("opened", "won"))),

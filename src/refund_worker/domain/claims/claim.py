@@ -70,6 +70,8 @@ class Claim:
 
     `object_status` is the processor's own status of the object, None for a close. `explained_minor` of the amount is in
     our records already: it was recorded as refunded before, or a person linked it to a refund (`linked_minor`).
+    `earlier_minor` of an outside refund is its part of the payment's `refunded_minor`; `returned_minor` of that is gone
+    no longer, because the refund failed later, or pays the refund that it was linked to.
     `credits` is the claim's share of the payment's credits: `held` of them are held, `taken` are off the balance, and
     `debt` of those were not there. `posted_minor` is its money in the ledger, and `postings` counts its entries. `rule`
     says what was decided about the credits that were not there.
@@ -91,6 +93,8 @@ class Claim:
     reason: str | None = None
     due_by: float | None = None
     explained_minor: int = 0
+    earlier_minor: int = 0
+    returned_minor: int = 0
     linked_minor: int = 0
     credits: int = 0
     held: int = 0

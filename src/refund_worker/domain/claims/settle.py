@@ -79,6 +79,8 @@ def _hold(claim: Claim, available: int) -> Settled:
 def _take(
     claim: Claim, credits: int, available: int, now: float, rule: ShortfallRule, recoverable: int, actor: str
 ) -> Settled:
+    if credits < claim.credits:
+        return _shrunk(claim, credits, now, actor)
     decided = claim.missing if claim.rule else 0
     wanted = credits - claim.held - claim.taken - decided
     there = min(wanted, max(0, available))
@@ -86,6 +88,21 @@ def _take(
     after = replace(claim, credits=credits, held=0, rule=claim.rule or rule)
     owed = wanted - there if after.rule is ShortfallRule.DEBT else 0
     return _taken(after, claim.held, there + recovered, owed, now, actor)
+
+
+def _shrunk(claim: Claim, credits: int, now: float, actor: str) -> Settled:
+    """Return the claim with a smaller share, as if it had been as small from the first.
+
+    Credits that were missing or owed come first: they are so no longer. The rest is given back.
+    """
+    taken = min(claim.taken, credits)
+    given = claim.taken - taken
+    after = replace(claim, credits=credits, taken=taken, debt=max(0, claim.debt - given))
+    if not given:
+        return Settled(after)
+    text = f"Reversal of {claim.posting_id(1)}: a part of the money of {claim.object_id} came back"
+    delta = AccountDelta(balance=given, withdrawn=-given)
+    return _with_posting(after, delta, given, 0, text, now, actor, reverses=True)
 
 
 def _taken(claim: Claim, held: int, there: int, owed: int, now: float, actor: str) -> Settled:
@@ -131,16 +148,27 @@ def give_back(claim: Claim, now: float, actor: str = SYSTEM) -> Settled:
     if not claim.taken and not claim.posted_minor:
         return Settled(after, delta)
     text = f"Reversal of {claim.posting_id(1)}: the money of {claim.object_id} came back"
-    return _with_posting(after, delta, claim.taken, -claim.posted_minor, text, now, actor)
+    return _with_posting(after, delta, claim.taken, -claim.posted_minor, text, now, actor, reverses=True)
 
 
 def _with_posting(
-    claim: Claim, delta: AccountDelta, credits: int, minor: int, text: str, now: float, actor: str
+    claim: Claim,
+    delta: AccountDelta,
+    credits: int,
+    minor: int,
+    text: str,
+    now: float,
+    actor: str,
+    *,
+    reverses: bool = False,
 ) -> Settled:
-    """Return the claim with one more entry: signed `credits` of the customer, and `minor` more money that is gone."""
+    """Return the claim with one more entry: signed `credits` of the customer, and `minor` more money that is gone.
+
+    The entry `reverses` the first one, in whole or in part, if money or credits came back.
+    """
     claim = replace(claim, postings=claim.postings + 1, posted_minor=claim.posted_minor + minor)
     customer_id = claim.customer_id or ""
-    is_reversal = claim.posted_minor == 0 and minor < 0
+    is_reversal = reverses or (claim.posted_minor == 0 and minor < 0)
     house = ISSUED if claim.kind is ClaimKind.CLOSE else REDEEMED
     posting = Posting(
         transaction_id=claim.posting_id(claim.postings),

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from refund_worker.domain.claims.claim import Claim, ClaimKind
+from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase
 from refund_worker.domain.money import proportion
+
+# A refund that was made this long after a payment was recorded is no part of its `refunded_minor`: the clocks of the
+# processor and of the database do not differ by more.
+RECORDING_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +18,8 @@ class ClaimedPayment:
     """A payment, and what its own refunds take of it: legs that have paid or may still pay.
 
     `amount_minor` is what was captured, at most the amount recorded. `refunded_minor` was returned before the payment
-    was recorded here. `named_minor` are the minor units, by object id, that persons named as what paid a leg.
+    was recorded here, at `recorded_at` (epoch seconds). `named_minor` are the minor units, by object id, that persons
+    named as what paid a leg.
     """
 
     payment_id: str
@@ -23,6 +28,7 @@ class ClaimedPayment:
     currency: str
     amount_minor: int
     credits: int
+    recorded_at: float
     refunded_minor: int = 0
     leg_credits: int = 0
     leg_minor: int = 0
@@ -32,25 +38,54 @@ class ClaimedPayment:
 def explain(payment: ClaimedPayment, claims: Iterable[Claim]) -> list[Claim]:
     """Return the claims in their order, each with what our records explain of it.
 
-    `refunded_minor` explains the oldest refunds of others. An amount that a person linked to a refund of ours is
-    explained too, and so is one that a person named as the manual payment of a leg.
+    `refunded_minor` explains the oldest refunds of others from before the payment was recorded. An amount that a person
+    linked to a refund of ours is explained too, and so is one that a person named as the manual payment of a leg. The
+    part that `refunded_minor` had of a refund stays known when the refund fails or is linked: that money came back, or
+    is the money of our refund now.
     """
-    left = payment.refunded_minor
-    explained: dict[str, int] = {}
-    found = list(claims)
+    found = [_outside(payment, claim) if claim.kind is ClaimKind.OUTSIDE_REFUND else claim for claim in claims]
+    left = payment.refunded_minor - sum(claim.earlier_minor for claim in found)
+    parts: dict[str, int] = {}
     for claim in sorted(found, key=lambda claim: (claim.object_created_at, claim.object_id)):
-        if claim.kind is ClaimKind.EARLIER_REFUND:
-            explained[claim.claim_id] = claim.amount_minor
-            continue
-        named = payment.named_minor.get(claim.object_id, 0) if claim.kind is ClaimKind.OUTSIDE_REFUND else 0
-        linked = min(claim.amount_minor, max(claim.linked_minor, named))
-        earlier = 0
-        if claim.kind is ClaimKind.OUTSIDE_REFUND and claim.is_live:
-            earlier = min(left, claim.amount_minor - linked)
-            left -= earlier
-        explained[claim.claim_id] = linked + earlier
-    found = [replace(claim, explained_minor=explained[claim.claim_id]) for claim in found]
-    return [_with_what_came_back(payment, claim, found) for claim in found]
+        if _may_be_earlier(payment, claim) and not claim.earlier_minor:
+            parts[claim.claim_id] = min(left, claim.amount_minor - claim.explained_minor)
+            left -= parts[claim.claim_id]
+    found = [_with_part(claim, parts.get(claim.claim_id, 0)) for claim in found]
+    return [_with_what_came_back(payment, _still_refunded(payment, claim, found), found) for claim in found]
+
+
+def _may_be_earlier(payment: ClaimedPayment, claim: Claim) -> bool:
+    is_older = claim.object_created_at <= payment.recorded_at + RECORDING_SECONDS
+    return claim.kind is ClaimKind.OUTSIDE_REFUND and claim.is_live and is_older
+
+
+def _outside(payment: ClaimedPayment, claim: Claim) -> Claim:
+    """Return the outside refund with its linked part explained, and with what is settled about `refunded_minor`.
+
+    Only a refund that is live and not linked still has to find its part of `refunded_minor`.
+    """
+    linked = min(claim.amount_minor, max(claim.linked_minor, payment.named_minor.get(claim.object_id, 0)))
+    if claim.is_live and not linked:
+        return replace(claim, explained_minor=0, earlier_minor=0, returned_minor=0)
+    still = min(claim.earlier_minor, claim.amount_minor - linked) if claim.is_live else 0
+    return replace(claim, explained_minor=linked + still, returned_minor=claim.earlier_minor - still)
+
+
+def _with_part(claim: Claim, minor: int) -> Claim:
+    return replace(claim, earlier_minor=claim.earlier_minor + minor, explained_minor=claim.explained_minor + minor)
+
+
+def _still_refunded(payment: ClaimedPayment, claim: Claim, claims: Iterable[Claim]) -> Claim:
+    """Return the claim for `refunded_minor` with the money that is still gone."""
+    if claim.kind is not ClaimKind.EARLIER_REFUND:
+        return claim
+    left = min(payment.amount_minor, refunded_before(payment, claims))
+    return replace(claim, amount_minor=left, explained_minor=left, phase=Phase.TAKEN if left else Phase.RELEASED)
+
+
+def refunded_before(payment: ClaimedPayment, claims: Iterable[Claim]) -> int:
+    """Return the minor units of `refunded_minor` that are still gone for refunds of others."""
+    return payment.refunded_minor - sum(claim.returned_minor for claim in claims)
 
 
 def _with_what_came_back(payment: ClaimedPayment, claim: Claim, claims: Sequence[Claim]) -> Claim:
@@ -66,7 +101,8 @@ def _with_what_came_back(payment: ClaimedPayment, claim: Claim, claims: Sequence
 
 def money_left(payment: ClaimedPayment, claims: Iterable[Claim]) -> int:
     """Return the minor units that neither our refunds nor these claims take; below zero if they take too much."""
-    taken = payment.refunded_minor + payment.leg_minor + sum(claim.money_minor for claim in claims)
+    claims = list(claims)
+    taken = refunded_before(payment, claims) + payment.leg_minor + sum(claim.money_minor for claim in claims)
     return payment.amount_minor - taken
 
 
@@ -79,8 +115,9 @@ def shares(payment: ClaimedPayment, claims: Sequence[Claim]) -> dict[str, int]:
     """
     live = [claim for claim in claims if claim.takes_room]
     amount = payment.amount_minor
-    gone = min(amount, payment.refunded_minor) + payment.leg_minor
-    earlier = proportion(payment.credits, min(amount, payment.refunded_minor), amount)
+    before = min(amount, refunded_before(payment, claims))
+    gone = before + payment.leg_minor
+    earlier = proportion(payment.credits, before, amount)
     taken = earlier + payment.leg_credits
     kept = sum(claim.credits for claim in live)
     found: dict[str, int] = {}

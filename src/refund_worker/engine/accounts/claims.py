@@ -123,6 +123,7 @@ def _room(payment_id: str, current: Sequence[Claim]) -> claims.ClaimedRoom:
         minor=sum(claim.money_minor for claim in live),
         credits=sum(claim.credits for claim in live),
         outside_minor=sum(claim.money_minor for claim in live if claim.kind is ClaimKind.OUTSIDE_REFUND),
+        returned_minor=sum(claim.returned_minor for claim in current),
         open_disputes=sum(claim.is_open_dispute for claim in live),
     )
 
