@@ -64,11 +64,13 @@ class Wiring:
     def check_in_time(self) -> None:
         """Check L1: no refund is in progress days after the last fault and the processor's last change."""
         since = self.world.now - IN_TIME_SECONDS
-        busy = {
-            self.watch.legs[item.leg_id]["refund_id"]
-            for item in self.bank.refund_objects
-            if item.leg_id and (item.said_at > since or item.status not in ("succeeded", *VOID))
-        }
+        moving = [
+            item for item in self.bank.refund_objects if item.said_at > since or item.status not in ("succeeded", *VOID)
+        ]
+        # A leg has an object of its own, or one that others made and that a person linked to it.
+        linked = {leg["processor_refund_id"]: leg["refund_id"] for leg in self.watch.legs.values()}
+        busy = {self.watch.legs[item.leg_id]["refund_id"] for item in moving if item.leg_id}
+        busy |= {linked[item.id] for item in moving if item.id in linked}
         for refund_id, refund in self.watch.refunds.items():
             done = refund["status"] in ("needs_attention", "awaiting_approval", *ENDS)
             if not done and refund_id not in busy and self.watch.seen_since[refund_id] <= since:
