@@ -118,6 +118,15 @@ def test_an_import_that_stops_is_continued(run: Cli, account: Sandbox) -> None:
     assert balance(run, "ann") == 20_600
 
 
+def test_charge_whose_metadata_cannot_be_read_stops_the_import(run: Cli, account: Sandbox) -> None:
+    account.add_fault({"forbidden": True}, match={"path_kind": "charges"})  # so the list comes without the intents
+    account.add_fault({"server_error": {}}, match={"path_kind": "payment_intent"}, times=None)
+    stopped = run("import", "stripe", "--since", "2026-09-09", "-o", "json", *KEYS)
+    assert (stopped.code, "did not show its payment" in stopped.err) == (1, True), stopped.err
+    account.clear_faults()
+    assert json.loads(run(*SINCE, *KEYS).out)["skipped_by_reason"].get("no_customer") == 1
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -153,8 +153,11 @@ def return_credits(builder: DecisionBuilder) -> None:
 
 
 def replace_failed_legs(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
-    """Find other payments for the money of each leg that failed for good; what none can take is to be returned."""
-    by_id = {payment.payment_id: payment for payment in payments}
+    """Find other payments for the money of each leg that failed for good; what none can take is to be returned.
+
+    None is found for an unapproved refund: what others paid may count for it, and we may send nothing.
+    """
+    by_id = {} if builder.refund.unapproved else {payment.payment_id: payment for payment in payments}
     for leg in unplaced_legs(replace(builder.refund, legs=tuple(builder.legs.values()))):
         minor, credits = uncovered(leg, builder.legs)
         # A payment that another leg of this refund uses can be used too. One over which a leg failed cannot.

@@ -261,6 +261,7 @@ refunds = Table(
     # The actor who was authenticated for the request.
     Column("requested_by", Text, nullable=False),
     _flag("of_correction"),
+    _flag("unapproved"),
     _flag("posted"),
     _count("returns"),
     _amount("returned_credits", server_default="0"),

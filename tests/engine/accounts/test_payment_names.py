@@ -57,6 +57,22 @@ def found(world: World, ref: str) -> list[str]:
         return [each["payment_id"] for each in page["data"]]
 
 
+def test_recorded_payment_has_all_its_ids_at_once(world: World) -> None:
+    made = PaymentRecord(
+        payment_id="pay2",
+        customer_id="c",
+        processor="stripe",
+        processor_payment_id="ch_2",
+        amount_minor=1_000,
+        currency="USD",
+        credits=100,
+        captured_at=2.0,
+    )
+    record_payments(world.context, [made], {"pay2": ("ch_2", "pi_2")})
+    assert names(world, "pay2") == ["ch_2", "pi_2"]
+    assert isinstance(record(world, 3, processor_payment_id="pi_2"), AlreadyRecorded)
+
+
 def learn(world: World, *groups: tuple[str, ...]) -> dict[str, str]:
     return world.database.run(lambda connection: payment_refs.add_refs(connection, "stripe", groups))
 

@@ -10,6 +10,7 @@ from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, rep
 from tests.support.engine_world import POLICY, World, assert_books_balance
 from tests.support.replies import EMPTY
 
+from refund_worker.domain.limits import Limits
 from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.state_machine import Action
@@ -99,6 +100,48 @@ def test_link_to_a_correction_pays_it_out(world: World) -> None:
     (claim,) = claims_of(world)
     assert world.refund(claim["refund_id"]).status is RefundStatus.SUCCEEDED
     assert balance_of(world) == (0, 0)
+
+
+def linked_correction(world: World, threshold_minor: int) -> str:
+    """Link 3.00 of others to a correction of 80 credits (8.00); return the refund that the link made."""
+    world.context = replace(world.context, limits=Limits(approval_threshold_minor=threshold_minor))
+    world.pay()
+    world.pay(2)
+    row, _ = correct(
+        world.context, customer_id="c", credits=-80, reason="paid by hand", client="x", idempotency_key="k", actor="op"
+    )
+    report(world, world.refund_in_the_dashboard(300))
+    link(world, transaction_id=row["transaction_id"])
+    world.work()
+    (claim,) = claims_of(world)
+    return str(claim["refund_id"])
+
+
+def test_rest_of_a_linked_correction_goes_over_another_payment(world: World) -> None:
+    refund = world.refund(linked_correction(world, 800))
+    assert (refund.status, world.processor.paid_minor()) == (RefundStatus.SUCCEEDED, 300 + 500)
+    assert balance_of(world) == (120, 0)
+
+
+@pytest.mark.parametrize("threshold_minor", [799, 0])
+def test_a_link_sends_no_money_that_needs_an_approval(world: World, threshold_minor: int) -> None:
+    refund = world.refund(linked_correction(world, threshold_minor))
+    assert (refund.status, world.processor.paid_minor()) == (RefundStatus.PARTIALLY_SUCCEEDED, 300)
+    assert balance_of(world) == (170, 0)
+    world.processor.become("re_by_hand_1", "failed")
+    sync_all(world.context, "stripe")
+    world.work()
+    refund = world.refund(refund.refund_id)
+    assert (refund.status, world.processor.paid_minor(), balance_of(world)) == (RefundStatus.FAILED, 0, (200, 0))
+    assert_books_balance(world.database)
+
+
+def test_what_was_asked_for_before_counts_for_the_approval_of_a_link(world: World) -> None:
+    world.pay(3)
+    world.withdraw(10)
+    world.work()
+    refund = world.refund(linked_correction(world, 899))
+    assert (refund.status, world.processor.paid_minor()) == (RefundStatus.PARTIALLY_SUCCEEDED, 300 + 100)
 
 
 @pytest.mark.parametrize(("rule", "taken"), [("write_off", 40), ("person", 40), ("debt", 50)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
@@ -12,12 +13,14 @@ from refund_worker.domain.claims.link import leg_to_link, link
 from refund_worker.domain.claims.settle import give_back
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.ledger import EntryKind
+from refund_worker.domain.limits import needs_approval
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
 from refund_worker.engine.accounts.claims import Terms, recover, settle_payments, write_settled
 from refund_worker.engine.claims.recording import change_claims
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.accept import body_of
 from refund_worker.engine.refunds.apply import apply
+from refund_worker.engine.refunds.limit_usage import usage_before
 from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnknownTransaction
 from refund_worker.store import accounts, claims, refunds
 
@@ -128,7 +131,11 @@ def _pay(connection: Connection, context: Context, claim: Claim, refund: Refund,
 def _new_refund(
     connection: Connection, context: Context, claim: Claim, transaction_id: str, actor: str, reason: str
 ) -> Refund:
-    """Accept a refund of the transaction over the claim's payment, for as many credits as its money covers."""
+    """Accept a refund of the transaction over the claim's payment, for as many credits as its money covers.
+
+    It waits for no approval, because that money is gone. If its amount needs one, what the claim does not pay goes
+    back to the balance: a link sends no money that a second person must approve.
+    """
     now = context.clock(connection)
     customer_id = claim.customer_id or ""
     transaction = accounts.refundable_transactions(connection, [transaction_id]).get(transaction_id)
@@ -161,6 +168,8 @@ def _new_refund(
         now=now,
         allocation=context.policy.allocation,
     )
+    usage = usage_before(connection, [customer_id], [actor], context.limits, now)
+    refund = replace(refund, unapproved=needs_approval(refund, usage, context.limits))
     decision: Decision = accepted(refund, json.dumps(body_of(request), sort_keys=True), needs_approval=False)
     apply(connection, [decision], now, notify=context.notify)
     return _load(connection, refund.refund_id)

@@ -1,4 +1,4 @@
-"""Keep what failed later of the money that was refunded before a payment was recorded."""
+"""Keep what failed later of the money that was refunded before a payment was recorded; mark unapproved refunds."""
 
 from __future__ import annotations
 
@@ -25,8 +25,10 @@ def upgrade() -> None:
     for table, name in COLUMNS:
         op.add_column(table, sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
     op.execute(_KEEP_PARTS)
+    op.add_column("refunds", sa.Column("unapproved", sa.Boolean(), nullable=False, server_default=sa.text("false")))
 
 
 def downgrade() -> None:
+    op.drop_column("refunds", "unapproved")
     for table, name in COLUMNS:
         op.drop_column(table, name)
