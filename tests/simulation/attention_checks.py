@@ -16,13 +16,24 @@ REACHABLE_AFTER_SECONDS = 2 * 86_400
 
 def check_cause(watch: Watched, leg: Row) -> None:
     """Check L1: money is abandoned only for a refusal that arrived, a void refund object, or a person's action."""
-    key = f"{leg['leg_id']}:{leg['attempt']}"
-    refused = any(isinstance(sent.told, Refused) for sent in watch.bank.sent.get(key, ()))
+    keys = [f"{leg_id}:{leg['attempt']}" for leg_id in (leg["leg_id"], *_linked_parts(watch, leg))]
+    refused = any(isinstance(sent.told, Refused) for key in keys for sent in watch.bank.sent.get(key, ()))
     void = any(item.id == leg["processor_refund_id"] and item.is_void for item in watch.bank.refund_objects)
     released = watch.refunds[leg["refund_id"]]["status"] in ("canceled", "rejected")
     displaced = leg["leg_id"] in watch.displaced or _is_paid_by_displaced(watch, leg)
     if not (refused or void or released or displaced or leg["leg_id"] in watch.given_up):
         raise Violation(f"L1 {leg['leg_id']} is {leg['status']}, and neither the processor nor a person said so")
+
+
+def _linked_parts(watch: Watched, leg: Row) -> list[str]:
+    """Return the legs of which this one is the rest: a smaller object of others was linked to them after their send."""
+    others = {item.id for item in watch.bank.refund_objects if item.leg_id is None}
+    return [
+        each["leg_id"]
+        for each in watch.legs.values()
+        if each["processor_refund_id"] in others
+        and (each["refund_id"], each["payment_id"]) == (leg["refund_id"], leg["payment_id"])
+    ]
 
 
 def _is_paid_by_displaced(watch: Watched, leg: Row) -> bool:

@@ -78,6 +78,7 @@ def test_refund_is_loaded_exactly_as_stored(database: Database) -> None:
         status=RefundStatus.NEEDS_ATTENTION,
         version=5,
         of_correction=True,
+        unapproved=True,
         ledger_posted=True,
         reversal_count=1,
         reversed_credits=1,
