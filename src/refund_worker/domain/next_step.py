@@ -155,7 +155,7 @@ def return_credits(builder: DecisionBuilder) -> None:
 def replace_failed_legs(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
     """Find other payments for the money of each leg that failed for good; what none can take is to be returned.
 
-    None is found for an unapproved refund: what others paid may count for it, and we may send nothing.
+    An unapproved refund gets no other payment, because we may send nothing for it.
     """
     by_id = {} if builder.refund.unapproved else {payment.payment_id: payment for payment in payments}
     for leg in unplaced_legs(replace(builder.refund, legs=tuple(builder.legs.values()))):

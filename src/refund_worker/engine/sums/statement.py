@@ -216,6 +216,6 @@ class _Sums:
     def disagreements(self) -> tuple[str, ...]:
         """Return the currencies in which the ledger paid other money than the legs, or a refund other than accepted.
 
-        What was accepted is always all that is paid, in flight, or ended without payment: each refund is counted so.
+        Each refund is counted so that the accepted money is all paid, in flight, or ended without payment.
         """
         return tuple(sorted(self._wrong))
