@@ -1497,6 +1497,13 @@ DEFECTS = (
         ("tests/domain/test_allocation.py",),
     ),
     Defect(
+        "a linked object that stays pending is polled as often for ever",
+        DOMAIN + "refund_object.py",
+        "(leg.last_sent_at or builder.refund.created_at)",
+        "(leg.last_sent_at or builder.now)",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
         "a link sends money that a second person must approve",
         ENGINE + "claims/link.py",
         "unapproved=needs_approval(refund, usage, context.limits))",

@@ -202,12 +202,13 @@ class World:
         """Process everything that becomes due within `seconds`, each at its time."""
         end = self.now + seconds
         self.work()
-        while (due := self._next_due()) is not None and due <= end:
+        while (due := self.next_due()) is not None and due <= end:
             self.now = max(self.now, due)
             self.work()
         self.now = end
 
-    def _next_due(self) -> float | None:
+    def next_due(self) -> float | None:
+        """Return the time (epoch seconds) at which the next refund is due, or None."""
         with self.database.read() as connection:
             query = select(refunds_table.c.due_at, refunds_table.c.lease_until)
             due = [max(d, lease or 0) for d, lease in connection.execute(query) if d is not None]

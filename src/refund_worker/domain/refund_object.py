@@ -376,8 +376,11 @@ def _without_poll_trouble(leg: Leg) -> Leg:
 
 
 def _next_poll(builder: DecisionBuilder, leg: Leg) -> float:
-    """Return the time of the next poll: half the leg's age from now, between `poll_seconds` and a day."""
-    age = builder.now - (leg.last_sent_at or builder.now)
+    """Return the time of the next poll: half the leg's age from now, between `poll_seconds` and a day.
+
+    A leg that was never sent is paid by a refund that a person linked: it is as old as its own refund.
+    """
+    age = builder.now - (leg.last_sent_at or builder.refund.created_at)
     return builder.now + max(builder.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))
 
 

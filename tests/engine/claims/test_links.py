@@ -192,6 +192,19 @@ def test_late_failure_of_a_linked_object_is_the_refunds(world: World) -> None:
     assert_books_balance(world.database)
 
 
+def test_linked_object_that_stays_pending_is_polled_ever_more_rarely(world: World) -> None:
+    world.pay()
+    world.spend("t", credits=40)
+    made = world.refund_in_the_dashboard(400, status="pending")
+    report(world, made)
+    link(world, transaction_id="t")
+    linked_at, polls = world.now, 0
+    while (due := world.next_due()) is not None and due < linked_at + 20 * 86_400:
+        world.work_for(due - world.now)
+        polls += 1
+    assert 20 < polls < 60
+
+
 @pytest.mark.parametrize("heard", ["by a list", "by an event", "by a poll"])
 def test_late_failure_frees_the_part_that_stayed_outside(world: World, heard: str) -> None:
     world.pay()
