@@ -138,7 +138,11 @@ def _check_nothing_lost(watch: Watch, bank: Bank, accepted: dict[tuple[str, str]
 def _check_twice(watch: Watch, bank: Bank) -> None:
     """Check I16: a leg paid both by a person and by the processor is with a person, or raised an alarm."""
     told = {leg_id for _, _, kind, _, leg_id, alarm, _ in watch.events if kind == "leg_paid" and alarm}
-    for leg_id in watch.paid_in_doubt:
+    query = "SELECT processor_refund_id, leg_id FROM refund_objects"
+    has = {row["processor_refund_id"]: row["leg_id"] for row in watch.rows(query)}
+    # The refund of others that a person linked failed later, so it paid nothing.
+    void = {has[item.id] for item in bank.of_others() if item.is_void and item.id in has}
+    for leg_id in watch.paid_in_doubt - void:
         paid = any(item.leg_id == leg_id and item.status == "succeeded" for item in bank.refund_objects)
         if paid and leg_id not in told and watch.legs[leg_id]["attention"] != "refunded_twice":
             raise Violation(f"I16 {leg_id} is paid by hand and by the processor, and nobody was told")

@@ -87,12 +87,14 @@ def _is_explained(watch: Watched, leg: Row, others: Collection[str]) -> bool:
 
     A claim must have been recorded before this leg's first intent: then its money had no room any more. Only refunds
     from before this leg's first intent can be explained by a manual payment. A manual payment also counts if an object
-    of ours pays the leg beside it; a reference that names this object is none.
+    of ours pays the leg beside it; a reference that names this object is none. An object that a person has linked pays
+    another leg.
     """
     begun, dated = watch.intents[leg["leg_id"], 1]
     query = "SELECT object_id FROM claims WHERE recorded_at < ? AND phase IN ('holding', 'taken')"
     claimed = {row["object_id"] for row in watch.rows(query, dated)}
-    refund_objects = [item for item in watch.bank.refund_objects if item.id in set(others) - claimed]
+    linked = {row["processor_refund_id"] for row in watch.rows("SELECT processor_refund_id FROM refund_objects")}
+    refund_objects = [item for item in watch.bank.refund_objects if item.id in set(others) - claimed - linked]
     by_hand = sum(
         other["amount_minor"]
         for other in watch.legs.values()
