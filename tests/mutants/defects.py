@@ -445,7 +445,7 @@ DEFECTS = (
     Defect(
         "an empty balance told as a failed object ends the leg",
         DOMAIN + "refund_object.py",
-        "    if meaning.outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and failed_for_funds:",
+        "    if meaning.outcome is LegOutcome.OBJECT_FAILED and sends_again:",
         "    if False:",
     ),
     Defect(
@@ -1508,6 +1508,13 @@ DEFECTS = (
         ENGINE + "claims/link.py",
         "unapproved=needs_approval(refund, usage, context.limits))",
         "unapproved=False)",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "an unapproved refund waits for funds and is sent",
+        DOMAIN + "refund_object.py",
+        " and failed_for_funds and not builder.refund.unapproved",
+        " and failed_for_funds",
         ("tests/engine/claims/test_links.py",),
     ),
     Defect(

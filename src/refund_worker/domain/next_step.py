@@ -256,6 +256,7 @@ def _may_repeat(builder: DecisionBuilder, leg: Leg, block: SendBlock | None, fac
 
 def _send(builder: DecisionBuilder, leg: Leg) -> None:
     """Record the intent to send the leg, and plan the call."""
+    assert not builder.refund.unapproved, "nothing is sent that a second person must approve"
     first = leg.sends == 0
     leg = builder.transition_leg(
         leg,

@@ -167,7 +167,8 @@ def _apply_state(
     if meaning.paid_manually and meaning.outcome is not LegOutcome.PAID:
         return _keep_manual_payment(builder, leg, refund_object, meaning.live)
     failed_for_funds = refund_object.failure_code in builder.policy.rules_of(leg.processor).unfunded_codes
-    if meaning.outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and failed_for_funds:
+    sends_again = leg.status in ACTIVE and failed_for_funds and not builder.refund.unapproved
+    if meaning.outcome is LegOutcome.OBJECT_FAILED and sends_again:
         return _wait_for_funds(builder, leg, refund_object)
     was_unpaid = leg.status in UNPAID_FINAL
     if meaning.outcome is LegOutcome.OBJECT_FAILED and not was_unpaid:

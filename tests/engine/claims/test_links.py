@@ -102,7 +102,7 @@ def test_link_to_a_correction_pays_it_out(world: World) -> None:
     assert balance_of(world) == (0, 0)
 
 
-def linked_correction(world: World, threshold_minor: int) -> str:
+def linked_correction(world: World, threshold_minor: int, status: str = "succeeded") -> str:
     """Link 3.00 of others to a correction of 80 credits (8.00); return the refund that the link made."""
     world.context = replace(world.context, limits=Limits(approval_threshold_minor=threshold_minor))
     world.pay()
@@ -110,7 +110,7 @@ def linked_correction(world: World, threshold_minor: int) -> str:
     row, _ = correct(
         world.context, customer_id="c", credits=-80, reason="paid by hand", client="x", idempotency_key="k", actor="op"
     )
-    report(world, world.refund_in_the_dashboard(300))
+    report(world, world.refund_in_the_dashboard(300, status=status))
     link(world, transaction_id=row["transaction_id"])
     world.work()
     (claim,) = claims_of(world)
@@ -134,6 +134,17 @@ def test_a_link_sends_no_money_that_needs_an_approval(world: World, threshold_mi
     refund = world.refund(refund.refund_id)
     assert (refund.status, world.processor.paid_minor(), balance_of(world)) == (RefundStatus.FAILED, 0, (200, 0))
     assert_books_balance(world.database)
+
+
+@pytest.mark.parametrize("failure_code", ["insufficient_funds", "declined"])
+def test_unapproved_refund_is_not_sent_when_its_pending_object_fails(world: World, failure_code: str) -> None:
+    refund_id = linked_correction(world, 0, status="pending")
+    made = replace(world.processor.become("re_by_hand_1", "failed"), failure_code=failure_code)
+    world.processor.objects["re_by_hand_1"] = made
+    sync_all(world.context, "stripe")
+    world.work_for(POLICY.retry_max_seconds * 3)
+    assert (world.refund(refund_id).status, world.processor.sends) == (RefundStatus.FAILED, [])
+    assert balance_of(world) == (200, 0)
 
 
 def test_what_was_asked_for_before_counts_for_the_approval_of_a_link(world: World) -> None:
