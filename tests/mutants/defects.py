@@ -1548,8 +1548,8 @@ DEFECTS = (
     Defect(
         "an earlier refund that fails keeps its money",
         DOMAIN + "claims/shares.py",
-        "    return replace(claim, explained_minor=linked + still, returned_minor=claim.earlier_minor - still)",
-        "    return replace(claim, explained_minor=linked + still)",
+        ", returned_minor=claim.earlier_minor - still)",
+        ")",
         EARLIER_FAILED,
     ),
     Defect(
@@ -1567,7 +1567,7 @@ DEFECTS = (
         EARLIER_FAILED,
     ),
     Defect(
-        "a refund of a later day is taken for an earlier one",
+        "a refund made after the recording is taken for an earlier one",
         DOMAIN + "claims/shares.py",
         "    return claim.kind is ClaimKind.OUTSIDE_REFUND and claim.is_live and is_older",
         "    return claim.kind is ClaimKind.OUTSIDE_REFUND and claim.is_live",
@@ -1576,8 +1576,15 @@ DEFECTS = (
     Defect(
         "an earlier refund that is linked counts twice",
         DOMAIN + "claims/shares.py",
-        "    still = min(claim.earlier_minor, claim.amount_minor - linked) if claim.is_live else 0",
+        "    still = claim.earlier_minor if claim.is_being_linked else min(claim.earlier_minor, left)",
         "    still = claim.earlier_minor if claim.is_live else 0",
+        EARLIER_FAILED,
+    ),
+    Defect(
+        "a link leaves the earlier part of its object to other claims",
+        DOMAIN + "claims/shares.py",
+        "    still = claim.earlier_minor if claim.is_being_linked else min(claim.earlier_minor, left)",
+        "    still = min(claim.earlier_minor, left)",
         EARLIER_FAILED,
     ),
     Defect(

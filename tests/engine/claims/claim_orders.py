@@ -57,7 +57,14 @@ OUTSIDE = (
 )
 DISPUTE = ((), ("opened", "won"), ("opened", "lost"), ("opened", "lost", "reinstated"), ("lost", "won"))
 # A refund that `refunded_minor` counts, which has not ended when the payment is recorded.
-EARLIER = ((), ("pending",), ("pending", "failed"), ("pending", "succeeded", "failed"))
+EARLIER = (
+    (),
+    ("pending",),
+    ("pending", "failed"),
+    ("pending", "succeeded", "failed"),
+    ("succeeded", "link refund"),
+    ("succeeded", "link refund", "failed"),
+)
 EARLIER_ID = "re_earlier"
 _HAPPENED = ("object_id", "phase", "amount_minor", "linked_minor", "payment_id", "decided_by")
 
@@ -111,13 +118,12 @@ class Play:
 
     def begin(self) -> None:
         """Record the payment and what was spent of it."""
-        scenario = self.scenario
-        if scenario.earlier:
-            self.world.refund_in_the_dashboard(scenario.earlier_minor, processor_refund_id=EARLIER_ID, status="pending")
-            self.world.pass_time(2 * DAY)
-        before = scenario.earlier_minor if scenario.earlier else 0
+        before = self.scenario.earlier_minor if self.scenario.earlier else 0
+        if before:
+            self.world.refund_in_the_dashboard(before, processor_refund_id=EARLIER_ID, status="pending")
+            self.world.pass_time(DAY)
         self.world.pay(amount_minor=PAID_MINOR, credits=CREDITS, refunded_minor=before)
-        self.world.pass_time(2 * DAY)
+        self.world.pass_time(DAY)
         if self.scenario.spent:
             self.world.spend("t", credits=self.scenario.spent)
         if self.scenario.own is not None:
@@ -171,10 +177,10 @@ class Play:
             self.world.work()
 
     def _outside(self, what: str) -> None:
-        ours = self.world.processor.objects.items()
-        objects = [made for name, made in ours if made.leg_id is None and name != EARLIER_ID]
+        known = self.world.processor.objects
+        objects = [made for name, made in known.items() if made.leg_id is None and name != EARLIER_ID]
         if what.startswith("link"):
-            self._link(what)
+            self._link(what, [made.processor_refund_id for made in objects])
             return
         made: RefundObject = objects[0] if objects else self.world.refund_in_the_dashboard(self.scenario.outside_minor)
         report = replace(made, status=what)
@@ -183,13 +189,15 @@ class Play:
         record_outside_refunds(self.world.context, "stripe", [replace(report, status=what.removeprefix("late "))])
 
     def _earlier(self, what: str) -> None:
+        if what.startswith("link"):
+            self._link(what, [EARLIER_ID])
+            return
         report = replace(self.world.processor.objects[EARLIER_ID], status=what)
         self.world.processor.objects[EARLIER_ID] = report
         record_outside_refunds(self.world.context, "stripe", [report])
 
-    def _link(self, what: str) -> None:
-        kept = ("outside_refund", EARLIER_ID)
-        claims = [c for c in claims_of(self.world) if c["kind"] == kept[0] and c["object_id"] != kept[1]]
+    def _link(self, what: str, object_ids: Sequence[str]) -> None:
+        claims = [claim for claim in claims_of(self.world) if claim["object_id"] in object_ids]
         target = {"transaction_id": "t"} if what == "link spend" else {"refund_id": self.refund_id}
         if not claims or None in target.values():
             return
@@ -261,6 +269,8 @@ class Play:
         known = int(row["refunded_minor"] - row["returned_minor"])
         there = self.world.processor.objects.get(EARLIER_ID)
         truly = there.amount_minor if there is not None and there.status != "failed" else 0
+        if truly:  # what it pays of a leg counts there
+            truly -= sum(c["linked_minor"] for c in claims_of(self.world) if c["object_id"] == EARLIER_ID)
         # A closed payment has no object any more: its id at the processor is free for another record.
         assert known == truly or row["closed_at"] is not None, f"{known} of `refunded_minor` is gone, truly {truly}"
         return known

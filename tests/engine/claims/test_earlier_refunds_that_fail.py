@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.engine.claims.claim_worlds import balance_of, claims_of, entries_of, report
+from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, entries_of, report, report_disputes
 from tests.support.engine_world import World
 
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
+from refund_worker.domain.outside_refunds import CLOCK_DIFFERENCE_SECONDS
 from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.domain.sums import violations
 from refund_worker.engine.claims.close import close_payment
@@ -96,9 +97,9 @@ def test_refund_that_failed_before_it_was_known_changes_nothing(world: World) ->
     assert (balance_of(world), left_of(world)) == ((70, 0), (300, 700, 70))
 
 
-def test_refund_of_a_later_day_is_no_earlier_one(world: World) -> None:
+def test_refund_made_after_the_recording_is_no_earlier_one(world: World) -> None:
     world.pay(refunded_minor=300)
-    world.pass_time(86_401)
+    world.pass_time(CLOCK_DIFFERENCE_SECONDS + 1)
     made = pending(world, 200)
     assert (balance_of(world), left_of(world)) == ((70, 20), (300, 500, 50))
     fail(world, made)
@@ -183,3 +184,18 @@ def test_the_room_that_came_back_is_refunded(world: World) -> None:
     world.withdraw(100)
     world.work()
     assert world.processor.paid_minor() == 1_000
+
+
+@pytest.mark.parametrize(("spent", "disputed", "balance"), [(50, 500, 0), (0, 1_000, 50)])
+def test_link_leaves_the_earlier_part_to_no_other_claim(world: World, spent: int, disputed: int, balance: int) -> None:
+    world.pay(refunded_minor=300)
+    refund_id = world.withdraw(10)
+    report(world, world.refund_in_the_dashboard(500))
+    if spent:
+        world.spend(credits=spent)
+    report_disputes(world, dispute(world, "lost", disputed))
+    (outside,) = [claim for claim in claims_of(world) if claim["kind"] == "outside_refund"]
+    link_outside_refund(world.context, outside["claim_id"], refund_id=refund_id, actor="kim", reason="the same")
+    report_disputes(world, dispute(world, "lost", disputed, money_returned=True))
+    assert balance_of(world) == (balance, 0)
+    assert_sums_hold(world)

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase
 from refund_worker.domain.money import proportion
-
-# A refund that was made this long after a payment was recorded is no part of its `refunded_minor`: the clocks of the
-# processor and of the database do not differ by more.
-RECORDING_SECONDS = 86_400.0
+from refund_worker.domain.outside_refunds import CLOCK_DIFFERENCE_SECONDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,20 +52,22 @@ def explain(payment: ClaimedPayment, claims: Iterable[Claim]) -> list[Claim]:
 
 
 def _may_be_earlier(payment: ClaimedPayment, claim: Claim) -> bool:
-    is_older = claim.object_created_at <= payment.recorded_at + RECORDING_SECONDS
+    is_older = claim.object_created_at <= payment.recorded_at + CLOCK_DIFFERENCE_SECONDS
     return claim.kind is ClaimKind.OUTSIDE_REFUND and claim.is_live and is_older
 
 
 def _outside(payment: ClaimedPayment, claim: Claim) -> Claim:
     """Return the outside refund with its linked part explained, and with what is settled about `refunded_minor`.
 
-    Only a refund that is live and not linked still has to find its part of `refunded_minor`.
+    Only a refund that is live and not linked still has to find its part of `refunded_minor`. While one is being linked,
+    its part stays: no other claim may take what the linked leg will count for.
     """
     linked = min(claim.amount_minor, max(claim.linked_minor, payment.named_minor.get(claim.object_id, 0)))
     if claim.is_live and not linked:
         return replace(claim, explained_minor=0, earlier_minor=0, returned_minor=0)
-    still = min(claim.earlier_minor, claim.amount_minor - linked) if claim.is_live else 0
-    return replace(claim, explained_minor=linked + still, returned_minor=claim.earlier_minor - still)
+    left = claim.amount_minor - linked if claim.is_live else 0
+    still = claim.earlier_minor if claim.is_being_linked else min(claim.earlier_minor, left)
+    return replace(claim, explained_minor=linked + min(still, left), returned_minor=claim.earlier_minor - still)
 
 
 def _with_part(claim: Claim, minor: int) -> Claim:
