@@ -1574,6 +1574,20 @@ DEFECTS = (
         EARLIER_FAILED,
     ),
     Defect(
+        "the upgrade keeps a part for a refund that was made after the recording",
+        "src/refund_worker/store/migrations/versions/0032_returned_refunds.py",
+        "    AND object_created_at <= (SELECT",
+        "    AND 1.0 <= (SELECT",
+        EARLIER_FAILED,
+    ),
+    Defect(
+        "the upgrade keeps a part for an object that a leg has",
+        "src/refund_worker/store/migrations/versions/0032_returned_refunds.py",
+        " AND legs.manual_reference = claims.object_id",
+        " AND 1 = 0",
+        EARLIER_FAILED,
+    ),
+    Defect(
         "an earlier refund that is linked counts twice",
         DOMAIN + "claims/shares.py",
         "    still = claim.earlier_minor if claim.is_being_linked else min(claim.earlier_minor, left)",
@@ -5507,8 +5521,22 @@ DEFECTS = (
     Defect(
         "the sums leave out money claimed",
         DOMAIN + "sums.py",
-        "        (Sum.CLAIMED_MONEY, payment.claimed_minor, payment.claims_minor, money),\n",
+        "        (Sum.CLAIMED_MONEY, payment.claimed_minor - payment.returned_minor, payment.claims_minor, money),\n",
         "",
+        SUMS,
+    ),
+    Defect(
+        "the sums leave out what came back to a payment",
+        DOMAIN + "sums.py",
+        "payment.claimed_minor - payment.returned_minor, ",
+        "payment.claimed_minor, ",
+        SUMS,
+    ),
+    Defect(
+        "the sums leave out what came back of a claim",
+        STORE + "reporting/sums.py",
+        " - func.sum(_k.returned_minor)).label",
+        ").label",
         SUMS,
     ),
     Defect(

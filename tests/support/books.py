@@ -167,4 +167,6 @@ def _check_claims(rows: Rows) -> None:
         else:
             assert (claim["held"], claim["taken"], claim["credits"]) == (0, 0, 0), f"share of {name}"
     for p in rows["payments"]:
+        returned = sum(c["returned_minor"] for c in rows["claims"] if c["payment_id"] == p["payment_id"])
+        assert p["returned_minor"] == returned <= p["refunded_minor"], f"what came back to {p['payment_id']}"
         assert [p["claimed_minor"], p["claimed_credits"]] == room[p["payment_id"]], f"claims on {p['payment_id']}"

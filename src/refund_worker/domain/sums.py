@@ -113,7 +113,10 @@ class CustomerFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentFigures:
-    """A payment: what is stored as taken of it, and what its legs take."""
+    """A payment: what is stored as taken of it, and what its legs take.
+
+    `returned_minor` of what was refunded before is gone no longer; `claims_minor` is less by that of its claims.
+    """
 
     payment_id: str
     customer_id: str
@@ -126,6 +129,7 @@ class PaymentFigures:
     leg_minor: int
     claimed_credits: int = 0
     claimed_minor: int = 0
+    returned_minor: int = 0
     claims_credits: int = 0
     claims_minor: int = 0
 
@@ -219,7 +223,7 @@ def _of_payment(payment: PaymentFigures) -> Iterator[Violation]:
         (Sum.PAYMENT_CREDITS, payment.credits_taken, credits, CREDITS),
         (Sum.PAYMENT_MONEY, payment.money_taken, minor, money),
         (Sum.CLAIMED_CREDITS, payment.claimed_credits, payment.claims_credits, CREDITS),
-        (Sum.CLAIMED_MONEY, payment.claimed_minor, payment.claims_minor, money),
+        (Sum.CLAIMED_MONEY, payment.claimed_minor - payment.returned_minor, payment.claims_minor, money),
     )
     for name, stored, expected, unit in compared:
         if stored != expected:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from alembic import command
+from sqlalchemy import text
 from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, entries_of, report, report_disputes
 from tests.support.engine_world import World
+from tests.support.replies import EMPTY
 
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
 from refund_worker.domain.outside_refunds import CLOCK_DIFFERENCE_SECONDS
 from refund_worker.domain.processor_replies import RefundObject
+from refund_worker.domain.state_machine import Action
 from refund_worker.domain.sums import violations
 from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.claims.decide import decide_claim
 from refund_worker.engine.claims.link import link_outside_refund
 from refund_worker.engine.views.payment_objects import payment
 from refund_worker.errors import ActionNotAllowed, ExceedsRefundable
+from refund_worker.store import schema
 from refund_worker.store.reporting.sums import figures_of
 
 PERSON, DEBT, WRITE_OFF = ShortfallRule.PERSON, ShortfallRule.DEBT, ShortfallRule.WRITE_OFF
@@ -95,6 +100,27 @@ def test_refund_that_failed_before_it_was_known_changes_nothing(world: World) ->
     world.pay(refunded_minor=300)
     fail(world, world.refund_in_the_dashboard(300))
     assert (balance_of(world), left_of(world)) == ((70, 0), (300, 700, 70))
+
+
+@pytest.mark.parametrize(("seconds", "named", "balance"), [(0, "cheque", 90), (301, "cheque", 60), (0, "its id", 60)])
+def test_refund_of_before_the_upgrade_gives_back_its_part_too(
+    world: World, seconds: float, named: str, balance: int
+) -> None:
+    world.pay(refunded_minor=300)
+    refund_id = world.withdraw(10)
+    world.processor.script("ch_1", EMPTY)
+    world.work()
+    world.pass_time(seconds)
+    made = pending(world, 300)
+    reference = made.processor_refund_id if named == "its id" else named
+    world.command(refund_id, Action.RESOLVE, reference)
+    with world.database.write() as connection:
+        # An earlier version explained each object, whenever it was made.
+        connection.execute(text("UPDATE claims SET explained_minor = 300 WHERE kind = 'outside_refund'"))
+        command.downgrade(schema.alembic_config(connection), "0031")
+    schema.upgrade(world.database)
+    fail(world, made)
+    assert balance_of(world)[0] == balance
 
 
 def test_refund_made_after_the_recording_is_no_earlier_one(world: World) -> None:

@@ -100,6 +100,12 @@ def test_each_sum_names_the_row_that_was_planted(busy: World) -> None:
         assert found[name]
 
 
+def test_money_that_came_back_to_a_payment_belongs_to_its_claims(busy: World) -> None:
+    for table in ("payments", "claims"):
+        found = found_with(busy, f"UPDATE {table} SET returned_minor = 7 WHERE payment_id = 'pay3'")
+        assert set(found) == {Sum.CLAIMED_MONEY}, table
+
+
 def test_an_entry_on_another_customers_account_is_named(busy: World) -> None:
     pair = "(VALUES ('customer:other', 7), ('house:sales', -7)) AS v"
     one = "(SELECT min(transaction_id) FROM ledger_transactions WHERE customer_id = 'c')"

@@ -257,7 +257,7 @@ _BY_PAYMENTS = (
 )
 _OF_PAYMENT = (
     "payment_id", "customer_id", "credits", "amount_minor", "currency", "credits_taken", "money_taken",
-    "claimed_credits", "claimed_minor",
+    "claimed_credits", "claimed_minor", "returned_minor",
 )  # fmt: skip
 _TAKES = and_(_l.payment_id == _p.payment_id, _l.status.not_in(sorted(UNPAID_FINAL)))
 _PAYMENTS = (
@@ -273,9 +273,13 @@ _PAYMENTS = (
 _TAKES_ROOM = and_(_k.phase.in_(sorted(LIVE)), _k.kind != ClaimKind.EARLIER_REFUND)
 _CLAIM_MINOR = case((_k.amount_minor > _k.explained_minor, _k.amount_minor - _k.explained_minor), else_=_NONE)
 _CLAIMED = (
-    select(_k.payment_id, func.sum(_k.credits).label("credits"), func.sum(_CLAIM_MINOR).label("minor"))
+    select(
+        _k.payment_id,
+        _sum(_TAKES_ROOM, _k.credits).label("credits"),
+        (_sum(_TAKES_ROOM, _CLAIM_MINOR) - func.sum(_k.returned_minor)).label("minor"),
+    )
     .join(payments, _p.payment_id == _k.payment_id)
-    .where(_p.customer_id.in_(_IDS), _TAKES_ROOM)
+    .where(_p.customer_id.in_(_IDS))
     .group_by(_k.payment_id)
 )
 _BY_CLAIMS = (

@@ -13,11 +13,15 @@ makes = ()
 
 COLUMNS = (("claims", "earlier_minor"), ("claims", "returned_minor"), ("payments", "returned_minor"))
 
-# An object that a leg has by a link or by a person's word is explained by the leg, not by the payment's sum.
+# An object that a leg has by a link or by a person's word is explained by the leg, not by the payment's sum. One that
+# was made after the payment was recorded (the clocks differ by five minutes at most) has no part of that sum any more.
 _KEEP_PARTS = """
     UPDATE claims SET earlier_minor = explained_minor
     WHERE kind = 'outside_refund' AND phase IN ('holding', 'taken') AND linked_minor = 0 AND explained_minor > 0
-    AND NOT EXISTS (SELECT 1 FROM legs WHERE legs.payment_id = claims.payment_id AND legs.manual_reference IS NOT NULL)
+    AND object_created_at <= (SELECT created_at + 300 FROM payments WHERE payments.payment_id = claims.payment_id)
+    AND NOT EXISTS (
+        SELECT 1 FROM legs WHERE legs.payment_id = claims.payment_id AND legs.manual_reference = claims.object_id
+    )
 """
 
 
