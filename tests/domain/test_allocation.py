@@ -87,11 +87,7 @@ def test_credits_for_an_amount_are_the_fewest_that_cover_it(amount: int, gone: i
     wanted = min(wanted, payment.money_left) // payment.step * payment.step
     if payment.credits_left and wanted:
         credits = payment.credits_for(wanted)
-        assert payment.money_for(credits) >= wanted
-        if wanted == payment.money_left:
-            assert credits == payment.credits_left, "without money they would be worth nothing"
-        else:
-            assert wanted > payment.money_for(credits - 1)
+        assert payment.money_for(credits) >= wanted > payment.money_for(credits - 1)
 
 
 def test_overdrawn_share_gives_zero_money_and_never_less() -> None:

@@ -1490,13 +1490,6 @@ DEFECTS = (
         ("tests/engine/claims/test_links.py",),
     ),
     Defect(
-        "the last money of a payment leaves credits that are worth nothing",
-        DOMAIN + "allocation.py",
-        "        if amount_minor >= self.money_left > 0:",
-        "        if False:",
-        ("tests/domain/test_allocation.py",),
-    ),
-    Defect(
         "a linked object that stays pending is polled as often for ever",
         DOMAIN + "refund_object.py",
         "(leg.last_sent_at or builder.refund.created_at)",

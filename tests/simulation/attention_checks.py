@@ -16,7 +16,7 @@ REACHABLE_AFTER_SECONDS = 2 * 86_400
 
 def check_cause(watch: Watched, leg: Row) -> None:
     """Check L1: money is abandoned only for a refusal that arrived, a void refund object, or a person's action."""
-    keys = [f"{leg_id}:{leg['attempt']}" for leg_id in (leg["leg_id"], *_linked_parts(watch, leg))]
+    keys = [f"{leg_id}:{leg['attempt']}" for leg_id in (leg["leg_id"], *_linked_of_the_same(watch, leg))]
     refused = any(isinstance(sent.told, Refused) for key in keys for sent in watch.bank.sent.get(key, ()))
     void = any(item.id == leg["processor_refund_id"] and item.is_void for item in watch.bank.refund_objects)
     released = watch.refunds[leg["refund_id"]]["status"] in ("canceled", "rejected")
@@ -25,15 +25,13 @@ def check_cause(watch: Watched, leg: Row) -> None:
         raise Violation(f"L1 {leg['leg_id']} is {leg['status']}, and neither the processor nor a person said so")
 
 
-def _linked_parts(watch: Watched, leg: Row) -> list[str]:
-    """Return the legs of which this one is the rest: a smaller object of others was linked to them after their send."""
-    others = {item.id for item in watch.bank.refund_objects if item.leg_id is None}
-    return [
-        each["leg_id"]
-        for each in watch.legs.values()
-        if each["processor_refund_id"] in others
-        and (each["refund_id"], each["payment_id"]) == (leg["refund_id"], leg["payment_id"])
-    ]
+def _linked_of_the_same(watch: Watched, leg: Row) -> list[str]:
+    """Return the linked legs over the same payment: this one may be the rest of such a leg, split after its send."""
+    return [known for known in sorted(watch.linked) if _whose(watch.legs[known]) == _whose(leg)]
+
+
+def _whose(leg: Row) -> tuple[str, str]:
+    return leg["refund_id"], leg["payment_id"]
 
 
 def _is_paid_by_displaced(watch: Watched, leg: Row) -> bool:

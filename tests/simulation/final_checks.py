@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+from refund_worker.domain.money import smallest_step
 from refund_worker.domain.processor_replies import Blocked
 from tests.simulation.allowed_changes import ENDS, GONE
 from tests.simulation.bank import PLANTED_CARD, PLANTED_KEY, Bank
@@ -138,10 +139,9 @@ def _check_nothing_lost(watch: Watch, bank: Bank, accepted: dict[tuple[str, str]
 def _check_twice(watch: Watch, bank: Bank) -> None:
     """Check I16: a leg paid both by a person and by the processor is with a person, or raised an alarm."""
     told = {leg_id for _, _, kind, _, leg_id, alarm, _ in watch.events if kind == "leg_paid" and alarm}
-    query = "SELECT processor_refund_id, leg_id FROM refund_objects"
-    has = {row["processor_refund_id"]: row["leg_id"] for row in watch.rows(query)}
+    legs = watch.legs_of_objects()
     # The refund of others that a person linked failed later, so it paid nothing.
-    void = {has[item.id] for item in bank.of_others() if item.is_void and item.id in has}
+    void = {legs[item.id] for item in bank.of_others() if item.is_void and item.id in legs}
     for leg_id in watch.paid_in_doubt - void:
         paid = any(item.leg_id == leg_id and item.status == "succeeded" for item in bank.refund_objects)
         if paid and leg_id not in told and watch.legs[leg_id]["attention"] != "refunded_twice":
@@ -311,13 +311,16 @@ def _check_claims(watch: Watch, bank: Bank) -> None:
         )
         if by_claims and by_claims + by_legs > row["credits"] and not watch.contradicted:
             raise Violation(f"L12 {row['payment_id']}: {by_claims} and {by_legs} credits taken of {row['credits']}")
-        if live and gone >= row["amount_minor"] and by_claims + by_legs < row["credits"]:
+        # The last money of a payment can go for fewer credits, by rounding: the other credits are worth nothing then.
+        rest = row["credits"] - by_claims - by_legs if live and gone >= row["amount_minor"] else 0
+        worth_nothing = legs and 2 * row["amount_minor"] * rest <= smallest_step(row["currency"]) * row["credits"]
+        if rest > 0 and not worth_nothing:
             raise Violation(f"L12 {row['payment_id']}: all its money is gone, {by_claims + by_legs} credits are")
 
 
 def _check_one_place(watch: Watch, bank: Bank) -> None:
     """Check L12: each object at the processor is a leg's, or a claim, and both only if a person linked it."""
-    ours = {row["processor_refund_id"]: row["leg_id"] for row in watch.rows("SELECT * FROM refund_objects")}
+    ours = watch.legs_of_objects()
     claims = {row["object_id"]: row for row in watch.rows("SELECT * FROM claims WHERE kind = 'outside_refund'")}
     for item in bank.refund_objects:
         claim, leg_id = claims.get(item.id), ours.get(item.id)

@@ -281,16 +281,12 @@ class Watch(Watched):
             raise Violation(f"I5 {leg_id} forgot that it was sent")
         # An unsent leg may be reduced to the remaining amount of its payment, and a leg to the object that a person
         # links to it. Another leg then gets the rest.
+        is_linked_now = leg_id in self.linked and before["processor_refund_id"] != row["processor_refund_id"]
         fixed = ("currency", "payment_id", "processor_payment_id")
         amounts = ("amount_minor", "credits", "payment_credits")
-        for name in fixed if before["last_sent_at"] is None or self._is_linked(row) else (*fixed, *amounts):
+        for name in fixed if before["last_sent_at"] is None or is_linked_now else (*fixed, *amounts):
             if before[name] != row[name]:
                 raise Violation(f"I9 {leg_id}: {name} changed")
-
-    def _is_linked(self, leg: Row) -> bool:
-        """Return True if the object that pays the leg was made by others."""
-        its = [item for item in self.bank.refund_objects if item.id == leg["processor_refund_id"]]
-        return any(item.leg_id != leg["leg_id"] for item in its)
 
     def _leg_moves(self, before: Row, row: Row) -> Collection[str]:
         """Return the statuses that the leg may get after `before`, given what was reported since."""

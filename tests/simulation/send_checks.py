@@ -93,8 +93,8 @@ def _is_explained(watch: Watched, leg: Row, others: Collection[str]) -> bool:
     begun, dated = watch.intents[leg["leg_id"], 1]
     query = "SELECT object_id FROM claims WHERE recorded_at < ? AND phase IN ('holding', 'taken')"
     claimed = {row["object_id"] for row in watch.rows(query, dated)}
-    linked = {row["processor_refund_id"] for row in watch.rows("SELECT processor_refund_id FROM refund_objects")}
-    refund_objects = [item for item in watch.bank.refund_objects if item.id in set(others) - claimed - linked]
+    explained = claimed | watch.legs_of_objects().keys()
+    refund_objects = [item for item in watch.bank.refund_objects if item.id in set(others) - explained]
     by_hand = sum(
         other["amount_minor"]
         for other in watch.legs.values()

@@ -60,3 +60,7 @@ class Watched:
         cursor = self.connection.raw(sql, parameters)
         names = [column[0] for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def legs_of_objects(self) -> dict[str, str]:
+        """Return the leg of each refund object that we know as a leg's: its own, or one that a person linked to it."""
+        return dict(self.connection.raw("SELECT processor_refund_id, leg_id FROM refund_objects"))

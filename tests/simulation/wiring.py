@@ -67,10 +67,9 @@ class Wiring:
         moving = [
             item for item in self.bank.refund_objects if item.said_at > since or item.status not in ("succeeded", *VOID)
         ]
-        # A leg has an object of its own, or one that others made and that a person linked to it.
-        linked = {leg["processor_refund_id"]: leg["refund_id"] for leg in self.watch.legs.values()}
-        busy = {self.watch.legs[item.leg_id]["refund_id"] for item in moving if item.leg_id}
-        busy |= {linked[item.id] for item in moving if item.id in linked}
+        linked = self.watch.legs_of_objects()
+        legs = {leg_id for item in moving if (leg_id := item.leg_id or linked.get(item.id))}
+        busy = {self.watch.legs[leg_id]["refund_id"] for leg_id in legs}
         for refund_id, refund in self.watch.refunds.items():
             done = refund["status"] in ("needs_attention", "awaiting_approval", *ENDS)
             if not done and refund_id not in busy and self.watch.seen_since[refund_id] <= since:

@@ -83,12 +83,7 @@ class RefundablePayment:
         return proportion(self.amount_minor, part, self.credits, self.step, taken_minor=self.money_taken)
 
     def credits_for(self, amount_minor: int) -> int:
-        """Return the fewest credits of this payment that cover `amount_minor` more, at most all that are left.
-
-        The last money takes all of them, because without money they are worth nothing.
-        """
-        if amount_minor >= self.money_left > 0:
-            return self.credits_left
+        """Return the fewest credits of this payment that cover `amount_minor` more, at most all that are left."""
         low, high = 0, self.credits_left
         while low < high:
             middle = (low + high) // 2
