@@ -69,7 +69,7 @@ class World:
         self.ledger_posted: set[str] = set()
         self.accounts: Counter[tuple[str, str]] = Counter()
         self.in_flight: list[tuple[str, Call]] = []
-        self.paid_after_all: set[str] = set()  # payments over which a leg was paid after it had released its room
+        self.paid_after_all: set[str] = set()  # legs that were paid after they had released their room
 
     # --- as the engine does ------------------------------------------------------------------------------------------
 
@@ -136,7 +136,7 @@ class World:
             assert decision.after.version == decision.before.version + 1
             before = {leg.leg_id: leg.status for leg in decision.before.legs}
             self.paid_after_all |= {
-                leg.payment_id
+                leg.leg_id
                 for leg in decision.after.legs
                 if before.get(leg.leg_id) in NO_MONEY_LEG and leg.status not in NO_MONEY_LEG
             }
@@ -185,9 +185,9 @@ class World:
             assert p.credits_taken == sum(leg.payment_credits for leg in legs)
             assert p.money_taken == sum(leg.amount_minor for leg in legs)
             # Another refund may have taken the room that a leg had released; the store shows 0 left then.
-            if p.payment_id not in self.paid_after_all:
-                assert 0 <= p.credits_taken <= p.credits
-                assert 0 <= p.money_taken <= p.amount_minor
+            in_room = [leg for leg in legs if leg.leg_id not in self.paid_after_all]
+            assert 0 <= sum(leg.payment_credits for leg in in_room) <= p.credits
+            assert 0 <= sum(leg.amount_minor for leg in in_room) <= p.amount_minor
             assert self.processor.sent_minor(p.processor_payment_id) <= p.amount_minor
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import pytest
@@ -31,7 +31,9 @@ def world(migrated_url: str) -> Iterator[World]:
     made.close()
 
 
-def record(world: World, number: int = 1, **changes: object) -> Recorded | RefundWorkerError:
+def record(
+    world: World, number: int = 1, its_names: Sequence[str] = (), **changes: object
+) -> Recorded | RefundWorkerError:
     made = PaymentRecord(
         payment_id=f"pay{number}",
         customer_id="c",
@@ -42,7 +44,8 @@ def record(world: World, number: int = 1, **changes: object) -> Recorded | Refun
         credits=100,
         captured_at=float(number),
     )
-    (answer,) = record_payments(world.context, [replace(made, **changes)])  # type: ignore[arg-type]
+    made = replace(made, **changes)  # type: ignore[arg-type]
+    (answer,) = record_payments(world.context, [made], {made.payment_id: its_names} if its_names else {})
     return answer
 
 
@@ -58,17 +61,7 @@ def found(world: World, ref: str) -> list[str]:
 
 
 def test_recorded_payment_has_all_its_ids_at_once(world: World) -> None:
-    made = PaymentRecord(
-        payment_id="pay2",
-        customer_id="c",
-        processor="stripe",
-        processor_payment_id="ch_2",
-        amount_minor=1_000,
-        currency="USD",
-        credits=100,
-        captured_at=2.0,
-    )
-    record_payments(world.context, [made], {"pay2": ("ch_2", "pi_2")})
+    record(world, 2, its_names=("ch_2", "pi_2"))
     assert names(world, "pay2") == ["ch_2", "pi_2"]
     assert isinstance(record(world, 3, processor_payment_id="pi_2"), AlreadyRecorded)
 

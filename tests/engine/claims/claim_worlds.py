@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +10,9 @@ from sqlalchemy import select
 from tests.support.engine_world import World, assert_books_balance
 
 from refund_worker.domain.processor_replies import DisputeObject, RefundObject
+from refund_worker.domain.sums import violations
 from refund_worker.engine.claims.listener import record_disputes, record_outside_refunds
+from refund_worker.store.reporting.sums import figures_of
 from refund_worker.store.tables import claims, ledger_transactions
 
 
@@ -52,3 +55,15 @@ def report_disputes(world: World, *disputes: DisputeObject) -> int:
     changed = record_disputes(world.context, "stripe", disputes)
     assert_books_balance(world.database)
     return changed
+
+
+def with_rule(world: World, rule: str) -> World:
+    """Return the world with this rule for shortfalls."""
+    world.context = replace(world.context, policy=replace(world.context.policy, shortfall=str(rule)))
+    return world
+
+
+def assert_sums_hold(world: World) -> None:
+    """Check the sums of the customer `c` that production checks each minute."""
+    with world.database.read() as connection:
+        assert not list(violations(figures_of(connection, ["c"])))

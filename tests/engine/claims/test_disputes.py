@@ -6,7 +6,15 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
-from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, entries_of, report, report_disputes
+from tests.engine.claims.claim_worlds import (
+    balance_of,
+    claims_of,
+    dispute,
+    entries_of,
+    report,
+    report_disputes,
+    with_rule,
+)
 from tests.support.engine_world import World
 
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
@@ -191,7 +199,7 @@ def test_all_three_together_never_take_more_than_there_is(world: World) -> None:
 
 @pytest.mark.parametrize(("decision", "balance"), [(ShortfallRule.WRITE_OFF, 0), (ShortfallRule.DEBT, -60)])
 def test_person_decides_about_a_shortfall_once(world: World, decision: ShortfallRule, balance: int) -> None:
-    world.context = replace(world.context, policy=replace(world.context.policy, shortfall="person"))
+    with_rule(world, "person")
     world.pay()
     world.spend(credits=60)
     report_disputes(world, dispute(world, "lost"))

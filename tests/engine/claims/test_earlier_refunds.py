@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.engine.claims.claim_worlds import balance_of, claims_of, entries_of, report
+from tests.engine.claims.claim_worlds import assert_sums_hold, balance_of, claims_of, entries_of, report, with_rule
 from tests.support.engine_world import World
 
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
 from refund_worker.domain.records import SpendRecord
-from refund_worker.domain.sums import violations
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.claims.decide import decide_claim
@@ -19,14 +17,8 @@ from refund_worker.engine.views.claim_objects import claim_page
 from refund_worker.errors import ActionNotAllowed, InsufficientBalance
 from refund_worker.store.claims import ClaimFilters
 from refund_worker.store.reporting.claim_queries import waiting_claims
-from refund_worker.store.reporting.sums import figures_of
 
 PERSON, DEBT, WRITE_OFF = ShortfallRule.PERSON, ShortfallRule.DEBT, ShortfallRule.WRITE_OFF
-
-
-def with_rule(world: World, rule: ShortfallRule) -> World:
-    world.context = replace(world.context, policy=replace(world.context.policy, shortfall=str(rule)))
-    return world
 
 
 def listed(world: World) -> list[tuple[int, str]]:
@@ -34,11 +26,6 @@ def listed(world: World) -> list[tuple[int, str]]:
     with world.database.read() as connection:
         page = claim_page(connection, ClaimFilters(kind=ClaimKind.OUTSIDE_REFUND, limit=10))
         return [(line["shortfall"], line["status"]) for line in page["data"]]
-
-
-def assert_sums_hold(world: World) -> None:
-    with world.database.read() as connection:
-        assert not list(violations(figures_of(connection, ["c"])))
 
 
 def test_it_takes_its_share_at_once(world: World) -> None:

@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 from alembic import command
 from sqlalchemy import text
-from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, entries_of, report, report_disputes
+from tests.engine.claims.claim_worlds import (
+    assert_sums_hold,
+    balance_of,
+    claims_of,
+    dispute,
+    entries_of,
+    report,
+    report_disputes,
+    with_rule,
+)
 from tests.support.engine_world import World
 from tests.support.replies import EMPTY
 
@@ -15,14 +24,12 @@ from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
 from refund_worker.domain.outside_refunds import CLOCK_DIFFERENCE_SECONDS
 from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.domain.state_machine import Action
-from refund_worker.domain.sums import violations
 from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.claims.decide import decide_claim
 from refund_worker.engine.claims.link import link_outside_refund
 from refund_worker.engine.views.payment_objects import payment
 from refund_worker.errors import ActionNotAllowed, ExceedsRefundable
 from refund_worker.store import schema
-from refund_worker.store.reporting.sums import figures_of
 
 PERSON, DEBT, WRITE_OFF = ShortfallRule.PERSON, ShortfallRule.DEBT, ShortfallRule.WRITE_OFF
 
@@ -38,11 +45,6 @@ def fail(world: World, made: RefundObject) -> int:
     """Let the refund fail at the processor, and report it."""
     world.processor.objects[made.processor_refund_id] = replace(made, status="failed")
     return report(world, replace(made, status="failed"))
-
-
-def assert_sums_hold(world: World) -> None:
-    with world.database.read() as connection:
-        assert not list(violations(figures_of(connection, ["c"])))
 
 
 def left_of(world: World) -> tuple[int, int, int]:
@@ -143,7 +145,7 @@ def test_later_refund_takes_a_share_of_its_own(world: World) -> None:
 def test_of_spent_credits_only_those_taken_come_back(
     world: World, rule: ShortfallRule, before: int, after: int
 ) -> None:
-    world.context = replace(world.context, policy=replace(world.context.policy, shortfall=str(rule)))
+    with_rule(world, rule)
     world.pay(refunded_minor=300)
     made = pending(world, 300)
     world.spend(credits=90)
@@ -155,7 +157,7 @@ def test_of_spent_credits_only_those_taken_come_back(
 
 @pytest.mark.parametrize(("rule", "after"), [(WRITE_OFF, 0), (DEBT, -10), (PERSON, 0)])
 def test_smaller_share_of_spent_credits_is_as_from_the_first(world: World, rule: ShortfallRule, after: int) -> None:
-    world.context = replace(world.context, policy=replace(world.context.policy, shortfall=str(rule)))
+    with_rule(world, rule)
     world.pay(refunded_minor=300)
     report(world, world.refund_in_the_dashboard(200))
     made = pending(world, 100)
@@ -167,7 +169,7 @@ def test_smaller_share_of_spent_credits_is_as_from_the_first(world: World, rule:
 
 
 def test_nothing_is_left_to_decide_when_all_came_back(world: World) -> None:
-    world.context = replace(world.context, policy=replace(world.context.policy, shortfall=str(PERSON)))
+    with_rule(world, PERSON)
     world.pay(refunded_minor=300)
     made = pending(world, 300)
     world.spend(credits=90)

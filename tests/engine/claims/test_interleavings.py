@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.claims.claim_orders import Scenario, compare, play_all, play_one, random_scenario
-from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, report, report_disputes
+from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, report, report_disputes, with_rule
 from tests.support.engine_world import World
 
 SCENARIOS, ORDERS = 8, 2
@@ -49,7 +49,7 @@ def test_rule_for_shortfalls_holds_beside_a_displaced_leg(rule: str, tmp_path: P
 def test_credits_of_a_won_dispute_go_to_the_refund_that_lacks_them(
     world: World, rule: str, balance: int, shortfall: int
 ) -> None:
-    world.context = replace(world.context, policy=replace(world.context.policy, shortfall=rule))
+    with_rule(world, rule)
     world.pay()
     world.spend(credits=60)
     report_disputes(world, dispute(world, amount_minor=500))

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, report, report_disputes
+from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, report, report_disputes, with_rule
 from tests.support.engine_world import POLICY, World, assert_books_balance
 from tests.support.replies import EMPTY
 
@@ -157,7 +157,7 @@ def test_what_was_asked_for_before_counts_for_the_approval_of_a_link(world: Worl
 
 @pytest.mark.parametrize(("rule", "taken"), [("write_off", 40), ("person", 40), ("debt", 50)])
 def test_credits_that_a_link_frees_go_to_a_claim_that_lacks_them(world: World, rule: str, taken: int) -> None:
-    world.context = replace(world.context, policy=replace(world.context.policy, shortfall=rule))
+    with_rule(world, rule)
     world.pay()
     world.spend("t", credits=60)
     report(world, world.refund_in_the_dashboard(500))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from tests.engine.claims.claim_worlds import balance_of, claims_of, entries_of, report
+from tests.engine.claims.claim_worlds import balance_of, claims_of, entries_of, report, with_rule
 from tests.support.engine_world import DAY, POLICY, WORD, World, assert_books_balance
 
 from refund_worker.domain.limits import Limits
@@ -14,11 +14,6 @@ from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.processor_sync.pause import pause_processor
-
-
-def with_rule(world: World, rule: str) -> None:
-    """Let the world's worker use this rule for shortfalls."""
-    world.context = replace(world.context, policy=replace(world.context.policy, shortfall=rule))
 
 
 def test_outside_refund_takes_its_credits_once(world: World) -> None:
