@@ -1574,6 +1574,27 @@ DEFECTS = (
         EARLIER_FAILED,
     ),
     Defect(
+        "a fraud warning counts money that came back as gone",
+        STORE + "fraud_warnings.py",
+        "paid - REFUNDED_BEFORE",
+        "paid - _p.refunded_minor",
+        ("tests/engine/claims/test_fraud_warnings.py",),
+    ),
+    Defect(
+        "an earlier refund that failed explains what a reading shows",
+        STORE + "payment_readings.py",
+        " - REFUNDED_BEFORE - payments",
+        " - payments.c.refunded_minor - payments",
+        ("tests/engine/refunds/test_payment_check_money_gone.py",),
+    ),
+    Defect(
+        "an earlier refund that failed explains what a list shows",
+        STORE + "object_ownership.py",
+        "select(REFUNDED_BEFORE)",
+        "select(payments.c.refunded_minor)",
+        ("tests/engine/processor_sync/test_payment_reading_and_list.py",),
+    ),
+    Defect(
         "the upgrade keeps a part for an object that a leg has",
         "src/refund_worker/store/migrations/versions/0032_returned_refunds.py",
         " AND legs.manual_reference = claims.object_id",

@@ -65,7 +65,9 @@ def test_its_credits_and_its_room_come_back(world: World, status: str) -> None:
     assert fail(world, made) == 0
     world.withdraw(100)
     world.work()
-    assert world.processor.paid_minor() == 1_000
+    assert (world.processor.paid_minor(), left_of(world)) == (1_000, (0, 0, 0))
+    with world.database.read() as connection:
+        assert payment(connection, world.context, "pay1")["taken_minor"] == 1_000
     assert balance_of(world) == (0, 0)
     assert_sums_hold(world)
 

@@ -111,6 +111,17 @@ def test_suggestion_is_what_is_left_and_goes_when_nothing_is(world: World) -> No
     assert state(world) == ("closed", None)
 
 
+def test_suggestion_comes_back_with_the_money_of_an_earlier_refund(world: World) -> None:
+    world.pay(refunded_minor=1_000)
+    heard(world, ISSFR)
+    made = replace(outside_refund("re_9", 1_000, currency="USD"), created_at=MADE_AT)
+    states = []
+    for status in ("pending", "failed"):
+        report(world, replace(made, status=status))
+        states.append(state(world))
+    assert states == [("closed", None), ("open", 1_000)]
+
+
 def test_dispute_ends_the_suggestion_and_an_inquiry_does_not(world: World) -> None:
     disputed = ("needs_response", "under_review", "won", "lost", "prevented", None)
     inquiries = ("warning_needs_response", "warning_under_review", "warning_closed")

@@ -13,6 +13,7 @@ from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.processor_replies import Blocked, Denied, Refused, Unanswered
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.state_machine import Action
+from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
 from refund_worker.engine.processor_sync.sync import sync_all, sync_recent
 from refund_worker.engine.refunds.bulk_retry import retry_all
@@ -172,6 +173,20 @@ def test_what_was_recorded_as_returned_before_is_no_news_in_the_list(
     sync_recent(world.context, "stripe")
     world.work()
     assert world.refund(again).failure_code == code
+
+
+def test_refund_that_came_back_is_news_in_the_list_no_longer(world: World) -> None:
+    world.pay(refunded_minor=300)
+    made = world.refund_in_the_dashboard(300, status="pending")
+    for status in ("pending", "failed"):
+        report = replace(made, status=status)
+        world.processor.objects[made.processor_refund_id] = report
+        record_outside_refunds(world.context, "stripe", [report], since=0.0)
+    refunded_before(world, 200)
+    refund_id = world.withdraw(30)
+    world.processor.script("ch_1", EMPTY)
+    world.work_for(HOUR)
+    assert world.refund(refund_id).failure_code == REFUNDED_ELSEWHERE
 
 
 def test_disputed_payment_is_no_hot_loop_once_readings_are_off(asked: World) -> None:

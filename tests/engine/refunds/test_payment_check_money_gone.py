@@ -11,6 +11,7 @@ from tests.support.payment_check import HOUR, paid_in, says, shown, stopped
 from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
+from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.refunds.process import process_due
 
 
@@ -154,3 +155,17 @@ def test_recorded_earlier_refund_takes_its_room_and_its_credits(asked: World) ->
     asked.work()
     assert asked.refund(refund_id).status is RefundStatus.SUCCEEDED
     assert asked.processor.paid_minor() == 600
+
+
+@pytest.mark.parametrize(("failed", "code"), [(True, "refunded_elsewhere"), (False, None)])
+def test_earlier_refund_that_failed_explains_no_other_money(asked: World, failed: bool, code: str | None) -> None:
+    asked.pay(refunded_minor=300)
+    made = asked.refund_in_the_dashboard(300, status="pending")
+    for status in ("pending", "failed") if failed else ("pending",):
+        report = replace(made, status=status)
+        asked.processor.objects[made.processor_refund_id] = report
+        record_outside_refunds(asked.context, "stripe", [report], since=0.0)
+    says(asked, refunded_minor=200)
+    refund_id = asked.withdraw(50)
+    asked.work()
+    assert asked.refund(refund_id).failure_code == code
