@@ -189,6 +189,12 @@ def test_old_amount_off_the_step_leaves_its_rest_unplaced() -> None:
     assert unplaced == 1
 
 
+@pytest.mark.parametrize(("asked", "rest"), [(4_000, 10), (3_000, 0)])
+def test_replacement_that_takes_the_last_credits_shows_the_rest(asked: int, rest: int) -> None:
+    ((share,), _) = replace_share(asked, 400, [a_payment(1, 4_010, 10, currency="ISK")], "newest_first")
+    assert (share.amount_minor, share.unreturnable_minor) == (asked, rest)
+
+
 def test_overdrawn_payment_has_zero_left() -> None:
     overdrawn = a_payment(1, 1_000, 100, credits_taken=120, money_taken=1_200)
     assert (overdrawn.credits_left, overdrawn.money_left) == (0, 0)

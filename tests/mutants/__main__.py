@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,15 +31,16 @@ def main(words: list[str]) -> int:
     """
     chosen = [defect for defect in DEFECTS if all(word in defect.name for word in words)]
     started = time.monotonic()
-    mapped = sorted({defect.mapped for defect in chosen})
-    print(f"{len(chosen)} defects; first their {len(mapped)} sets of tests without any", flush=True)
+    if not chosen:
+        print(f"no defect has all these words in its name: {' '.join(words)}")
+        return 2
+    tests = _without_parts(test for defect in chosen for test in defect.mapped)
+    print(f"{len(chosen)} defects; first their tests without any", flush=True)
+    if _run_tests(ROOT, tests, f"-n{AT_ONCE}", "--dist=loadgroup", seconds_max=len(chosen) * SECONDS_MAX) != 0:
+        print(f"the tests do not pass without a defect: {' '.join(tests)}")
+        return 2
+    print(f"{time.monotonic() - started:5.1f} s: all pass; now with each defect alone", flush=True)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for tests, code in zip(mapped, pool.map(lambda tests: _run_tests(ROOT, tests), mapped), strict=True):
-            if code != 0:
-                print(f"the tests do not pass without a defect: {' '.join(tests)}")
-                pool.shutdown(cancel_futures=True)
-                return 2
-        print(f"{time.monotonic() - started:5.1f} s: all pass; now with each defect alone", flush=True)
         survived = [name for name in pool.map(_survives, chosen) if name]
     seconds = time.monotonic() - started
     for name in survived:
@@ -47,12 +49,26 @@ def main(words: list[str]) -> int:
     return 1 if survived else 0
 
 
+def _without_parts(tests: Iterable[str]) -> tuple[str, ...]:
+    """Return the tests without the files and functions of a folder or file that is among them too."""
+    named = set(tests)
+    return tuple(sorted(test for test in named if not any(str(part) in named for part in _wholes(test))))
+
+
+def _wholes(test: str) -> Iterator[Path]:
+    """Yield the file of a test function, and every folder above."""
+    file, _, function = test.partition("::")
+    if function:
+        yield Path(file)
+    yield from Path(file).parents
+
+
 def _survives(defect: Defect) -> str | None:
     """Apply the defect to a copy of the sources; return None if a test fails, else the name of the defect."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         for source in SOURCES:
-            shutil.copytree(ROOT / source, Path(folder) / source, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / source, Path(folder) / source)  # compiled files too: they save seconds
         file = Path(folder) / defect.path
         text = file.read_text("utf-8")
         if text.count(defect.old) != 1:
@@ -66,10 +82,10 @@ def _survives(defect: Defect) -> str | None:
     return None if killed else defect.name
 
 
-def _run_tests(root: Path, tests: tuple[str, ...]) -> int:
-    """Run the tests against the sources under `root`; return the exit code of pytest, or -1 after `SECONDS_MAX`."""
+def _run_tests(root: Path, tests: tuple[str, ...], *options: str, seconds_max: float = SECONDS_MAX) -> int:
+    """Run the tests against the sources under `root`; return the exit code of pytest, or -1 after `seconds_max`."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header"]
-    command += tests
+    command += [*options, *tests]
     try:
         done = subprocess.run(
             command,
@@ -77,7 +93,7 @@ def _run_tests(root: Path, tests: tuple[str, ...]) -> int:
             env=os.environ
             | {"PYTHONPATH": os.pathsep.join(str(root / source) for source in SOURCES), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
-            timeout=SECONDS_MAX,
+            timeout=seconds_max,
             check=False,
         )
     except subprocess.TimeoutExpired:

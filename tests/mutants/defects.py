@@ -1142,7 +1142,7 @@ DEFECTS = (
     Defect(
         "what can't be returned of a payment is not shown",
         DOMAIN + "allocation.py",
-        "    rest = payment.unreturnable_minor if credits == payment.credits_left else 0",
+        "    rest = payment.unreturnable_minor if payment_credits == payment.credits_left else 0",
         "    rest = 0",
     ),
     Defect(
@@ -1499,9 +1499,37 @@ DEFECTS = (
     Defect(
         "a link sends money that a second person must approve",
         ENGINE + "claims/link.py",
-        "unapproved=needs_approval(refund, usage, context.limits))",
-        "unapproved=False)",
+        "= needs_approval(refund, usage, context.limits) or exceeds_velocity(",
+        "= exceeds_velocity(",
         ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "a link sends money beyond a velocity limit",
+        ENGINE + "claims/link.py",
+        "needs_approval(refund, usage, context.limits) or exceeds_velocity(refund, usage, context.limits)",
+        "needs_approval(refund, usage, context.limits)",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "the timeline of an unapproved refund does not say so",
+        DOMAIN + "acceptance.py",
+        '({"unapproved": UNAPPROVED} if refund.unapproved else {})',
+        "{}",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "the entry of a link says that the money came back",
+        DOMAIN + "claims/settle.py",
+        "{because or f'the money of {claim.object_id} came back'}",
+        "the money of {claim.object_id} came back",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
+        "a replacement does not show what no refund can return",
+        DOMAIN + "next_step.py",
+        "                unreturnable_minor=share.unreturnable_minor,\n",
+        "",
+        ("tests/engine/refunds/test_currency_steps.py",),
     ),
     Defect(
         "an unapproved refund waits for funds and is sent",
@@ -3279,7 +3307,7 @@ DEFECTS = (
     Defect(
         "links: what the object took is not given back first",
         ENGINE + "claims/link.py",
-        "    done = give_back(claim, now)\n",
+        '    done = give_back(claim, now, because=f"{claim.object_id} is linked to a refund")\n',
         "    done = give_back(claim, now)\n    return\n",
         ("tests/engine/claims/test_links.py",),
     ),
@@ -3517,8 +3545,8 @@ DEFECTS = (
     Defect(
         "claims: what an object took before a person named it stays taken",
         "src/refund_worker/engine/accounts/claims.py",
-        "    if named:\n        write_settled",
-        "    if not named:\n        write_settled",
+        "    if named:\n        because",
+        "    if not named:\n        because",
         ("tests/engine/claims/test_links.py",),
     ),
     Defect(

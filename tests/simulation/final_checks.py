@@ -162,7 +162,8 @@ def _check_money(watch: Watch, bank: Bank, refund: Row) -> None:
             theirs[refund_object.leg_id] += refund_object.amount
     for claim in watch.rows("SELECT * FROM claims WHERE refund_id = ?", refund["refund_id"]):
         for leg in legs:  # a person linked this refund of others
-            if leg["processor_refund_id"] == claim["object_id"] and claim["object_status"] == "succeeded":
+            is_paid_by_it = leg["processor_refund_id"] == claim["object_id"] and claim["object_status"] == "succeeded"
+            if is_paid_by_it and leg["leg_id"] not in paid_besides(watch, bank):
                 theirs[leg["leg_id"]] += claim["linked_minor"]
     for leg in legs:
         leg_id = leg["leg_id"]
@@ -333,6 +334,20 @@ def _check_one_place(watch: Watch, bank: Bank) -> None:
             raise Violation(f"L12 {item.id} of {item.leg_id} is {leg_id}'s here, and a claim: {claim is not None}")
 
 
+def paid_besides(watch: Watch, bank: Bank) -> Counter[str]:
+    """Return, by leg, the money that we sent in doubt, beside the refund of others that a person linked to the leg.
+
+    The program counts one payment of a leg. `_check_twice` checks that a person hears of the other.
+    """
+    legs = watch.legs_of_objects()
+    linked = {legs[item.id] for item in bank.of_others() if item.id in legs and not item.is_void}
+    found: Counter[str] = Counter()
+    for item in bank.refund_objects:
+        if item.leg_id in linked & watch.paid_in_doubt and not item.is_void:
+            found[item.leg_id] += item.amount
+    return found
+
+
 def _check_paid_in(watch: Watch, bank: Bank) -> None:
     """Check L13: the money that left a payment took its share of the credits, or a rule or person let them stay."""
     if not watch.records_outside or watch.contradicted:
@@ -352,6 +367,7 @@ def _check_paid_in(watch: Watch, bank: Bank) -> None:
             if item.payment == row["processor_payment_id"] and not item.is_void and (item.leg_id or not item.mark)
         )
         gone += sum(x.amount for x in bank.disputes if x.payment == row["processor_payment_id"] and x.takes_money)
+        gone -= sum(paid_besides(watch, bank)[leg["leg_id"]] for leg in legs)
         credits = sum(leg["payment_credits"] for leg in legs) + sum(claim["credits"] for claim in live)
         # Each object rounds by less than one credit, or by less than the credits of one step of its currency.
         step = row["credits"] * (10 if row["currency"] == "KWD" else 1) / row["amount_minor"]

@@ -18,7 +18,7 @@ from tests.simulation.allowed_changes import ENDS
 from tests.simulation.bank_records import Payment
 from tests.simulation.bookkeepers import Bookkeepers
 from tests.simulation.faults import Faults
-from tests.simulation.final_checks import check_ends
+from tests.simulation.final_checks import check_ends, paid_besides
 from tests.simulation.kernel import Violation
 from tests.simulation.outsiders import Outsiders
 from tests.simulation.people import People
@@ -250,13 +250,13 @@ class Schedule(Wiring):
             raise Violation(f"the statement does not add up: {wrong}")
 
     def _is_true(self, difference: reconciliation.Difference) -> bool:
-        """Return True for a refund that others made before the upgrade, or a payment that the bank has otherwise."""
+        """Return True for a difference that the schedule has made, and that stands at its end."""
         if difference.kind == "outside_refund":
             return difference.subject in {t.id for t in self.bank.refund_objects if t.leg_id is None}
         if difference.kind == "payment":
             there = self.bank.payments.get(difference.object_id)
             return there is None or (there.amount, there.currency) != (difference.ours, difference.currency)
-        return False
+        return difference.kind == "refunded_twice" and difference.subject in paid_besides(self.watch, self.bank)
 
     def _audit(self) -> None:
         """Check L9: the chain over ledger and events is complete, even if a process died while sealing."""

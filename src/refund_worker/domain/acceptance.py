@@ -30,6 +30,8 @@ from refund_worker.errors import (
     UnknownTransaction,
 )
 
+UNAPPROVED = "no money is sent for it: it is beyond the limits, and no second person approved it"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomerAccount:
@@ -178,7 +180,8 @@ def _accepted_event(refund: Refund) -> Event:
         reason=refund.reason,
         detail={"credits": refund.credits}
         | ({"money": money} if money else {})
-        | ({"requested_by": refund.requested_by_note} if refund.requested_by_note else {}),
+        | ({"requested_by": refund.requested_by_note} if refund.requested_by_note else {})
+        | ({"unapproved": UNAPPROVED} if refund.unapproved else {}),
     )
 
 

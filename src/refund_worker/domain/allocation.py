@@ -174,8 +174,12 @@ def allocate(credits: int, payments: Iterable[RefundablePayment], allocation: st
 
 
 def _share(payment: RefundablePayment, credits: int) -> Allocation:
-    rest = payment.unreturnable_minor if credits == payment.credits_left else 0
-    return Allocation(payment, credits, credits, payment.money_for(credits), rest)
+    return _part(payment, credits, credits, payment.money_for(credits))
+
+
+def _part(payment: RefundablePayment, credits: int, payment_credits: int, amount_minor: int) -> Allocation:
+    rest = payment.unreturnable_minor if payment_credits == payment.credits_left else 0
+    return Allocation(payment, credits, payment_credits, amount_minor, rest)
 
 
 def replace_share(
@@ -194,7 +198,7 @@ def replace_share(
     unplaced = amount_minor - sum(parts)
     *credit_parts, credits_unplaced = split(credits, [*parts, unplaced])
     shares = (
-        Allocation(p, credit_part, p.credits_for(part), part)
+        _part(p, credit_part, p.credits_for(part), part)
         for p, part, credit_part in zip(ordered, parts, credit_parts, strict=True)
         if part
     )

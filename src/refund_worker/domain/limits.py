@@ -78,6 +78,15 @@ def check_velocity(refund: Refund, usage: Usage, limits: Limits) -> None:
             raise _exceeded(most, subject, refund, usage, limits)
 
 
+def exceeds_velocity(refund: Refund, usage: Usage, limits: Limits) -> bool:
+    """Return True if this refund, added to `usage`, exceeds a velocity limit."""
+    try:
+        check_velocity(refund, usage, limits)
+    except VelocityExceeded:
+        return True
+    return False
+
+
 def _exceeded(most: str, subject: Subject, refund: Refund, usage: Usage, limits: Limits) -> VelocityExceeded:
     """Return the error, with the seconds until the oldest counted request leaves the window.
 

@@ -179,6 +179,7 @@ def replace_failed_legs(builder: DecisionBuilder, payments: Iterable[RefundableP
                 currency=leg.currency,
                 credits=share.credits,
                 payment_credits=share.payment_credits,
+                unreturnable_minor=share.unreturnable_minor,
                 replaces=leg.leg_id,
                 next_at=builder.now,
             )

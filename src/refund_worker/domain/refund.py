@@ -318,7 +318,7 @@ class Refund:
     requested_by_note: str | None = None  # who asked, as the caller says
     metadata: Mapping[str, str] = field(default_factory=dict)
     of_correction: bool = False  # a withdrawal that pays out a correction and takes nothing more
-    unapproved: bool = False  # a link made it without the approval that its amount needs: we send nothing for it
+    unapproved: bool = False  # a link made it in spite of the limits on refunds: we send nothing for it
     ledger_posted: bool = False  # the ledger entries are made
     reversal_count: int = 0  # how many reversals were posted
     reversed_credits: int = 0

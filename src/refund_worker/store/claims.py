@@ -185,7 +185,7 @@ def claimed_payments(connection: Connection, payment_ids: Collection[str]) -> li
 class ClaimedRoom:
     """The sums of the live claims on one payment: minor units, credits, outside refunds alone, and open disputes.
 
-    `returned_minor` of all its claims is what its `refunded_minor` has too much.
+    `returned_minor` is the part of the payment's `refunded_minor` that is gone no longer, summed over all its claims.
     """
 
     payment_id: str

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import select
 from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, report, report_disputes, with_rule
 from tests.support.engine_world import POLICY, World, assert_books_balance
 from tests.support.replies import EMPTY
@@ -21,7 +22,8 @@ from refund_worker.engine.processor_sync.pause import pause_processor
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnknownTransaction
-from refund_worker.store import inbox, payments
+from refund_worker.store import inbox, payments, timeline
+from refund_worker.store.tables import ledger_transactions
 
 
 def link(world: World, number: int = 0, **target: str) -> None:
@@ -102,9 +104,14 @@ def test_link_to_a_correction_pays_it_out(world: World) -> None:
     assert balance_of(world) == (0, 0)
 
 
-def linked_correction(world: World, threshold_minor: int, status: str = "succeeded") -> str:
+def approvals_from(threshold_minor: int) -> Limits:
+    """Return the limits under which more than this needs an approval."""
+    return Limits(approval_threshold_minor=threshold_minor)
+
+
+def linked_correction(world: World, limits: Limits, status: str = "succeeded") -> str:
     """Link 3.00 of others to a correction of 80 credits (8.00); return the refund that the link made."""
-    world.context = replace(world.context, limits=Limits(approval_threshold_minor=threshold_minor))
+    world.context = replace(world.context, limits=limits)
     world.pay()
     world.pay(2)
     row, _ = correct(
@@ -118,14 +125,22 @@ def linked_correction(world: World, threshold_minor: int, status: str = "succeed
 
 
 def test_rest_of_a_linked_correction_goes_over_another_payment(world: World) -> None:
-    refund = world.refund(linked_correction(world, 800))
+    refund = world.refund(linked_correction(world, approvals_from(800)))
     assert (refund.status, world.processor.paid_minor()) == (RefundStatus.SUCCEEDED, 300 + 500)
     assert balance_of(world) == (120, 0)
 
 
-@pytest.mark.parametrize("threshold_minor", [799, 0])
-def test_a_link_sends_no_money_that_needs_an_approval(world: World, threshold_minor: int) -> None:
-    refund = world.refund(linked_correction(world, threshold_minor))
+BEYOND_LIMITS = [
+    approvals_from(799),
+    approvals_from(0),
+    Limits(velocity_amount_minor=799),
+    Limits(velocity_count=0),
+]
+
+
+@pytest.mark.parametrize("limits", BEYOND_LIMITS, ids=["less", "nothing", "velocity_money", "velocity_count"])
+def test_a_link_sends_no_money_that_is_beyond_the_limits(world: World, limits: Limits) -> None:
+    refund = world.refund(linked_correction(world, limits))
     assert (refund.status, world.processor.paid_minor()) == (RefundStatus.PARTIALLY_SUCCEEDED, 300)
     assert balance_of(world) == (170, 0)
     world.processor.become("re_by_hand_1", "failed")
@@ -138,7 +153,7 @@ def test_a_link_sends_no_money_that_needs_an_approval(world: World, threshold_mi
 
 @pytest.mark.parametrize("failure_code", ["insufficient_funds", "declined"])
 def test_unapproved_refund_is_not_sent_when_its_pending_object_fails(world: World, failure_code: str) -> None:
-    refund_id = linked_correction(world, 0, status="pending")
+    refund_id = linked_correction(world, approvals_from(0), status="pending")
     made = replace(world.processor.become("re_by_hand_1", "failed"), failure_code=failure_code)
     world.processor.objects["re_by_hand_1"] = made
     sync_all(world.context, "stripe")
@@ -147,11 +162,32 @@ def test_unapproved_refund_is_not_sent_when_its_pending_object_fails(world: Worl
     assert balance_of(world) == (200, 0)
 
 
+@pytest.mark.parametrize(("limits", "is_said"), [(approvals_from(0), True), (approvals_from(800), False)])
+def test_timeline_says_that_nothing_is_sent_for_an_unapproved_refund(
+    world: World, limits: Limits, is_said: bool
+) -> None:
+    refund_id = linked_correction(world, limits)
+    with world.database.read() as connection:
+        accepted = next(iter(timeline.events_of(connection, refund_id)))
+    assert ("unapproved" in json.loads(accepted["detail"])) is is_said
+
+
+def test_reversal_of_a_linked_object_says_that_it_was_linked(world: World) -> None:
+    world.pay()
+    world.spend("t", credits=40)
+    report(world, world.refund_in_the_dashboard(300))
+    link(world, transaction_id="t")
+    with world.database.read() as connection:
+        query = select(ledger_transactions.c.description).where(ledger_transactions.c.kind == "reversal")
+        (text,) = connection.execute(query).scalars()
+    assert text.endswith(": re_by_hand_1 is linked to a refund")
+
+
 def test_what_was_asked_for_before_counts_for_the_approval_of_a_link(world: World) -> None:
     world.pay(3)
     world.withdraw(10)
     world.work()
-    refund = world.refund(linked_correction(world, 899))
+    refund = world.refund(linked_correction(world, approvals_from(899)))
     assert (refund.status, world.processor.paid_minor()) == (RefundStatus.PARTIALLY_SUCCEEDED, 300 + 100)
 
 

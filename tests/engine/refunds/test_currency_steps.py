@@ -87,6 +87,16 @@ def test_replacement_leg_keeps_the_currency_step_and_pays(world: World) -> None:
     assert world.processor.paid_minor() == 4_000
 
 
+def test_replacement_leg_that_takes_the_last_credits_shows_the_rest(world: World) -> None:
+    world.pay(1, currency="ISK", amount_minor=4_010, credits=10, captured_at=1.0)
+    world.pay(2, **ISK, captured_at=2.0)
+    world.processor.script("ch_2", REFUSED)
+    refund_id = world.withdraw(401)
+    world.work()
+    _, other = world.refund(refund_id).legs
+    assert (other.amount_minor, other.unreturnable_minor) == (4_000, 10)
+
+
 def test_less_than_a_step_is_too_small_to_ask_for(world: World) -> None:
     world.pay(currency="ISK", amount_minor=40, credits=40)
     assert world.request_or_code(40, "k") == "amount_too_small"

@@ -141,13 +141,16 @@ def decide(claim: Claim, rule: ShortfallRule, *, now: float, actor: str) -> Sett
     return _taken(replace(claim, rule=rule, decided_by=actor, updated_at=now), 0, 0, owed, now, actor)
 
 
-def give_back(claim: Claim, now: float, actor: str = SYSTEM) -> Settled:
-    """Return the claim without a share: what it held is free again, and a linked reversal returns what it took."""
+def give_back(claim: Claim, now: float, actor: str = SYSTEM, *, because: str | None = None) -> Settled:
+    """Return the claim without a share: what it held is free again, and a linked reversal returns what it took.
+
+    The reversal says that the money came back, or what else `because` says.
+    """
     delta = AccountDelta(balance=claim.taken, held=-claim.held, withdrawn=-claim.held - claim.taken)
     after = replace(claim, credits=0, held=0, taken=0, debt=0, rule=None, decided_by=None)
     if not claim.taken and not claim.posted_minor:
         return Settled(after, delta)
-    text = f"Reversal of {claim.posting_id(1)}: the money of {claim.object_id} came back"
+    text = f"Reversal of {claim.posting_id(1)}: {because or f'the money of {claim.object_id} came back'}"
     return _with_posting(after, delta, claim.taken, -claim.posted_minor, text, now, actor, reverses=True)
 
 

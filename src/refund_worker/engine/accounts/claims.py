@@ -138,7 +138,9 @@ def settle_named(connection: Connection, payment_ids: Collection[str], reference
         if claim.kind is ClaimKind.OUTSIDE_REFUND and claim.object_id == reference and claim.is_live
     ]
     if named:
-        write_settled(connection, [(claim, give_back(claim, terms.now, terms.actor)) for claim in named])
+        because = f"a person named {reference} as the payment of a refund"
+        given = [(claim, give_back(claim, terms.now, terms.actor, because=because)) for claim in named]
+        write_settled(connection, given)
         settle_payments(connection, payment_ids, terms)
 
 

@@ -13,7 +13,7 @@ from refund_worker.domain.claims.link import leg_to_link, link
 from refund_worker.domain.claims.settle import give_back
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.ledger import EntryKind
-from refund_worker.domain.limits import needs_approval
+from refund_worker.domain.limits import exceeds_velocity, needs_approval
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
 from refund_worker.engine.accounts.claims import Terms, recover, settle_payments, write_settled
 from refund_worker.engine.claims.recording import change_claims
@@ -108,7 +108,7 @@ def _available(connection: Connection, claim: Claim) -> int:
 def _free(connection: Connection, context: Context, claim: Claim) -> None:
     """Give back all that the claim took, and let it take nothing."""
     now = context.clock(connection)
-    done = give_back(claim, now)
+    done = give_back(claim, now, because=f"{claim.object_id} is linked to a refund")
     write_settled(connection, [(claim, done)])
     claims.write_link(connection, claim.claim_id, None, claim.amount_minor)
     settle_payments(connection, [claim.payment_id or ""], Terms.of(context, now))
@@ -133,8 +133,8 @@ def _new_refund(
 ) -> Refund:
     """Accept a refund of the transaction over the claim's payment, for as many credits as its money covers.
 
-    It waits for no approval, because that money is gone. If its amount needs one, what the claim does not pay goes
-    back to the balance: a link sends no money that a second person must approve.
+    It waits for no approval and no velocity limit refuses it, because that money is gone. If its amount needs an
+    approval or exceeds such a limit, it is marked as unapproved: what the claim does not pay goes back to the balance.
     """
     now = context.clock(connection)
     customer_id = claim.customer_id or ""
@@ -169,7 +169,8 @@ def _new_refund(
         allocation=context.policy.allocation,
     )
     usage = usage_before(connection, [customer_id], [actor], context.limits, now)
-    refund = replace(refund, unapproved=needs_approval(refund, usage, context.limits))
+    is_beyond_limits = needs_approval(refund, usage, context.limits) or exceeds_velocity(refund, usage, context.limits)
+    refund = replace(refund, unapproved=is_beyond_limits)
     decision: Decision = accepted(refund, json.dumps(body_of(request), sort_keys=True), needs_approval=False)
     apply(connection, [decision], now, notify=context.notify)
     return _load(connection, refund.refund_id)
