@@ -1518,6 +1518,13 @@ DEFECTS = (
         ("tests/engine/claims/test_links.py",),
     ),
     Defect(
+        "a send for an unapproved refund is no finding",
+        "src/refund_worker/store/audit.py",
+        "or_(held.c.to_status.in_(_HELD), is_unapproved))",
+        "held.c.to_status.in_(_HELD))",
+        ("tests/engine/audit/test_audit_sends.py",),
+    ),
+    Defect(
         "the entry of a link says that the money came back",
         DOMAIN + "claims/settle.py",
         "{because or f'the money of {claim.object_id} came back'}",

@@ -50,7 +50,7 @@ def _add_verify(app: typer.Typer) -> None:
 
         It finds rows that were changed, deleted, moved, added or cut off. It also finds amounts, API keys, console
         users and switches that were changed outside our programs. It also finds refunds that were sent while they
-        waited for approval or were rejected or canceled. Exit 0 if nothing differs, 5 otherwise.
+        waited for approval, or were rejected, canceled or unapproved. Exit 0 if nothing differs, 5 otherwise.
         """
         from refund_worker.engine.audit.hash_chain import verify
 

@@ -13,6 +13,7 @@ from sqlalchemy import (
     RowMapping,
     and_,
     bindparam,
+    case,
     exists,
     func,
     or_,
@@ -84,6 +85,8 @@ APPROVED = f"refund_{RefundOutcome.APPROVED}"
 _HELD = (RefundStatus.AWAITING_APPROVAL, *ENDED_UNSENT)
 # The second kind: the processor has already paid, for a database of which this one is a backup or a copy.
 _RELEASED_BY = (APPROVED, "posted_after_all")
+# The key in an event's detail by which a refund is marked as unapproved: nothing is ever sent for it.
+_UNAPPROVED = '"unapproved":'
 _SENT = f"leg_{LegOutcome.SENT}"
 _TABLES = {table.name: table for table in (ledger_transactions, ledger_entries, events, snapshots, erasures)}
 _NUMBERED = (*_TABLES.values(), audit_seals, audit_checks)
@@ -137,22 +140,26 @@ def numbers_below_one(connection: Connection) -> list[tuple[str, int]]:
 
 
 def sent_while_held(connection: Connection, after: int, upto: int) -> list[tuple[int, str, str]]:
-    """Find refunds that were sent while they waited for approval, were rejected or canceled, and were not released.
+    """Find refunds that were sent while they waited for approval, were rejected, canceled or unapproved.
+
+    Refunds that were released before the send are left out.
 
     Returns (seq of the first send, refund_id, held status) for the sends with after < seq <= upto.
     """
     sent, held, later = events.alias("sent"), events.alias("held"), events.alias("later")
-    leads_to_held = (held.c.leg_id.is_(None), held.c.to_status.in_(_HELD))
+    is_unapproved = held.c.detail.contains(_UNAPPROVED)
+    leads_to_held = (held.c.leg_id.is_(None), or_(held.c.to_status.in_(_HELD), is_unapproved))
+    status = case((is_unapproved, "unapproved"), else_=held.c.to_status)
     released_or_held_again = or_(
         later.c.kind.in_(_RELEASED_BY), and_(later.c.leg_id.is_(None), later.c.to_status.in_(_HELD))
     )
     between = and_(later.c.refund_id == held.c.refund_id, later.c.seq > held.c.seq, later.c.seq < sent.c.seq)
     query = (
-        select(func.min(sent.c.seq), sent.c.refund_id, held.c.to_status)
+        select(func.min(sent.c.seq), sent.c.refund_id, status)
         .join(held, and_(held.c.refund_id == sent.c.refund_id, held.c.seq < sent.c.seq, *leads_to_held))
         .where(sent.c.kind == _SENT, sent.c.seq > after, sent.c.seq <= upto)
         .where(~exists().where(between, released_or_held_again))
-        .group_by(sent.c.refund_id, held.c.to_status)
+        .group_by(sent.c.refund_id, status)
         .order_by(func.min(sent.c.seq))
     )
     return [(seq, refund_id, status) for seq, refund_id, status in connection.execute(query)]

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 from tests.engine.audit.test_hash_chain import findings, seal
+from tests.engine.claims.claim_worlds import claims_of
 from tests.engine.refunds.test_contradictions import made_lately
 from tests.support.engine_world import START, World
 
@@ -16,7 +17,10 @@ from refund_worker.domain.limits import Limits
 from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.audit.hash_chain import Finding, verify
+from refund_worker.engine.claims.link import link_outside_refund
+from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.processor_sync.pause import resume_processor
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.store import timeline
@@ -87,6 +91,26 @@ def test_another_refunds_approval_does_not_cover_it(world: World) -> None:
     world.work()
     seal(world)
     assert [found.what for found in findings(world)] == [f"sent while awaiting_approval: {refund_id}"]
+
+
+def test_send_for_a_linked_refund_that_was_never_approved_is_named(world: World) -> None:
+    world.context = replace(world.context, policy=replace(world.context.policy, outside_since=0.0))
+    row, _ = correct(
+        world.context, customer_id="c", credits=-80, reason="by hand", client="x", idempotency_key="k", actor="op"
+    )
+    record_outside_refunds(world.context, "stripe", [world.refund_in_the_dashboard(300)])
+    (claim,) = claims_of(world)
+    link_outside_refund(
+        world.context, claim["claim_id"], transaction_id=row["transaction_id"], actor="op", reason="the same"
+    )
+    seal(world)
+    (linked,) = claims_of(world)
+    assert findings(world) == []
+    with world.database.write() as connection:
+        sent = Event("leg_sent", "refund-worker", leg_id=f"{linked['refund_id']}-2", to_status="sending")
+        timeline.insert_events(connection, [(linked["refund_id"], sent)], START)
+    seal(world)
+    assert [found.what for found in findings(world)] == [f"sent while unapproved: {linked['refund_id']}"]
 
 
 def test_approved_retried_and_rerouted_sends_give_no_finding(world: World) -> None:

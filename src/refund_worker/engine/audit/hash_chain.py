@@ -239,7 +239,7 @@ class _Checker:
         return any(explained_by(record, table, form, was, values) for record in records)
 
     def check_held(self) -> Iterator[Finding]:
-        """Yield sends of refunds that were on hold without a release.
+        """Yield sends of refunds that were on hold without a release, or that a link had marked as unapproved.
 
         Snapshots do not contain a status, and another program can change it; the sealed events show it.
         """
