@@ -35,6 +35,8 @@ from tests.simulation.watched import Row
 # A temporary refusal is retried 48 times automatically, and as often again after each manual retry.
 ATTEMPTS_MAX = 250
 SENDS_MAX = 400
+# The events whose alarm tells of a second payment of a leg.
+TOLD_OF_SECOND = {"leg_accepted", "leg_asks_customer", "leg_paid", "refunded_twice"}
 # Only a person can end these: their cause is outside this program.
 LASTING = {
     "charge_already_refunded",
@@ -335,15 +337,17 @@ def _check_one_place(watch: Watch, bank: Bank) -> None:
 
 
 def paid_besides(watch: Watch, bank: Bank) -> Counter[str]:
-    """Return, by leg, the money that we sent in doubt, beside the refund of others that a person linked to the leg.
+    """Return, by leg, the money that we sent beside the refund of others that a person linked to the leg.
 
-    The program counts one payment of a leg. `_check_twice` checks that a person hears of the other.
+    A send that was in doubt can arrive after the link. The program counts one payment of the leg, and an alarm tells
+    of the other.
     """
     legs = watch.legs_of_objects()
     linked = {legs[item.id] for item in bank.of_others() if item.id in legs and not item.is_void}
+    told = {leg_id for _, _, kind, _, leg_id, alarm, _ in watch.events if alarm and kind in TOLD_OF_SECOND}
     found: Counter[str] = Counter()
     for item in bank.refund_objects:
-        if item.leg_id in linked & watch.paid_in_doubt and not item.is_void:
+        if item.leg_id in linked & told and not item.is_void:
             found[item.leg_id] += item.amount
     return found
 
