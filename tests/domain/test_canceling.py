@@ -37,6 +37,7 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.domain.refund import Canceling, LegStatus, Refund, RefundStatus
 from refund_worker.domain.state_machine import Action, available_actions
+from refund_worker.engine.views.api_objects import leg_view
 from refund_worker.errors import ActionNotAllowed
 
 LATER = START + 100
@@ -168,6 +169,15 @@ def test_customer_who_acts_first_ends_the_cancel() -> None:
     assert leg.canceling is None
     assert leg.report is not None
     assert leg.report.status == "pending"
+    assert leg_view(leg)["next_action"] is None
+
+
+def test_after_the_customer_has_acted_there_is_nothing_to_cancel() -> None:
+    refund = report(waiting(), an_object("pending"), LATER).after
+    assert refund.legs[0].status is LegStatus.REQUIRES_ACTION
+    assert Action.CANCEL not in available_actions(refund)
+    with pytest.raises(ActionNotAllowed):
+        canceling(refund)
 
 
 @pytest.mark.parametrize("state", [Canceling.REQUESTED, Canceling.CALLED, Canceling.REFUSED])
@@ -178,8 +188,24 @@ def test_object_that_fails_meanwhile_goes_the_way_of_any_failure(state: Cancelin
     assert [leg.payment_id for leg in after.legs] == ["pay1", "pay9"]
 
 
-def test_object_canceled_in_the_dashboard_is_a_failure_like_any_other() -> None:
+@pytest.mark.parametrize("state", [Canceling.REQUESTED, Canceling.CALLED, Canceling.REFUSED])
+def test_object_that_lacks_funds_meanwhile_is_not_sent_again(state: Canceling) -> None:
+    refund = canceling()
+    refund = replace(refund, legs=(replace(refund.legs[0], canceling=state),))
+    after = settled(report(refund, an_object("failed", failure_code="insufficient_funds"), LATER).after)
+    assert [(leg.payment_id, leg.sends, leg.failure_code) for leg in after.legs] == [("pay1", 1, CANCELED_ON_REQUEST)]
+    assert (after.status, after.reversed_credits) == (RefundStatus.FAILED, 100)
+
+
+def test_object_canceled_in_the_dashboard_is_given_back() -> None:
     after = settled(report(waiting(), CANCELED, LATER).after)
+    assert [(leg.payment_id, leg.failure_code) for leg in after.legs] == [("pay1", CANCELED_ON_REQUEST)]
+    assert (after.status, after.reversed_credits) == (RefundStatus.FAILED, 100)
+
+
+def test_canceled_object_that_did_not_wait_is_a_failure_like_any_other() -> None:
+    pending = answer(begun(), Answered(an_object("pending"))).after
+    after = settled(report(pending, CANCELED, LATER).after)
     assert [leg.payment_id for leg in after.legs] == ["pay1", "pay9"]
 
 

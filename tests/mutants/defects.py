@@ -1541,8 +1541,8 @@ DEFECTS = (
     Defect(
         "an unapproved refund waits for funds and is sent",
         DOMAIN + "refund_object.py",
-        " and failed_for_funds and not builder.refund.unapproved",
-        " and failed_for_funds",
+        "leg.canceling is None and not builder.refund.unapproved",
+        "leg.canceling is None",
         ("tests/engine/claims/test_links.py",),
     ),
     Defect(
@@ -5218,17 +5218,38 @@ DEFECTS = (
         CANCELING,
     ),
     Defect(
-        "a cancel gives back what the dashboard canceled",
+        "what the dashboard canceled is sent over another payment",
         DOMAIN + "refund_object.py",
-        "leg.canceling is not None and meaning.outcome is LegOutcome.OBJECT_CANCELED",
-        "meaning.outcome is LegOutcome.OBJECT_CANCELED",
+        "        return leg.canceling is not None or leg.status is LegStatus.REQUIRES_ACTION",
+        "        return leg.canceling is not None",
+        CANCELING,
+    ),
+    Defect(
+        "an object that did not wait for the customer counts as canceled by a person",
+        DOMAIN + "refund_object.py",
+        "        return leg.canceling is not None or leg.status is LegStatus.REQUIRES_ACTION",
+        "        return True",
         CANCELING,
     ),
     Defect(
         "an expired refund is given back because a person had asked to cancel it",
         DOMAIN + "refund_object.py",
-        "leg.canceling is not None and meaning.outcome is LegOutcome.OBJECT_CANCELED",
-        "leg.canceling is not None",
+        "leg.canceling is not None and _lacked_funds(",
+        "leg.canceling is not None or _lacked_funds(",
+        CANCELING,
+    ),
+    Defect(
+        "an object that lacked funds is sent again after a person canceled it",
+        DOMAIN + "refund_object.py",
+        "may_send = leg.canceling is None and not builder.refund.unapproved",
+        "may_send = not builder.refund.unapproved",
+        CANCELING,
+    ),
+    Defect(
+        "a refund can be canceled after the customer has acted",
+        DOMAIN + "state_machine.py",
+        "leg.status is _L.REQUIRES_ACTION and not has_acted",
+        "leg.status is _L.REQUIRES_ACTION",
         CANCELING,
     ),
     Defect(
@@ -5248,8 +5269,8 @@ DEFECTS = (
     Defect(
         "a refund is canceled at the processor twice at once",
         DOMAIN + "state_machine.py",
-        "leg.status is _L.REQUIRES_ACTION and leg.canceling is None",
-        "leg.status is _L.REQUIRES_ACTION",
+        "waits_for_customer(leg) and leg.canceling is None",
+        "waits_for_customer(leg)",
         CANCELING,
     ),
     Defect(

@@ -1,8 +1,8 @@
 """A person cancels a refund object that waits for the customer. The processor's record of the object decides.
 
 The intent is committed before the call. An answer that is missing, or that refuses, concludes nothing: the object is
-read next. A canceled object is given back, because a person wanted it so. An object that failed or expired meanwhile is
-a failure like any other, and one that succeeded has paid.
+read next. A canceled object is given back, because a person wanted it so, here or at the processor. An object that
+failed or expired meanwhile is a failure like any other, and one that succeeded has paid.
 """
 
 from __future__ import annotations

@@ -166,8 +166,8 @@ def _apply_state(
     meaning = _meaning(builder, leg, refund_object, state, _live(leg.objects) if live is None else live)
     if meaning.paid_manually and meaning.outcome is not LegOutcome.PAID:
         return _keep_manual_payment(builder, leg, refund_object, meaning.live)
-    failed_for_funds = refund_object.failure_code in builder.policy.rules_of(leg.processor).unfunded_codes
-    sends_again = leg.status in ACTIVE and failed_for_funds and not builder.refund.unapproved
+    may_send = leg.canceling is None and not builder.refund.unapproved
+    sends_again = leg.status in ACTIVE and _lacked_funds(builder, leg, refund_object) and may_send
     if meaning.outcome is LegOutcome.OBJECT_FAILED and sends_again:
         return _wait_for_funds(builder, leg, refund_object)
     was_unpaid = leg.status in UNPAID_FINAL
@@ -222,11 +222,28 @@ def _values_of(
         values["manual_reference"] = None
         if meaning.late:
             values |= {"reallocated": True, "reversed_credits": uncovered(leg, builder.legs)[1]}
-        if leg.canceling is not None and meaning.outcome is LegOutcome.OBJECT_CANCELED:
+        if _is_canceled_by_a_person(builder, leg, refund_object, meaning):
             values |= given_back(builder, leg)
     if meaning.outcome in (LegOutcome.ACCEPTED, LegOutcome.REQUIRES_CUSTOMER):
         values["next_at"] = _next_poll(builder, leg)
     return values
+
+
+def _is_canceled_by_a_person(
+    builder: DecisionBuilder, leg: Leg, refund_object: RefundObject, meaning: _Meaning
+) -> bool:
+    """Return True if a person canceled the object, here or at the processor, so that nothing more is sent for it.
+
+    While it waits for the customer only a person can cancel it. What expires is `failed`, even if a person wanted to
+    cancel it too; but an object that only lacked our balance would be sent again to the same customer.
+    """
+    if meaning.outcome is LegOutcome.OBJECT_CANCELED:
+        return leg.canceling is not None or leg.status is LegStatus.REQUIRES_ACTION
+    return leg.canceling is not None and _lacked_funds(builder, leg, refund_object)
+
+
+def _lacked_funds(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> bool:
+    return refund_object.failure_code in builder.policy.rules_of(leg.processor).unfunded_codes
 
 
 def _live(objects: Iterable[KnownRefundObject]) -> tuple[KnownRefundObject, ...]:

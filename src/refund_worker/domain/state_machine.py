@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from enum import StrEnum
 
-from refund_worker.domain.refund import NOT_YET_POSTED, Leg, LegStatus, Refund, RefundStatus
+from refund_worker.domain.refund import NOT_YET_POSTED, Leg, LegStatus, ObjectState, Refund, RefundStatus
 from refund_worker.errors import RefundWorkerError
 
 
@@ -280,7 +280,13 @@ def is_allowed(action: Action, refund: Refund) -> bool:
 
 def is_cancelable(leg: Leg) -> bool:
     """Return True if the leg's object waits for the customer and no person cancels it yet."""
-    return leg.status is _L.REQUIRES_ACTION and leg.canceling is None
+    return waits_for_customer(leg) and leg.canceling is None
+
+
+def waits_for_customer(leg: Leg) -> bool:
+    """Return True if the customer must act. The processor's last word tells whether they have acted meanwhile."""
+    has_acted = leg.report is not None and leg.report.status == ObjectState.PENDING
+    return leg.status is _L.REQUIRES_ACTION and not has_acted
 
 
 def answer_is_missing(refund: Refund) -> bool:

@@ -14,7 +14,7 @@ from refund_worker.domain.allocation import Payable, payable_by_currency
 from refund_worker.domain.mismatch import MISMATCH_SEPARATOR
 from refund_worker.domain.processor_replies import NO_DETAILS, RefundDetails
 from refund_worker.domain.refund import Leg, LegStatus, Refund
-from refund_worker.domain.state_machine import available_actions
+from refund_worker.domain.state_machine import available_actions, waits_for_customer
 from refund_worker.engine.views.leg_texts import texts_in_force
 from refund_worker.errors import InvalidRequest, NotFound
 from refund_worker.redaction import masked_email
@@ -103,7 +103,7 @@ def _trace(details: RefundDetails) -> api_schema.Trace | None:
 
 
 def _next_action(leg: Leg, details: RefundDetails) -> api_schema.NextAction | None:
-    if leg.status is not LegStatus.REQUIRES_ACTION:
+    if not waits_for_customer(leg):
         return None
     return {
         "email_sent_to": details.emailed_to,
