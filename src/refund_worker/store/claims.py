@@ -12,6 +12,7 @@ from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, case, fu
 from refund_worker.batching import batched
 from refund_worker.domain.claims.claim import DECIDED_AS_OUTSIDE, LIVE, Claim, ClaimKind, Phase, ShortfallRule
 from refund_worker.domain.claims.shares import ClaimedPayment
+from refund_worker.domain.refund import LegStatus
 from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
 from refund_worker.store.accounts import surviving
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
@@ -230,6 +231,27 @@ def refunds_over(connection: Connection, payment_id: str) -> list[str]:
     """Return the ids of refunds with a leg over this payment that may have paid, may pay or waits to."""
     query = select(legs.c.refund_id).where(
         legs.c.payment_id == payment_id, *(legs.c.status != status for status in sorted(UNPAID_FINAL))
+    )
+    return sorted(set(connection.execute(query).scalars()))
+
+
+def named_elsewhere(connection: Connection, claim: Claim, refund_id: str) -> int:
+    """Return the minor units of the claim's object that pay other refunds than this one, by the words of persons."""
+    query = select(func.coalesce(func.sum(legs.c.amount_minor), 0)).where(
+        legs.c.payment_id == claim.payment_id,
+        legs.c.manual_reference == claim.object_id,
+        legs.c.status == LegStatus.SUCCEEDED,
+        legs.c.refund_id != refund_id,
+    )
+    linked = claim.linked_minor if claim.refund_id not in (None, refund_id) else 0
+    return int(connection.execute(query).scalar_one()) + linked
+
+
+def refunds_named(connection: Connection, payment_id: str, object_id: str) -> list[str]:
+    """Return the ids of refunds with a leg over this payment that a person called paid by the object."""
+    named = legs.c.manual_reference == object_id
+    query = select(legs.c.refund_id).where(
+        legs.c.payment_id == payment_id, named, legs.c.processor_refund_id != object_id
     )
     return sorted(set(connection.execute(query).scalars()))
 

@@ -7,18 +7,26 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
-from tests.engine.claims.claim_worlds import balance_of, claims_of, dispute, report, report_disputes, with_rule
+from tests.engine.claims.claim_worlds import (
+    assert_sums_hold,
+    balance_of,
+    claims_of,
+    dispute,
+    report,
+    report_disputes,
+    with_rule,
+)
 from tests.support.engine_world import POLICY, World, assert_books_balance
-from tests.support.replies import EMPTY
+from tests.support.replies import EMPTY, ERROR
 
 from refund_worker.domain.limits import Limits
-from refund_worker.domain.processor_replies import Refused
+from refund_worker.domain.processor_replies import RefundObject, Refused
 from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.claims.link import link_outside_refund
-from refund_worker.engine.processor_sync.pause import pause_processor
+from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnknownTransaction
@@ -337,3 +345,121 @@ def test_object_named_as_the_manual_payment_takes_nothing(world: World, reported
     assert (claim["credits"], claim["taken"], claim["explained_minor"]) == (0, 0, 1_000)
     assert (world.refund(refund_id).status, balance_of(world)) == (RefundStatus.SUCCEEDED, (100, 0))
     assert_books_balance(world.database)
+
+
+def replaced_refund(world: World) -> str:
+    """Return a refund of 10.00 whose leg is planned over another payment, because others refunded the first one."""
+    world.pay(2, captured_at=1.0)
+    world.pay(captured_at=2.0)
+    pause_processor(world.context, "stripe", actor="op", reason="wait")
+    refund_id = world.withdraw(100)
+    world.work()
+    return refund_id
+
+
+def test_link_releases_the_unsent_part_that_replaced_its_leg(world: World) -> None:
+    refund_id = replaced_refund(world)
+    report(world, world.refund_in_the_dashboard(1_000))
+    assert [leg.payment_id for leg in world.refund(refund_id).legs if leg.status is LegStatus.PLANNED] == ["pay2"]
+    link(world, refund_id=refund_id)
+    resume_processor(world.context, "stripe", actor="op", reason="go on")
+    world.work()
+    refund = world.refund(refund_id)
+    assert [leg.payment_id for leg in refund.legs if leg.status is LegStatus.SUCCEEDED] == ["pay1"]
+    assert (refund.status, world.processor.sends, balance_of(world)) == (RefundStatus.SUCCEEDED, [], (100, 0))
+    assert_books_balance(world.database)
+    assert_sums_hold(world)
+
+
+def test_smaller_object_is_not_linked_beside_the_replacement(world: World) -> None:
+    refund_id = replaced_refund(world)
+    report(world, world.refund_in_the_dashboard(300))
+    with pytest.raises(ActionNotAllowed, match="another part"):
+        link(world, refund_id=refund_id)
+
+
+def named_refund(world: World, *, status: str = "succeeded") -> tuple[str, RefundObject]:
+    """Return a refund of 100 credits that a person called paid by a refund in the dashboard, and that one."""
+    world.pay(amount_minor=2_000, credits=200)
+    world.processor.script("ch_1", EMPTY)
+    refund_id = world.withdraw(100)
+    world.work()
+    made = world.refund_in_the_dashboard(1_000, status=status)
+    world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
+    return refund_id, made
+
+
+@pytest.mark.parametrize("status", ["failed", "canceled"])
+@pytest.mark.parametrize("reported_first", [True, False])
+def test_refund_that_a_failed_object_was_named_for_reopens(world: World, reported_first: bool, status: str) -> None:
+    refund_id, made = named_refund(world)
+    if reported_first:
+        report(world, made)
+    world.processor.become(made.processor_refund_id, status)
+    sync_all(world.context, "stripe")
+    world.work()
+    assert_books_balance(world.database)
+    assert_sums_hold(world)
+    refund = world.refund(refund_id)
+    assert (refund.status, balance_of(world)) == (RefundStatus.FAILED, (200, 0))
+    assert refund.legs[0].manual_reference is None
+    before = world.events(refund_id)
+    report(world, world.processor.objects[made.processor_refund_id])
+    assert (world.events(refund_id), balance_of(world)) == (before, (200, 0))
+
+
+def test_own_object_pays_alone_once_the_named_one_has_failed(world: World) -> None:
+    world.pay(amount_minor=2_000, credits=200)
+    world.processor.script("ch_1", ERROR)
+    refund_id = world.withdraw(100)
+    world.work()
+    made = world.refund_in_the_dashboard(1_000)
+    world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
+    report(world, made)
+    own = replace(
+        made, processor_refund_id="re_own", leg_id=f"{refund_id}-1", attempt=1, installation=world.installation
+    )
+    world.processor.objects["re_own"] = own
+    sync_all(world.context, "stripe")
+    assert world.refund(refund_id).failure_code == "refunded_twice"
+    world.processor.become(made.processor_refund_id, "failed")
+    sync_all(world.context, "stripe")
+    refund = world.refund(refund_id)
+    assert (refund.status, refund.failure_code, balance_of(world)) == (RefundStatus.SUCCEEDED, None, (100, 0))
+    assert_books_balance(world.database)
+    assert_sums_hold(world)
+
+
+def another_blocked(world: World) -> str:
+    """Return a second refund that a person must decide about."""
+    world.processor.script("ch_1", EMPTY)
+    refund_id = world.withdraw(50, "k2")
+    world.work()
+    return refund_id
+
+
+def test_one_object_is_not_named_for_two_refunds(world: World) -> None:
+    _, made = named_refund(world)
+    report(world, made)
+    refund_id = another_blocked(world)
+    with pytest.raises(ActionNotAllowed, match="pays another refund already"):
+        world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
+
+
+def test_failed_object_is_not_named_as_a_payment(world: World) -> None:
+    world.pay()
+    refund_id = another_blocked(world)
+    made = world.refund_in_the_dashboard(500, status="failed")
+    report(world, made)
+    with pytest.raises(ActionNotAllowed, match="it paid nothing"):
+        world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
+
+
+def test_object_of_another_refund_is_not_named_as_a_payment(world: World) -> None:
+    world.pay()
+    paid = world.withdraw(10)
+    world.work()
+    own = world.refund(paid).legs[0].processor_refund_id
+    refund_id = another_blocked(world)
+    with pytest.raises(ActionNotAllowed, match="object of another refund"):
+        world.command(refund_id, Action.RESOLVE, own)

@@ -1,4 +1,4 @@
-"""Let a refund that others made count as the payment of one of our refunds."""
+"""Let a refund that others made count as the payment of one of our refunds, as long as it pays."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from datetime import UTC, datetime
 
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.claims.claim import Claim
-from refund_worker.domain.decision import Decision, Policy
+from refund_worker.domain.decision import SYSTEM, Decision, Policy
 from refund_worker.domain.decision_builder import DecisionBuilder
 from refund_worker.domain.legs import leg_id_of
 from refund_worker.domain.money import split
 from refund_worker.domain.next_step import place_or_return
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.processor_replies import RefundObject
-from refund_worker.domain.refund import Leg, LegStatus, Refund, RefundStatus
-from refund_worker.domain.refund_object import apply_object
+from refund_worker.domain.refund import LIVE_OBJECT_STATES, Leg, LegStatus, Refund, RefundStatus
+from refund_worker.domain.refund_object import REFUNDED_TWICE, apply_object
 from refund_worker.domain.replacements import others_of_family
 from refund_worker.domain.state_machine import POLLED, TO_BE_SENT, UNPAID_FINAL, LegOutcome
 from refund_worker.errors import ActionNotAllowed, InvalidRequest
@@ -43,11 +43,21 @@ def leg_to_link(refund: Refund, claim: Claim) -> Leg:
         raise ActionNotAllowed(f"the processor already has a refund for {over[0].leg_id}: it is {over[0].status}")
     leg = max(free, key=lambda leg: leg.amount_minor)
     legs = {each.leg_id: each for each in refund.legs}
-    if any(other.status not in UNPAID_FINAL for other in others_of_family(leg, legs)):
+    is_paid_whole = leg.amount_minor <= claim.amount_minor
+    if any(_may_pay(other, is_paid_whole) for other in others_of_family(leg, legs)):
         raise ActionNotAllowed(f"another part of refund {refund.refund_id} pays the money of {leg.leg_id}")
     if leg.amount_minor > claim.amount_minor and leg.unanswered:
         raise ActionNotAllowed(f"the outcome of {leg.leg_id} is not known yet: wait until it is")
     return leg
+
+
+def _may_pay(leg: Leg, is_paid_whole: bool) -> bool:
+    """Return True if the leg has paid or may still pay beside the one that is linked.
+
+    A leg that was never sent is released if the linked one is paid whole, because its money is not needed any more.
+    """
+    is_released = is_paid_whole and leg.status in TO_BE_SENT and not leg.unanswered
+    return leg.status not in UNPAID_FINAL and not is_released
 
 
 def link(
@@ -73,6 +83,34 @@ def link(
     apply_object(builder, leg, _as_object(claim, leg))
     place_or_return(builder, payments, but=claim.payment_id or "")
     return builder.build().released(), leg.amount_minor
+
+
+def named_legs(refund: Refund, claim: Claim) -> list[Leg]:
+    """Return the legs that a person called paid by the claim's refund object."""
+    return [
+        leg
+        for leg in refund.legs
+        if leg.payment_id == claim.payment_id and leg.manual_reference == claim.object_id != leg.processor_refund_id
+    ]
+
+
+def take_back_manual_payment(refund: Refund, claim: Claim, *, now: float, policy: Policy) -> Decision:
+    """Return the decision that the claim's refund object failed, by which a person called legs paid.
+
+    The processor's record goes before the person's: such a leg fails late, like one whose own object fails. If an
+    object of ours pays the leg too, that one is now the only one.
+    """
+    builder = DecisionBuilder.open(refund, now, policy, SYSTEM)
+    for leg in named_legs(refund, claim):
+        if any(known.state in LIVE_OBJECT_STATES for known in leg.objects):
+            undecided = leg.attention_code == REFUNDED_TWICE
+            builder.record_event("manual_payment_failed", leg=leg, processor_refund_id=claim.object_id)
+            builder.update_leg(
+                leg, manual_reference=None, attention_code=None if undecided else leg.attention_code, next_at=None
+            )
+        else:
+            apply_object(builder, leg, _as_object(claim, leg))
+    return builder.build().released()
 
 
 def _as_object(claim: Claim, leg: Leg) -> RefundObject:

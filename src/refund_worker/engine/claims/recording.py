@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase, ShortfallRule
 from refund_worker.domain.claims.displace import CHARGED_BACK, PAYMENT_CLOSED, displace, resume_disputed
+from refund_worker.domain.claims.link import take_back_manual_payment
 from refund_worker.domain.claims.shares import explain
 from refund_worker.domain.decision import SYSTEM, Decision
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
@@ -68,6 +69,7 @@ def _change_locked(
         raise LockedTooFew
     before = {claim.claim_id: claim for claim in claims.claims_on(connection, [payment_id]).get(payment_id, [])}
     change(connection)
+    unpaid = _take_back_manual_payments(connection, context, payment_id, now)
     after = _explained(connection, payment_id)
     code = _reason_to_displace(before, after)
     displaced = _displace(connection, context, payment_id, code, locked, now) if code is not None else []
@@ -76,7 +78,27 @@ def _change_locked(
     settled = claims.claims_on(connection, [payment_id]).get(payment_id, [])
     announce_claims(connection, context, [(before.get(claim.claim_id), claim) for claim in settled], now)
     alert_of_conflicts(connection, context, payment_id, now)
-    return [d.after.refund_id for d in (*displaced, *resumed) if d.after.due_at is not None]
+    return [d.after.refund_id for d in (*unpaid, *displaced, *resumed) if d.after.due_at is not None]
+
+
+def _take_back_manual_payments(connection: Connection, context: Context, payment_id: str, now: float) -> list[Decision]:
+    """Let the refunds fail late that persons called paid by a refund object which has failed since.
+
+    The object is linked to such a refund then: its record is the leg's.
+    """
+    decisions = []
+    for claim in claims.claims_on(connection, [payment_id]).get(payment_id, []):
+        if claim.kind is not ClaimKind.OUTSIDE_REFUND or claim.is_live or claim.refund_id is not None:
+            continue
+        for refund in refunds.load(
+            connection, claims.refunds_named(connection, payment_id, claim.object_id), lock=True
+        ):
+            decision = take_back_manual_payment(refund, claim, now=now, policy=context.policy)
+            apply(connection, [decision], now, money_went_out=True, notify=context.notify)
+            if any(seen.object.processor_refund_id == claim.object_id for seen in decision.objects):
+                claims.write_link(connection, claim.claim_id, refund.refund_id, claim.amount_minor)
+            decisions.append(decision)
+    return decisions
 
 
 def _displace(

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.refund import Refund
 from refund_worker.domain.state_machine import Action
@@ -14,8 +15,8 @@ from refund_worker.engine.accounts.claims import Terms, settle_named
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key, check_same_act
 from refund_worker.engine.refunds.apply import apply
-from refund_worker.errors import NotFound, StaleVersion
-from refund_worker.store import idempotency, refunds
+from refund_worker.errors import ActionNotAllowed, NotFound, StaleVersion
+from refund_worker.store import claims, idempotency, refund_objects, refunds
 from refund_worker.store.access import persons
 
 
@@ -58,6 +59,8 @@ def perform_action(
         links = persons.links(connection) if action is Action.APPROVE else ()
         terms: dict[str, Any] = {"actor": actor, "reason": reason, "reference": reference, "one_by_one": one_by_one}
         # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
+        if reference is not None:
+            _check_reference(connection, refund, reference)
         decision = apply_action(refund, action, now, context.policy, links=links, **terms).released()
         apply(connection, [decision], now, money_went_out=reference is not None, notify=context.notify)
         _settle_named(connection, context, decision.after, reference, actor)
@@ -69,6 +72,25 @@ def perform_action(
     if refund.due_at is not None:
         context.publish([refund_id], False)
     return refund
+
+
+def _check_reference(connection: Connection, refund: Refund, reference: str) -> None:
+    """Check that `reference` can have paid the refund, if it is an object at the processor that we know.
+
+    Raises `ActionNotAllowed` if it has failed, is another refund of ours, or pays another refund with all its money.
+    """
+    for processor in sorted({leg.processor for leg in refund.legs}):
+        owner = refund_objects.find_leg(connection, processor=processor, processor_refund_id=reference)
+        if owner is not None and refund.refund_id not in owner:
+            raise ActionNotAllowed(f"{reference} is the processor's object of another refund: {' '.join(owner)}")
+        claim = claims.claims_of_objects(connection, processor, ClaimKind.OUTSIDE_REFUND, [reference]).get(reference)
+        if claim is None:
+            continue
+        if not claim.is_live:
+            raise ActionNotAllowed(f"{reference} is {claim.object_status} at the processor: it paid nothing")
+        elsewhere = claims.named_elsewhere(connection, claim, refund.refund_id)
+        if elsewhere >= claim.amount_minor:
+            raise ActionNotAllowed(f"all money of {reference} pays another refund already")
 
 
 def _settle_named(connection: Connection, context: Context, refund: Refund, reference: str | None, actor: str) -> None:
