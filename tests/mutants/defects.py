@@ -5358,6 +5358,13 @@ DEFECTS = (
         INSTRUCTIONS,
     ),
     Defect(
+        "processed events keep the address",
+        STORE + "instructions_email.py",
+        "return _FIELD.sub(",
+        "return body or _FIELD.sub(",
+        INSTRUCTIONS,
+    ),
+    Defect(
         "the address of an open refund is erased",
         STORE + "instructions_email.py",
         ", r.status.in_(FINAL))",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from sqlalchemy import Connection, Double, Integer, RowMapping, bindparam, delete, select, tuple_, update
+from sqlalchemy import Connection, Double, Integer, RowMapping, bindparam, delete, or_, select, tuple_, update
 
+from refund_worker.store import instructions_email
 from refund_worker.store.database import insert_into
 from refund_worker.store.tables import inbox
 
@@ -50,13 +51,31 @@ def next_try_at(row: RowMapping, wait_seconds: float) -> float:
 
 
 def mark_processed(connection: Connection, processed: Iterable[tuple[str, str, str]], now: float) -> None:
-    """Mark events as processed at `now`: (processor, event_id, outcome)."""
+    """Mark events as processed at `now`: (processor, event_id, outcome). Their bodies lose the customers' addresses.
+
+    Only the ids in a body are read again, and its signature was verified when it arrived. An event can come long after
+    the address of its refund was erased, so the address does not wait for that.
+    """
     rows = [
         {"for_processor": processor, "for_event": event_id, "its_outcome": outcome, "processed_at": now}
         for processor, event_id, outcome in processed
     ]
     if rows:
         connection.execute(_PROCESSED, rows)
+        _erase_addresses(connection, [(row["for_processor"], row["for_event"]) for row in rows])
+
+
+def _erase_addresses(connection: Connection, names: Collection[tuple[str, str]]) -> None:
+    found = [
+        {
+            "for_processor": row.processor,
+            "for_event": row.event_id,
+            "clean": instructions_email.without_fields(row.body),
+        }
+        for row in connection.execute(_WITH_ADDRESS, {"names": list(names)})
+    ]
+    if found:
+        connection.execute(_CLEANED, found)
 
 
 def mark_tried(connection: Connection, tried: Iterable[tuple[str, str]]) -> None:
@@ -69,6 +88,11 @@ def mark_tried(connection: Connection, tried: Iterable[tuple[str, str]]) -> None
 _THIS_EVENT = (inbox.c.processor == bindparam("for_processor"), inbox.c.event_id == bindparam("for_event"))
 _PROCESSED = (
     update(inbox).where(*_THIS_EVENT).values(taken_at=bindparam("processed_at"), outcome=bindparam("its_outcome"))
+)
+_CLEANED = update(inbox).where(*_THIS_EVENT).values(body=bindparam("clean"))
+_WITH_ADDRESS = select(inbox.c.processor, inbox.c.event_id, inbox.c.body).where(
+    tuple_(inbox.c.processor, inbox.c.event_id).in_(bindparam("names", expanding=True)),
+    or_(*(inbox.c.body.contains(name) for name in instructions_email.FIELDS)),
 )
 _TRIED = update(inbox).where(*_THIS_EVENT).values(tries=inbox.c.tries + 1)
 

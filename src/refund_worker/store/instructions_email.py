@@ -1,8 +1,9 @@
-"""Erase the addresses for instructions: from refunds, from the frozen bodies of their attempts, and from reports."""
+"""Erase the addresses for instructions: from refunds, the frozen bodies of their attempts, reports and events."""
 
 from __future__ import annotations
 
 import json
+import re
 
 from sqlalchemy import Connection, func, select, update
 
@@ -10,6 +11,9 @@ from refund_worker.domain.refund import FINAL
 from refund_worker.store.tables import attempts, events, legs, refund_objects, refunds
 
 ERASED = "[erased]"
+# The fields of a processor's event that have the address.
+FIELDS = ("instructions_email", "email_sent_to")
+_FIELD = re.compile(rf'("(?:{"|".join(FIELDS)})"\s*:\s*)"[^"\\]*(?:\\.[^"\\]*)*"')
 
 
 def erase_ended_before(connection: Connection, before: float, limit: int) -> int:
@@ -50,3 +54,8 @@ def erase_ended_before(connection: Connection, before: float, limit: int) -> int
 def without_address(body: str, address: str) -> str:
     """Return the JSON text of a body without the address: `ERASED` replaces it."""
     return body.replace(json.dumps(address)[1:-1], ERASED)
+
+
+def without_fields(body: str) -> str:
+    """Return the JSON text of an event with `ERASED` as the value of each of `FIELDS`; the rest stays as it came."""
+    return _FIELD.sub(rf'\1"{ERASED}"', body)

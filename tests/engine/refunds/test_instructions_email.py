@@ -13,9 +13,11 @@ from refund_worker.domain.refund import RefundStatus, To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.intake.dead_letters import keep_refused, refused_requests
 from refund_worker.engine.jobs.erase_addresses import KEPT_SECONDS, erase_addresses
+from refund_worker.engine.processor_sync import webhook_inbox
 from refund_worker.engine.refunds import address_hash
 from refund_worker.engine.views.api_objects import refund_view, timeline
 from refund_worker.errors import InvalidRequest, KeyReused
+from refund_worker.store import inbox, tables
 from refund_worker.store.tables import attempts, metadata, outbox, refunds
 
 ADDRESS = "jane.doe@example.com"
@@ -124,6 +126,55 @@ def test_address_of_a_canceled_request_is_erased_too(world: World) -> None:
     world.pass_time(KEPT_SECONDS + 1)
     assert erase_addresses(world.context) == 1
     assert places_of(world) == set()
+
+
+def told(world: World, event_id: str) -> None:
+    """Store an event about the refund's object, which names the address twice, as Stripe sends it."""
+    sent = {"email_sent_at": 1, "email_sent_to": ADDRESS}
+    shown = {"type": "display_details", "display_details": {"email_sent": sent}}
+    item = {"object": "refund", "id": "re_1", "instructions_email": ADDRESS, "next_action": shown, "reason": None}
+    event = {"id": event_id, "type": "refund.updated", "data": {"object": item}}
+    with world.database.write() as connection:
+        inbox.insert_event(connection, "stripe", event_id, "refund.updated", json.dumps(event, indent=2), world.now)
+
+
+def test_no_event_keeps_the_address_after_its_erasure(world: World) -> None:
+    world.pay()
+    asked(world)
+    world.work()
+    told(world, "evt_early")
+    assert webhook_inbox.process_inbox(world.context) == 1
+    world.pass_time(KEPT_SECONDS + 1)
+    assert erase_addresses(world.context) == 1
+    assert places_of(world) == set()
+    told(world, "evt_late")
+    assert places_of(world) == {"inbox"}, "an event stays as it came until it is processed"
+    assert webhook_inbox.process_inbox(world.context) == 1
+    assert places_of(world) == set()
+    with world.database.read() as connection:
+        bodies = connection.execute(select(tables.inbox.c.body)).scalars().all()
+    told_of = {body["id"]: body["data"]["object"] for body in map(json.loads, bodies)}
+    assert {event_id: item["instructions_email"] for event_id, item in told_of.items()} == dict.fromkeys(
+        ("evt_early", "evt_late"), "[erased]"
+    )
+    assert [item["id"] for item in told_of.values()] == ["re_1", "re_1"], "the rest of an event stays"
+
+
+def test_event_without_the_address_is_processed_again(world: World) -> None:
+    world.pay()
+    refund_id = asked(world)
+    world.work()
+    told(world, "evt_1")
+    for _ in range(2):
+        with world.database.write() as connection:
+            connection.execute(tables.inbox.update().values(taken_at=None, outcome=None))
+        assert webhook_inbox.process_inbox(world.context) == 1
+    told(world, "evt_1")  # a duplicate is not stored
+    assert places_of(world) == {"refunds", "attempts"}
+    with world.database.read() as connection:
+        (row,) = connection.execute(select(tables.inbox)).mappings().all()
+        assert webhook_inbox.refunds_of_events(connection, [row]) == {("stripe", "evt_1"): refund_id}
+    assert row["outcome"] == webhook_inbox.PROCESSED
 
 
 def test_refund_to_the_balance_takes_no_address(world: World) -> None:
