@@ -41,6 +41,7 @@ SANDBOX = "src/refund_worker/processors/sandbox/"
 SANDBOXED = "tests/processors/sandbox/test_sandbox_"
 WORKER = "src/refund_worker/worker/"
 DOCTOR = "tests/cli/test_doctor_running.py"
+DEBTS = ("tests/engine/sums/test_statement_debts.py",)
 SUMS = ("tests/engine/sums/test_sums.py",)
 WEB = "src/refund_worker/web/"
 MESSAGES = "tests/worker/test_messages.py::test_"
@@ -5846,6 +5847,62 @@ DEFECTS = (
         "        if erasures.mentions(body, scope.named):",
         "        if False:",
         ("tests/engine/audit/test_erase_customer.py::test_an_unread_webhook_event_is_under_way",),
+    ),
+    Defect(
+        "statement: a purchase pays no debt",
+        DOMAIN + "claims/debts.py",
+        "            yield from _pay(account, -owed, row.claim_id, at)",
+        "            pass",
+        DEBTS,
+    ),
+    Defect(
+        "statement: a row that is written later changes a month that is over",
+        DOMAIN + "claims/debts.py",
+        "account.is_over or at >= self._end",
+        "at >= self._end",
+        DEBTS,
+    ),
+    Defect(
+        "statement: a claim that gives credits back pays another claim's debt first",
+        DOMAIN + "claims/debts.py",
+        "claim_id is None or debt.claim_id != claim_id",
+        "claim_id is None",
+        DEBTS,
+    ),
+    Defect(
+        "statement: a merge loses the debt",
+        DOMAIN + "claims/debts.py",
+        'self._merged.pop(row.refers_to or "", None)',
+        'None if row.kind == EntryKind.MERGE else self._merged.pop(row.refers_to or "", None)',
+        DEBTS,
+    ),
+    Defect(
+        "statement: a purchase pays the debt at the time of its capture",
+        STORE + "reporting/statements.py",
+        "func.coalesce(p.created_at, _t.occurred_at)",
+        "_t.occurred_at",
+        DEBTS,
+    ),
+    Defect(
+        "statement: a write-off counts from the record of the dispute on",
+        STORE + "reporting/statements.py",
+        "func.coalesce(first.c.occurred_at, _k.recorded_at)",
+        "_k.recorded_at",
+        DEBTS,
+    ),
+    Defect(
+        "statement: a decision to write off changes the month of the claim",
+        ENGINE + "sums/statement.py",
+        'decided.get(row["claim_id"], row["at"]) if row["decided_by"] else row["at"]',
+        'row["at"]',
+        DEBTS,
+    ),
+    Defect(
+        "statement: the debts of all accounts are in that of each",
+        ENGINE + "sums/statement.py",
+        "            if processor in (None, moved.payment.processor):",
+        "            if True:",
+        DEBTS,
     ),
     Defect(
         "a statement counts what was paid before the month as paid in it",

@@ -56,23 +56,20 @@ def mark_processed(connection: Connection, processed: Iterable[tuple[str, str, s
     Only the ids in a body are read again, and its signature was verified when it arrived. An event can come long after
     the address of its refund was erased, so the address does not wait for that.
     """
+    processed = list(processed)
     rows = [
         {"for_processor": processor, "for_event": event_id, "its_outcome": outcome, "processed_at": now}
         for processor, event_id, outcome in processed
     ]
     if rows:
         connection.execute(_PROCESSED, rows)
-        _erase_addresses(connection, [(row["for_processor"], row["for_event"]) for row in rows])
+        _erase_addresses(connection, [(processor, event_id) for processor, event_id, _ in processed])
 
 
 def _erase_addresses(connection: Connection, names: Collection[tuple[str, str]]) -> None:
     found = [
-        {
-            "for_processor": row.processor,
-            "for_event": row.event_id,
-            "clean": instructions_email.without_fields(row.body),
-        }
-        for row in connection.execute(_WITH_ADDRESS, {"names": list(names)})
+        {"for_processor": processor, "for_event": event_id, "clean": instructions_email.without_fields(body)}
+        for processor, event_id, body in connection.execute(_WITH_ADDRESS, {"names": list(names)})
     ]
     if found:
         connection.execute(_CLEANED, found)

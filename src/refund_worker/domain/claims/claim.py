@@ -55,6 +55,8 @@ ENTRY_KIND = {
 }
 
 
+# The kind of the event of a person's decision about missing credits.
+SHORTFALL_DECIDED = "shortfall_decided"
 # Persons decide about the missing credits of these as about those of an outside refund.
 DECIDED_AS_OUTSIDE = (ClaimKind.OUTSIDE_REFUND, ClaimKind.CLOSE, ClaimKind.EARLIER_REFUND)
 

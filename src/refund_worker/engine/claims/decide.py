@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from refund_worker.domain.acceptance import CustomerAccount
-from refund_worker.domain.claims.claim import Claim, ClaimKind, ShortfallRule, decided_as
+from refund_worker.domain.claims.claim import SHORTFALL_DECIDED, Claim, ClaimKind, ShortfallRule, decided_as
 from refund_worker.domain.claims.settle import decide
 from refund_worker.domain.decision import Event
 from refund_worker.engine.accounts.claims import write_settled
@@ -37,7 +37,7 @@ def decide_claim(
         write_settled(connection, [(claim, done)])
         announce_claims(connection, context, [(claim, done.claim)], now)
         event = Event(
-            "shortfall_decided",
+            SHORTFALL_DECIDED,
             actor,
             reason=reason,
             detail={"claim_id": claim_id, "credits": claim.missing, "decision": str(decision)},

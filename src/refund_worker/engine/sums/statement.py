@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping
 
-from refund_worker.domain.claims.claim import ShortfallRule
+from refund_worker.domain.claims.debts import Debts
 from refund_worker.domain.ledger import DISPUTES, REFUNDS
 from refund_worker.domain.money import proportion
 from refund_worker.domain.refund import FINAL, LegStatus, RefundStatus
@@ -108,14 +108,25 @@ def make_statement(context: Context, month: str, processor: str | None = None) -
         for row in statements.claimed(connection, processor, end):
             figure = "disputes" if row["account"] == DISPUTES else "outside"
             sums.add(figure, row["currency"], row["minor"], row["occurred_at"])
-        for row in statements.shortfalls(connection, processor, end):
-            for figure, credits in (("written_off", row["missing"]), ("debts", row["debt"])):
-                if credits > 0 and (figure == "debts" or row["rule"] == ShortfallRule.WRITE_OFF):
-                    minor = proportion(row["amount_minor"], credits, row["credits"])
-                    sums.add(figure, row["currency"], minor, row["recorded_at"])
+        _add_shortfalls(connection, sums, processor, end)
         if processor is None:
             sums.check_ledger(statements.money_sums(connection, begin, end))
     return Statement(month, processor, end <= now, sums.lines(), sums.disagreements())
+
+
+def _add_shortfalls(connection: Connection, sums: _Sums, processor: str | None, end: float) -> None:
+    """Add what was written off, and the debts: balances below zero."""
+    decided = statements.decided_at(connection)
+    for row in statements.written_off(connection, processor, end):
+        at = decided.get(row["claim_id"], row["at"]) if row["decided_by"] else row["at"]
+        if at < end:
+            minor = proportion(row["amount_minor"], row["missing"], row["credits"])
+            sums.add("written_off", row["currency"], minor, at)
+    debts = Debts(end)
+    for change in statements.balance_changes(connection):
+        for moved in debts.read(change):
+            if processor in (None, moved.payment.processor):
+                sums.add("debts", moved.payment.currency, moved.minor, moved.at)
 
 
 class _Sums:

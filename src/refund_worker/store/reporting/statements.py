@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 
 from sqlalchemy import Connection, RowMapping, and_, case, func, select
 
+from refund_worker.domain.claims.claim import SHORTFALL_DECIDED, ShortfallRule
+from refund_worker.domain.claims.debts import OF_CLAIMS, BalanceChange, DebtPayment
 from refund_worker.domain.ledger import CREDITS, DISPUTES, REFUNDS, SALES, EntryKind
 from refund_worker.store.tables import claims, events, ledger_entries, ledger_transactions, legs, payments, refunds
 
 _r, _l, _t, _e, _k = (table.c for table in (refunds, legs, ledger_transactions, ledger_entries, claims))
 _PAYOUTS = (EntryKind.PAYOUT, EntryKind.PAYOUT_REVERSAL)
-_OF_CLAIMS = (EntryKind.OUTSIDE_REFUND, EntryKind.CHARGEBACK, EntryKind.REVERSAL)
+_MONEY_OF_CLAIMS = (EntryKind.OUTSIDE_REFUND, EntryKind.CHARGEBACK, EntryKind.REVERSAL)
 
 
 def refunds_before(connection: Connection, end: float, after: str, limit: int) -> list[RowMapping]:
@@ -92,7 +95,7 @@ def claimed(connection: Connection, processor: str | None, end: float) -> Iterat
         select(_e.account, _e.unit.label("currency"), _t.occurred_at, _e.amount.label("minor"))
         .join(ledger_transactions, _t.transaction_id == _e.transaction_id)
         .where(
-            _t.kind.in_(_OF_CLAIMS),
+            _t.kind.in_(_MONEY_OF_CLAIMS),
             _t.refund_id.is_(None),
             _t.occurred_at < end,
             _e.account.in_((REFUNDS, DISPUTES)),
@@ -105,25 +108,68 @@ def claimed(connection: Connection, processor: str | None, end: float) -> Iterat
     yield from connection.execution_options(yield_per=1_000).execute(query).mappings()
 
 
-def shortfalls(connection: Connection, processor: str | None, end: float) -> Iterator[RowMapping]:
-    """Yield (currency, recorded_at, rule, missing, debt, amount_minor, credits) of claims before `end`.
+def balance_changes(connection: Connection) -> Iterator[BalanceChange]:
+    """Yield all rows of the customers whose balance a claim or a merge lowered, in the order of their writing.
 
-    `missing` and `debt` are credits; the last two are the money and the credits of the claim's payment.
+    A purchase was written when its payment was recorded; its own time is that of the capture.
     """
-    p = payments.c
+    p, lowering = payments.c, (*OF_CLAIMS, EntryKind.MERGE)
+    theirs = select(_t.customer_id).where(_t.kind.in_(lowering), _t.credits < 0)
+    with_payment = and_(p.payment_id == _t.refers_to, _t.kind.in_((*OF_CLAIMS, EntryKind.PURCHASE)))
     query = (
         select(
-            _k.currency,
-            _k.recorded_at,
-            _k.rule,
-            (_k.credits - _k.held - _k.taken).label("missing"),
-            _k.debt,
+            _t.transaction_id,
+            _t.customer_id,
+            _t.kind,
+            _t.credits,
+            _t.refers_to,
+            case((_t.kind == EntryKind.PURCHASE, func.coalesce(p.created_at, _t.occurred_at)), else_=_t.occurred_at),
+            p.processor,
+            p.currency,
             p.amount_minor,
             p.credits,
         )
+        .select_from(ledger_transactions.outerjoin(payments, with_payment))
+        .where(_t.customer_id.in_(theirs), _t.credits != 0)
+        .order_by(_t.seq)
+    )
+    for transaction_id, customer_id, kind, credits, refers_to, at, *paid in connection.execution_options(
+        yield_per=1_000
+    ).execute(query):
+        yield BalanceChange(
+            transaction_id=transaction_id,
+            customer_id=customer_id,
+            kind=kind,
+            credits=credits,
+            refers_to=refers_to,
+            at=at,
+            payment=DebtPayment(*paid) if paid[0] is not None else None,
+        )
+
+
+def written_off(connection: Connection, processor: str | None, end: float) -> Iterator[RowMapping]:
+    """Yield (claim_id, currency, at, decided_by, missing, amount_minor, credits) of claims with credits written off.
+
+    `missing` are these credits, as they are now; the last two are the money and the credits of the claim's payment. The
+    time is that of the claim's first entry, or of its record if it has none.
+    """
+    p, first = payments.c, ledger_transactions.alias()
+    at = func.coalesce(first.c.occurred_at, _k.recorded_at)
+    missing = _k.credits - _k.held - _k.taken
+    query = (
+        select(_k.claim_id, _k.currency, at.label("at"), _k.decided_by, missing.label("missing"))
+        .add_columns(p.amount_minor, p.credits)
         .join(payments, p.payment_id == _k.payment_id)
-        .where(_k.recorded_at < end, _k.credits > _k.held + _k.taken - _k.debt)
+        .outerjoin(first, first.c.transaction_id == _k.claim_id + "-1")
+        .where(_k.rule == ShortfallRule.WRITE_OFF, missing > 0, at < end)
     )
     if processor is not None:
         query = query.where(_k.processor == processor)
     yield from connection.execute(query).mappings()
+
+
+def decided_at(connection: Connection) -> dict[str, float]:
+    """Return when a person decided about the missing credits of a claim, by claim_id; the latest decision counts."""
+    e = events.c
+    query = select(e.detail, e.at).where(e.refund_id.is_(None), e.kind == SHORTFALL_DECIDED).order_by(e.seq)
+    return {json.loads(detail)["claim_id"]: at for detail, at in connection.execute(query)}
