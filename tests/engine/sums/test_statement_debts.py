@@ -96,10 +96,12 @@ def test_claim_that_gives_credits_back_pays_its_own_debt_first(world: World) -> 
 
 def test_merge_moves_the_debt_and_pays_what_it_can(world: World) -> None:
     owe(world)
-    world.pay(2, customer_id="d", credits=10)
+    world.pay(2, customer_id="d", amount_minor=220, credits=110, currency="EUR")
+    report(world, world.refund_in_the_dashboard(200, 2, currency="EUR"))  # 10 credits are left, and nothing is owed
     world.pass_time(NEXT_MONTH)
     merge_customers(world.context, "c", into="d", reason="the same person", actor="op")
     assert figures(world) == [(0, 400, 400), (400, -100, 300)]
+    assert figures(world, currency="EUR") == [NONE, NONE]
     world.pay(3, customer_id="d", credits=30)
     assert figures(world) == [(0, 400, 400), (400, -400, 0)]
 
