@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, update
 
+from refund_worker.domain.legs import UNREACHABLE
 from refund_worker.domain.refund import NON_FINAL, LegStatus, RefundStatus
 from refund_worker.domain.state_machine import TO_BE_SENT
 from refund_worker.store.database import insert_into, locked
-from refund_worker.store.tables import balance_readings, events, funds, legs, refund_objects, refunds
+from refund_worker.store.tables import attempts, balance_readings, events, funds, legs, refund_objects, refunds
 
 QUEUED, APPROVED, BLOCKED, AWAITING = NEEDS = ("queued", "approved", "blocked", "awaiting_approval")
 # Refunds that go on at once after a top-up. The rest follows at the next reading.
 REQUEUE_MAX = 500
+# A leg is tried up to this often while the readings show no rise: money can go and come back between two of them.
+TRIES_WITHOUT_RISE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +93,14 @@ def needs(connection: Connection, low_balance_codes: Collection[str]) -> dict[tu
     """Return, by (processor, currency), the minor units that unfinished refunds need, for each of `NEEDS`.
 
     A call that is under way, or whose outcome is unknown, is not counted: the processor may have taken its money
-    already. A refund that the processor keeps pending for one of `low_balance_codes` counts as blocked.
+    already. Nor is a leg that a person or a dispute stops: it is not sent when the money is there. A refund that the
+    processor keeps pending for one of `low_balance_codes` counts as blocked.
     """
     r, leg, event = refunds.c, legs.c, events.c
     was_approved = exists().where(event.refund_id == r.refund_id, event.kind == "refund_approved")
     of_approval = r.status == RefundStatus.AWAITING_APPROVAL
     is_blocked = leg.status == LegStatus.BLOCKED
+    goes_on = or_(leg.attention.is_(None), leg.attention.in_((*low_balance_codes, UNREACHABLE)))
     need = case((of_approval, AWAITING), (is_blocked, BLOCKED), (was_approved, APPROVED), else_=QUEUED).label("need")
     waits_there = and_(
         leg.status == LegStatus.PENDING,
@@ -109,7 +114,7 @@ def needs(connection: Connection, low_balance_codes: Collection[str]) -> dict[tu
             leg.amount_minor,
         )
         .join(refunds, r.refund_id == leg.refund_id)
-        .where(r.status.in_(NON_FINAL), or_(leg.status.in_(TO_BE_SENT), waits_there))
+        .where(r.status.in_(NON_FINAL), or_(and_(leg.status.in_(TO_BE_SENT), goes_on), waits_there))
         .subquery()
     )
     c = classed.c
@@ -121,21 +126,28 @@ def needs(connection: Connection, low_balance_codes: Collection[str]) -> dict[tu
 
 
 def requeue_funded(
-    connection: Connection, processor: str, found: Mapping[str, Fund], codes: Collection[str], now: float
+    connection: Connection,
+    processor: str,
+    read_at: float,
+    found: Mapping[str, Fund],
+    codes: Collection[str],
+    now: float,
 ) -> Sequence[str]:
-    """Make due now the refunds that wait for money and fit into what is available; return their ids.
+    """Make due now the refunds that wait for money and fit into what was available at `read_at`; return their ids.
 
-    A leg is tried once after each rise of the balance: the processor may refuse it although the money seems to be
-    there. The oldest come first, and a smaller one may pass a larger one that does not fit.
+    A leg is tried after each rise of the balance, and after readings without a rise until it was tried
+    `TRIES_WITHOUT_RISE` times since the last one: the processor may refuse it although the money seems to be there.
+    The oldest come first, and a smaller one may pass a larger one that does not fit.
     """
     waiting = (legs.c.processor == processor, legs.c.status == LegStatus.BLOCKED, legs.c.attention.in_(codes))
     fitting: list[tuple[str, str]] = []
     for currency, fund in found.items():
         left = fund.available_minor
-        before = or_(legs.c.last_sent_at.is_(None), legs.c.last_sent_at < fund.rose_at)
         query = (
             select(legs.c.refund_id, legs.c.leg_id, legs.c.amount_minor)
-            .where(*waiting, before, legs.c.currency == currency, legs.c.amount_minor <= max(0, left))
+            .where(
+                *waiting, _may_be_tried(fund, read_at), legs.c.currency == currency, legs.c.amount_minor <= max(0, left)
+            )
             .where(or_(legs.c.next_at.is_(None), legs.c.next_at > now))
             .order_by(legs.c.refund_id, legs.c.leg_id)
             .limit(REQUEUE_MAX)
@@ -155,3 +167,14 @@ def requeue_funded(
     later = or_(refunds.c.due_at.is_(None), refunds.c.due_at > now)
     connection.execute(update(refunds).where(of_it, later).values(due_at=now, version=refunds.c.version + 1))
     return ids
+
+
+def _may_be_tried(fund: Fund, read_at: float) -> ColumnElement[bool]:
+    last, sent = legs.c.last_sent_at, attempts.c
+    tries = (
+        select(func.count())
+        .where(sent.leg_id == legs.c.leg_id, sent.last_sent_at >= fund.rose_at)
+        .correlate(legs)
+        .scalar_subquery()
+    )
+    return or_(last.is_(None), last < fund.rose_at, and_(last < read_at, tries < TRIES_WITHOUT_RISE))

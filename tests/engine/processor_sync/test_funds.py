@@ -21,6 +21,7 @@ from refund_worker.domain.processor_replies import (
     Misconfigured,
     NotReadable,
     NotSent,
+    Reply,
     Unanswered,
 )
 from refund_worker.domain.refund import RefundStatus
@@ -131,6 +132,35 @@ def test_refund_that_is_pending_for_lack_of_money_is_blocked(world: World) -> No
     world.processor.objects["re_1"] = replace(made, details=replace(made.details, pending_reason="insufficient_funds"))
     world.work_for(1_000)
     assert pick(usd(world), "blocked_minor", "queued_minor") == (600, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "blocked_minor"),
+    [(Blocked("charge_disputed", "disputed"), 0), (Misconfigured("amount", "no"), 0), (EMPTY, 600)],
+    ids=["dispute", "person", "lack of money"],
+)
+def test_refund_that_is_stopped_for_another_cause_needs_nothing(
+    world: World, answer: Reply, blocked_minor: int
+) -> None:
+    world.pay()
+    world.processor.script("ch_1", answer)
+    refund_id = world.withdraw(60)
+    world.work()
+    assert status(world, refund_id) is RefundStatus.NEEDS_ATTENTION
+    read(world, 400)
+    fund = usd(world)
+    assert pick(fund, "queued_minor", "blocked_minor", "needed_minor") == (0, blocked_minor, blocked_minor)
+    assert [kind for kind, _ in events_about_funds(world)] == ["funds_short"] * bool(blocked_minor)
+
+
+def test_refund_that_waits_for_an_unreachable_processor_is_needed(world: World) -> None:
+    world.pay()
+    world.processor.script("ch_1", *[NotSent("away")] * 40)
+    refund_id = world.withdraw(60)
+    world.work_for(3_000)
+    assert world.refund(refund_id).legs[0].attention_code == "processor_unreachable"
+    read(world, 400)
+    assert pick(usd(world), "queued_minor", "needed_minor") == (600, 600)
 
 
 def test_account_in_debt_is_missing_its_debt_too(world: World) -> None:
@@ -296,7 +326,7 @@ def test_object_that_failed_for_funds_is_tried_again_after_a_top_up(world: World
 def test_balance_that_does_not_rise_is_not_tried_again_each_time(world: World) -> None:
     """The processor can refuse although the balance seems to suffice: then RETRY_MAX_SECONDS holds as before."""
     blocked(world, tries=9)
-    for expected in (2, 2, 2):
+    for expected in (2, 3, 4, 4, 4):
         world.pass_time(10)
         read(world, 1_000)
         world.work()
@@ -304,7 +334,39 @@ def test_balance_that_does_not_rise_is_not_tried_again_each_time(world: World) -
     world.pass_time(10)
     read(world, 1_001)
     world.work()
-    assert len(world.processor.sends) == 3
+    assert len(world.processor.sends) == 5
+
+
+@pytest.mark.parametrize("tries", [1, 50], ids=["waits for the next try", "gave up trying"])
+def test_money_that_went_and_came_back_between_readings_suffices(world: World, tries: int) -> None:
+    read(world, 2_000)
+    world.pass_time(1)
+    refund_id = blocked(world, tries=tries)
+    if tries > 1:
+        for _ in range(60):
+            world.work_for(700)
+            read(world, 0)
+        assert world.refund(refund_id).legs[0].next_at is None
+        read(world, 600)
+        world.work()
+        assert (len(world.processor.sends), status(world, refund_id)) == (tries, RefundStatus.NEEDS_ATTENTION)
+    world.pass_time(1)
+    read(world, 600)
+    world.work()
+    assert status(world, refund_id) is RefundStatus.SUCCEEDED
+
+
+def test_person_who_retries_too_early_does_not_end_the_tries(world: World) -> None:
+    read(world, 2_000)
+    world.pass_time(1)
+    refund_id = blocked(world, tries=2)
+    world.command(refund_id, Action.RETRY)
+    world.work()
+    assert (len(world.processor.sends), status(world, refund_id)) == (2, RefundStatus.NEEDS_ATTENTION)
+    world.pass_time(1)
+    read(world, 2_000)
+    world.work()
+    assert status(world, refund_id) is RefundStatus.SUCCEEDED
 
 
 def test_refusal_recorded_after_the_rise_was_read_goes_on_too(world: World) -> None:

@@ -88,7 +88,7 @@ def _record(
     }
     funds.store_reading(connection, processor, began, after)
     _note_shortfalls(connection, processor, before, after, needed, now)
-    return funds.requeue_funded(connection, processor, after, codes, now)
+    return funds.requeue_funded(connection, processor, began, after, codes, now)
 
 
 def _fund(found: BalanceRead, currency: str, needed: int, before: Fund | None, began: float) -> Fund:
