@@ -1802,8 +1802,22 @@ DEFECTS = (
     Defect(
         "blocked refunds are tried again at each reading",
         "src/refund_worker/store/funds.py",
-        "legs.c.last_sent_at < fund.rose_at)",
-        "legs.c.last_sent_at < now)",
+        "tries < TRIES_WITHOUT_RISE))",
+        "tries < 1_000))",
+        ("tests/engine/processor_sync/test_funds.py",),
+    ),
+    Defect(
+        "money that went and came back between two readings is not noticed",
+        "src/refund_worker/store/funds.py",
+        "last < fund.rose_at, and_(last < read_at, tries < TRIES_WITHOUT_RISE))",
+        "last < fund.rose_at)",
+        ("tests/engine/processor_sync/test_funds.py",),
+    ),
+    Defect(
+        "a refund that a dispute stops counts as needed money",
+        "src/refund_worker/store/funds.py",
+        "    goes_on = or_(leg.attention.is_(None), leg.attention.in_((*low_balance_codes, UNREACHABLE)))",
+        "    goes_on = leg.leg_id.is_not(None)",
         ("tests/engine/processor_sync/test_funds.py",),
     ),
     Defect(
@@ -1830,8 +1844,8 @@ DEFECTS = (
     Defect(
         "a call under way counts as needed money",
         "src/refund_worker/store/funds.py",
-        "or_(leg.status.in_(TO_BE_SENT), waits_there)",
-        "or_(leg.status.in_((*TO_BE_SENT, LegStatus.UNKNOWN)), waits_there)",
+        "or_(and_(leg.status.in_(TO_BE_SENT), goes_on), waits_there)",
+        "or_(and_(leg.status.in_((*TO_BE_SENT, LegStatus.UNKNOWN)), goes_on), waits_there)",
         ("tests/engine/processor_sync/test_funds.py",),
     ),
     Defect(
@@ -2013,9 +2027,30 @@ DEFECTS = (
     Defect(
         "search: refunds of a name end silently",
         ENGINE + "views/search.py",
-        "                more=len(ids) > LIMIT,",
+        "            more=len(ids) > LIMIT,",
         "",
         ("tests/web/console/test_search.py::test_search_by_name_says_that_there_are_more",),
+    ),
+    Defect(
+        "search: a key hides the refunds of the customer with the same name",
+        ENGINE + "views/search.py",
+        "    ids = sorted({refund_id for found in by_name.values() for refund_id in found}, reverse=True)",
+        "    ids = next((found for found in by_name.values() if found), [])",
+        ("tests/web/test_search_over_http.py",),
+    ),
+    Defect(
+        "search: the reference of a manual payment finds nothing",
+        ENGINE + "views/search.py",
+        "_naming(wanted.text, store.references_of(connection, read)) if wanted.references else frozenset()",
+        "frozenset[str]()",
+        ("tests/web/test_search_over_http.py",),
+    ),
+    Defect(
+        "search: a named refund at the processor finds only among the newest",
+        "src/refund_worker/store/reporting/search.py",
+        "legs.c.manual_reference.in_(names))",
+        "legs.c.manual_reference == MANUAL_PREFIX)",
+        ("tests/web/test_search_over_http.py",),
     ),
     Defect(
         "approvals: each of many waits for a database that is away",
@@ -5249,7 +5284,7 @@ DEFECTS = (
     Defect(
         "the search does not know traces",
         ENGINE + "views/search.py",
-        """        "trace": store.by_trace,\n""",
+        """    "trace": store.by_trace,\n""",
         "",
         ("tests/web/test_search_over_http.py",),
     ),

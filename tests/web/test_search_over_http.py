@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.outside_objects import hear, outside_refund
 from tests.web.client import Web, is_problem
 
-from refund_worker.store.tables import refund_objects
+from refund_worker.engine.views import search as search_view
+from refund_worker.store.reporting import search as store
+from refund_worker.store.tables import legs, refund_objects
 
 ARN = "74537604221222132710572"
 
@@ -48,7 +51,51 @@ def test_each_name_finds_the_refund(web: Web, refund_id: str, name: str, matched
     assert web.call("GET", "/v1/search", params={"q": name}, key=stranger).json()["data"] == []
 
 
-@pytest.mark.parametrize("query", ["", "?q=", "?q=a&q=b", "?q=a&limit=5", "?q=" + "a" * 256], ids=str)
+def test_text_that_is_several_names_finds_the_refunds_of_each(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [web.refund(key, credits=1).json()["id"] for key in ("a-key", "cust-1", "pay-1", "another")]
+    for name, matched in (("cust-1", "id, customer"), ("pay-1", "id, payment")):
+        found = web.call("GET", "/v1/search", params={"q": name}).json()
+        assert ([refund["id"] for refund in found["data"]], found["has_more"]) == (ids[::-1], False)
+        assert found["matched"] == matched
+    monkeypatch.setattr(search_view, "LIMIT", 3)
+    found = web.call("GET", "/v1/search", params={"q": "cust-1"}).json()
+    assert ([refund["id"] for refund in found["data"]], found["has_more"]) == (ids[:0:-1], True)
+
+
+def pay_manually(web: Web, refund_id: str, reference: str) -> None:
+    """Record that a person paid the refund with this reference."""
+    paid = legs.update().where(legs.c.refund_id == refund_id).values(status="succeeded", manual_reference=reference)
+    with web.context.database.write() as connection:
+        connection.execute(paid)
+
+
+@pytest.mark.parametrize("name", ["WIRE 2026/77", "manual:WIRE 2026/77", "wire 2026"])
+def test_reference_of_a_manual_payment_finds_its_refund(web: Web, refund_id: str, name: str) -> None:
+    web.refund("unpaid", credits=1)
+    pay_manually(web, refund_id, "WIRE 2026/77")
+    found = web.call("GET", "/v1/search", params={"q": name}).json()
+    assert ([refund["id"] for refund in found["data"]], found["matched"]) == ([refund_id], "text")
+    stranger = web.key("requester", client="another")
+    assert web.call("GET", "/v1/search", params={"q": name}, key=stranger).json()["data"] == []
+    assert web.call("GET", "/v1/search", params={"q": "manual:"}).json()["data"] == []
+
+
+@pytest.mark.parametrize("name", ["re_dashboard", "manual:re_dashboard"])
+def test_refund_of_others_that_a_person_named_finds_an_old_refund(
+    web: Web, refund_id: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    hear(web.context, outside_refund("re_dashboard", 100))
+    pay_manually(web, refund_id, "re_dashboard")
+    for number in range(3):
+        web.refund(f"newer-{number}", credits=1)
+    monkeypatch.setattr(store, "WINDOW", 2)
+    found = web.call("GET", "/v1/search", params={"q": name}).json()
+    assert ([refund["id"] for refund in found["data"]], found["matched"]) == ([refund_id], "manual payment")
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?q=", "?q=%20", "?q=%20%09%20", "?q=a&q=b", "?q=a&limit=5", "?q=" + "a" * 256], ids=str
+)
 def test_search_without_a_usable_text_is_refused(web: Web, query: str) -> None:
     assert is_problem(web.call("GET", f"/v1/search{query}"), 422, "invalid_request")
 

@@ -160,7 +160,7 @@ FIELDS: Mapping[str, str] = {
     "pending_minor": "Pending at the account when its balance was last read; unknown is null.",
     "queued_minor": "Still to be sent, without an approval.",
     "approved_minor": "Still to be sent, after a person approved it.",
-    "blocked_minor": "Refused by the processor for now, or kept pending there for lack of money.",
+    "blocked_minor": "Refused by the processor, or kept pending there, for lack of money.",
     "awaiting_approval_minor": "Awaiting approval; not needed yet.",
     "needed_minor": "The sum of what is queued, approved and blocked.",
     "shortfall_minor": "Missing at the account now; null unless the state is current.",

@@ -12,6 +12,7 @@ from decimal import Decimal, InvalidOperation
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker import api_schema
+from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.money import decimal_places
 from refund_worker.engine.views.api_objects import list_refunds, refund_view
 from refund_worker.errors import InvalidRequest
@@ -34,6 +35,7 @@ class Wanted:
     amount: str | None = None
     text: str | None = None
     requested_by: str | None = None
+    references: bool = False  # search `text` in the references of manual payments too
 
     @property
     def any(self) -> bool:
@@ -43,7 +45,9 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The refunds that a search found, newest first. `matched` says by what: by_text, by_id, … or "".
+    """The refunds that a search found, newest first.
+
+    `matched` says by what: "text", "id", or "id, customer" if the text is several names, or "".
 
     `looked_back_to` is the id of the oldest refund whose text was read, if there are older ones. `more` is True if an
     exact name has more refunds than these. `customers` are those with the text in their id; they are looked for only if
@@ -65,15 +69,17 @@ def search(connection: Connection, text: str, *, client: str | None = None, befo
     """Return what `text` names, of the refunds that `client` (None: anyone) may see.
 
     An exact name comes first: of a refund, a batch, a payment, a refund at the processor, its trace, a transaction, a
-    customer, or a day. Otherwise the texts of the newest refunds are searched, those older than the refund `before` if
-    it is given, and then the ids of customers, in any case.
+    customer, or a day. A text can be several names at once: then each of them counts. Otherwise the texts of the newest
+    refunds and the references of their manual payments are searched, those older than the refund `before` if it is
+    given, and then the ids of customers, in any case.
     """
     text = text.strip()
     if not text:
         return Found(refunds=[], matched="")
     if before is None and (exact := _exact(connection, text, client)) is not None:
         return exact
-    page = list_matching(connection, Filters(client=client, starting_after=before, limit=LIMIT), Wanted(text=text))
+    wanted = Wanted(text=text, references=True)
+    page = list_matching(connection, Filters(client=client, starting_after=before, limit=LIMIT), wanted)
     if page.data or before is not None:
         return Found(refunds=page.data, matched="text" if page.data else "", looked_back_to=page.looked_back_to)
     named = entry_search.customers_found(connection, text, limit=LIMIT).rows
@@ -81,33 +87,42 @@ def search(connection: Connection, text: str, *, client: str | None = None, befo
     return Found(refunds=[], matched="", looked_back_to=page.looked_back_to, customers=customers)
 
 
+Finder = Callable[[Connection, str, str | None, int], list[str]]
+
+
+def _by_customer(connection: Connection, text: str, client: str | None, limit: int) -> list[str]:
+    return refunds.find_ids(connection, Filters(client=client, customer_id=text, limit=limit - 1))
+
+
+_FINDERS: Mapping[str, Finder] = {
+    "id": store.by_id_or_key,
+    "payment": store.by_payment,
+    "processor's refund": store.by_object,
+    "manual payment": store.by_manual_payment,
+    "trace": store.by_trace,
+    "transaction": store.by_transaction,
+    "customer": _by_customer,
+}
+
+
 def _exact(connection: Connection, text: str, client: str | None) -> Found | None:
-    named: Mapping[str, Callable[[Connection, str, str | None, int], list[str]]] = {
-        "id": store.by_id_or_key,
-        "payment": store.by_payment,
-        "processor's refund": store.by_object,
-        "trace": store.by_trace,
-        "transaction": store.by_transaction,
-    }
+    by_name = {matched: find(connection, text, client, LIMIT + 1) for matched, find in _FINDERS.items()}
+    ids = sorted({refund_id for found in by_name.values() for refund_id in found}, reverse=True)
     customer = accounts.find_customer(connection, text)
     entry = store.transaction_of(connection, text)
+    if ids:
+        return Found(
+            refunds=_views(connection, ids[:LIMIT]),
+            matched=", ".join(matched for matched, found in by_name.items() if found),
+            customer_id=customer.customer_id if customer else None,
+            transaction_id=text if entry is not None and by_name["transaction"] else None,
+            more=len(ids) > LIMIT,
+        )
     batch = text if store.is_batch(connection, text, client) else None
-    for matched, find in named.items():
-        ids = find(connection, text, client, LIMIT + 1)
-        if ids:
-            return Found(
-                refunds=_views(connection, ids[:LIMIT]),
-                matched=matched,
-                customer_id=customer.customer_id if customer else None,
-                transaction_id=text if entry is not None and matched == "transaction" else None,
-                more=len(ids) > LIMIT,
-            )
     if batch is not None:
         return Found(refunds=[], matched="batch", batch_id=batch)
     if customer is not None:
-        page = list_refunds(connection, Filters(client=client, customer_id=text, limit=LIMIT))
-        own_id = customer.customer_id
-        return Found(refunds=page["data"], matched="customer", customer_id=own_id, more=page["has_more"])
+        return Found(refunds=[], matched="customer", customer_id=customer.customer_id)
     if entry is not None:
         return Found(refunds=[], matched="transaction", transaction_id=text, customer_id=entry["customer_id"])
     if store.is_payment(connection, text):
@@ -134,15 +149,23 @@ def list_matching(connection: Connection, filters: Filters, wanted: Wanted) -> M
     """
     matches = _matcher(wanted)
     rows = store.window(connection, filters)
-    money = store.money_of(connection, [row["refund_id"] for row in rows]) if wanted.amount else {}
+    read = [row["refund_id"] for row in rows]
+    money = store.money_of(connection, read) if wanted.amount else {}
+    named = _naming(wanted.text, store.references_of(connection, read)) if wanted.references else frozenset()
     ids: list[str] = []
     for row in rows:
-        if matches(row, money.get(row["refund_id"], [])):
+        if row["refund_id"] in named or matches(row, money.get(row["refund_id"], [])):
             ids.append(row["refund_id"])
             if len(ids) > filters.limit:
                 return Matching(_views(connection, ids[:-1]), ids[-2])
     more = len(rows) == store.WINDOW
     return Matching(_views(connection, ids), rows[-1]["refund_id"] if more else None)
+
+
+def _naming(text: str | None, references: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """Return the refunds of these (refund id, reference) whose reference has the text, with or without our prefix."""
+    part = folded((text or "").removeprefix(MANUAL_PREFIX))
+    return frozenset(refund_id for refund_id, reference in references if part and part in folded(reference))
 
 
 def _matcher(wanted: Wanted) -> Callable[[RowMapping, Iterable[tuple[str, int]]], bool]:

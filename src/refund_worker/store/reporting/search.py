@@ -11,9 +11,12 @@ from typing import Any
 
 from sqlalchemy import CompoundSelect, Connection, RowMapping, Select, func, select
 
+from refund_worker.domain.claims.claim import ClaimKind
+from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.store.payment_refs import at_processors, processor_names
 from refund_worker.store.refunds import Filters, filtered
 from refund_worker.store.tables import (
+    claims,
     ledger_transactions,
     legs,
     payment_aliases,
@@ -66,6 +69,19 @@ def by_object(connection: Connection, text: str, client: str | None, limit: int)
     return _ids(connection, select(refunds.c.refund_id).where(refunds.c.refund_id.in_(query)), client, limit)
 
 
+def by_manual_payment(connection: Connection, text: str, client: str | None, limit: int) -> list[str]:
+    """Return ids of refunds for which a person named this refund at a processor as the manual payment.
+
+    It is found by the outside refund that is recorded of it: references themselves have no index.
+    """
+    c, names = claims.c, {text, text.removeprefix(MANUAL_PREFIX)}
+    its_payments = select(c.payment_id).where(
+        c.processor.in_(processor_names(connection)), c.kind == ClaimKind.OUTSIDE_REFUND, c.object_id.in_(names)
+    )
+    query = select(legs.c.refund_id).where(legs.c.payment_id.in_(its_payments), legs.c.manual_reference.in_(names))
+    return _ids(connection, select(refunds.c.refund_id).where(refunds.c.refund_id.in_(query)), client, limit)
+
+
 def by_trace(connection: Connection, text: str, client: str | None, limit: int) -> list[str]:
     """Return ids of refunds whose money has this trace, such as an ARN. People write it with blanks between digits."""
     o = refund_objects.c
@@ -113,6 +129,13 @@ def money_of(connection: Connection, refund_ids: Collection[str]) -> dict[str, l
     for refund_id, currency, minor in connection.execute(query):
         found[refund_id].append((currency, int(minor)))
     return found
+
+
+def references_of(connection: Connection, refund_ids: Collection[str]) -> list[tuple[str, str]]:
+    """Return (refund id, reference) for the manual payments of these refunds."""
+    reference = legs.c.manual_reference
+    query = select(legs.c.refund_id, reference).where(legs.c.refund_id.in_(refund_ids), reference.is_not(None))
+    return [(row[0], row[1]) for row in connection.execute(query)]
 
 
 def _ids(connection: Connection, query: Select[Any], client: str | None, limit: int) -> list[str]:

@@ -26,7 +26,7 @@ class SearchQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
-    q: Annotated[str, Field(min_length=1, max_length=TEXT_MAX), AfterValidator(spelled)]
+    q: Annotated[str, Field(min_length=1, max_length=TEXT_MAX, pattern=r"\S"), AfterValidator(spelled)]
 
 
 @router.get("/v1/search", responses=_SEARCH.responses, openapi_extra=_SEARCH.extra)
