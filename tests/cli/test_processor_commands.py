@@ -8,6 +8,7 @@ import pytest
 from tests.cli.conftest import Become, Cli
 
 from refund_worker.api_schema import Switch
+from refund_worker.processors.sandbox import Sandbox
 
 
 def test_paused_processor_is_shown_with_actor_and_reason(cli: Cli, become: Become) -> None:
@@ -65,6 +66,25 @@ def test_reconcile_names_the_processors_that_have_a_list(cli: Cli, monkeypatch: 
     ran = cli("reconcile", "--processor", "manual")
     assert ran.code == cli("refunds", "list", "--status", "nonsense").code
     assert "--processor: stripe" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("times", "code"),
+    [
+        (("--since", "2150-01-01"), 2),
+        (("--since", "2150-01-01", "--until", "2150-02-01"), 2),
+        (("--until", "2150-02-01"), 0),
+    ],
+    ids=["since later", "both later", "until later"],
+)
+def test_reconcile_of_a_time_to_come_is_refused(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: tuple[str, ...], code: int
+) -> None:
+    monkeypatch.setenv("REFUND_WORKER_STRIPE_API_KEY", "sk_test_1")
+    with Sandbox(book=tmp_path / "book.jsonl") as sandbox:
+        monkeypatch.setenv("REFUND_WORKER_STRIPE_API_BASE", sandbox.url)
+        ran = cli("reconcile", *times)
+    assert (ran.code, "since must be in the past" in ran.err) == (code, code == 2), ran.err
 
 
 def test_processor_that_only_payments_name_can_be_paused(cli: Cli, tmp_path: Path) -> None:

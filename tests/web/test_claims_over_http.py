@@ -132,6 +132,7 @@ def test_object_of_another_kind_or_unknown_is_not_found(web: Web, path: str) -> 
     [
         *("outside-refunds?status=gone", "outside-refunds?payment_id=pay-1", "disputes?status=Lost!"),
         *("disputes?limit=0", "fraud-warnings?status=lost"),
+        *(f"{path}?starting_after=no" for path in ("outside-refunds", "disputes", "fraud-warnings", "payments")),
     ],
 )
 def test_wrong_filter_is_refused(web: Web, query: str) -> None:

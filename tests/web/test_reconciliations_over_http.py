@@ -98,6 +98,8 @@ def test_a_lost_object_is_found_adopted_and_then_the_books_agree(
         {"processor_account": "stripe", "since": "yesterday"},
         {"processor_account": "stripe", "since": "2026-02-01", "until": "2026-01-01"},
         {"processor_account": "stripe", "days": 7},
+        {"processor_account": "stripe", "since": "2150-01-01"},
+        {"processor_account": "stripe", "since": "2150-01-01", "until": "2150-02-01"},
     ],
 )
 def test_a_wrong_request_is_refused_and_stored_nowhere(api: ServedApi, done: str, body: dict[str, object]) -> None:
@@ -114,6 +116,9 @@ def test_unknown_ids_and_missing_reasons_are_named(api: ServedApi, done: str) ->
         assert call(api, "POST", f"{done}/differences/1/{act}", {}).status_code == 422
     assert call(api, "GET", f"{done}/differences?kind=money").status_code == 422
     assert call(api, "GET", f"{done}/differences?starting_after=x").status_code == 422
+    assert call(api, "GET", f"{PATH}?starting_after=rec_none").status_code == 422
+    one = done.rpartition("/")[2]
+    assert call(api, "GET", f"{PATH}?starting_after={one}").status_code == 200
 
 
 def test_a_key_of_another_client_sees_no_differences_of_it(worker: RefundWorker, done: str) -> None:

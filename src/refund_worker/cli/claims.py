@@ -214,7 +214,7 @@ def show_claim(kind: ClaimKind, claim_id: str, output: Output) -> None:
     from refund_worker.engine.views.claim_objects import claim_view, find
 
     with runtime.context() as context, context.database.read() as connection:
-        found: Any = claim_view(find(connection, claim_id, kind))
+        found: Any = claim_view(connection, find(connection, claim_id, kind))
     if output is Output.JSON:
         print_json(found)
         return

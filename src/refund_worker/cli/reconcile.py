@@ -142,8 +142,8 @@ def _times(context: Context, days: float, since: str | None, until: str | None) 
     given = parse_schema(Times, {"since": since, "until": until})
     with context.database.read() as connection:
         now = context.clock(connection)
-    begin = float(int((given.until or now) - days * 86_400)) if given.since is None else given.since
-    return begin, given.until
+    end = now if given.until is None else min(given.until, now)
+    return float(int(end - days * 86_400)) if given.since is None else given.since, given.until
 
 
 def _compare(context: Context, processor: str, times: tuple[float, float | None]) -> tuple[Json, Report, list[Json]]:

@@ -16,7 +16,7 @@ from refund_worker.domain.refund import LegStatus
 from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
 from refund_worker.store.accounts import surviving
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
-from refund_worker.store.object_ownership import paid_manually_over
+from refund_worker.store.object_ownership import IS_PAID_MANUALLY, paid_manually_over
 from refund_worker.store.payment_refs import named_payment
 from refund_worker.store.tables import claim_refs, claims, legs, payments
 
@@ -292,8 +292,16 @@ def list_claims(connection: Connection, filters: ClaimFilters) -> list[Claim]:
 
 _c = claims.c
 _LINKED = _c.refund_id.is_not(None)
-_MATCHED = and_(_c.payment_id.is_not(None), ~_LINKED)
 _TO_DECIDE = and_(_c.phase == Phase.TAKEN, _c.rule == ShortfallRule.PERSON, _c.credits > _c.held + _c.taken)
+_names = and_(legs.c.payment_id == _c.payment_id, legs.c.manual_reference == _c.object_id, IS_PAID_MANUALLY)
+# A person named the object as the manual payment of a leg: it counts for that leg, as one that is linked.
+_NAMED = and_(
+    _c.kind == ClaimKind.OUTSIDE_REFUND,
+    _LIVE,
+    ~_TO_DECIDE,
+    select(legs.c.leg_id).where(_names).correlate(claims).exists(),
+)
+_MATCHED = and_(_c.payment_id.is_not(None), ~_LINKED, ~_NAMED)
 # An object that `refunded_minor` of its payment explains whole is no news: it is not listed.
 _EXPLAINED = and_(_c.kind == ClaimKind.OUTSIDE_REFUND, _MATCHED, _LIVE, _c.explained_minor >= _c.amount_minor)
 _LISTED = {
@@ -304,9 +312,20 @@ _LISTED = {
 }
 _CONDITIONS = {
     "unmatched": and_(_c.payment_id.is_(None), ~_LINKED),
-    "linked": _LINKED,
+    "linked": or_(_LINKED, _NAMED),
     "failed": and_(_MATCHED, _c.phase == Phase.RELEASED),
     "pending": and_(_MATCHED, _c.phase == Phase.HOLDING, ~_EXPLAINED),
     "needs_decision": and_(_MATCHED, _TO_DECIDE),
     "posted": and_(_MATCHED, _c.phase == Phase.TAKEN, ~_TO_DECIDE, ~_EXPLAINED),
 }
+
+
+def refunds_that_name(connection: Connection, claim_ids: Collection[str]) -> dict[str, str]:
+    """Return, by claim id, the refund of a leg for which a person named the claim's object as the manual payment."""
+    query = (
+        select(_c.claim_id, func.min(legs.c.refund_id)).join(legs, _names).where(~_LINKED, _NAMED).group_by(_c.claim_id)
+    )
+    found: dict[str, str] = {}
+    for chunk in batched(claim_ids, IDS_AT_ONCE):
+        found |= {row[0]: row[1] for row in connection.execute(query.where(_c.claim_id.in_(chunk)))}
+    return found

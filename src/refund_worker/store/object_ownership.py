@@ -105,6 +105,13 @@ def claimed_outside(connection: Connection, payment_id: str, before: float | Non
     return {row[0]: row[1] for row in connection.execute(query)}
 
 
+IS_PAID_MANUALLY = and_(
+    legs.c.status == LegStatus.SUCCEEDED,
+    legs.c.manual_reference.is_not(None),
+    legs.c.manual_reference != legs.c.processor_refund_id,
+)
+
+
 def paid_manually(connection: Connection, payment_id: str) -> dict[str, int]:
     """Return the minor units, by reference, that persons paid manually for refunds over this payment.
 
@@ -115,12 +122,7 @@ def paid_manually(connection: Connection, payment_id: str) -> dict[str, int]:
 
 def paid_manually_over(connection: Connection, payment_ids: Collection[str]) -> dict[str, dict[str, int]]:
     """Return what `paid_manually` does, by payment id."""
-    reference = legs.c.manual_reference
-    query = select(legs.c.payment_id, reference, legs.c.amount_minor).where(
-        legs.c.status == LegStatus.SUCCEEDED,
-        reference.is_not(None),
-        reference != legs.c.processor_refund_id,
-    )
+    query = select(legs.c.payment_id, legs.c.manual_reference, legs.c.amount_minor).where(IS_PAID_MANUALLY)
     found: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
     for chunk in batched(payment_ids, IDS_AT_ONCE):
         for payment_id, name, amount_minor in connection.execute(query.where(legs.c.payment_id.in_(chunk))):

@@ -19,6 +19,7 @@ from tests.engine.claims.claim_worlds import (
 from tests.support.engine_world import POLICY, World, assert_books_balance
 from tests.support.replies import EMPTY, ERROR
 
+from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.processor_replies import RefundObject, Refused
 from refund_worker.domain.refund import LegStatus, RefundStatus
@@ -29,8 +30,10 @@ from refund_worker.engine.claims.link import link_outside_refund
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
+from refund_worker.engine.views.claim_objects import claim_page
 from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnknownTransaction
 from refund_worker.store import inbox, payments, timeline
+from refund_worker.store.claims import ClaimFilters
 from refund_worker.store.tables import ledger_transactions
 
 
@@ -412,6 +415,38 @@ def test_own_object_pays_alone_once_the_named_one_has_failed(world: World) -> No
     world.pay(amount_minor=2_000, credits=200)
     world.processor.script("ch_1", ERROR)
     refund_id = world.withdraw(100)
+
+
+def statuses(world: World, condition: str | None = None) -> list[tuple[str, str | None]]:
+    """Return (status, refund id) of the outside refunds that the API lists, all or those with this status."""
+    with world.database.read() as connection:
+        page = claim_page(connection, ClaimFilters(kind=ClaimKind.OUTSIDE_REFUND, limit=5, condition=condition))
+    return [(each["status"], each["refund_id"]) for each in page["data"]]
+
+
+@pytest.mark.parametrize("named_minor", [1_000, 600], ids=["whole", "in part"])
+def test_object_named_as_the_manual_payment_is_listed_as_linked(world: World, named_minor: int) -> None:
+    world.pay(amount_minor=2_000, credits=200)
+    world.processor.script("ch_1", EMPTY)
+    refund_id = world.withdraw(named_minor // 10)
+    world.work()
+    made = world.refund_in_the_dashboard(1_000)
+    report(world, made)
+    assert statuses(world) == statuses(world, "posted") == [("posted", None)]
+    world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
+    assert statuses(world) == statuses(world, "linked") == [("linked", refund_id)]
+    assert statuses(world, "posted") == []
+    report(world, replace(made, status="failed"))
+    assert statuses(world) == statuses(world, "failed") == [("failed", None)]
+    assert statuses(world, "linked") == []
+
+
+def test_named_object_whose_rest_waits_for_a_decision_says_so(world: World) -> None:
+    world.context = replace(world.context, policy=replace(world.context.policy, shortfall="person"))
+    world.pay(amount_minor=2_000, credits=200)
+    world.spend(credits=140)
+    world.processor.script("ch_1", EMPTY)
+    refund_id = world.withdraw(60)
     world.work()
     made = world.refund_in_the_dashboard(1_000)
     world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
@@ -463,3 +498,6 @@ def test_object_of_another_refund_is_not_named_as_a_payment(world: World) -> Non
     refund_id = another_blocked(world)
     with pytest.raises(ActionNotAllowed, match="object of another refund"):
         world.command(refund_id, Action.RESOLVE, own)
+
+    assert statuses(world) == statuses(world, "needs_decision") == [("needs_decision", None)]
+    assert statuses(world, "linked") == []

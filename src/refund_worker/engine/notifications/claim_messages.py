@@ -109,7 +109,7 @@ def _raise_alarms(pairs: Iterable[tuple[Claim | None, Claim]]) -> None:
 
 
 def _message(connection: Connection, context: Context, claim: Claim, kind: str, now: float) -> dict[str, Any]:
-    return message_row(connection, context, kind, claim_view(claim), now) | {"claim_id": claim.claim_id}
+    return message_row(connection, context, kind, claim_view(connection, claim), now) | {"claim_id": claim.claim_id}
 
 
 def message_row(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Connection
 
 from refund_worker.api_schema import Dispute, OutsideRefund, OutsideStatus
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase, decided_as
-from refund_worker.errors import NotFound
-from refund_worker.store.claims import ClaimFilters, find_claim, list_claims
+from refund_worker.errors import InvalidRequest, NotFound
+from refund_worker.store.claims import ClaimFilters, find_claim, list_claims, refunds_that_name
 from refund_worker.times import iso
 
 Json = dict[str, Any]
@@ -25,9 +27,14 @@ def find(connection: Connection, claim_id: str, kind: ClaimKind) -> Claim:
 
 
 def claim_page(connection: Connection, filters: ClaimFilters) -> Json:
-    """Return the claims that pass the filters as {data, has_more}, the newest first."""
+    """Return the claims that pass the filters as {data, has_more}, the newest first.
+
+    Raises `InvalidRequest` for a cursor that is no claim of this kind.
+    """
+    if filters.after is not None and find_claim(connection, filters.after, *decided_as(filters.kind)) is None:
+        raise InvalidRequest(f"starting_after: {filters.after} is no {NAMES[filters.kind]}", field="starting_after")
     found = list_claims(connection, filters.one_more())
-    return {"data": [claim_view(claim) for claim in found[: filters.limit]], "has_more": len(found) > filters.limit}
+    return {"data": claim_views(connection, found[: filters.limit]), "has_more": len(found) > filters.limit}
 
 
 def outside_status(claim: Claim) -> OutsideStatus:
@@ -47,13 +54,22 @@ def outside_status(claim: Claim) -> OutsideStatus:
             return "pending"
 
 
-def claim_view(claim: Claim) -> OutsideRefund | Dispute:
-    """Return an outside refund or a dispute as the API shows it."""
-    return dispute_view(claim) if claim.kind is ClaimKind.DISPUTE else outside_refund_view(claim)
+def claim_views(connection: Connection, found: Sequence[Claim]) -> list[OutsideRefund | Dispute]:
+    """Return outside refunds and disputes as the API shows them.
+
+    An outside refund that a person named as the manual payment of a refund is shown as linked to it.
+    """
+    named = refunds_that_name(connection, [claim.claim_id for claim in found])
+    shown = [replace(claim, refund_id=named.get(claim.claim_id, claim.refund_id)) for claim in found]
+    return [_dispute(claim) if claim.kind is ClaimKind.DISPUTE else _outside_refund(claim) for claim in shown]
 
 
-def outside_refund_view(claim: Claim) -> OutsideRefund:
-    """Return an outside refund as the API shows it."""
+def claim_view(connection: Connection, claim: Claim) -> OutsideRefund | Dispute:
+    """Return what `claim_views` does, for one claim."""
+    return claim_views(connection, [claim])[0]
+
+
+def _outside_refund(claim: Claim) -> OutsideRefund:
     return {
         "id": claim.claim_id,
         "processor_account": claim.processor,
@@ -71,8 +87,7 @@ def outside_refund_view(claim: Claim) -> OutsideRefund:
     }
 
 
-def dispute_view(claim: Claim) -> Dispute:
-    """Return a dispute as the API shows it."""
+def _dispute(claim: Claim) -> Dispute:
     return {
         "id": claim.claim_id,
         "processor_account": claim.processor,

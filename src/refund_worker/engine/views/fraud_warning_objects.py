@@ -11,15 +11,21 @@ from sqlalchemy import Connection
 
 from refund_worker.api_schema import FraudWarning, FraudWarningStatus, SuggestedRefund
 from refund_worker.domain.allocation import RefundablePayment
+from refund_worker.errors import InvalidRequest
 from refund_worker.store import accounts
-from refund_worker.store.fraud_warnings import RecordedWarning, WarningFilters, list_warnings, warnings_on
+from refund_worker.store.fraud_warnings import RecordedWarning, WarningFilters, is_recorded, list_warnings, warnings_on
 from refund_worker.times import iso
 
 Json = dict[str, Any]
 
 
 def warning_page(connection: Connection, filters: WarningFilters) -> Json:
-    """Return the warnings that pass the filters as {data, has_more}, the newest first."""
+    """Return the warnings that pass the filters as {data, has_more}, the newest first.
+
+    Raises `InvalidRequest` for a cursor that is no warning.
+    """
+    if filters.after is not None and not is_recorded(connection, filters.after):
+        raise InvalidRequest(f"starting_after: {filters.after} is no early fraud warning", field="starting_after")
     found = list_warnings(connection, filters.one_more())
     return {"data": warning_views(connection, found[: filters.limit]), "has_more": len(found) > filters.limit}
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from refund_worker.engine.context import Context
 from refund_worker.engine.views.payment_objects import payment_views
+from refund_worker.errors import InvalidRequest
 from refund_worker.store import accounts
 from refund_worker.store import payments as store_payments
 
@@ -40,8 +41,11 @@ def payments(
 ) -> Json:
     """Return payments by id, as {data, has_more}, each as `GET /v1/payments/{payment_id}` shows it.
 
-    `processor_payment_id` is any id that a processor has for the payment.
+    `processor_payment_id` is any id that a processor has for the payment. Raises `InvalidRequest` for a cursor that is
+    no payment.
     """
+    if after is not None and not store_payments.payments_by_id(connection, [after]):
+        raise InvalidRequest(f"starting_after: {after} is no payment", field="starting_after")
     if customer_id is not None:
         customer_id = accounts.survivor_of(connection, customer_id)
     found = store_payments.list_payments(

@@ -35,12 +35,12 @@ class Wanted:
     amount: str | None = None
     text: str | None = None
     requested_by: str | None = None
-    references: bool = False  # search `text` in the references of manual payments too
+    reference: str | None = None  # a refund whose manual payment has this in its reference matches too
 
     @property
     def any(self) -> bool:
         """Return True if one of them is set."""
-        return any((self.kind, self.amount, self.text, self.requested_by))
+        return any((self.kind, self.amount, self.text, self.requested_by, self.reference))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def search(connection: Connection, text: str, *, client: str | None = None, befo
         return Found(refunds=[], matched="")
     if before is None and (exact := _exact(connection, text, client)) is not None:
         return exact
-    wanted = Wanted(text=text, references=True)
+    wanted = Wanted(text=text, reference=text)
     page = list_matching(connection, Filters(client=client, starting_after=before, limit=LIMIT), wanted)
     if page.data or before is not None:
         return Found(refunds=page.data, matched="text" if page.data else "", looked_back_to=page.looked_back_to)
@@ -151,7 +151,7 @@ def list_matching(connection: Connection, filters: Filters, wanted: Wanted) -> M
     rows = store.window(connection, filters)
     read = [row["refund_id"] for row in rows]
     money = store.money_of(connection, read) if wanted.amount else {}
-    named = _naming(wanted.text, store.references_of(connection, read)) if wanted.references else frozenset()
+    named = _naming(wanted.reference, store.references_of(connection, read)) if wanted.reference else frozenset()
     ids: list[str] = []
     for row in rows:
         if row["refund_id"] in named or matches(row, money.get(row["refund_id"], [])):
@@ -162,9 +162,9 @@ def list_matching(connection: Connection, filters: Filters, wanted: Wanted) -> M
     return Matching(_views(connection, ids), rows[-1]["refund_id"] if more else None)
 
 
-def _naming(text: str | None, references: Iterable[tuple[str, str]]) -> frozenset[str]:
+def _naming(text: str, references: Iterable[tuple[str, str]]) -> frozenset[str]:
     """Return the refunds of these (refund id, reference) whose reference has the text, with or without our prefix."""
-    part = folded((text or "").removeprefix(MANUAL_PREFIX))
+    part = folded(text.removeprefix(MANUAL_PREFIX))
     return frozenset(refund_id for refund_id, reference in references if part and part in folded(reference))
 
 

@@ -8,10 +8,10 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
 from refund_worker.api_schema import Dispute, FraudWarning, OutsideRefund, Page, PaymentRead
-from refund_worker.domain.claims.claim import ClaimKind
+from refund_worker.domain.claims.claim import Claim, ClaimKind
 from refund_worker.engine.context import Context
 from refund_worker.engine.views import payment_objects
-from refund_worker.engine.views.claim_objects import claim_page, claim_view, dispute_view, find, outside_refund_view
+from refund_worker.engine.views.claim_objects import claim_page, claim_view, find
 from refund_worker.engine.views.fraud_warning_objects import warning_page
 from refund_worker.store.claims import ClaimFilters
 from refund_worker.web import authorised
@@ -52,6 +52,11 @@ def _list(context: Context, filters: ClaimFilters) -> JSONResponse:
         return JSONResponse(claim_page(connection, filters))
 
 
+def _one(context: Context, claim: Claim) -> JSONResponse:
+    with context.database.read() as connection:
+        return JSONResponse(claim_view(connection, claim))
+
+
 @router.get("/v1/outside-refunds", responses=_OUTSIDE_LIST.responses, openapi_extra=_OUTSIDE_LIST.extra)
 def list_outside_refunds(context: TheContext, query: Annotated[OutsideRefundQuery, Query()]) -> JSONResponse:
     """List refunds that others made, newest first."""
@@ -62,7 +67,7 @@ def list_outside_refunds(context: TheContext, query: Annotated[OutsideRefundQuer
 def show_outside_refund(context: TheContext, outside_refund_id: PathId) -> JSONResponse:
     """Show a refund that others made, with its share of the payment's credits."""
     with context.database.read() as connection:
-        return JSONResponse(outside_refund_view(find(connection, outside_refund_id, ClaimKind.OUTSIDE_REFUND)))
+        return JSONResponse(claim_view(connection, find(connection, outside_refund_id, ClaimKind.OUTSIDE_REFUND)))
 
 
 @router.get("/v1/disputes", responses=_DISPUTES.responses, openapi_extra=_DISPUTES.extra)
@@ -75,7 +80,7 @@ def list_disputes(context: TheContext, query: Annotated[DisputeQuery, Query()]) 
 def show_dispute(context: TheContext, dispute_id: PathId) -> JSONResponse:
     """Show a dispute, with the credits that it holds and took."""
     with context.database.read() as connection:
-        return JSONResponse(dispute_view(find(connection, dispute_id, ClaimKind.DISPUTE)))
+        return JSONResponse(claim_view(connection, find(connection, dispute_id, ClaimKind.DISPUTE)))
 
 
 @router.get("/v1/fraud-warnings", responses=_WARNINGS.responses, openapi_extra=_WARNINGS.extra)
@@ -113,7 +118,7 @@ def link_outside_refund(
         transaction_id=body.transaction_id,
         reason=body.reason,
     )
-    return JSONResponse(claim_view(claim))
+    return _one(context, claim)
 
 
 @router.post(
@@ -128,7 +133,7 @@ def decide_dispute(context: TheContext, caller: Caller, dispute_id: PathId, body
 
 def _decide(context: Context, caller: Caller, claim_id: str, kind: ClaimKind, body: DecideBody) -> JSONResponse:
     claim = authorised.decide_claim(context, caller, claim_id, kind, decision=body.decision, reason=body.reason)
-    return JSONResponse(claim_view(claim))
+    return _one(context, claim)
 
 
 @router.post("/v1/payments/{payment_id}/close", responses=_CLOSE.responses, openapi_extra=_CLOSE.extra)

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 from refund_worker.api_schema import OutsideStatus
 from refund_worker.domain.claims.claim import Claim, ClaimKind
 from refund_worker.engine.intake.schemas import parse_schema
-from refund_worker.engine.views.claim_objects import claim_page, claim_view, find
+from refund_worker.engine.views.claim_objects import claim_page, claim_view, claim_views, find
 from refund_worker.engine.views.fraud_warning_objects import warning_page
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.store import ledger, payments
@@ -168,27 +168,28 @@ def _values(connection: Connection, claim: Claim) -> dict[str, Any]:
     ids = [claim.posting_id(number + 1) for number in range(claim.postings)]
     entries = ledger.transactions_by_id(connection, ids)
     known = payments.payments_by_id(connection, [claim.payment_id] if claim.payment_id else [])
+    view = claim_view(connection, claim)
     return {
         "claim": claim,
-        "view": claim_view(claim),
+        "view": view,
         "path": _path(claim),
         "heading": HEADINGS[claim.kind],
         "is_dispute": claim.kind is ClaimKind.DISPUTE,
-        "can_be_linked": claim.kind is ClaimKind.OUTSIDE_REFUND and claim.is_live and not claim.refund_id,
+        "can_be_linked": claim.kind is ClaimKind.OUTSIDE_REFUND and claim.is_live and not view.get("refund_id"),
         "entries": [entries[each] for each in ids if each in entries],
         "payment": known.get(claim.payment_id or ""),
     }
 
 
-def lines_of(found: list[Claim]) -> list[dict[str, Any]]:
+def lines_of(connection: Connection, found: list[Claim]) -> list[dict[str, Any]]:
     """Return claims for the pages of customers and refunds, each with the path of its own page."""
-    return [_line(claim) for claim in found]
+    return [_line(claim, view) for claim, view in zip(found, claim_views(connection, found), strict=True)]
 
 
 def _path(claim: Claim) -> str:
     return PATHS[ClaimKind.DISPUTE if claim.kind is ClaimKind.DISPUTE else ClaimKind.OUTSIDE_REFUND]
 
 
-def _line(claim: Claim) -> dict[str, Any]:
+def _line(claim: Claim, view: Mapping[str, Any]) -> dict[str, Any]:
     more = {"path": f"{_path(claim)}/{claim.claim_id}", "is_dispute": claim.kind is ClaimKind.DISPUTE}
-    return {**claim_view(claim), **more, "taken": claim.taken, "held": claim.held}
+    return {**view, **more, "taken": claim.taken, "held": claim.held}

@@ -112,10 +112,11 @@ def _customer_page(page: Page, id: str, error: RefundWorkerError | None = None) 
         own = account.customer_id
         claimed = list_claims(connection, ClaimFilters(kind=ClaimKind.DISPUTE, limit=CLAIMS, customer_id=own))
         claimed += list_claims(connection, ClaimFilters(kind=ClaimKind.OUTSIDE_REFUND, limit=CLAIMS, customer_id=own))
+        lines = lines_of(connection, claimed)
         warned = warning_page(connection, WarningFilters(limit=CLAIMS, customer_id=own, condition="open"))["data"]
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
         found = api_objects.list_refunds(connection, latest)["data"]
     values: Json = {"customer": customer, "payable": payable, "payments": paid, "refunds": found}
     status = error.status if error else 200
     values |= {"error": error, "typed": page.form}
-    return page.render("customer.html", status, claims=lines_of(claimed), warnings=warned, **values)
+    return page.render("customer.html", status, claims=lines, warnings=warned, **values)

@@ -218,7 +218,8 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         attempts = [attempt_view(row) for row in console_queries.attempts_of(connection, refund_id)]
         taken_back = ledger.reversal_of(connection, f"{refund_id}-credit")
         objects = console_queries.objects_of(connection, refund_id)
-        claimed = claims_on(connection, {leg.payment_id for leg in refund.legs})
+        by_payment = claims_on(connection, {leg.payment_id for leg in refund.legs})
+        claimed = lines_of(connection, [claim for its in by_payment.values() for claim in its])
         now = page.context.clock(connection)
         waits = waits_of(connection, page.context, refund)
         barred = why_not_approve(connection, page.identity.actor, [refund.requested_by]).get(refund.requested_by)
@@ -247,7 +248,7 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "timeline": event_views(timeline, refund),
         "attempts": attempts,
         "objects": objects,
-        "claims": lines_of([claim for its in claimed.values() for claim in its]),
+        "claims": claimed,
         "attention": [leg for leg in refund.legs if leg.attention_code],
         "why": explain_refund(refund),
         "payment_at_processor": {leg.leg_id: leg.processor_payment_id for leg in refund.legs},

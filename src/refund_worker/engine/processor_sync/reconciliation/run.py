@@ -44,8 +44,8 @@ def start_reconciliation(
 ) -> str:
     """Store a new reconciliation of this time (the processor's clock, epoch seconds), and return its id.
 
-    Without `since` it begins `DAYS` before `until`, and without `until` it has no end. Raises `InvalidRequest` for a
-    processor that lists no refunds, or for a time that is not one.
+    Without `since` it begins `DAYS` before `until` or now, whichever is earlier, and without `until` it has no end.
+    Raises `InvalidRequest` for a processor that lists no refunds, or for a time in which nothing was made yet.
     """
     if processor not in registry.names_with_lists():
         known = ", ".join(registry.names_with_lists())
@@ -55,9 +55,11 @@ def start_reconciliation(
 
     def work(connection: Connection) -> str:
         now = context.clock(connection)
-        begin = (until or now) - DAYS * 86_400 if since is None else since
+        begin = min(now if until is None else until, now) - DAYS * 86_400 if since is None else since
         if until is not None and begin >= until:
             raise InvalidRequest("since must be before until", field="since")
+        if begin >= now:
+            raise InvalidRequest("since must be in the past: nothing was made after now", field="since")
         if begin < now - DAYS_MAX * 86_400:
             raise InvalidRequest(f"since is at most {DAYS_MAX} days ago", field="since")
         reconciliation_id = context.new_id("rec")
