@@ -65,6 +65,23 @@ def test_all_parts_take_exactly_all_credits(parts: list[tuple[bool, int]], credi
     assert whole.leg_credits + sum(each.credits for each in claims) == credits
 
 
+@given(PARTS, CREDITS, st.data())
+def test_share_of_less_money_is_as_if_it_had_been_the_first(
+    parts: list[tuple[bool, int]], credits: int, data: st.DataObject
+) -> None:
+    whole = payment(sum(minor for _, minor in parts), credits)
+    number = data.draw(st.integers(0, len(parts) - 1))
+    less = data.draw(st.integers(0, parts[number][1]))
+    ends = []
+    for amounts in ([minor for _, minor in parts], [less if n == number else parts[n][1] for n in range(len(parts))]):
+        claims = [claim(n, minor) for n, minor in enumerate(amounts)]
+        found = shares(whole, claims)
+        claims = [replace(each, credits=found[each.claim_id]) for each in claims]
+        claims[number] = replace(claims[number], amount_minor=less)
+        ends.append(shares(whole, claims, {f"cl_{number}"})[f"cl_{number}"])
+    assert ends[0] == ends[1]
+
+
 @given(PARTS, CREDITS, st.integers(1, 5_000), st.data())
 def test_more_money_than_was_paid_never_takes_more_credits(
     parts: list[tuple[bool, int]], credits: int, amount_minor: int, data: st.DataObject

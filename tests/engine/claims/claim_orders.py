@@ -55,7 +55,17 @@ OUTSIDE = (
     ("pending", "succeeded", "link spend"),
     ("succeeded", "link refund", "failed"),
 )
-DISPUTE = ((), ("opened", "won"), ("opened", "lost"), ("opened", "lost", "reinstated"), ("lost", "won"))
+# A "whole" dispute is first reported with the amount of the whole payment.
+DISPUTE = (
+    (),
+    ("opened", "won"),
+    ("opened", "lost"),
+    ("opened", "lost", "reinstated"),
+    ("lost", "won"),
+    ("whole opened", "opened", "lost"),
+    ("whole opened", "lost"),
+    ("whole lost", "lost"),
+)
 # A refund that `refunded_minor` counts, which has not ended when the payment is recorded.
 EARLIER = (
     (),
@@ -206,12 +216,14 @@ class Play:
 
     def _dispute(self, name: str, what: str) -> None:
         minor = self.scenario.dispute_minor if name == "dp_1" else PAID_MINOR - self.scenario.dispute_minor
+        if what.startswith("whole"):
+            minor = PAID_MINOR
         status, returned = {
             "opened": ("needs_response", False),
             "lost": ("lost", False),
             "won": ("won", True),
             "reinstated": ("lost", True),
-        }[what]
+        }[what.removeprefix("whole ")]
         made = dispute(self.world, status, minor, dispute_id=name, money_returned=returned)
         record_disputes(self.world.context, "stripe", [made])
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import select
 from tests.engine.claims.claim_worlds import (
+    assert_sums_hold,
     balance_of,
     claims_of,
     dispute,
@@ -75,6 +78,98 @@ def test_loss_takes_the_credits_once(world: World) -> None:
     assert [report_disputes(world, dispute(world, "lost")) for _ in range(2)] == [1, 0]
     assert balance_of(world) == (0, 0)
     assert entries_of(world, "chargeback") == [(-100, "pay1")]
+
+
+OPEN, LOST = "needs_response", "lost"
+Reports = tuple[tuple[str, int], ...]
+EARLIER_REPORTS: tuple[Reports, ...] = (
+    (),
+    ((OPEN, 1_000),),
+    ((OPEN, 1_000), (OPEN, 400)),
+    ((OPEN, 200), (OPEN, 1_000)),
+    ((LOST, 1_000),),
+    ((OPEN, 1_000), (LOST, 700)),
+    ((LOST, 1_000), (OPEN, 400)),
+)
+
+
+@pytest.mark.parametrize("rule", list(ShortfallRule))
+@pytest.mark.parametrize("spent", [30, 80])
+@pytest.mark.parametrize("last", [OPEN, LOST])
+def test_smaller_amount_ends_as_if_it_had_been_the_first(
+    tmp_path: Path, sqlite_template: Path, last: str, spent: int, rule: ShortfallRule
+) -> None:
+    for number, earlier in enumerate(EARLIER_REPORTS):
+        path = shutil.copyfile(sqlite_template, tmp_path / f"{number}.db")
+        end = end_of(path, rule, spent, (*earlier, (last, 400)))
+        if number == 0:
+            alone = end
+        assert end == alone, earlier
+
+
+def end_of(path: Path, rule: ShortfallRule, spent: int, reports: Reports) -> tuple[object, ...]:
+    """Return what a dispute has done in the end, if it was reported like this."""
+    world = with_rule(World(f"sqlite:///{path}"), rule)
+    world.pay()
+    world.spend(credits=spent)
+    for status, amount_minor in reports:
+        report_disputes(world, dispute(world, status, amount_minor))
+    world.pay(2)  # what was written off is not taken of a later purchase
+    report_disputes(world, dispute(world, *reports[-1], reason="general"))
+    assert_sums_hold(world)
+    (claim,) = claims_of(world)
+    figures = tuple(claim[name] for name in ("credits", "held", "taken", "debt", "posted_minor"))
+    end = balance_of(world), world.account.payable, figures
+    world.close()
+    return end
+
+
+def test_smaller_amount_is_a_reversal_of_a_part_of_the_loss(world: World) -> None:
+    world.pay()
+    report_disputes(world, dispute(world, LOST))
+    report_disputes(world, dispute(world, LOST, 400))
+    (claim,) = claims_of(world)
+    assert entries_of(world, "chargeback") == [(-100, "pay1")]
+    assert entries_of(world, "reversal") == [(60, f"{claim['claim_id']}-1")]
+    assert claim["posted_minor"] == 400
+    report_disputes(world, dispute(world, "won", 400))
+    (claim,) = claims_of(world)
+    assert (balance_of(world), claim["posted_minor"]) == ((100, 0), 0)
+
+
+def test_money_of_a_loss_follows_where_it_took_no_credits(world: World) -> None:
+    world.pay()
+    world.withdraw(100)
+    world.work()
+    for amount_minor in (1_000, 400):
+        report_disputes(world, dispute(world, LOST, amount_minor))
+    (claim,) = claims_of(world)
+    assert (claim["credits"], claim["posted_minor"]) == (0, 400)
+    assert entries_of(world, "reversal") == [(0, f"{claim['claim_id']}-1")]
+
+
+@pytest.mark.parametrize("status", [OPEN, LOST])
+def test_credits_of_a_smaller_dispute_go_to_the_refund_that_lacks_them(world: World, status: str) -> None:
+    world.pay()
+    world.spend(credits=60)
+    report_disputes(world, dispute(world, status, 500))
+    report(world, world.refund_in_the_dashboard(500))
+    assert [claim["taken"] for claim in claims_of(world) if claim["kind"] == "outside_refund"] == [0]
+    report_disputes(world, dispute(world, status, 100))
+    lost, outside = claims_of(world)
+    assert (lost["held"] + lost["taken"], outside["taken"], outside["credits"]) == (10, 30, 50)
+
+
+def test_smaller_loss_takes_its_share_after_unsent_legs_have_left(world: World) -> None:
+    """The rule for shortfalls concerns only what is missing then."""
+    with_rule(world, "debt")
+    world.pay()
+    pause_processor(world.context, "stripe", actor="op", reason="later")
+    world.withdraw(100)
+    report_disputes(world, dispute(world))
+    report_disputes(world, dispute(world, LOST, 400))
+    (claim,) = claims_of(world)
+    assert (claim["taken"], claim["debt"], balance_of(world)) == (40, 0, (60, 0))
 
 
 @pytest.mark.parametrize("status", ["won", "warning_closed", "prevented"])

@@ -72,22 +72,30 @@ def settle(
 
 
 def _hold(claim: Claim, available: int) -> Settled:
-    more = min(claim.missing, max(0, available))
+    """Return the claim after it holds what is missing, or frees what is more than its share."""
+    more = min(claim.credits - claim.held, max(0, available))
     return Settled(replace(claim, held=claim.held + more), AccountDelta(held=more, withdrawn=more))
 
 
 def _take(
     claim: Claim, credits: int, available: int, now: float, rule: ShortfallRule, recoverable: int, actor: str
 ) -> Settled:
-    if credits < claim.credits:
-        return _shrunk(claim, credits, now, actor)
+    first = _before_taking(claim, credits, available, now, actor)
+    claim, available = first.claim, available + first.customer.balance - first.customer.held
     decided = claim.missing if claim.rule else 0
     wanted = credits - claim.held - claim.taken - decided
     there = min(wanted, max(0, available))
     recovered = min(decided, recoverable, max(0, available - there))
     after = replace(claim, credits=credits, held=0, rule=claim.rule or rule)
     owed = wanted - there if after.rule is ShortfallRule.DEBT else 0
-    return _taken(after, claim.held, there + recovered, owed, now, actor)
+    return first.then(_taken(after, claim.held, there + recovered, owed, now, actor))
+
+
+def _before_taking(claim: Claim, credits: int, available: int, now: float, actor: str) -> Settled:
+    """Return the claim after it gives back or frees what is more than its share and its money."""
+    if claim.rule and (credits < claim.credits or claim.money_minor < claim.posted_minor):
+        return _shrunk(claim, min(credits, claim.credits), now, actor)
+    return _hold(replace(claim, credits=credits), available) if claim.held > credits else Settled(claim)
 
 
 def _shrunk(claim: Claim, credits: int, now: float, actor: str) -> Settled:
@@ -98,11 +106,12 @@ def _shrunk(claim: Claim, credits: int, now: float, actor: str) -> Settled:
     taken = min(claim.taken, credits)
     given = claim.taken - taken
     after = replace(claim, credits=credits, taken=taken, debt=max(0, claim.debt - given))
-    if not given:
+    minor = min(0, claim.money_minor - claim.posted_minor)
+    if not given and not minor:
         return Settled(after)
     text = f"Reversal of {claim.posting_id(1)}: a part of the money of {claim.object_id} came back"
     delta = AccountDelta(balance=given, withdrawn=-given)
-    return _with_posting(after, delta, given, 0, text, now, actor, reverses=True)
+    return _with_posting(after, delta, given, minor, text, now, actor, reverses=True)
 
 
 def _taken(claim: Claim, held: int, there: int, owed: int, now: float, actor: str) -> Settled:

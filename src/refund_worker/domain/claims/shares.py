@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase
@@ -105,14 +105,15 @@ def money_left(payment: ClaimedPayment, claims: Iterable[Claim]) -> int:
     return payment.amount_minor - taken
 
 
-def shares(payment: ClaimedPayment, claims: Sequence[Claim]) -> dict[str, int]:
+def shares(payment: ClaimedPayment, claims: Sequence[Claim], lessened: Collection[str] = ()) -> dict[str, int]:
     """Return the credits that each live claim takes of the payment, by claim id, in the order of recording.
 
     The share is computed from all the money that is gone so far. So any number of parts, in any order with our own
-    refunds, takes exactly all credits once all money is gone. A share never shrinks: what a later refund of ours may
-    take of a claim's credits is decided by that refund's own rule.
+    refunds, takes exactly all credits once all money is gone. A share does not shrink because of others: what a later
+    refund of ours may take of a claim's credits is decided by that refund's own rule. It shrinks if the claim's own
+    money became less: `lessened` are the ids of such claims.
     """
-    live = [claim for claim in claims if claim.takes_room]
+    live = [replace(claim, credits=0) if claim.claim_id in lessened else claim for claim in claims if claim.takes_room]
     amount = payment.amount_minor
     before = min(amount, refunded_before(payment, claims))
     gone = before + payment.leg_minor

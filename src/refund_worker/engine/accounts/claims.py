@@ -28,13 +28,15 @@ class Terms:
     """The time (epoch seconds), the rule for shortfalls, and the person or program that caused the change.
 
     `recoverable` are the credits, by customer id, that legs have just released: a claim takes of these what it was
-    missing before. The same goes for credits that an earlier claim on the same payment gives back.
+    missing before. The same goes for credits that an earlier claim on the same payment gives back. `lessened` are the
+    ids of claims of which the caller knows that their money became less: their shares may shrink.
     """
 
     now: float
     rule: ShortfallRule
     actor: str = SYSTEM
     recoverable: Mapping[str, int] = field(default_factory=dict)
+    lessened: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, context: Context, now: float, actor: str = SYSTEM) -> Terms:
@@ -71,12 +73,14 @@ def _settle_payment(
     """Return each changed claim with what follows; `customers` and `recoverable` are kept up to date."""
     customer_id = payment.customer_id
     explained = explain(payment, stored)
-    wanted = shares(payment, explained)
+    pairs = list(zip(stored, explained, strict=True))
+    lessened = terms.lessened | {claim.claim_id for before, claim in pairs if claim.money_minor < before.money_minor}
+    wanted = shares(payment, explained, lessened)
     changes = []
     released: dict[str, int] = {}
-    # Claims that end come first. Later claims may lack what they give back: they found it held. Earlier ones do not,
-    # and what was written off then must not be taken of a later purchase.
-    for before, claim in sorted(zip(stored, explained, strict=True), key=lambda pair: pair[1].is_live):
+    # Claims that end or become less come first. Later claims may lack what they give back: they found it held. Earlier
+    # ones do not, and what was written off then must not be taken of a later purchase.
+    for before, claim in sorted(pairs, key=lambda pair: pair[1].is_live and pair[1].claim_id not in lessened):
         account = customers[customer_id]
         done = settle(
             replace(claim, customer_id=customer_id),

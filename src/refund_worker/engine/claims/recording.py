@@ -38,7 +38,7 @@ def record_claims(
     """Store the reported claims on this payment in one transaction, together with all that follows from them."""
 
     def store(connection: Connection) -> None:
-        _store(connection, payment_id, reported, newer)
+        _store(connection, payment_id, reported, newer, Terms.of(context, context.clock(connection), actor))
 
     change_claims(context, payment_id, store, actor=actor)
 
@@ -125,7 +125,7 @@ def _explained(connection: Connection, payment_id: str) -> list[Claim]:
     return explain(payment, claims.claims_on(connection, [payment_id]).get(payment_id, []))
 
 
-def _store(connection: Connection, payment_id: str, reported: Iterable[Claim], newer: Merge) -> None:
+def _store(connection: Connection, payment_id: str, reported: Iterable[Claim], newer: Merge, terms: Terms) -> None:
     """Insert new claims, and update those that are stored."""
     for claim in reported:
         stored = claims.claims_of_objects(connection, claim.processor, claim.kind, [claim.object_id])
@@ -134,7 +134,20 @@ def _store(connection: Connection, payment_id: str, reported: Iterable[Claim], n
             claims.insert_claims(connection, [replace(claim, payment_id=payment_id)])
             continue
         after = newer(before, claim) or before
+        if before.is_live and after.is_live and after.money_minor < before.money_minor:
+            before = _lessened(connection, before, after.amount_minor, terms)
+            after = newer(before, claim) or before
         claims.write_claims(connection, [replace(after, payment_id=before.payment_id or payment_id)])
+
+
+def _lessened(connection: Connection, claim: Claim, amount_minor: int, terms: Terms) -> Claim:
+    """Return the stored claim with a smaller amount and the share of that, as if it had been as small from the first.
+
+    Nothing else of the report counts yet: what it takes, it takes after the unsent legs have left the payment.
+    """
+    claims.write_claims(connection, [replace(claim, amount_minor=amount_minor)])
+    settle_payments(connection, [claim.payment_id or ""], replace(terms, lessened=frozenset([claim.claim_id])))
+    return claims.claims_of_objects(connection, claim.processor, claim.kind, [claim.object_id])[claim.object_id]
 
 
 def _reason_to_displace(before: dict[str, Claim], after: Iterable[Claim]) -> str | None:
