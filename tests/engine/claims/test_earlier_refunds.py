@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,10 +12,13 @@ from tests.engine.claims.claim_worlds import assert_sums_hold, balance_of, claim
 from tests.support.engine_world import World
 
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
+from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.domain.records import SpendRecord
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.claims.decide import decide_claim
+from refund_worker.engine.claims.listener import record_outside_refunds
+from refund_worker.engine.processor_sync.reconciliation.others import outside_differences
 from refund_worker.engine.views.claim_objects import claim_page
 from refund_worker.errors import ActionNotAllowed, InsufficientBalance
 from refund_worker.store.claims import ClaimFilters
@@ -179,3 +185,71 @@ def decide(world: World, decision: ShortfallRule, kind: str | None = None, numbe
 
 def other(decision: ShortfallRule) -> ShortfallRule:
     return WRITE_OFF if decision is DEBT else DEBT
+
+
+def old_refund(world: World, amount_minor: int, *, age: float = 500, **values: Any) -> RefundObject:
+    """Return a refund of others from before the time since which they are recorded; the payment is recorded later."""
+    since = world.now - 100
+    world.context = replace(world.context, policy=replace(world.context.policy, outside_since=since))
+    made = datetime.fromtimestamp(world.now - age, UTC)
+    return world.refund_in_the_dashboard(amount_minor, created_at=made, **values)
+
+
+def recorded_outside(world: World) -> list[int]:
+    """Return the amounts of the recorded refunds of others."""
+    return sorted(claim["amount_minor"] for claim in claims_of(world) if claim["kind"] == "outside_refund")
+
+
+def differences(world: World, refund_objects: Sequence[RefundObject]) -> list[str]:
+    """Return the objects that reconciliation lists."""
+    with world.database.read() as connection:
+        return [found.object_id for found in outside_differences(connection, "stripe", refund_objects)]
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_old_refund_uses_up_its_part(world: World, order: tuple[int, int], at_once: bool) -> None:
+    """The newer refund was made within the minutes that are allowed for the clocks."""
+    old = old_refund(world, 300)
+    world.pay(refunded_minor=300)
+    both = (old, world.refund_in_the_dashboard(200))
+    heard = [both[number] for number in order]
+    for some in [heard] if at_once else [[item] for item in heard]:
+        report(world, *some)
+    report(world, *both)
+    assert balance_of(world) == (50, 0)
+    assert (recorded_outside(world), listed(world)) == ([200, 300], [(0, "posted")])
+    assert differences(world, both) == []
+    assert world.request_or_code(51, "too many") == "exceeds_refundable"
+    assert_sums_hold(world)
+
+
+@pytest.mark.parametrize("parts", [(400,), (200, 200), (100, 300), (300, 100)])
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_old_refund_that_is_not_explained_takes_nothing(
+    world: World, parts: tuple[int, ...], newest_first: bool
+) -> None:
+    items = [old_refund(world, part, age=500 - number) for number, part in enumerate(parts)]
+    world.pay(refunded_minor=300)
+    for item in reversed(items) if newest_first else items:
+        report(world, item)
+    assert balance_of(world) == (70, 0)
+    assert listed(world) == []
+    (left,) = differences(world, items)
+    record_outside_refunds(world.context, "stripe", [t for t in items if t.processor_refund_id == left], since=0.0)
+    assert balance_of(world) == (100 - sum(parts) // 10, 0)
+    assert_sums_hold(world)
+
+
+@pytest.mark.parametrize("refunded_minor", [0, 300])
+@pytest.mark.parametrize("applied", [True, False])
+def test_end_of_an_old_refund_is_heard(world: World, refunded_minor: int, applied: bool) -> None:
+    item = old_refund(world, 300, status="pending")
+    world.pay(refunded_minor=refunded_minor)
+    if applied:
+        record_outside_refunds(world.context, "stripe", [item], since=0.0)
+    else:
+        report(world, item)
+    report(world, replace(item, status="failed"))
+    assert balance_of(world) == (100, 0)
+    assert recorded_outside(world) == ([300] if applied or refunded_minor else [])

@@ -415,6 +415,21 @@ def test_own_object_pays_alone_once_the_named_one_has_failed(world: World) -> No
     world.pay(amount_minor=2_000, credits=200)
     world.processor.script("ch_1", ERROR)
     refund_id = world.withdraw(100)
+    made = world.refund_in_the_dashboard(1_000)
+    world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
+    report(world, made)
+    own = replace(
+        made, processor_refund_id="re_own", leg_id=f"{refund_id}-1", attempt=1, installation=world.installation
+    )
+    world.processor.objects["re_own"] = own
+    sync_all(world.context, "stripe")
+    assert world.refund(refund_id).failure_code == "refunded_twice"
+    world.processor.become(made.processor_refund_id, "failed")
+    sync_all(world.context, "stripe")
+    refund = world.refund(refund_id)
+    assert (refund.status, refund.failure_code, balance_of(world)) == (RefundStatus.SUCCEEDED, None, (100, 0))
+    assert_books_balance(world.database)
+    assert_sums_hold(world)
 
 
 def statuses(world: World, condition: str | None = None) -> list[tuple[str, str | None]]:
@@ -451,18 +466,8 @@ def test_named_object_whose_rest_waits_for_a_decision_says_so(world: World) -> N
     made = world.refund_in_the_dashboard(1_000)
     world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
     report(world, made)
-    own = replace(
-        made, processor_refund_id="re_own", leg_id=f"{refund_id}-1", attempt=1, installation=world.installation
-    )
-    world.processor.objects["re_own"] = own
-    sync_all(world.context, "stripe")
-    assert world.refund(refund_id).failure_code == "refunded_twice"
-    world.processor.become(made.processor_refund_id, "failed")
-    sync_all(world.context, "stripe")
-    refund = world.refund(refund_id)
-    assert (refund.status, refund.failure_code, balance_of(world)) == (RefundStatus.SUCCEEDED, None, (100, 0))
-    assert_books_balance(world.database)
-    assert_sums_hold(world)
+    assert statuses(world) == statuses(world, "needs_decision") == [("needs_decision", None)]
+    assert statuses(world, "linked") == []
 
 
 def another_blocked(world: World) -> str:

@@ -32,6 +32,11 @@ class ClaimedPayment:
     named_minor: Mapping[str, int] = field(default_factory=dict)
 
 
+def by_age(claim: Claim) -> tuple[float, str]:
+    """Return the key that sorts claims by the age of their objects, the oldest first."""
+    return claim.object_created_at, claim.object_id
+
+
 def explain(payment: ClaimedPayment, claims: Iterable[Claim]) -> list[Claim]:
     """Return the claims in their order, each with what our records explain of it.
 
@@ -43,12 +48,25 @@ def explain(payment: ClaimedPayment, claims: Iterable[Claim]) -> list[Claim]:
     found = [_outside(payment, claim) if claim.kind is ClaimKind.OUTSIDE_REFUND else claim for claim in claims]
     left = payment.refunded_minor - sum(claim.earlier_minor for claim in found)
     parts: dict[str, int] = {}
-    for claim in sorted(found, key=lambda claim: (claim.object_created_at, claim.object_id)):
+    for claim in sorted(found, key=by_age):
         if _may_be_earlier(payment, claim) and not claim.earlier_minor:
             parts[claim.claim_id] = min(left, claim.amount_minor - claim.explained_minor)
             left -= parts[claim.claim_id]
     found = [_with_part(claim, parts.get(claim.claim_id, 0)) for claim in found]
     return [_with_what_came_back(payment, _still_refunded(payment, claim, found), found) for claim in found]
+
+
+def explains_whole(payment: ClaimedPayment, claims: Sequence[Claim], old: Claim, since: float) -> bool:
+    """Return True if `refunded_minor` explains all of one more refund that others made before `since`.
+
+    Such a refund takes nothing by itself. So it may take no part from another one that is as old.
+    """
+    parts = {claim.claim_id: claim.explained_minor for claim in explain(payment, claims)}
+    return all(
+        claim.explained_minor >= parts.get(claim.claim_id, claim.amount_minor)
+        for claim in explain(payment, [*claims, old])
+        if claim.kind is ClaimKind.OUTSIDE_REFUND and claim.object_created_at < since
+    )
 
 
 def _may_be_earlier(payment: ClaimedPayment, claim: Claim) -> bool:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.claims.claim import Claim, ClaimKind, phase_of_dispute, phase_of_refund, replaces_status
 from refund_worker.domain.processor_replies import DisputeObject, RefundObject
-from refund_worker.engine.claims.recording import record_claims
+from refund_worker.engine.claims.recording import explained_whole, record_claims, record_explained
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.object_ownership import sort_by_owner
 from refund_worker.store import claims, payment_refs, payments
@@ -41,20 +41,59 @@ def record_outside_refunds(
     One that a person linked counts for its leg, and its claim learns its end too: a part of it may have stayed outside.
     Refunds of our own are left out, and so are those with marks of this installation and an unknown leg: they are
     missing in a restored backup. `since` (epoch seconds) replaces the time before which refunds are not recorded
-    without a person.
+    without a person. An older one is recorded all the same if `refunded_minor` of its payment explains all of it: it
+    takes nothing, and its part of that amount explains no other refund.
     """
     with context.database.read() as connection:
         earliest = outside_since(connection, context.policy.outside_since) if since is None else since
         me = installation_id(connection)
         whose = sort_by_owner(connection, processor, refund_objects)
-        outside = [item for item in whose.outside if item.created_at.timestamp() >= earliest]
+        outside = list(whose.outside)
         outside += whose.linked
         now = context.clock(connection)
     sightings = [
         Sighting(_outside_refund(context, processor, item, now), item.payment_refs, item.installation not in (None, me))
         for item in outside
     ]
-    return _record(context, processor, ClaimKind.OUTSIDE_REFUND, sightings, _newer_refund)
+    old = [sighting for sighting in sightings if sighting.claim.object_created_at < earliest]
+    number = _record_old(context, processor, old, earliest) if old else 0
+    with context.database.read() as connection:
+        ids = [sighting.claim.object_id for sighting in old]
+        recorded = claims.claims_of_objects(connection, processor, ClaimKind.OUTSIDE_REFUND, ids)
+    news = [s for s in sightings if s.claim.object_created_at >= earliest or s.claim.object_id in recorded]
+    return number + _record(context, processor, ClaimKind.OUTSIDE_REFUND, news, _newer_refund)
+
+
+def _record_old(context: Context, processor: str, sightings: Sequence[Sighting], since: float) -> int:
+    """Record those of these refunds from before `since` that `refunded_minor` explains; return how many are new."""
+    with context.database.read() as connection:
+        found = _by_payment_with_refunds(connection, processor, sightings)
+        ids = [claim.object_id for its in found.values() for claim in its]
+        recorded = claims.claims_of_objects(connection, processor, ClaimKind.OUTSIDE_REFUND, ids)
+        new = {
+            payment_id: explained_whole(connection, payment_id, left, since)
+            for payment_id, its in found.items()
+            if (left := [claim for claim in its if claim.object_id not in recorded])
+        }
+    for payment_id, its in sorted(new.items()):
+        if its:
+            record_explained(context, payment_id, its, since)
+    return sum(len(its) for its in new.values())
+
+
+def _by_payment_with_refunds(
+    connection: Connection, processor: str, sightings: Iterable[Sighting]
+) -> dict[str, list[Claim]]:
+    """Return the claims of these sightings by payment, for payments that were recorded with a `refunded_minor`."""
+    sightings = list(sightings)
+    owners = payment_refs.payments_of_refs(connection, processor, {ref for s in sightings for ref in s.refs})
+    known = payments.payments_by_id(connection, set(owners.values()))
+    found: defaultdict[str, list[Claim]] = defaultdict(list)
+    for sighting in sightings:
+        payment = next((known[owners[ref]] for ref in sighting.refs if ref in owners), None)
+        if payment is not None and payment.refunded_minor and payment.currency == sighting.claim.currency:
+            found[payment.payment_id].append(sighting.claim)
+    return found
 
 
 def _outside_refund(context: Context, processor: str, item: RefundObject, now: float) -> Claim:

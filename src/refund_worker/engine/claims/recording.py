@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase, ShortfallRule
 from refund_worker.domain.claims.displace import CHARGED_BACK, PAYMENT_CLOSED, displace, resume_disputed
 from refund_worker.domain.claims.link import take_back_manual_payment
-from refund_worker.domain.claims.shares import explain
+from refund_worker.domain.claims.shares import by_age, explain, explains_whole
 from refund_worker.domain.decision import SYSTEM, Decision
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.refund import Refund
@@ -41,6 +41,27 @@ def record_claims(
         _store(connection, payment_id, reported, newer, Terms.of(context, context.clock(connection), actor))
 
     change_claims(context, payment_id, store, actor=actor)
+
+
+def record_explained(context: Context, payment_id: str, old: Sequence[Claim], since: float) -> None:
+    """Store those of these refunds from before `since` that `refunded_minor` of the payment explains."""
+
+    def store(connection: Connection) -> None:
+        its = explained_whole(connection, payment_id, old, since)
+        claims.insert_claims(connection, [replace(claim, payment_id=payment_id) for claim in its])
+
+    change_claims(context, payment_id, store)
+
+
+def explained_whole(connection: Connection, payment_id: str, old: Iterable[Claim], since: float) -> list[Claim]:
+    """Return those of these refunds from before `since` that `refunded_minor` of the payment explains, oldest first."""
+    payment = claims.claimed_payments(connection, [payment_id])[0]
+    known = claims.claims_on(connection, [payment_id]).get(payment_id, [])
+    found: list[Claim] = []
+    for claim in sorted(old, key=by_age):
+        if explains_whole(payment, [*known, *found], claim, since):
+            found.append(claim)
+    return found
 
 
 def change_claims(
