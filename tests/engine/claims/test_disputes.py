@@ -164,12 +164,13 @@ def test_smaller_loss_takes_its_share_after_unsent_legs_have_left(world: World) 
     """The rule for shortfalls concerns only what is missing then."""
     with_rule(world, "debt")
     world.pay()
+    world.spend(credits=40)
     pause_processor(world.context, "stripe", actor="op", reason="later")
-    world.withdraw(100)
+    world.withdraw(60)
     report_disputes(world, dispute(world))
     report_disputes(world, dispute(world, LOST, 400))
     (claim,) = claims_of(world)
-    assert (claim["taken"], claim["debt"], balance_of(world)) == (40, 0, (60, 0))
+    assert (claim["taken"], claim["debt"], balance_of(world)) == (40, 0, (20, 0))
 
 
 @pytest.mark.parametrize("status", ["won", "warning_closed", "prevented"])
