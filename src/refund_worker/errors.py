@@ -206,6 +206,12 @@ class ActionNotAllowed(Conflict):
     code = "action_not_allowed"
 
 
+class NotAtProcessor(Conflict):
+    """The payment processor does not have the refund that our records name. Nothing was changed."""
+
+    code = "not_at_processor"
+
+
 class StaleVersion(RefundWorkerError):
     """The refund has changed since the caller read the version that it names."""
 

@@ -5366,6 +5366,20 @@ DEFECTS = (
         ("tests/engine/processor_sync/test_sync_refund.py",),
     ),
     Defect(
+        "a question on demand leaves out the list after an older object",
+        ENGINE + "processor_sync/sync_refund.py",
+        "may_have_more = not known or leg.unanswered or leg.status in _LATER_SENDS",
+        "may_have_more = not known",
+        ("tests/engine/processor_sync/test_sync_refund.py",),
+    ),
+    Defect(
+        "a finished refund that the processor does not have is not mentioned",
+        ENGINE + "processor_sync/sync_refund.py",
+        "    _check_ended_legs(refund, pairs)\n",
+        "",
+        ("tests/engine/processor_sync/test_sync_refund.py",),
+    ),
+    Defect(
         "another client's refund is asked about",
         ENGINE + "processor_sync/sync_refund.py",
         "refund = find_refund(connection, refund_id, client=client)\n        asked_at",
@@ -5525,6 +5539,27 @@ DEFECTS = (
         "return refund_object.details.after(earlier.details) != earlier.details",
         "return False",
         ("tests/engine/processor_sync/test_where_the_money_is.py",),
+    ),
+    Defect(
+        "the days until the money is seen count from before a wait",
+        DOMAIN + "decision_builder.py",
+        "if new_mismatch or (earlier is not None and earlier.waits):",
+        "if new_mismatch:",
+        ("tests/engine/processor_sync/test_where_the_money_is.py",),
+    ),
+    Defect(
+        "a mismatch after a person's decision passes for one that they knew",
+        DOMAIN + "decision_builder.py",
+        "if new_mismatch or (earlier is not None and earlier.waits):",
+        "if earlier is not None and earlier.waits:",
+        ("tests/engine/processor_sync/test_reconciliation.py",),
+    ),
+    Defect(
+        "days are expected while the money waits",
+        ENGINE + "views/leg_texts.py",
+        "        if report.waits:\n",
+        "        if False:\n",
+        ("tests/engine/views/test_leg_texts.py",),
     ),
     Defect(
         "the address of the customer's e-mail is stored unmasked",

@@ -78,12 +78,13 @@ class Event:
 class RefundObjectUpdate:
     """A refund object at the processor, merged with earlier reports. The engine upserts it.
 
-    It has no `state` as long as the processor reported no status that we know.
+    It has no `state` as long as the processor reported no status that we know. `moving_since` is that of its report.
     """
 
     leg_id: str
     state: ObjectState | None
     object: RefundObject
+    moving_since: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

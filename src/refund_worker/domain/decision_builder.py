@@ -42,8 +42,9 @@ from refund_worker.domain.legs import (
 )
 from refund_worker.domain.money import as_text
 from refund_worker.domain.processor_calls import Call
-from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable
+from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable, RefundObject
 from refund_worker.domain.refund import (
+    MISMATCH_SEPARATOR,
     Doubt,
     Leg,
     LegChanges,
@@ -265,11 +266,19 @@ class DecisionBuilder:
             reports = {report.processor_refund_id: report for report in leg.reports}
             earlier = reports.get(item.processor_refund_id)
             details = item.details if earlier is None else item.details.after(earlier.details)
-            self.objects[index] = replace(update, object=replace(item, details=details))
+            since = self._moving_since(item, earlier)
+            self.objects[index] = replace(update, object=replace(item, details=details), moving_since=since)
             reports[item.processor_refund_id] = ObjectReport(
-                item.processor_refund_id, item.status, item.created_at.timestamp(), details
+                item.processor_refund_id, item.status, item.created_at.timestamp(), since, details
             )
             self.update_leg(leg, reports=tuple(reports.values()))
+
+    def _moving_since(self, item: RefundObject, earlier: ObjectReport | None) -> float:
+        # Of a mismatched object it is the time at which we knew: a person's decision before it was not about it.
+        new_mismatch = MISMATCH_SEPARATOR in (item.status or "") and (earlier is None or earlier.status != item.status)
+        if new_mismatch or (earlier is not None and earlier.waits):
+            return self.now
+        return item.created_at.timestamp() if earlier is None else earlier.moving_since
 
     def _pay_out(self, leg: Leg) -> None:
         before = next((old for old in self.before.legs if old.leg_id == leg.leg_id), None)

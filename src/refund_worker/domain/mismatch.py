@@ -9,12 +9,17 @@ from refund_worker.domain.decision_builder import ANSWER_MISMATCH, DecisionBuild
 from refund_worker.domain.legs import is_watched, void_objects_of_older_attempts, waits_for_person
 from refund_worker.domain.payment_check import proved_by
 from refund_worker.domain.processor_replies import RefundObject
-from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, Leg, ObjectState, RefusalKind
+from refund_worker.domain.refund import (
+    LIVE_OBJECT_STATES,
+    MISMATCH_SEPARATOR,
+    Doubt,
+    Leg,
+    ObjectState,
+    RefusalKind,
+)
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, TO_BE_SENT, LegOutcome
 from refund_worker.domain.timing import backoff_seconds
 
-# In the stored status of a mismatched object, between its own status and what does not fit.
-MISMATCH_SEPARATOR = ": "
 STATE_OF_STATUS = {state.value: state for state in ObjectState}
 
 

@@ -50,6 +50,8 @@ class RefundDetails:
 
 NO_DETAILS = RefundDetails()
 CHARGE_PENDING = "charge_pending"  # the refund waits because its payment, such as a bank debit, is not settled yet
+# The reason of an object that waits for nothing but the bank.
+PROCESSING = "processing"
 
 
 @dataclass(frozen=True, slots=True)

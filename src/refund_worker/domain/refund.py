@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypedDict
 
-from refund_worker.domain.processor_replies import RefundDetails
+from refund_worker.domain.processor_replies import PROCESSING, RefundDetails
 
 
 class Kind(StrEnum):
@@ -91,6 +91,8 @@ OBJECT_RANK: Mapping[ObjectState, int] = {
 LIVE_OBJECT_STATES = frozenset({ObjectState.PENDING, ObjectState.REQUIRES_ACTION, ObjectState.SUCCEEDED})
 # No money goes out for an object in one of these. A processor's own status is compared with them unchanged.
 UNPAID_OBJECT_STATES = frozenset(ObjectState) - LIVE_OBJECT_STATES
+# In the stored status of a mismatched object, between its own status and what does not fit.
+MISMATCH_SEPARATOR = ": "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,13 +136,23 @@ class KnownRefundObject:
 class ObjectReport:
     """The processor's last report of a refund object, in its own words. It is shown, and decides nothing.
 
-    `status` is as stored: that of a mismatched object says what does not fit. `created_at` is in epoch seconds.
+    `status` is as stored: that of a mismatched object says what does not fit. Times are in epoch seconds.
+    `moving_since` is the time of the report that ended its wait for a customer, a payment or our balance. It is
+    `created_at` if it did not wait.
     """
 
     processor_refund_id: str
     status: str | None
     created_at: float
+    moving_since: float
     details: RefundDetails
+
+    @property
+    def waits(self) -> bool:
+        """Return True if its money cannot move yet: the customer, the payment or our balance comes first."""
+        if self.status == ObjectState.REQUIRES_ACTION.value:
+            return True
+        return self.details.pending_reason not in (None, PROCESSING)
 
 
 class RefusalKind(StrEnum):

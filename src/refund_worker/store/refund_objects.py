@@ -18,7 +18,9 @@ from refund_worker.store.tables import legs, refund_objects
 # Each detail has a column of its name.
 _DETAILS = tuple(field.name for field in fields(RefundDetails))
 # The columns of a report, in the order in which `as_report` takes them.
-REPORT_COLUMNS = tuple(refund_objects.c[name] for name in ("processor_refund_id", "status", "created_at", *_DETAILS))
+REPORT_COLUMNS = tuple(
+    refund_objects.c[name] for name in ("processor_refund_id", "status", "created_at", "seen_at", *_DETAILS)
+)
 
 
 def write_objects(connection: Connection, seen: Iterable[tuple[str, RefundObjectUpdate]], now: float) -> None:
@@ -40,7 +42,7 @@ def write_objects(connection: Connection, seen: Iterable[tuple[str, RefundObject
             "currency": refund_object.currency,
             "failure_code": refund_object.failure_code,
             "created_at": refund_object.created_at.timestamp(),
-            "seen_at": now,
+            "seen_at": now if item.moving_since is None else item.moving_since,
             **asdict(refund_object.details),
         }
     if not rows:
@@ -56,8 +58,8 @@ def write_objects(connection: Connection, seen: Iterable[tuple[str, RefundObject
 
 def as_report(row: Sequence[Any]) -> ObjectReport:
     """Return the report that a row of `REPORT_COLUMNS` holds."""
-    details = RefundDetails(**dict(zip(_DETAILS, row[3:], strict=True)))
-    return ObjectReport(row[0], row[1], row[2], details)
+    details = RefundDetails(**dict(zip(_DETAILS, row[4:], strict=True)))
+    return ObjectReport(row[0], row[1], row[2], row[3], details)
 
 
 def known_reports(connection: Connection, processor: str, ids: Iterable[str]) -> dict[str, ObjectReport]:

@@ -400,7 +400,7 @@ refund_objects = Table(
     Column("currency", Text, nullable=False),
     Column("failure_code", Text),
     Column("created_at", Double, nullable=False),
-    Column("seen_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),  # `ObjectReport.moving_since`; the name stays
     # Where its money is, as last reported (`RefundDetails`). The address is stored masked.
     Column("pending_reason", Text),
     Column("method", Text),

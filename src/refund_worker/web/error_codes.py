@@ -77,6 +77,11 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
         "Money was sent or requested for the transaction, so it cannot be reversed.",
         "Look at its refund, and correct the balance instead.",
     ),
+    "not_at_processor": _final(
+        409,
+        "The payment processor does not have the refund that our records name. Nothing was changed.",
+        "Check the account and the mode of the key, then run a reconciliation.",
+    ),
     "not_reversible": _final(
         409, "Entries of this kind or in this state cannot be reversed.", "Correct the balance instead."
     ),

@@ -9,10 +9,10 @@ import pytest
 from tests.support.engine_world import World
 from tests.support.scripted_processor import ScriptedProcessor
 
-from refund_worker.domain.processor_replies import Busy, Denied, RefundDetails, Reply, Unanswered
-from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.processor_replies import Busy, Denied, Misconfigured, RefundDetails, Reply, Unanswered
+from refund_worker.domain.refund import LegStatus, RefundStatus
 from refund_worker.engine.processor_sync.sync_refund import Access, sync_refund
-from refund_worker.errors import NotFound, ProcessorUnavailable
+from refund_worker.errors import NotAtProcessor, NotFound, ProcessorUnavailable
 
 TRACED = RefundDetails(method="card", trace_kind="arn", trace_value="7453", trace_status="available")
 
@@ -75,6 +75,37 @@ def test_finished_refund_gets_its_trace(world: World) -> None:
 def test_unanswered_send_is_found(world: World) -> None:
     refund_id = requested(world, "pays_silently")
     assert sync_refund(world.context, access(world), refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_unanswered_second_send_is_found_beside_the_first_object(world: World) -> None:
+    refund_id = requested(world, "pending", "pays_silently")
+    first = world.processor.objects["re_1"]
+    world.processor.objects["re_1"] = replace(first, status="failed", failure_code="insufficient_funds")
+    assert sync_refund(world.context, access(world), refund_id).legs[0].status is LegStatus.BLOCKED
+    world.work_for(world.context.policy.retry_max_seconds)
+    assert world.refund(refund_id).legs[0].status is LegStatus.UNKNOWN
+    assert sync_refund(world.context, access(world), refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_blocked_refund_shows_what_was_sent_all_the_same(world: World) -> None:
+    refund_id = requested(world, "pending")
+    first = world.processor.objects["re_1"]
+    world.processor.objects["re_1"] = replace(first, status="failed", failure_code="insufficient_funds")
+    sync_refund(world.context, access(world), refund_id)
+    world.processor.objects["re_9"] = replace(first, processor_refund_id="re_9", status="succeeded", attempt=2)
+    assert sync_refund(world.context, access(world), refund_id).status is RefundStatus.SUCCEEDED
+
+
+def test_finished_refund_that_is_not_there_is_said(world: World) -> None:
+    refund_id = requested(world)
+    before = world.refund(refund_id)
+    lost = Silent()
+    lost.reply = Misconfigured("resource_missing", "No such refund")
+    with pytest.raises(NotAtProcessor, match="re_1") as error:
+        sync_refund(world.context, Access(lambda: {"stripe": lost}, Slots), refund_id)
+    assert (error.value.status, error.value.retryable) == (409, False)
+    after = world.refund(refund_id)
+    assert (after.status, after.legs) == (before.status, before.legs)
 
 
 def test_unsent_refund_asks_nobody(world: World) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from tests.support.engine_world import START, World
@@ -13,6 +14,7 @@ from refund_worker.domain.refund import LegStatus
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.views.api_objects import refund_view
+from refund_worker.engine.views.leg_texts import LegTexts
 
 PAID = RefundDetails(method="card", statement="credit")
 TRACED = replace(PAID, trace_kind="acquirer_reference_number", trace_value="7453", trace_status="available")
@@ -108,3 +110,49 @@ def test_refund_of_an_unsettled_payment_that_fails_asks_a_person(world: World, r
     assert world.events(refund_id).count("payment_may_have_failed") == alarms
     world.work()
     assert [leg.status for leg in world.refund(refund_id).legs] == [LegStatus.FAILED, LegStatus.PENDING]
+
+
+DAY = 86_400.0
+
+
+def expected_from(world: World, refund_id: str) -> datetime | None:
+    """Return the time from which the days until the customer sees the money count."""
+    refund = world.refund(refund_id)
+    found = LegTexts(days={"stripe": (0, 10)}).expected_by(refund.legs[0])
+    return found and found[0]
+
+
+@pytest.mark.parametrize(
+    ("waits", "reason"),
+    [("requires_action", None), ("pending", "charge_pending"), ("pending", "insufficient_funds")],
+)
+def test_expected_days_count_from_the_end_of_a_wait(world: World, waits: str, reason: str | None) -> None:
+    world.pay()
+    world.processor.script("ch_1", waits)
+    refund_id = world.withdraw()
+    world.work()
+    describe(world, RefundDetails(pending_reason=reason), status=waits)
+    sync_all(world.context, "stripe")
+    assert expected_from(world, refund_id) is None
+    world.pass_time(40 * DAY)
+    describe(world, RefundDetails(pending_reason="processing"), status="pending")
+    sync_all(world.context, "stripe")
+    ended = datetime.fromtimestamp(world.now, UTC)
+    for days, details in ((2, PAID), (3, TRACED)):
+        world.pass_time(days * DAY)
+        describe(world, details, status="succeeded")
+        assert sync_all(world.context, "stripe") == 1
+        assert expected_from(world, refund_id) == ended, "neither success nor a trace moves the days"
+
+
+def test_expected_days_count_from_the_creation_without_a_wait(world: World) -> None:
+    world.pay()
+    world.processor.script("ch_1", "pending")
+    refund_id = world.withdraw()
+    world.work()
+    made = world.processor.objects["re_1"].created_at
+    assert expected_from(world, refund_id) == made
+    world.pass_time(3 * DAY)
+    describe(world, PAID, status="succeeded")
+    sync_all(world.context, "stripe")
+    assert expected_from(world, refund_id) == made

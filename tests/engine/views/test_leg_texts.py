@@ -37,7 +37,7 @@ def german() -> LegTexts:
 
 def legs() -> Iterator[Leg]:
     """Yield a leg for every status, way to end and code."""
-    report = ObjectReport("re_1", "succeeded", START, DETAILS)
+    report = ObjectReport("re_1", "succeeded", START, START, DETAILS)
     known = a_leg(processor_refund_id="re_1", reports=(report,))
     for status in LegStatus:
         yield replace(known, status=status)
@@ -137,7 +137,7 @@ def test_expected_days_are_business_days_of_the_method_or_processor() -> None:
     friday = datetime(2026, 11, 27, 12, tzinfo=UTC)
     assert business_days_after(friday, 1) == datetime(2026, 11, 30, 12, tzinfo=UTC)
     assert business_days_after(friday, 5) == datetime(2026, 12, 4, 12, tzinfo=UTC)
-    report = ObjectReport("re_1", "pending", friday.timestamp(), DETAILS)
+    report = ObjectReport("re_1", "pending", friday.timestamp(), friday.timestamp(), RefundDetails(method="card"))
     leg = a_leg(status=LegStatus.PENDING, processor_refund_id="re_1", reports=(report,))
     by_method = LegTexts(days={"stripe": (5, 10), "stripe/card": (1, 2)})
     assert LegTexts(days={"stripe": (0, 5)}).expected_by(leg) == (friday, datetime(2026, 12, 4, 12, tzinfo=UTC))
@@ -148,3 +148,15 @@ def test_expected_days_are_business_days_of_the_method_or_processor() -> None:
     assert LegTexts(days={"paypal": (0, 5)}).expected_by(leg) is None
     for status in (LegStatus.FAILED, LegStatus.REQUIRES_ACTION, LegStatus.UNKNOWN):
         assert by_method.expected_by(replace(leg, status=status)) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "dated"),
+    [("processing", True), ("charge_pending", False), ("insufficient_funds", False), ("a_reason_of_next_year", False)],
+)
+def test_no_days_are_expected_while_the_money_waits(reason: str, dated: bool) -> None:
+    report = ObjectReport("re_1", "pending", START, START, RefundDetails(pending_reason=reason))
+    leg = a_leg(status=LegStatus.PENDING, processor_refund_id="re_1", reports=(report,))
+    texts = LegTexts(days={"stripe": (5, 10)})
+    assert (texts.expected_by(leg) is not None) is dated
+    assert ("Expected" in texts.of(leg).customer) is dated

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from refund_worker.domain.processor_calls import Call, Fetch, LookUp, RecordedReply
-from refund_worker.domain.processor_replies import Answer, Busy, Denied, NotSent, Unanswered
+from refund_worker.domain.processor_replies import Answer, Busy, Denied, Misconfigured, NotSent, Unanswered
 from refund_worker.domain.refund import Leg, Refund
+from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, TO_BE_SENT
 from refund_worker.engine.context import Context, Limiter
 from refund_worker.engine.processor_sync.live_lookup import SECONDS_MAX
 from refund_worker.engine.refunds.circuit import denials, open_circuits
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.views.api_objects import find_refund
-from refund_worker.errors import ProcessorUnavailable
+from refund_worker.errors import NotAtProcessor, ProcessorUnavailable
 from refund_worker.logs import log_fields
 from refund_worker.processors.base import Processor
 
 _NO_ANSWERS = (Busy, Denied, NotSent, Unanswered)
+# A leg in one of these is sent again, or was: its known objects are those of earlier attempts.
+_LATER_SENDS = AWAITING_ANSWER | TO_BE_SENT
 
 
 class ClosableLimiter(Limiter, Protocol):
@@ -46,7 +49,8 @@ def sync_refund(
     A finished refund is asked about too. With `client`, only that client's refunds are visible. The calls count in the
     rate limit; `seconds` limits the wait for a slot and an answer together. Call it where no event loop runs.
 
-    Raises `NotFound`, and `ProcessorUnavailable` if a processor did not answer; the answers of others are recorded.
+    Raises `NotFound`, `ProcessorUnavailable` if a processor did not answer, and `NotAtProcessor` if it does not have
+    the object of a finished leg. The answers of others are recorded.
     """
     with context.database.read() as connection:
         refund = find_refund(connection, refund_id, client=client)
@@ -71,16 +75,31 @@ def sync_refund(
         refund = find_refund(connection, refund_id, client=client)
     if told and refund.due_at is not None and refund.due_at <= asked_at:
         context.publish([refund_id], False)
+    _check_ended_legs(refund, pairs)
     return refund
 
 
 def _questions(leg: Leg) -> Iterator[Fetch | LookUp]:
-    """Yield the questions about a leg: for each object that is known, or else for the list of its payment."""
+    """Yield the questions about a leg: for each object that is known, and for the list of its payment.
+
+    The list is left out where the known objects are all that a send can have made.
+    """
     known = [item.processor_refund_id for item in leg.reports]
     for object_id in known:
         yield Fetch(leg.leg_id, leg.processor, object_id)
-    if not known and leg.first_intent_at is not None:
+    may_have_more = not known or leg.unanswered or leg.status in _LATER_SENDS
+    if leg.first_intent_at is not None and may_have_more:
         yield LookUp(leg.leg_id, leg.processor, leg.processor_payment_id)
+
+
+def _check_ended_legs(refund: Refund, pairs: Iterable[tuple[Fetch | LookUp, Answer]]) -> None:
+    """Raise `NotAtProcessor` if the object of a finished leg is not there: the leg stays as it is and shows nothing."""
+    ended = {leg.leg_id for leg in refund.legs if leg.status not in ACTIVE}
+    for call, answer in pairs:
+        if isinstance(call, Fetch) and isinstance(answer, Misconfigured) and call.leg_id in ended:
+            raise NotAtProcessor(
+                f"{call.processor} does not have the refund {call.processor_refund_id} ({answer.code}): nothing changed"
+            )
 
 
 async def _ask_all(

@@ -11,9 +11,8 @@ from sqlalchemy import Connection, RowMapping
 from refund_worker import api_schema
 from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.allocation import Payable, payable_by_currency
-from refund_worker.domain.mismatch import MISMATCH_SEPARATOR
 from refund_worker.domain.processor_replies import NO_DETAILS, RefundDetails
-from refund_worker.domain.refund import Leg, LegStatus, Refund
+from refund_worker.domain.refund import MISMATCH_SEPARATOR, Leg, LegStatus, Refund
 from refund_worker.domain.state_machine import available_actions, waits_for_customer
 from refund_worker.engine.views.leg_texts import texts_in_force
 from refund_worker.errors import InvalidRequest, NotFound

@@ -34,15 +34,21 @@ class LegTexts:
     days: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def expected_by(self, leg: Leg) -> tuple[datetime, datetime] | None:
-        """Return the earliest and latest time at which the customer sees the money, or None if it is not known."""
+        """Return the earliest and latest time at which the customer sees the money, or None if it is not known.
+
+        The days count from the end of a wait for the customer, the payment or our balance. During the wait none are
+        expected.
+        """
         report = leg.report
         if leg.status not in (LegStatus.PENDING, LegStatus.SUCCEEDED) or report is None or is_paid_manually(leg):
+            return None
+        if report.waits:
             return None
         days = self.days.get(f"{leg.processor}/{report.details.method}") or self.days.get(leg.processor)
         if days is None:
             return None
-        made = datetime.fromtimestamp(report.created_at, UTC)
-        return business_days_after(made, days[0]), business_days_after(made, days[1])
+        since = datetime.fromtimestamp(report.moving_since, UTC)
+        return business_days_after(since, days[0]), business_days_after(since, days[1])
 
     def of(self, leg: Leg) -> Message:
         """Return the texts for the customer and for staff."""

@@ -9,8 +9,7 @@ from sqlalchemy import Connection, RowMapping, exists, func, or_, select
 
 from refund_worker.batching import batched
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
-from refund_worker.domain.mismatch import MISMATCH_SEPARATOR
-from refund_worker.domain.refund import LegStatus
+from refund_worker.domain.refund import MISMATCH_SEPARATOR, LegStatus
 from refund_worker.domain.state_machine import FINAL_LEGS, LegOutcome
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
 from refund_worker.store.tables import (

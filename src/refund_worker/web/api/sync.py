@@ -25,7 +25,7 @@ class NoFields(Schema):
 
 
 Nothing = Annotated[NoFields, Depends(json_body(NoFields, may_be_empty=True))]
-_SYNC = document({200: Refund}, (404, 503), headers={200: ("ETag",)})
+_SYNC = document({200: Refund}, (404, 409, 503), headers={200: ("ETag",)})
 
 
 @router.post("/v1/refunds/{refund_id}/sync", responses=_SYNC.responses, openapi_extra=_SYNC.extra)
