@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from tests.domain.builders import START, a_leg
 
+from refund_worker.domain.claims.displace import CHARGED_BACK, PAYMENT_CLOSED
+from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.processor_replies import RefundDetails
-from refund_worker.domain.refund import KnownRefundObject, Leg, LegStatus, ObjectReport, ObjectState
+from refund_worker.domain.refund import Canceling, KnownRefundObject, Leg, LegStatus, ObjectReport, ObjectState
 from refund_worker.engine.views.failure_codes import CODES_OF_GROUPS
 from refund_worker.engine.views.leg_messages import CODE_MESSAGES, DETAIL_MESSAGES, STATUS_MESSAGES
 from refund_worker.engine.views.leg_texts import LegTexts, business_days_after, status_key
@@ -50,6 +52,7 @@ def legs() -> Iterator[Leg]:
     for status in (LegStatus.FAILED, LegStatus.CANCELED):
         yield replace(known, status=status, objects=OBJECT, reallocated=True)
         yield replace(known, status=status, objects=OBJECT, reallocated=True, reversed_credits=100)
+        yield replace(known, status=status, objects=OBJECT, reallocated=True, reversed_credits=60)
     for code in (*CODES_OF_GROUPS, "a_code_of_next_year"):
         yield a_leg(status=LegStatus.BLOCKED, attention_code=code)
         yield a_leg(status=LegStatus.FAILED, failure_code=code)
@@ -160,3 +163,62 @@ def test_no_days_are_expected_while_the_money_waits(reason: str, dated: bool) ->
     texts = LegTexts(days={"stripe": (5, 10)})
     assert (texts.expected_by(leg) is not None) is dated
     assert ("Expected" in texts.of(leg).customer) is dated
+
+
+DISPLACED = a_leg(status=LegStatus.CANCELED, failure_code="payment_closed")
+
+
+def test_leg_that_left_its_payment_says_where_the_money_goes() -> None:
+    replaced = LegTexts().of(replace(DISPLACED, reallocated=True))
+    assert "sent over another payment of yours" in replaced.customer
+    assert "Another payment of the customer is used." in replaced.staff
+    returned = LegTexts().of(replace(DISPLACED, reallocated=True, reversed_credits=100))
+    assert "credits are back on your balance" in returned.customer
+    assert "100 credits go back" in returned.staff
+    for text in (replaced, returned):
+        assert "canceled" not in text.customer + text.staff
+    unsent = LegTexts().of(a_leg(status=LegStatus.CANCELED))
+    assert "canceled before anything was sent" in unsent.customer
+
+
+@pytest.mark.parametrize("code", [REFUNDED_ELSEWHERE, CHARGED_BACK, PAYMENT_CLOSED])
+def test_leg_that_left_its_payment_says_why(code: str) -> None:
+    text = LegTexts().of(replace(DISPLACED, failure_code=code, reallocated=True))
+    assert "without an entry" not in text.staff
+    assert "check something on our side" not in text.customer
+
+
+def test_part_that_goes_back_is_told_from_the_part_that_is_sent() -> None:
+    leg = a_leg(status=LegStatus.FAILED, failure_code="expired_card", reallocated=True, reversed_credits=60)
+    assert leg.credits == 100
+    text = LegTexts().of(leg)
+    assert "A part is sent over another payment of yours" in text.customer
+    assert "60 credits go back" in text.staff
+
+
+@pytest.mark.parametrize("status", [LegStatus.SENDING, LegStatus.UNKNOWN])
+def test_later_send_without_an_answer_is_not_said_to_pay_nothing(status: LegStatus) -> None:
+    for code in ("insufficient_funds", "charge_disputed"):
+        leg = a_leg(status=status, attention_code=code, failure_code=code)
+        assert LegTexts().of(leg) == LegTexts().of(replace(leg, attention_code=None))
+    unreachable = LegTexts().of(a_leg(status=status, attention_code="processor_unreachable"))
+    assert "does not answer" in unreachable.staff
+
+
+@pytest.mark.parametrize("status", [LegStatus.PLANNED, LegStatus.WAITING])
+def test_stopped_leg_is_not_said_to_be_sent_soon(status: LegStatus) -> None:
+    for code in ("charge_disputed", "payment_mismatch"):
+        text = LegTexts().of(a_leg(status=status, attention_code=code))
+        assert "delayed" in text.customer
+        assert "not sent now" in text.staff
+        assert "soon" not in text.customer
+
+
+def test_customer_is_not_asked_to_answer_what_is_being_canceled() -> None:
+    report = ObjectReport("re_1", "requires_action", START, START, DETAILS)
+    leg = a_leg(status=LegStatus.REQUIRES_ACTION, processor_refund_id="re_1", reports=(report,))
+    assert "Please answer" in LegTexts().of(leg).customer
+    canceling = LegTexts().of(replace(leg, canceling=Canceling.CALLED))
+    assert "being canceled" in canceling.customer
+    assert "answer it by" not in canceling.customer
+    assert "can act until" not in canceling.staff

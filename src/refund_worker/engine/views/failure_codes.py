@@ -193,6 +193,18 @@ _ELSEWHERE = Explanation(
     at_end="It has ended. Compare the refunds made there with the amount that the customer should get.",
     worry="If it comes often: then colleagues refund the same payments in the processor's dashboard.",
 )
+_CHARGED_BACK = Explanation(
+    "The customer's bank took the payment back",
+    "A dispute of this payment was lost before the refund was sent, so nothing can be refunded over it any more.",
+    "Nothing has to be done. The dispute's page shows which credits it took.",
+    course=ENDS,
+)
+_CLOSED = Explanation(
+    "The payment was closed",
+    "A person closed this payment before the refund was sent: its money never came, or it was recorded wrong.",
+    "Nothing has to be done. The payment's page names the person and the reason.",
+    course=ENDS,
+)
 _MORE_THAN_LEFT = Explanation(
     "More than is left of the payment",
     "Part of the payment was refunded outside this program, so less is left than we expected.",
@@ -320,6 +332,8 @@ _GROUPS: Mapping[Explanation, str] = {
     _CANCELED_ON_REQUEST: "canceled_on_request",
     _NO_REASON: "unknown failed",
     _ELSEWHERE: "refunded_elsewhere",
+    _CHARGED_BACK: "charged_back",
+    _CLOSED: "payment_closed",
     _REFUNDED_TWICE: "refunded_twice",
     _UNREACHABLE: "processor_unreachable",
     _OUTCOME_UNKNOWN: "outcome_unknown",

@@ -82,6 +82,12 @@ STATUS_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "{amount} could not be returned over this payment. The credits are back on your balance.",
             "{amount} could not be returned over {payment}. {credits} credits go back to the balance.",
         ),
+        "failed_split": Message(
+            "{amount} could not be returned over this payment. A part is sent over another payment of yours, and the "
+            "credits of the rest are back on your balance.",
+            "{amount} could not be returned over {payment}. Another payment of the customer is used for a part, and "
+            "{credits} credits go back to the balance.",
+        ),
         "canceled": Message(
             "Your refund of {amount} was canceled before anything was sent.",
             "{amount} over {payment} was canceled before anything was sent.",
@@ -141,6 +147,8 @@ _CUSTOMERS: Mapping[str, str] = {
     "charge_already_refunded": "This payment was already refunded.",
     "amount_exceeds_unrefunded": "A part of this payment was already refunded.",
     "refunded_elsewhere": "A part of this payment was already refunded.",
+    "charged_back": "Your bank has taken this payment back for you.",
+    "payment_closed": "This payment can no longer be refunded.",
     "email_invalid": "The e-mail address for the refund was not accepted.",
     "canceled_on_request": "The refund was canceled as requested.",
     "merchant_request": "The refund was canceled.",

@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.processor_replies import CHARGE_PENDING
 from refund_worker.domain.refund import Leg, LegStatus, ObjectState
-from refund_worker.domain.state_machine import UNPAID_FINAL
-from refund_worker.engine.views.failure_codes import code_with_entry
+from refund_worker.domain.state_machine import AWAITING_ANSWER, UNPAID_FINAL
+from refund_worker.engine.views.explanations import TRIES_AGAIN
+from refund_worker.engine.views.failure_codes import code_with_entry, explain
 from refund_worker.engine.views.leg_messages import CODE_MESSAGES, DETAIL_MESSAGES, STATUS_MESSAGES, Message
 from refund_worker.engine.views.money_format import money
 
@@ -58,9 +59,8 @@ class LegTexts:
         return Message(customer, " ".join(part.staff.format_map(values) for part in parts))
 
     def _parts(self, leg: Leg) -> Iterator[Message]:
-        code = leg.attention_code or (leg.failure_code if leg.status in UNPAID_FINAL else None)
         yield self.status[status_key(leg)]
-        if code is not None:
+        if (code := _code(leg)) is not None:
             yield self.code[code_with_entry(code)]
         yield from (self.detail[name] for name in _details(leg))
         if self.expected_by(leg) is not None:
@@ -78,7 +78,7 @@ class LegTexts:
         expected = self.expected_by(leg)
         return {
             "amount": money(leg.amount_minor, leg.currency),
-            "credits": f"{leg.credits:,}",
+            "credits": f"{leg.reversed_credits:,}",  # only texts about returned credits have it
             "payment": leg.payment_id,
             "processor": leg.processor,
             "processor_refund_id": (leg.processor_refund_id or "").removeprefix(MANUAL_PREFIX),
@@ -100,10 +100,23 @@ def _details(leg: Leg) -> Iterator[str]:
     if leg.status is LegStatus.REQUIRES_ACTION:
         if details.emailed_to:
             yield "emailed"
-        if details.act_by:
-            yield "act_by"
         if leg.canceling is not None:
             yield "canceling"
+        elif details.act_by:
+            yield "act_by"
+
+
+def _code(leg: Leg) -> str | None:
+    """Return the code that the texts explain, or None.
+
+    A leg that was blocked for now, and was sent again since, has the code of the earlier send. It says that nothing was
+    paid, which is not known of the later one.
+    """
+    if leg.status in UNPAID_FINAL:
+        return leg.attention_code or leg.failure_code
+    code = leg.attention_code
+    is_of_earlier_send = leg.status in AWAITING_ANSWER and explain(code).course is TRIES_AGAIN
+    return None if is_of_earlier_send else code
 
 
 def status_key(leg: Leg) -> str:
@@ -112,13 +125,24 @@ def status_key(leg: Leg) -> str:
         if not leg.amount_minor:
             return "succeeded_zero"
         return "succeeded_manually" if is_paid_manually(leg) else "succeeded"
-    if leg.status is LegStatus.FAILED or (leg.status is LegStatus.CANCELED and leg.objects):
+    if _has_failed(leg):
         if not leg.reallocated:
             return "failed"
-        return "failed_returned" if leg.reversed_credits else "failed_replaced"
+        if not leg.reversed_credits:
+            return "failed_replaced"
+        return "failed_split" if leg.reversed_credits < leg.credits else "failed_returned"
+    if leg.status in (LegStatus.PLANNED, LegStatus.WAITING) and leg.attention_code:
+        return LegStatus.BLOCKED.value  # it is stopped, so it will not be sent soon
     if leg.status is LegStatus.REQUIRES_ACTION and leg.report and leg.report.status == ObjectState.PENDING.value:
         return LegStatus.PENDING.value  # the customer has acted
     return leg.status.value
+
+
+def _has_failed(leg: Leg) -> bool:
+    """Return True if the leg's money takes another way, or has to: it was not just canceled with its refund."""
+    if leg.status is LegStatus.CANCELED:
+        return bool(leg.objects) or (leg.reallocated and leg.failure_code is not None)
+    return leg.status is LegStatus.FAILED
 
 
 def is_paid_manually(leg: Leg) -> bool:
