@@ -5578,9 +5578,16 @@ DEFECTS = (
     Defect(
         "a later send without an answer is said to have paid nothing",
         ENGINE + "views/leg_texts.py",
-        "return None if is_of_earlier_send else code",
+        "return None if is_of_earlier_send(code, leg) else code",
         "return code",
         ("tests/engine/views/test_leg_texts.py",),
+    ),
+    Defect(
+        "the facts of a refund leave out a later send without an answer",
+        ENGINE + "views/refund_facts.py",
+        "*_sent_since(code, leg), ",
+        "",
+        ("tests/engine/views/test_refund_facts.py",),
     ),
     Defect(
         "a stopped leg is said to be sent soon",

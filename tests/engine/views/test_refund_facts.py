@@ -18,8 +18,9 @@ from refund_worker.domain.processor_replies import (
     Found,
     Misconfigured,
     Refused,
+    Unanswered,
 )
-from refund_worker.domain.refund import Refund, RefundStatus
+from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.views.failure_codes import explain
 from refund_worker.engine.views.refund_facts import RefundExplanation, explain_refund
@@ -104,6 +105,14 @@ def test_an_older_failed_object_is_not_the_cause_of_a_later_refusal() -> None:
     sent = sent_again(failed, START + 700).after
     refused = answer(sent, Blocked("charge_disputed", "no"), START + 701).after
     assert "re_1" not in explained(refused).cause
+
+
+def test_a_later_send_without_an_answer_is_a_fact() -> None:
+    failed = answer(begun(), Answered(an_object("failed", failure_code="insufficient_funds"))).after
+    assert "got no answer" not in facts_of(failed)
+    unknown = answer(sent_again(failed, START + 700).after, Unanswered("timeout"), START + 701).after
+    assert unknown.legs[0].status is LegStatus.UNKNOWN
+    assert "got no answer, so it is not known whether a refund exists there" in facts_of(unknown)
 
 
 def test_a_dispute_before_and_after_the_send_are_told_apart() -> None:

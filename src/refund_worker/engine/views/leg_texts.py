@@ -13,11 +13,11 @@ from datetime import UTC, datetime, timedelta
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.processor_replies import CHARGE_PENDING
 from refund_worker.domain.refund import Leg, LegStatus, ObjectState
-from refund_worker.domain.state_machine import AWAITING_ANSWER, UNPAID_FINAL
-from refund_worker.engine.views.explanations import TRIES_AGAIN
-from refund_worker.engine.views.failure_codes import code_with_entry, explain
+from refund_worker.domain.state_machine import UNPAID_FINAL
+from refund_worker.engine.views.failure_codes import code_with_entry
 from refund_worker.engine.views.leg_messages import CODE_MESSAGES, DETAIL_MESSAGES, STATUS_MESSAGES, Message
 from refund_worker.engine.views.money_format import money
+from refund_worker.engine.views.refund_facts import is_of_earlier_send
 
 _SATURDAY = 5
 
@@ -107,16 +107,11 @@ def _details(leg: Leg) -> Iterator[str]:
 
 
 def _code(leg: Leg) -> str | None:
-    """Return the code that the texts explain, or None.
-
-    A leg that was blocked for now, and was sent again since, has the code of the earlier send. It says that nothing was
-    paid, which is not known of the later one.
-    """
+    """Return the code that the texts explain, or None."""
     if leg.status in UNPAID_FINAL:
         return leg.attention_code or leg.failure_code
     code = leg.attention_code
-    is_of_earlier_send = leg.status in AWAITING_ANSWER and explain(code).course is TRIES_AGAIN
-    return None if is_of_earlier_send else code
+    return None if is_of_earlier_send(code, leg) else code
 
 
 def status_key(leg: Leg) -> str:

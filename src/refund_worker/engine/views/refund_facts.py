@@ -9,8 +9,8 @@ from typing import TypedDict
 from refund_worker.domain.legs import UNREACHABLE
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.refund import ENDED_UNSENT, FINAL, Leg, LegStatus, Refund, To
-from refund_worker.domain.state_machine import POLLED, UNPAID_FINAL
-from refund_worker.engine.views.explanations import Explanation
+from refund_worker.domain.state_machine import AWAITING_ANSWER, POLLED, UNPAID_FINAL
+from refund_worker.engine.views.explanations import TRIES_AGAIN, Explanation
 from refund_worker.engine.views.failure_codes import code_with_entry, explain
 from refund_worker.engine.views.money_format import money
 
@@ -56,7 +56,7 @@ def explain_refund(refund: Refund) -> RefundExplanation | None:
     if leg is None:
         return _explanation(code, general, ())
     its = replace(general, **_variant(code, leg))
-    facts = (_payment(leg), *_outside(code, leg), *_others(refund, leg), *_credits(refund))
+    facts = (_payment(leg), *_sent_since(code, leg), *_outside(code, leg), *_others(refund, leg), *_credits(refund))
     return _explanation(code, its, facts)
 
 
@@ -125,6 +125,19 @@ def _payment(leg: Leg) -> str:
         f"It is about {money(leg.amount_minor, leg.currency)} over the payment {leg.payment_id}, which is "
         f"{leg.processor_payment_id} at {leg.processor}.{sent}"
     )
+
+
+def is_of_earlier_send(code: str | None, leg: Leg) -> bool:
+    """Return True if the code is of a send before the current one: the leg was blocked for now, and was sent again.
+
+    Such a code says that nothing was paid, which is not known of the later send.
+    """
+    return leg.status in AWAITING_ANSWER and explain(code).course is TRIES_AGAIN
+
+
+def _sent_since(code: str, leg: Leg) -> Iterator[str]:
+    if leg.status is LegStatus.UNKNOWN and is_of_earlier_send(code, leg):
+        yield "It was sent again since then and got no answer, so it is not known whether a refund exists there."
 
 
 def _outside(code: str, leg: Leg) -> Iterator[str]:
