@@ -72,6 +72,7 @@ ERASED: Mapping[str, dict[str, str]] = {
 }
 # Kinds of events without a refund that are about a customer: their texts can be erased like those of refunds.
 ABOUT_CUSTOMERS = (
+    "customer_erased",
     "customer_merged",
     "difference_acknowledged",
     "difference_applied",

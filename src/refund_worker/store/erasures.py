@@ -335,13 +335,13 @@ def has_texts(table: str, row: RowMapping, scope: Scope) -> bool:
     """Return True if the row has a text that people wrote, or an address, about this customer."""
     if table == "ledger_transactions":
         return bool(row["description"]) and row["kind"] != "purchase"
-    detail, reason = row["detail"], row["reason"] or ""
-    if row["refund_id"] is None and not mentions(detail, scope.named):
+    if row["refund_id"] is None and not mentions(row["detail"], scope.named):
         return False
-    if not reason and detail == "{}":
-        return False
-    is_written = reason != "" if row["actor"] not in _SYSTEM else not _is_plain(reason)
-    return is_written or not all(_is_plain(text) for text in _strings(json.loads(detail)))
+    reason, detail = row["reason"] or "", json.loads(row["detail"])
+    # A person's text can be one word, which looks like a code.
+    if row["actor"] not in _SYSTEM and (reason or any(detail.get(name) for name in _TEXTS)):
+        return True
+    return not all(_is_plain(text) for text in (reason, *_strings(detail)))
 
 
 def _is_plain(text: str) -> bool:

@@ -16,13 +16,17 @@ from tests.support.engine_world import START, Died, World, credit_refund, withdr
 
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
 from refund_worker.domain.decision import Event
+from refund_worker.domain.processor_replies import UnknownRefusal
 from refund_worker.domain.refund import Kind
+from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.accounts.merge import merge_customers
 from refund_worker.engine.audit.erase_customer import erase_customer
 from refund_worker.engine.audit.hash_chain import Finding
 from refund_worker.engine.claims.decide import decide_claim
-from refund_worker.engine.claims.listener import record_disputes
+from refund_worker.engine.claims.link import link_outside_refund
+from refund_worker.engine.claims.listener import record_disputes, record_outside_refunds
+from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.engine.views.customer_export import export_customer
 from refund_worker.errors import Conflict, KeyReused, NotFound
 from refund_worker.store import accounts, dead_letters, inbox, timeline
@@ -204,6 +208,68 @@ def test_the_texts_of_others_stay(world: World) -> None:
 def test_the_database_allows_an_erasure_and_no_other_change(world: World, change: str) -> None:
     with pytest.raises(DBAPIError), world.database.engine.begin() as connection:
         connection.execute(text(change))
+
+
+@pytest.fixture
+def bare(migrated_url: str) -> Iterator[World]:
+    """Yield a world in which "c" bought 100 credits and spent 50."""
+    made = World(migrated_url)
+    made.pay()
+    made.spend("t", 50)
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_reason_of_one_word_is_erased_wherever_it_stands(bare: World, sealed: bool) -> None:
+    bare.processor.script("ch_1", UnknownRefusal("odd", "odd"))
+    refund_id = bare.withdraw(20)
+    bare.work()
+    perform_action(bare.context, refund_id, Action.RETRY, actor="anna", reason="Vera", reference=None)
+    bare.work_for(1_000)
+    context = replace(bare.context, policy=replace(bare.context.policy, outside_since=0.0))
+    record_outside_refunds(context, "stripe", [bare.refund_in_the_dashboard(100)])
+    with bare.database.read() as connection:
+        (claim_id,) = connection.execute(text("SELECT claim_id FROM claims")).scalars()
+    link_outside_refund(bare.context, claim_id, transaction_id="t", actor="anna", reason="Vera-Sommer")
+    before = left(bare)
+    for kind in ("retry_requested", "linked"):
+        assert any(kind in row for row in before)
+    if sealed:
+        seal(bare)
+    erase(bare)
+    assert (left(bare), findings(bare)) == ([], [])
+
+
+def test_an_inquiry_is_under_way_until_it_is_closed(bare: World) -> None:
+    inquiry = dispute(bare, "warning_needs_response", 100)
+    record_disputes(bare.context, "stripe", [inquiry])
+    with pytest.raises(Conflict, match="dispute cl_"):
+        erase(bare)
+    record_disputes(bare.context, "stripe", [replace(inquiry, status="warning_closed")])
+    assert erase(bare) == "c"
+
+
+def exported(world: World, customer_id: str = "c") -> dict[str, list[dict[str, Any]]]:
+    data: dict[str, list[dict[str, Any]]] = json.loads("".join(export_customer(world.context, customer_id)))["data"]
+    return data
+
+
+def test_the_reason_of_an_erasure_is_exported_and_erased_by_the_next(bare: World) -> None:
+    for reason in ("Vera asked", "asked again"):
+        erase_customer(bare.context, "c", reason=reason, actor="admin")
+        made = [row for row in exported(bare)["events"] if row["kind"] == "customer_erased"]
+        assert [row["reason"] for row in made] == [reason]
+        seal(bare)
+    assert (left(bare), findings(bare)) == ([], [])
+
+
+def test_an_export_has_the_snapshots_of_the_customers_rows(bare: World) -> None:
+    refund_id = bare.withdraw(20)
+    bare.work()
+    bare.pay(7, customer_id="e")
+    kept = {(row["table_name"], row["row_id"]) for row in exported(bare)["snapshots"]}
+    assert kept == {("payments", "pay1"), ("refunds", refund_id), ("legs", f"{refund_id}-1")}
 
 
 def test_an_export_has_every_row_of_the_customer_and_none_of_others(world: World) -> None:

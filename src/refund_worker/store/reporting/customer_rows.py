@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, or_, select, tuple_
 
 from refund_worker.domain.claims.claim import Phase
 from refund_worker.domain.refund import NON_FINAL
@@ -36,6 +36,7 @@ from refund_worker.store.tables import (
     refunds,
     refused_requests,
     repeated_requests,
+    snapshots,
     transaction_rooms,
 )
 
@@ -52,10 +53,10 @@ def open_refunds(connection: Connection, customer_id: str) -> list[tuple[str, st
 
 
 def open_claims(connection: Connection, customer_id: str) -> list[tuple[str, str]]:
-    """Return (claim_id, kind) of disputes, outside refunds and closed payments that are not settled yet."""
+    """Return (claim_id, kind) of disputes, inquiries, outside refunds and closed payments that are not settled yet."""
     c = claims.c
     undecided = (c.phase == Phase.TAKEN) & (c.rule == "person") & (c.credits > c.held + c.taken)
-    is_open = or_(c.phase == Phase.HOLDING, undecided)
+    is_open = or_(c.phase.in_((Phase.SHOWN, Phase.HOLDING)), undecided)
     query = select(c.claim_id, c.kind).where(c.customer_id == customer_id, is_open).order_by(c.claim_id)
     return [(row[0], row[1]) for row in connection.execute(query)]
 
@@ -138,6 +139,7 @@ def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
         (refund_batch_rows, refund_batch_rows.c.refund_id.in_(its_refunds)),
         (reconciliation_differences, reconciliation_differences.c.customer_id.in_(every)),
         (repeated_requests, repeated_requests.c.customer_id.in_(every)),
+        (snapshots, _snapshots_of({payments: its_payments, refunds: its_refunds, legs: its_legs})),
     ]
     parts: list[Part] = [(table, which, lambda _row: True) for table, which in whole]
     # Events without a refund stand among the others.
@@ -148,6 +150,12 @@ def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
     parts.append((refused_requests, refused_requests.c.seq > 0, lambda row: mentions(row["body"], frozenset(every))))
     parts.append((inbox, inbox.c.event_id != "", lambda row: mentions(row["body"], names)))
     return parts
+
+
+def _snapshots_of(keys: Mapping[Table, Select[Any]]) -> ColumnElement[bool]:
+    """Return the condition of the snapshots of the rows with these keys."""
+    s = snapshots.c
+    return or_(*(and_(s.table_name == table.name, s.row_id.in_(its)) for table, its in keys.items()))
 
 
 def as_json(database: Database, ids: Sequence[str]) -> Iterator[str]:
