@@ -100,10 +100,22 @@ def insert_claims(connection: Connection, new: Sequence[Claim]) -> None:
 
 
 def insert_refs(connection: Connection, refs: Iterable[tuple[str, str, str]]) -> None:
-    """Store (processor, ref, claim id): the processor's names for the payment of a claim without a payment."""
+    """Store (processor, ref, claim id): names for the payment of a claim without one, or of one that closes it."""
     rows = [{"processor": processor, "ref": ref, "claim_id": claim_id} for processor, ref, claim_id in refs]
     if rows:
         connection.execute(insert_into(connection, claim_refs).on_conflict_do_nothing(), rows)
+
+
+def names_at_closing(connection: Connection, payment_ids: Collection[str]) -> dict[str, set[tuple[str, str]]]:
+    """Return, by payment id, the (processor, ref) names that closed payments had until they were closed."""
+    r, c = claim_refs.c, claims.c
+    query = select(c.payment_id, r.processor, r.ref).join(claims, c.claim_id == r.claim_id)
+    found: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+    for chunk in batched(sorted(payment_ids), IDS_AT_ONCE):
+        rows = connection.execute(query.where(c.kind == ClaimKind.CLOSE, c.payment_id.in_(chunk)))
+        for payment_id, processor, ref in rows:
+            found[payment_id].add((processor, ref))
+    return found
 
 
 def unmatched_claims(connection: Connection, processor: str, refs: Collection[str]) -> dict[str, list[Claim]]:

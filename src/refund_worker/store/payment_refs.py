@@ -120,6 +120,12 @@ def payments_of_aliases(connection: Connection, aliases: Collection[str]) -> dic
     return found
 
 
+def find_payment(connection: Connection, payment_id: str) -> str | None:
+    """Return the id of the recorded payment with this id or this second id, or None."""
+    query = select(payments.c.payment_id).where(payments.c.payment_id == named_payment(payment_id))
+    return connection.execute(query).scalar()
+
+
 def named_payment(payment_id: str) -> ColumnElement[str]:
     """Return the expression of the id of the payment that has this second id, or of the id itself."""
     a = payment_aliases.c

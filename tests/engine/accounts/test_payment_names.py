@@ -13,12 +13,14 @@ from tests.support.engine_world import WORD, World, assert_books_balance
 from refund_worker.domain.processor_replies import PaymentRead
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.accounts.payments import Recorded, record_payments
+from refund_worker.engine.claims.close import close_payment
 from refund_worker.engine.processor_sync.sync import sync_recent
 from refund_worker.engine.views import lists
 from refund_worker.engine.views.payment_objects import payment
 from refund_worker.errors import AlreadyRecorded, RefundWorkerError
 from refund_worker.store import payment_refs, schema
 from refund_worker.store.payments import refunded_elsewhere
+from refund_worker.times import iso
 
 BOTH = ["ch_1", "pi_1"]
 
@@ -172,6 +174,27 @@ def test_a_payment_that_recorded_itself_takes_one_later_id(world: World) -> None
     assert shown[0] == shown[1]
     assert (shown[0]["payment_id"], shown[0]["other_ids"], shown[0]["recorded_by"]) == ("ch_5", ["order-5"], "import")
     assert world.account.balance == balance
+    assert_books_balance(world.database)
+
+
+@pytest.mark.parametrize("closed_by", ["ch_5", "order-5"])
+def test_both_ids_close_a_payment_and_its_record_still_answers(world: World, closed_by: str) -> None:
+    own = {"payment_id": "ch_5", "processor_payment_id": "ch_5", "captured_at": 5.0}
+    record(world, recorded_by="import", its_names=("ch_5", "pi_5"), **own)
+    later = {"payment_id": "order-5", "processor_payment_id": "pi_5", "captured_at": 7.0}
+    record(world, **later)  # type: ignore[arg-type]
+    for _ in range(2):
+        close_payment(world.context, closed_by, actor="op", reason="recorded wrong")
+    with world.database.read() as connection:
+        shown = [payment(connection, world.context, each) for each in ("ch_5", "order-5")]
+    assert shown[0] == shown[1]
+    assert (shown[0]["closed_at"], shown[0]["close_reason"]) == (iso(world.now), "recorded wrong")
+    assert (record(world, **own), record(world, **later)) == (Recorded(new=False),) * 2  # type: ignore[arg-type]
+    for wrong in ({"credits": 99}, {"processor_payment_id": "ch_6"}, {"processor": "other"}):
+        assert isinstance(record(world, **(later | wrong)), AlreadyRecorded)  # type: ignore[arg-type]
+    assert record(world, **(later | {"payment_id": "order-6"})) == Recorded(new=True)  # type: ignore[arg-type]
+    assert record(world, **later) == Recorded(new=False)  # type: ignore[arg-type]
+    assert world.account.balance == 200
     assert_books_balance(world.database)
 
 

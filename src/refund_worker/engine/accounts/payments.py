@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -45,6 +45,14 @@ def record_payments(
     return run_again_once(context, lambda connection: _record_payments(connection, context, records, names))
 
 
+def answers_to_known_ids(context: Context, records: Sequence[PaymentRecord]) -> dict[str, Recorded | RefundWorkerError]:
+    """Return, by payment_id, the answers that `record_payments` has for records whose id is stored. Nothing changes."""
+    with context.database.read() as connection:
+        earlier = _Earlier.read(connection, records, NO_NAMES)
+    stored = ((record, earlier.by_id(record.payment_id)) for record in records)
+    return {r.payment_id: _same(same, r, is_named=earlier.names_it(same, r)) for r, same in stored if same is not None}
+
+
 def _record_payments(
     connection: Connection, context: Context, records: Sequence[PaymentRecord], names: Mapping[str, Sequence[str]]
 ) -> list[Recorded | RefundWorkerError]:
@@ -60,7 +68,7 @@ def _record_payments(
         same, owner = earlier.by_id(record.payment_id), earlier.by_ref(record)
         too_late = not_in_future("captured_at", record.captured_at, now)
         if same is not None:
-            answers.append(_same(same, record, is_alias=same.payment_id != record.payment_id, owner=owner))
+            answers.append(_same(same, record, is_named=earlier.names_it(same, record)))
         elif too_late is not None:
             answers.append(too_late)
         elif owner is None:
@@ -99,7 +107,8 @@ def _record_payments(
 class _Earlier:
     """The stored payments that new records may name, by payment_id; `aliases` and `refs` are their other names.
 
-    `named` are the payments that recorded themselves and already have a second id.
+    `named` are the payments that recorded themselves and already have a second id. `freed` are the names that closed
+    ones of them had, by payment_id.
     """
 
     names: Mapping[str, Sequence[str]]
@@ -107,6 +116,7 @@ class _Earlier:
     aliases: dict[str, str]
     refs: dict[tuple[str, str], str]
     named: set[str]
+    freed: Mapping[str, Collection[tuple[str, str]]]
 
     @classmethod
     def read(
@@ -122,7 +132,8 @@ class _Earlier:
             refs |= {(processor, ref): payment_id for ref, payment_id in found.items()}
         stored = payments.payments_by_id(connection, [*ids, *aliases.values(), *refs.values()])
         themselves = [payment_id for payment_id, record in stored.items() if record.recorded_by]
-        return cls(names, stored, aliases, refs, set(payment_refs.aliases_of(connection, themselves)))
+        named = set(payment_refs.aliases_of(connection, themselves))
+        return cls(names, stored, aliases, refs, named, claims.names_at_closing(connection, themselves))
 
     def by_id(self, payment_id: str) -> PaymentRecord | None:
         return self.records.get(self.aliases.get(payment_id, payment_id))
@@ -131,6 +142,12 @@ class _Earlier:
         refs = (record.processor_payment_id, *self.names.get(record.payment_id, ()))
         found = (self.refs.get((record.processor, ref)) for ref in refs)
         return self.records.get(next((payment_id for payment_id in found if payment_id), ""))
+
+    def names_it(self, payment: PaymentRecord, record: PaymentRecord) -> bool:
+        """Return True if the record has an id that this payment has at its processor, or had until it was closed."""
+        ref = (record.processor, record.processor_payment_id)
+        own = (payment.processor, payment.processor_payment_id)
+        return self.by_ref(record) is payment or ref == own or ref in self.freed.get(payment.payment_id, ())
 
     def add(self, record: PaymentRecord) -> None:
         self.records[record.payment_id] = record
@@ -153,16 +170,14 @@ def not_in_future(field: str, at: float, now: float) -> InvalidRequest | None:
     return InvalidRequest(f"{field}: {wrong}", field=field, errors=(WrongField(field, wrong, f"#/{field}"),))
 
 
-def _same(
-    earlier: PaymentRecord, record: PaymentRecord, *, is_alias: bool, owner: PaymentRecord | None
-) -> Recorded | RefundWorkerError:
-    """Return the answer to a record whose id is stored.
+def _same(earlier: PaymentRecord, record: PaymentRecord, *, is_named: bool) -> Recorded | RefundWorkerError:
+    """Return the answer to a record whose id is stored. With `is_named`, its id at the processor is the payment's too.
 
     A payment that recorded itself may differ in the values that the admin backend knows better, such as the time.
     """
-    if _with_defaults(earlier) == _with_defaults(record) and not is_alias:
+    if _with_defaults(earlier) == _with_defaults(record):
         return Recorded(new=False)
-    if earlier.recorded_by and owner is earlier and _is_equal(earlier, record):
+    if earlier.recorded_by and is_named and _is_equal(earlier, record):
         return Recorded(new=False)
     return AlreadyRecorded(f"payment {record.payment_id} is already recorded with another body")
 

@@ -15,7 +15,7 @@ from refund_worker.store import claims, payment_refs, payments, refunds, timelin
 
 
 def close_payment(context: Context, payment_id: str, *, actor: str, reason: str) -> None:
-    """Close the payment; closing it again changes nothing.
+    """Close the payment, by either of its ids; closing it again changes nothing.
 
     No new leg goes over it. Unsent legs go over other payments, or their credits are given back. The payment's unspent
     credits come off the balance. The processor's ids for it are free for a new record.
@@ -23,20 +23,25 @@ def close_payment(context: Context, payment_id: str, *, actor: str, reason: str)
     Raises `NotFound`, and `ActionNotAllowed` while a leg over it may have money under way.
     """
     with context.database.read() as connection:
-        if payment_id not in payments.payments_by_id(connection, [payment_id]):
-            raise NotFound(f"payment {payment_id} is not known")
+        named = payment_refs.find_payment(connection, payment_id)
+    if named is None:
+        raise NotFound(f"payment {payment_id} is not known")
 
     def close(connection: Connection) -> None:
-        if payments.closed_at(connection, payment_id) is not None:
+        if payments.closed_at(connection, named) is not None:
             return
         now = context.clock(connection)
-        claims.insert_claims(connection, [_closing(context, connection, payment_id, reason, now)])
-        payment_refs.drop_refs(connection, payment_id)
-        payments.mark_closed(connection, payment_id, now)
-        event = Event("payment_closed", actor, reason=reason, detail={"payment_id": payment_id})
+        closing = _closing(context, connection, named, reason, now)
+        refs = payment_refs.refs_of_payments(connection, [named]).get(named, ())
+        claims.insert_claims(connection, [closing])
+        # The names that are freed: by them, a record that is sent again is still known as this payment's.
+        claims.insert_refs(connection, ((closing.processor, ref, closing.claim_id) for ref in refs))
+        payment_refs.drop_refs(connection, named)
+        payments.mark_closed(connection, named, now)
+        event = Event("payment_closed", actor, reason=reason, detail={"payment_id": named})
         timeline.insert_events(connection, [(None, event)], now)
 
-    change_claims(context, payment_id, close, actor=actor)
+    change_claims(context, named, close, actor=actor)
 
 
 def _forbid_money_under_way(connection: Connection, payment_id: str) -> None:
