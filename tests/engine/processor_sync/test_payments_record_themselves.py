@@ -25,6 +25,7 @@ from refund_worker.domain.processor_replies import (
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.engine.accounts.payments import Recorded, record_payments
+from refund_worker.engine.accounts.self_recording import record_charged
 from refund_worker.engine.processor_sync import payment_events, webhook_inbox
 from refund_worker.engine.views.payment_objects import payment
 from refund_worker.errors import AlreadyRecorded
@@ -222,3 +223,29 @@ def test_a_closed_payment_does_not_record_itself_again(world: World, account: Ac
         connection.execute(delete(tables.payment_refs))
     assert told(world, event()) == payment_events.RECORDED_BEFORE
     assert balance(world) == 100
+
+
+@pytest.mark.parametrize("is_alias", [False, True])
+def test_a_dry_run_answers_as_the_run_where_an_id_is_taken(world: World, is_alias: bool) -> None:
+    """The charge's id is the backend's own id, or second id, of another payment."""
+    record = PaymentRecord(
+        payment_id="ch_8" if is_alias else "ch_7",
+        customer_id="c",
+        processor="stripe",
+        processor_payment_id="ch_8",
+        amount_minor=500,
+        currency="USD",
+        credits=50,
+        captured_at=1.0,
+        recorded_by="import" if is_alias else None,
+    )
+    for each in (record, replace(record, payment_id="ch_7", recorded_by=None)):
+        record_payments(world.context, [each])
+    charged = [charge().payment, replace(charge().payment, processor_payment_id="ch_9", payment_refs=("ch_9",))]
+    dry, real = (
+        record_charged(world.context, "stripe", charged, KEYS, recorded_by="import", dry_run=dry_run)
+        for dry_run in (True, False)
+    )
+    for answers in (dry, real):
+        assert isinstance(answers[0], AlreadyRecorded)
+        assert answers[1] == Recorded(new=True)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from refund_worker.domain.processor_replies import ChargedPayment
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.self_recording import RecordingKeys, Skipped, record_of
-from refund_worker.engine.accounts.payments import Recorded, record_payments
+from refund_worker.engine.accounts.payments import Recorded, answers_to_known_ids, record_payments
 from refund_worker.engine.context import Context
 from refund_worker.errors import AlreadyRecorded, RefundWorkerError
 from refund_worker.store import payment_refs
@@ -52,7 +52,8 @@ def record_charged(
             else:
                 new[place] = found
     if dry_run:
-        answers: Sequence[Outcome] = [Recorded(new=True)] * len(new)
+        foreseen = answers_to_known_ids(context, list(new.values()))
+        answers: Sequence[Outcome] = [foreseen.get(r.payment_id, Recorded(new=True)) for r in new.values()]
     else:
         its_names = {record.payment_id: charged[place].payment_refs for place, record in new.items()}
         answers = record_payments(context, list(new.values()), its_names) if new else []
