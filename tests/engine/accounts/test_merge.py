@@ -90,7 +90,6 @@ def test_the_same_merge_again_is_the_same_and_another_is_refused(world: World) -
     assert of(world, "d") == before
     refused: list[tuple[str, str, type[RefundWorkerError]]] = [
         ("c", "e", Conflict),
-        ("e", "c", Conflict),
         ("d", "d", InvalidRequest),
         ("d", "c", InvalidRequest),
         ("nobody", "d", NotFound),
@@ -109,6 +108,20 @@ def test_a_chain_of_merges_leads_to_the_last_customer(world: World) -> None:
     assert [of(world, id).customer_id for id in ("c", "d", "e")] == ["e", "e", "e"]
     assert of(world, "c").balance == 190
     assert merge(world, "c", "d") == "e"
+
+
+def test_a_merge_into_a_merged_id_is_one_into_the_survivor(world: World) -> None:
+    world.pay(3, customer_id="e")
+    merge(world)
+    for into in ("c", "c", "d"):
+        assert merge(world, "e", into) == "d"
+    assert [of(world, id).customer_id for id in ("c", "d", "e")] == ["d", "d", "d"]
+    assert of(world, "e").balance == 190
+    with pytest.raises(InvalidRequest, match="into: e is another id of this customer"):
+        merge(world, "d", "e")
+    with world.database.read() as connection:
+        found = api_objects.transactions(connection, "d")["data"]
+        assert "Merged into customer d: registered twice" in {entry["description"] for entry in found}
 
 
 def test_records_and_requests_of_the_old_id_are_those_of_the_survivor(world: World) -> None:

@@ -23,14 +23,19 @@ MERGED = "customer_merged"
 def merge_customers(context: Context, customer_id: str, *, into: str, reason: str, actor: str) -> str:
     """Merge the customer into another and return the id of the surviving one. The same merge again changes nothing.
 
+    An `into` that was merged itself names the customer that survived.
+
     Raises `NotFound` for an unknown customer, `UnknownCustomer` for an unknown `into`, `InvalidRequest` if both are the
-    same, `Conflict` if the customer was merged into another one, or `into` itself was merged.
+    same, `Conflict` if the customer was merged into another one.
     """
     if into == customer_id:
         raise InvalidRequest(f"into: {into} is this customer: name another one", field="into")
 
     def work(connection: Connection) -> str:
-        return _merge(connection, context, customer_id, into, reason, actor)
+        survivor = accounts.survivor_of(connection, into)
+        if survivor == customer_id:
+            raise InvalidRequest(f"into: {into} is another id of this customer: name another one", field="into")
+        return _merge(connection, context, customer_id, survivor, reason, actor)
 
     return run_until_all_locked(context.database, work)
 
@@ -59,18 +64,17 @@ def _merge(connection: Connection, context: Context, customer_id: str, into: str
 
 
 def _is_merged(connection: Connection, rows: Mapping[str, RowMapping], customer_id: str, into: str) -> bool:
-    """Return True if this merge was done before; False if it can be done now. Raises the refusals."""
+    """Return True if this merge was done before; False if it can be done now. Raises the refusals.
+
+    Raises `LockedTooFew` if `into` was merged before it was locked.
+    """
     if customer_id not in rows:
         raise NotFound(f"customer {customer_id} is not known")
     if into not in rows:
         raise UnknownCustomer(f"customer {into} is not known", field="into")
-    merged_into, survivor = rows[customer_id]["merged_into"], rows[into]["merged_into"]
-    if merged_into is not None:
-        if merged_into == (survivor or into):
-            return True
+    if rows[into]["merged_into"] is not None:
+        raise LockedTooFew
+    merged_into = rows[customer_id]["merged_into"]
+    if merged_into not in (None, into):
         raise Conflict(f"customer {customer_id} was merged into {merged_into} before", field="into")
-    if survivor == customer_id:
-        raise InvalidRequest(f"into: {into} is another id of this customer: name another one", field="into")
-    if survivor is not None:
-        raise Conflict(f"customer {into} was merged into {survivor}: name {survivor}", field="into")
-    return False
+    return merged_into is not None
