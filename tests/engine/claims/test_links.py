@@ -31,7 +31,7 @@ from refund_worker.engine.processor_sync.pause import pause_processor, resume_pr
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.views.claim_objects import claim_page
-from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnknownTransaction
+from refund_worker.errors import ActionNotAllowed, ExceedsRefundable, InvalidRequest, NotFound, UnknownTransaction
 from refund_worker.store import inbox, payments, timeline
 from refund_worker.store.claims import ClaimFilters
 from refund_worker.store.tables import ledger_transactions
@@ -327,6 +327,17 @@ def test_wrong_targets_change_nothing(world: World) -> None:
     ):
         with pytest.raises(error):
             link(world, **target)
+    assert (balance_of(world), claims_of(world)) == before
+
+
+def test_a_spend_with_nothing_left_is_no_target(world: World) -> None:
+    world.pay()
+    world.spend("t", credits=10)
+    report(world, world.refund_in_the_dashboard(100), world.refund_in_the_dashboard(100))
+    link(world, transaction_id="t")
+    before = (balance_of(world), claims_of(world))
+    with pytest.raises(ExceedsRefundable, match="0 of 10 credits of t are left"):
+        link(world, 1, transaction_id="t")
     assert (balance_of(world), claims_of(world)) == before
 
 

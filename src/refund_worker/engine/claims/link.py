@@ -154,7 +154,8 @@ def _new_refund(
         to=To.SOURCE,
         customer_id=customer_id,
         transaction_id=transaction_id,
-        credits=min(covered, transaction.left) if is_spend else None,
+        # Without credits, `accept` refuses what has nothing left, and says so.
+        credits=min(covered, transaction.left) or None if is_spend else None,
         reason=reason,
         client=CLIENT,
         actor=actor,
