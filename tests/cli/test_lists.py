@@ -54,6 +54,14 @@ def test_payments_are_listed_as_one_is_shown(shop: Cli) -> None:
     assert shop("payments", "show", "p9").code == 4
 
 
+def test_a_page_after_an_unknown_customer_is_refused(shop: Cli) -> None:
+    for kind in ("customer", "payment"):
+        refused = shop(f"{kind}s", "list", "--starting-after", "zzz")
+        assert refused.code == 2
+        assert f"starting_after: zzz is no {kind}" in refused.err
+    assert shop("customers", "list", "--starting-after", "bob", "-q").code == 0
+
+
 @pytest.fixture
 def batch(shop: Cli, migrated_sqlite_url: str) -> str:
     """Return the id of a batch with one accepted and one rejected row."""

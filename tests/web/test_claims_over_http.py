@@ -139,6 +139,34 @@ def test_wrong_filter_is_refused(web: Web, query: str) -> None:
     assert is_problem(web.call("GET", f"/v1/{query}"), 422, "invalid_request")
 
 
+@pytest.mark.parametrize(
+    ("path", "its"),
+    [
+        ("outside-refunds", "outside refund"),
+        ("disputes", "dispute"),
+        ("fraud-warnings", "early fraud warning"),
+        ("payments", "payment"),
+        ("refunds", "refund that you can see"),
+        ("customers/cust-1/transactions", "transaction of cust-1"),
+    ],
+)
+def test_page_after_something_unknown_is_refused(web: Web, path: str, its: str) -> None:
+    hear(web.context, outside_refund("re_1", 100), dispute("du_1", 100), warning("issfr_1"))
+    for cursor in ("aaa", "zzz"):
+        answer = web.call("GET", f"/v1/{path}", params={"starting_after": cursor})
+        assert is_problem(answer, 422, "invalid_request")
+        told = (answer.json()["field"], answer.json()["detail"])
+        assert told == ("starting_after", f"starting_after: {cursor} is no {its}")
+
+
+def test_page_after_an_object_of_another_list_is_refused(web: Web) -> None:
+    hear(web.context, outside_refund("re_1", 100), dispute("du_1", 100))
+    for one, other in (("outside-refunds", "disputes"), ("disputes", "outside-refunds")):
+        (found,) = listed(web, f"/v1/{one}")
+        assert web.call("GET", f"/v1/{one}", params={"starting_after": found["id"]}).json()["data"] == []
+        assert web.call("GET", f"/v1/{other}", params={"starting_after": found["id"]}).status_code == 422
+
+
 def test_shortfall_is_decided_once_by_an_operator(web: Web) -> None:
     hear(web.context, outside_refund("re_1", 1600), dispute("du_1", 400, status="lost"), shortfall="person")
     for path, missing in (("/v1/outside-refunds", 10), ("/v1/disputes", 40)):

@@ -207,12 +207,6 @@ class WarningFilters:
         return replace(self, limit=self.limit + 1)
 
 
-def is_recorded(connection: Connection, fraud_warning_id: str) -> bool:
-    """Return True if there is a warning with this id of ours."""
-    query = select(_w.fraud_warning_id).where(_w.fraud_warning_id == fraud_warning_id)
-    return connection.execute(query).first() is not None
-
-
 def list_warnings(connection: Connection, filters: WarningFilters) -> list[RecordedWarning]:
     """Return the warnings that pass the filters, the newest first, at most `limit`."""
     query = _SHOWN.order_by(_w.fraud_warning_id.desc()).limit(filters.limit)

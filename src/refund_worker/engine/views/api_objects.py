@@ -14,8 +14,9 @@ from refund_worker.domain.allocation import Payable, payable_by_currency
 from refund_worker.domain.processor_replies import NO_DETAILS, RefundDetails
 from refund_worker.domain.refund import MISMATCH_SEPARATOR, Leg, LegStatus, Refund
 from refund_worker.domain.state_machine import available_actions, waits_for_customer
+from refund_worker.engine.views.cursors import unknown_cursor
 from refund_worker.engine.views.leg_texts import texts_in_force
-from refund_worker.errors import InvalidRequest, NotFound
+from refund_worker.errors import NotFound
 from refund_worker.redaction import masked_email
 from refund_worker.store import accounts, ledger, refunds
 from refund_worker.store import timeline as store_timeline
@@ -213,7 +214,7 @@ def transactions(
     if after is not None:
         last = ledger.transactions_by_id(connection, [after]).get(after)
         if last is None or last["customer_id"] not in ids:
-            raise InvalidRequest(f"starting_after: {after} is no transaction of {customer_id}", field="starting_after")
+            raise unknown_cursor(after, f"transaction of {customer_id}")
     rows = ledger.transactions_of(connection, ids, limit=limit + 1, after=after)
     return {"data": [transaction_view(row) for row in rows[:limit]], "has_more": len(rows) > limit}
 
@@ -225,7 +226,7 @@ def list_refunds(connection: Connection, filters: refunds.Filters) -> api_schema
     """
     after = filters.starting_after
     if after is not None and not refunds.is_there(connection, after, filters.client):
-        raise InvalidRequest(f"starting_after: {after} is no refund that you can see", field="starting_after")
+        raise unknown_cursor(after, "refund that you can see")
     ids = refunds.find_ids(connection, filters)
     found = refunds.load(connection, ids[: filters.limit])
     in_order = sorted(found, key=lambda refund: refund.refund_id, reverse=not filters.oldest_first)

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from refund_worker.api_schema import Dispute, OutsideRefund, OutsideStatus
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase, decided_as
-from refund_worker.errors import InvalidRequest, NotFound
+from refund_worker.engine.views.cursors import unknown_cursor
+from refund_worker.errors import NotFound
 from refund_worker.store.claims import ClaimFilters, find_claim, list_claims, refunds_that_name
 from refund_worker.times import iso
 
@@ -31,8 +32,9 @@ def claim_page(connection: Connection, filters: ClaimFilters) -> Json:
 
     Raises `InvalidRequest` for a cursor that is no claim of this kind.
     """
-    if filters.after is not None and find_claim(connection, filters.after, *decided_as(filters.kind)) is None:
-        raise InvalidRequest(f"starting_after: {filters.after} is no {NAMES[filters.kind]}", field="starting_after")
+    after = filters.after
+    if after is not None and find_claim(connection, after, *decided_as(filters.kind)) is None:
+        raise unknown_cursor(after, NAMES[filters.kind])
     found = list_claims(connection, filters.one_more())
     return {"data": claim_views(connection, found[: filters.limit]), "has_more": len(found) > filters.limit}
 

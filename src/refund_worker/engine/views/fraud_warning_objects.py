@@ -11,9 +11,15 @@ from sqlalchemy import Connection
 
 from refund_worker.api_schema import FraudWarning, FraudWarningStatus, SuggestedRefund
 from refund_worker.domain.allocation import RefundablePayment
-from refund_worker.errors import InvalidRequest
+from refund_worker.engine.views.cursors import unknown_cursor
 from refund_worker.store import accounts
-from refund_worker.store.fraud_warnings import RecordedWarning, WarningFilters, is_recorded, list_warnings, warnings_on
+from refund_worker.store.fraud_warnings import (
+    RecordedWarning,
+    WarningFilters,
+    list_warnings,
+    warnings_by_id,
+    warnings_on,
+)
 from refund_worker.times import iso
 
 Json = dict[str, Any]
@@ -24,8 +30,8 @@ def warning_page(connection: Connection, filters: WarningFilters) -> Json:
 
     Raises `InvalidRequest` for a cursor that is no warning.
     """
-    if filters.after is not None and not is_recorded(connection, filters.after):
-        raise InvalidRequest(f"starting_after: {filters.after} is no early fraud warning", field="starting_after")
+    if filters.after is not None and not warnings_by_id(connection, [filters.after]):
+        raise unknown_cursor(filters.after, "early fraud warning")
     found = list_warnings(connection, filters.one_more())
     return {"data": warning_views(connection, found[: filters.limit]), "has_more": len(found) > filters.limit}
 

@@ -13,7 +13,8 @@ from refund_worker import api_schema
 from refund_worker.engine.processor_sync.reconciliation.kinds import ACTIONS, Difference, Kind, State
 from refund_worker.engine.processor_sync.reconciliation.progress import Phase, Progress
 from refund_worker.engine.views.csv_rows import harmless
-from refund_worker.errors import InvalidRequest, NotFound
+from refund_worker.engine.views.cursors import unknown_cursor
+from refund_worker.errors import NotFound
 from refund_worker.store import reconciliations as store
 from refund_worker.times import iso
 
@@ -36,7 +37,7 @@ def list_reconciliations(
     Raises `InvalidRequest` for a cursor that is no reconciliation.
     """
     if after is not None and store.find(connection, after) is None:
-        raise InvalidRequest(f"starting_after: {after} is no reconciliation", field="starting_after")
+        raise unknown_cursor(after, "reconciliation")
     rows = store.page(connection, limit=limit + 1, before=after, processor=processor)
     return {"data": _views(connection, rows[:limit]), "has_more": len(rows) > limit}
 
