@@ -13,6 +13,7 @@ import pytest
 
 from refund_worker import errors
 from refund_worker.domain import diagram
+from refund_worker.domain.ledger import SHOWN_TO_CUSTOMERS
 from refund_worker.engine.intake import file_reader
 from refund_worker.settings import SECRETS, Settings
 from refund_worker.web import cookies, problems
@@ -79,6 +80,12 @@ def error_table() -> str:
 
 def test_the_table_of_error_codes_is_that_of_the_program() -> None:
     assert between("error codes", API) == error_table()
+
+
+def test_every_kind_of_a_customers_entry_is_named() -> None:
+    sentence = re.search(r"Its\skind is (.*?)\. ", API.read_text("utf-8"), re.DOTALL)
+    assert sentence is not None
+    assert set(re.findall(r"`([a-z_]+)`", sentence[1])) == {str(kind) for kind in SHOWN_TO_CUSTOMERS}
 
 
 def test_every_error_code_is_explained_with_its_http_status() -> None:
