@@ -5625,9 +5625,9 @@ DEFECTS = (
         ("tests/engine/views/test_leg_texts.py",),
     ),
     Defect(
-        "a closed payment is a code without an entry",
-        ENGINE + "views/failure_codes.py",
-        '    _CLOSED: "payment_closed",\n',
+        "the customer is not told that a payment was closed",
+        ENGINE + "views/leg_messages.py",
+        '    "payment_closed": "This payment can no longer be refunded.",\n',
         "",
         ("tests/engine/views/test_leg_texts.py",),
     ),
