@@ -427,7 +427,7 @@ class OutsideRefund(TypedDict):
 
     `payment_id` and `customer_id` are null while no payment is known for it (`unmatched`). `credits` is its share of
     the payment's credits, and `shortfall` is the part of that share which the customer had spent already. `refund_id`
-    names the refund that it counts for since a person linked it.
+    names the refund that it counts for since a person linked it, or named it in `resolve` as the payment.
     """
 
     id: str
