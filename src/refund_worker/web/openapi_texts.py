@@ -279,7 +279,7 @@ FIELDS_OF: Mapping[tuple[str, str], str] = {
     ("OutsideRefund", "customer_id"): "Your id of the customer; null while no payment is known for it.",
     ("OutsideRefund", "id"): "The outside refund's id, cl_…",
     ("OutsideRefund", "payment_id"): "Your id of the payment; null while none is known for it.",
-    ("OutsideRefund", "refund_id"): "The refund that it counts for since a person linked it, or named it as the payment; null before.",
+    ("OutsideRefund", "refund_id"): "The refund that it counts for, by a link or by a person's word; null without one.",
     ("OutsideRefund", "status"): "What became of it; needs_decision asks a person about the shortfall.",
     ("SuggestedRefund", "amount_minor"): "What is left of the payment, in minor units.",
     ("SuggestedRefund", "credits"): "The credits that this money bought.",
