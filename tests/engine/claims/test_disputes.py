@@ -149,7 +149,7 @@ def test_money_of_a_loss_follows_where_it_took_no_credits(world: World) -> None:
 
 
 @pytest.mark.parametrize("status", [OPEN, LOST])
-def test_credits_of_a_smaller_dispute_go_to_the_refund_that_lacks_them(world: World, status: str) -> None:
+def test_credits_of_a_smaller_dispute_go_to_a_refund_without(world: World, status: str) -> None:
     world.pay()
     world.spend(credits=60)
     report_disputes(world, dispute(world, status, 500))

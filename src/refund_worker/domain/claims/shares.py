@@ -59,7 +59,7 @@ def explain(payment: ClaimedPayment, claims: Iterable[Claim]) -> list[Claim]:
 def explains_whole(payment: ClaimedPayment, claims: Sequence[Claim], old: Claim, since: float) -> bool:
     """Return True if `refunded_minor` explains all of one more refund that others made before `since`.
 
-    Such a refund takes nothing by itself. So it may take no part from another one that is as old.
+    Such a refund takes nothing until a person applies it. So it may take no part from another one that is as old.
     """
     parts = {claim.claim_id: claim.explained_minor for claim in explain(payment, claims)}
     return all(

@@ -41,8 +41,8 @@ def record_outside_refunds(
     One that a person linked counts for its leg, and its claim learns its end too: a part of it may have stayed outside.
     Refunds of our own are left out, and so are those with marks of this installation and an unknown leg: they are
     missing in a restored backup. `since` (epoch seconds) replaces the time before which refunds are not recorded
-    without a person. An older one is recorded all the same if `refunded_minor` of its payment explains all of it: it
-    takes nothing, and its part of that amount explains no other refund.
+    without a person. An older one is recorded only if `refunded_minor` of its payment explains all of it. It takes
+    nothing then, and its part of that amount explains no other refund.
     """
     with context.database.read() as connection:
         earliest = outside_since(connection, context.policy.outside_since) if since is None else since
