@@ -3362,6 +3362,13 @@ DEFECTS = (
         ("tests/engine/claims/test_links.py",),
     ),
     Defect(
+        "an object that a person named is linked to another refund",
+        ENGINE + "claims/link.py",
+        '    if claims.named_elsewhere(connection, claim, refund_id or ""):',
+        "    if False:",
+        ("tests/engine/claims/test_links.py",),
+    ),
+    Defect(
         "a failed object is named as a payment",
         ENGINE + "refunds/actions.py",
         "        if not claim.is_live:",
@@ -6187,6 +6194,8 @@ DEFECTS = (
         "            if processor in (None, moved.payment.processor):",
         "            if True:",
         DEBTS,
+    ),
+    Defect(
         "lists: a page of claims begins after anything",
         ENGINE + "views/claim_objects.py",
         "if after is not None and find_claim(",

@@ -234,8 +234,8 @@ def _is_canceled_by_a_person(
 ) -> bool:
     """Return True if a person canceled the object, here or at the processor, so that nothing more is sent for it.
 
-    While it waits for the customer only a person can cancel it. What expires is `failed`, even if a person wanted to
-    cancel it too; but an object that only lacked our balance would be sent again to the same customer.
+    While it waits for the customer only a person can cancel it. An object that expires is `failed`, even if a person
+    wanted to cancel it too. But one that only lacked our balance would be sent again to the same customer.
     """
     if meaning.outcome is LegOutcome.OBJECT_CANCELED:
         return leg.canceling is not None or leg.status is LegStatus.REQUIRES_ACTION

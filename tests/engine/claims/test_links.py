@@ -426,6 +426,7 @@ def test_own_object_pays_alone_once_the_named_one_has_failed(world: World) -> No
     world.pay(amount_minor=2_000, credits=200)
     world.processor.script("ch_1", ERROR)
     refund_id = world.withdraw(100)
+    world.work()
     made = world.refund_in_the_dashboard(1_000)
     world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
     report(world, made)
@@ -463,8 +464,9 @@ def test_object_named_as_the_manual_payment_is_listed_as_linked(world: World, na
     assert statuses(world) == statuses(world, "linked") == [("linked", refund_id)]
     assert statuses(world, "posted") == []
     report(world, replace(made, status="failed"))
-    assert statuses(world) == statuses(world, "failed") == [("failed", None)]
-    assert statuses(world, "linked") == []
+    world.work()
+    assert statuses(world) == [("linked", refund_id)]
+    assert world.refund(refund_id).status is RefundStatus.FAILED
 
 
 def test_named_object_whose_rest_waits_for_a_decision_says_so(world: World) -> None:
@@ -515,5 +517,12 @@ def test_object_of_another_refund_is_not_named_as_a_payment(world: World) -> Non
     with pytest.raises(ActionNotAllowed, match="object of another refund"):
         world.command(refund_id, Action.RESOLVE, own)
 
-    assert statuses(world) == statuses(world, "needs_decision") == [("needs_decision", None)]
-    assert statuses(world, "linked") == []
+
+def test_named_object_is_not_linked_to_another_refund(world: World) -> None:
+    _, made = named_refund(world)
+    report(world, made)
+    refund_id = another_blocked(world)
+    world.spend("t", credits=20)
+    for target in ({"refund_id": refund_id}, {"transaction_id": "t"}):
+        with pytest.raises(ActionNotAllowed, match="named"):
+            link(world, **target)

@@ -94,6 +94,8 @@ def _is_new(connection: Connection, claim: Claim, refund_id: str | None, transac
         if refund_id == claim.refund_id or (transaction_id is not None and transaction_id == linked.transaction_id):
             return False
         raise ActionNotAllowed(f"{claim.claim_id} is linked to refund {claim.refund_id}")
+    if claims.named_elsewhere(connection, claim, refund_id or ""):
+        raise ActionNotAllowed(f"a person named {claim.object_id} as the payment of a refund already")
     if not claim.is_live:
         raise ActionNotAllowed(f"{claim.claim_id} is {claim.object_status} at the processor: it pays nothing")
     return True

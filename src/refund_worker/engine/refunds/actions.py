@@ -39,8 +39,7 @@ def perform_action(
     `version` is the version that the person saw; `one_by_one` is False if they act on many refunds together. With
     `client`, only that client's refunds are visible. The same act under the same `key` again changes nothing.
 
-    Raises `NotFound` if the refund is unknown or not visible, `StaleVersion` if it has changed since `version`,
-    `ActionNotAllowed` if the action is not allowed now, and `KeyReused` if the key was used for another act.
+    Raises `NotFound`, `StaleVersion` after a change since `version`, `ActionNotAllowed`, and `KeyReused`.
     """
     act = {"refund_id": refund_id, "action": str(action), "reason": reason, "reference": reference, "actor": actor}
 
@@ -59,8 +58,7 @@ def perform_action(
         links = persons.links(connection) if action is Action.APPROVE else ()
         terms: dict[str, Any] = {"actor": actor, "reason": reason, "reference": reference, "one_by_one": one_by_one}
         # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
-        if reference is not None:
-            _check_reference(connection, refund, reference)
+        _check_reference(connection, refund, reference)
         decision = apply_action(refund, action, now, context.policy, links=links, **terms).released()
         apply(connection, [decision], now, money_went_out=reference is not None, notify=context.notify)
         _settle_named(connection, context, decision.after, reference, actor)
@@ -74,11 +72,13 @@ def perform_action(
     return refund
 
 
-def _check_reference(connection: Connection, refund: Refund, reference: str) -> None:
+def _check_reference(connection: Connection, refund: Refund, reference: str | None) -> None:
     """Check that `reference` can have paid the refund, if it is an object at the processor that we know.
 
     Raises `ActionNotAllowed` if it has failed, is another refund of ours, or pays another refund with all its money.
     """
+    if reference is None:
+        return
     for processor in sorted({leg.processor for leg in refund.legs}):
         owner = refund_objects.find_leg(connection, processor=processor, processor_refund_id=reference)
         if owner is not None and refund.refund_id not in owner:
