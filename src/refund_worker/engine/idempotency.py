@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from refund_worker.engine.context import Context
 from refund_worker.errors import KeyReused
+from refund_worker.store.locks import run_until_all_locked
 
 T = TypeVar("T")
 
@@ -34,6 +35,6 @@ def check_same_act(key: str, body: Mapping[str, object], earlier: Mapping[str, o
 def run_again_once(context: Context, work: Callable[[Connection], T]) -> T:
     """Run `work` in a transaction, and once more if another writer stored the same id meanwhile."""
     try:
-        return context.database.run(work)
+        return run_until_all_locked(context.database, work)
     except IntegrityError:
-        return context.database.run(work)
+        return run_until_all_locked(context.database, work)

@@ -100,7 +100,10 @@ def insert_claims(connection: Connection, new: Sequence[Claim]) -> None:
 
 
 def insert_refs(connection: Connection, refs: Iterable[tuple[str, str, str]]) -> None:
-    """Store (processor, ref, claim id): names for the payment of a claim without one, or of one that closes it."""
+    """Store (processor, ref, claim id): the processor's names for the payment of a claim.
+
+    A claim without a payment has them until the payment is recorded, and the closing of a payment keeps them.
+    """
     rows = [{"processor": processor, "ref": ref, "claim_id": claim_id} for processor, ref, claim_id in refs]
     if rows:
         connection.execute(insert_into(connection, claim_refs).on_conflict_do_nothing(), rows)

@@ -75,6 +75,13 @@ def transactions_by_id(connection: Connection, transaction_ids: Iterable[str]) -
     return {row["transaction_id"]: row for row in rows}
 
 
+def first_about(connection: Connection, transaction_ids: Collection[str], refers_to: str) -> str | None:
+    """Return the id of the oldest of these ledger transactions that refers to this id, or None."""
+    t = ledger_transactions.c
+    query = select(t.transaction_id).where(t.transaction_id.in_(transaction_ids), t.refers_to == refers_to)
+    return connection.execute(query.order_by(t.seq).limit(1)).scalar()
+
+
 def is_erased(row: RowMapping) -> bool:
     """Return True if the entry's description was erased: the salt of its hash goes with it."""
     return row["salt"] is None and row["description"] == ""

@@ -56,4 +56,4 @@ def run_until_all_locked(database: Database, work: Callable[[Connection], T]) ->
             return database.run(work)
         except LockedTooFew:
             continue
-    raise LostRace("new refunds are being accepted all the time: try again")
+    raise LostRace("others change the same records all the time: try again")

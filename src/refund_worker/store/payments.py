@@ -13,7 +13,7 @@ from refund_worker.domain.records import PaymentRecord
 from refund_worker.store import snapshots
 from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.payment_refs import at_processors, payments_of_refs, processor_names
-from refund_worker.store.tables import claims, payments
+from refund_worker.store.tables import claim_refs, claims, payments
 
 _COLUMNS = [payments.c[field.name] for field in fields(PaymentRecord)]
 
@@ -71,6 +71,28 @@ def closings(connection: Connection, payment_ids: Collection[str]) -> dict[str, 
     for chunk in batched(payment_ids, IDS_AT_ONCE):
         rows = connection.execute(query.where(p.payment_id.in_(chunk), p.closed_at.is_not(None)))
         found |= {payment_id: (at, reason or "") for payment_id, at, reason in rows}
+    return found
+
+
+def closed_under(connection: Connection, processor: str, refs: Iterable[str]) -> set[tuple[str, str, str]]:
+    """Return (ref, payment_id, customer_id) of the closed payments that had one of these ids of the processor.
+
+    A closed payment has only the id by which it was recorded. Its other names are those of the claim that closed it.
+    """
+    p, r = payments.c, claim_refs.c
+    recorded = select(p.processor_payment_id, p.payment_id, p.customer_id).where(
+        p.processor == processor, p.closed_at.is_not(None)
+    )
+    named = (
+        select(r.ref, p.payment_id, p.customer_id)
+        .join(claims, and_(claims.c.claim_id == r.claim_id, claims.c.kind == ClaimKind.CLOSE))
+        .join(payments, p.payment_id == claims.c.payment_id)
+        .where(r.processor == processor)
+    )
+    found: set[tuple[str, str, str]] = set()
+    for chunk in batched(sorted(set(refs)), IDS_AT_ONCE):
+        for query in (recorded.where(p.processor_payment_id.in_(chunk)), named.where(r.ref.in_(chunk))):
+            found |= {(row[0], row[1], row[2]) for row in connection.execute(query)}
     return found
 
 

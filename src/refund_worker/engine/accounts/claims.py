@@ -17,6 +17,7 @@ from refund_worker.domain.claims.claim import Claim, ClaimKind, ShortfallRule
 from refund_worker.domain.claims.settle import Settled, give_back, settle
 from refund_worker.domain.claims.shares import ClaimedPayment, explain, shares
 from refund_worker.domain.decision import SYSTEM
+from refund_worker.domain.ledger import EntryKind, Posting
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.context import Context
 from refund_worker.store import accounts, claims
@@ -29,7 +30,8 @@ class Terms:
 
     `recoverable` are the credits, by customer id, that legs have just released: a claim takes of these what it was
     missing before. The same goes for credits that an earlier claim on the same payment gives back. `lessened` are the
-    ids of claims of which the caller knows that their money became less: their shares may shrink.
+    ids of claims of which the caller knows that their money became less: their shares may shrink. `within`, where it is
+    given, are the most credits that a claim may take now of the customer.
     """
 
     now: float
@@ -37,6 +39,7 @@ class Terms:
     actor: str = SYSTEM
     recoverable: Mapping[str, int] = field(default_factory=dict)
     lessened: frozenset[str] = frozenset()
+    within: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, context: Context, now: float, actor: str = SYSTEM) -> Terms:
@@ -85,7 +88,7 @@ def _settle_payment(
         done = settle(
             replace(claim, customer_id=customer_id),
             wanted.get(claim.claim_id, 0),
-            available=account.available,
+            available=min(account.available, terms.within.get(customer_id, account.available)),
             now=terms.now,
             rule=terms.rule,
             recoverable=recoverable.get(customer_id, 0)
@@ -115,9 +118,24 @@ def _without(released: dict[str, int], recoverable: int, used: int) -> int:
 def write_settled(connection: Connection, changes: Sequence[tuple[Claim, Settled]]) -> None:
     """Write changed claims, their entries, and the changes of the customers' accounts."""
     claims.write_claims(connection, [done.claim for _, done in changes])
-    ledger_store.insert_postings(connection, [posting for _, done in changes for posting in done.postings])
+    postings = [_linked(connection, done.claim, posting) for _, done in changes for posting in done.postings]
+    ledger_store.insert_postings(connection, postings)
     for _, done in changes:
         accounts.change_customers(connection, {done.claim.customer_id or "": done.customer})
+
+
+def _linked(connection: Connection, claim: Claim, posting: Posting) -> Posting:
+    """Return the entry; a reversal names the claim's first entry of its payment.
+
+    The first entry of all may be of a payment that was closed, and of another customer.
+    """
+    first = claim.posting_id(1)
+    if posting.kind is not EntryKind.REVERSAL or posting.refers_to != first:
+        return posting
+    ids = [claim.posting_id(number + 1) for number in range(claim.postings)]
+    its_first = ledger_store.first_about(connection, ids, claim.payment_id or "") or first
+    text = posting.description.replace(first, its_first, 1)
+    return replace(posting, refers_to=its_first, description=text)
 
 
 def _room(payment_id: str, current: Sequence[Claim]) -> claims.ClaimedRoom:

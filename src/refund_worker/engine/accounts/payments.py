@@ -13,12 +13,14 @@ from refund_worker.domain.ledger import Posting
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.accounts.claims import Terms, match_claims
 from refund_worker.engine.accounts.fraud_warnings import match_warnings
+from refund_worker.engine.accounts.recorded_again import ClosedRecords
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
 from refund_worker.engine.notifications.claim_messages import announce_claims
 from refund_worker.errors import AlreadyRecorded, InvalidRequest, RefundWorkerError, WrongField
 from refund_worker.store import accounts, claims, payment_refs, payments
 from refund_worker.store import ledger as ledger_store
+from refund_worker.store.locks import LockedTooFew
 from refund_worker.times import DAY, to_millisecond
 
 FUTURE_SECONDS_MAX = DAY
@@ -38,9 +40,10 @@ def record_payments(
     """Store payments in one commit; each raises its customer's balance. Return one answer for each record, in order.
 
     A record gets `AlreadyRecorded` if its id is stored with another body, or its processor payment belongs to another
-    id, by any of the processor's ids for it. A payment that recorded itself takes the first other id that names it with
-    equal money, credits and customer, and both ids name it from then on. `names` are all ids that the processor has for
-    a payment, by its payment_id, as far as they are known.
+    id, by any of the processor's ids for it. It gets `InvalidRequest` if a closed payment had its processor payment,
+    and `refunded_minor` is less than what our refunds over that one have paid. A payment that recorded itself takes the
+    first other id that names it with equal money, credits and customer, and both ids name it from then on. `names` are
+    all ids that the processor has for a payment, by its payment_id, as far as they are known.
     """
     return run_again_once(context, lambda connection: _record_payments(connection, context, records, names))
 
@@ -57,10 +60,12 @@ def _record_payments(
     connection: Connection, context: Context, records: Sequence[PaymentRecord], names: Mapping[str, Sequence[str]]
 ) -> list[Recorded | RefundWorkerError]:
     now = context.clock(connection)
-    asked = {r.customer_id for r in records}
-    merged = accounts.survivors(connection, asked - accounts.lock_customers(connection, asked).keys())
-    records = [replace(r, customer_id=merged.get(r.customer_id, r.customer_id)) for r in records]
+    records, locked = _lock_customers(connection, records, names)
     earlier = _Earlier.read(connection, records, names)
+    # Only now, because a payment that is closed meanwhile is in neither if this is read first.
+    closed = ClosedRecords.read(connection, records, names)
+    if closed.owners - locked:
+        raise LockedTooFew
     answers: list[Recorded | RefundWorkerError] = []
     new: list[PaymentRecord] = []
     aliases: list[tuple[str, str]] = []
@@ -71,6 +76,8 @@ def _record_payments(
             answers.append(_same(same, record, is_named=earlier.names_it(same, record)))
         elif too_late is not None:
             answers.append(too_late)
+        elif owner is None and (refusal := closed.refusal(connection, record)) is not None:
+            answers.append(refusal)
         elif owner is None:
             earlier.add(record)
             new.append(record)
@@ -82,6 +89,39 @@ def _record_payments(
         else:
             told = f"{record.processor_payment_id} is already recorded as payment {owner.payment_id}"
             answers.append(AlreadyRecorded(told))
+    _store_new(connection, context, new, names, closed, now)
+    payment_refs.add_aliases(connection, aliases, now)
+    for processor in {record.processor for record in new if record.payment_id in names}:
+        groups = [names.get(record.payment_id, ()) for record in new if record.processor == processor]
+        payment_refs.add_refs(connection, processor, groups)
+    return answers
+
+
+def _lock_customers(
+    connection: Connection, records: Sequence[PaymentRecord], names: Mapping[str, Sequence[str]]
+) -> tuple[list[PaymentRecord], frozenset[str]]:
+    """Lock the customers of the records, and those of closed payments under the same ids of the processor.
+
+    Return the records, each with the customer who survived a merge, and the ids of the locked customers.
+    """
+    asked = {record.customer_id for record in records}
+    locked = accounts.lock_customers(connection, asked | ClosedRecords.read(connection, records, names).owners)
+    merged = accounts.survivors(connection, asked - locked.keys())
+    records = [replace(record, customer_id=merged.get(record.customer_id, record.customer_id)) for record in records]
+    return records, frozenset(locked)
+
+
+def _store_new(
+    connection: Connection,
+    context: Context,
+    new: Sequence[PaymentRecord],
+    names: Mapping[str, Sequence[str]],
+    closed: ClosedRecords,
+    now: float,
+) -> None:
+    """Store the new payments, and let the claims on them that came before take their share."""
+    # Before the purchases: a closing takes its share again, and none of the new credits.
+    freed = [pair for record in new for pair in closed.free_claims(connection, record, Terms.of(context, now))]
     # Only customers of new payments: a refused payment must not leave an empty account behind.
     accounts.insert_missing_customers(connection, [r.customer_id for r in new], now)
     payments.insert_payments(connection, new, now)
@@ -94,13 +134,8 @@ def _record_payments(
         connection, [earlier_refund(record, context.new_id("cl"), now) for record in new if record.refunded_minor]
     )
     matched = match_claims(connection, new, names, Terms.of(context, now))
-    announce_claims(connection, context, matched, now)
+    announce_claims(connection, context, [*freed, *matched], now)
     match_warnings(connection, context, new, names, now)
-    payment_refs.add_aliases(connection, aliases, now)
-    for processor in {record.processor for record in new if record.payment_id in names}:
-        groups = [names.get(record.payment_id, ()) for record in new if record.processor == processor]
-        payment_refs.add_refs(connection, processor, groups)
-    return answers
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.accept import body_of
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.limit_usage import usage_before
-from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnknownTransaction
+from refund_worker.errors import ActionNotAllowed, ChangedMeanwhile, InvalidRequest, NotFound, UnknownTransaction
 from refund_worker.store import accounts, claims, refunds
 
 CLIENT = "refund-worker"
@@ -53,6 +53,8 @@ def link_outside_refund(
     def change(connection: Connection) -> None:
         claim = claims.find_claim(connection, claim_id, ClaimKind.OUTSIDE_REFUND)
         assert claim is not None
+        if claim.payment_id != found.payment_id:
+            raise ChangedMeanwhile(f"{claim_id} is of payment {claim.payment_id} now: look at it again")
         if not _is_new(connection, claim, refund_id, transaction_id):
             return
         before = _available(connection, claim)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
@@ -35,12 +36,20 @@ _CODES = {
 def record_claims(
     context: Context, payment_id: str, reported: Sequence[Claim], newer: Merge, *, actor: str = SYSTEM
 ) -> None:
-    """Store the reported claims on this payment in one transaction, together with all that follows from them."""
+    """Store the reported claims on this payment in one transaction, together with all that follows from them.
+
+    A claim that is on another payment by then is stored there: its payment was recorded again meanwhile.
+    """
+    elsewhere: defaultdict[str, list[Claim]] = defaultdict(list)
 
     def store(connection: Connection) -> None:
-        _store(connection, payment_id, reported, newer, Terms.of(context, context.clock(connection), actor))
+        elsewhere.clear()  # the transaction may run again
+        terms = Terms.of(context, context.clock(connection), actor)
+        elsewhere.update(_store(connection, payment_id, reported, newer, terms))
 
     change_claims(context, payment_id, store, actor=actor)
+    for its_payment, claims_there in sorted(elsewhere.items()):
+        record_claims(context, its_payment, claims_there, newer, actor=actor)
 
 
 def record_explained(context: Context, payment_id: str, old: Sequence[Claim], since: float) -> None:
@@ -146,19 +155,26 @@ def _explained(connection: Connection, payment_id: str) -> list[Claim]:
     return explain(payment, claims.claims_on(connection, [payment_id]).get(payment_id, []))
 
 
-def _store(connection: Connection, payment_id: str, reported: Iterable[Claim], newer: Merge, terms: Terms) -> None:
-    """Insert new claims, and update those that are stored."""
+def _store(
+    connection: Connection, payment_id: str, reported: Iterable[Claim], newer: Merge, terms: Terms
+) -> dict[str, list[Claim]]:
+    """Insert new claims, and update those that are stored. Return those that are on other payments, by payment id."""
+    elsewhere: defaultdict[str, list[Claim]] = defaultdict(list)
     for claim in reported:
         stored = claims.claims_of_objects(connection, claim.processor, claim.kind, [claim.object_id])
         before = stored.get(claim.object_id)
         if before is None:
             claims.insert_claims(connection, [replace(claim, payment_id=payment_id)])
             continue
+        if before.payment_id not in (None, payment_id):
+            elsewhere[before.payment_id or ""].append(claim)
+            continue
         after = newer(before, claim) or before
         if before.is_live and after.is_live and after.money_minor < before.money_minor:
             before = _lessened(connection, before, after.amount_minor, terms)
             after = newer(before, claim) or before
-        claims.write_claims(connection, [replace(after, payment_id=before.payment_id or payment_id)])
+        claims.write_claims(connection, [replace(after, payment_id=payment_id)])
+    return elsewhere
 
 
 def _lessened(connection: Connection, claim: Claim, amount_minor: int, terms: Terms) -> Claim:
