@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.engine.claims.claim_worlds import (
 from tests.engine.claims.test_closed_payments import close
 from tests.support.engine_world import World, assert_books_balance
 
-from refund_worker.domain.claims.claim import Claim, ClaimKind
+from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase
 from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.domain.sums import violations
 from refund_worker.engine.accounts.payments import record_payments
@@ -70,7 +71,7 @@ def test_refund_of_others_goes_over_to_the_new_record(
     """The processor's reports and the two steps of the correction end the same in any order."""
     world.pay(credits=200)
     item = world.refund_in_the_dashboard(500)
-    steps = [lambda: hear(world, item, "pending"), lambda: hear(world, item, end)]
+    steps: list[Callable[[], None]] = [lambda: hear(world, item, "pending"), lambda: hear(world, item, end)]
     steps.insert(recorded - 1, lambda: close(world))
     steps.insert(recorded, lambda: again(world))
     for step in steps:
@@ -275,7 +276,7 @@ def test_report_that_meets_the_claim_elsewhere_follows_it(world: World) -> None:
     def newer(before: Claim, reported: Claim) -> Claim:
         return replace(before, phase=reported.phase, object_status=reported.object_status)
 
-    record_claims(world.context, "pay1", [replace(found, phase="released", object_status="failed")], newer)
+    record_claims(world.context, "pay1", [replace(found, phase=Phase.RELEASED, object_status="failed")], newer)
     check(world)
     assert (claim_of(world)["payment_id"], balances(world)) == ("again", (100, 0))
 

@@ -1,7 +1,7 @@
 """Payments that are recorded again after they were closed as recorded wrong.
 
-A closing frees the processor's id for a new record. What happened to the payment's money did happen all the same: what
-others took goes over to the new record, and what our own refunds paid must be in its `refunded_minor`.
+A closing frees the processor's id for a new record, but it brings no money back. So the new record gets the outside
+refunds and disputes, and its `refunded_minor` must have the money of our own refunds.
 """
 
 from __future__ import annotations
@@ -78,9 +78,9 @@ class ClosedRecords:
     def free_claims(self, connection: Connection, record: PaymentRecord, terms: Terms) -> list[tuple[Claim, Claim]]:
         """Free the claims of closed payments that go over to the record, so that they are matched with it.
 
-        What a claim took or held is given back first. Of that, and of no other credits, the closing takes its share
-        again: it ends with what it would have taken alone. Return its claims that changed, before and after. The owners
-        of the closed payments are locked by the caller.
+        The credits that a claim took or held are given back first. Of these, and of no others, the closing takes its
+        share again, so that it ends as if it had been alone. Return the claims of closed payments that changed, before
+        and after. The caller has locked the customers.
         """
         changed: list[tuple[Claim, Claim]] = []
         for payment in self.of(connection, record):
@@ -105,9 +105,9 @@ class ClosedRecords:
 
 
 def _goes_over(payment: ClaimedPayment, claim: Claim) -> bool:
-    """Return True for what others took or may take of the closed payment.
+    """Return True for a dispute, and for an outside refund that is live.
 
-    What a person linked to a refund of ours, or named as its payment, stays with that refund.
+    An outside refund stays if a person linked it to a refund of ours, or named it as the payment of one.
     """
     if claim.kind is not ClaimKind.OUTSIDE_REFUND:
         return claim.kind is ClaimKind.DISPUTE
