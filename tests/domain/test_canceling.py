@@ -203,7 +203,7 @@ def test_object_canceled_in_the_dashboard_is_given_back() -> None:
     assert (after.status, after.reversed_credits) == (RefundStatus.FAILED, 100)
 
 
-def test_canceled_object_that_did_not_wait_is_a_failure_like_any_other() -> None:
+def test_canceled_object_that_did_not_wait_is_like_any_failure() -> None:
     pending = answer(begun(), Answered(an_object("pending"))).after
     after = settled(report(pending, CANCELED, LATER).after)
     assert [leg.payment_id for leg in after.legs] == ["pay1", "pay9"]

@@ -1519,13 +1519,6 @@ DEFECTS = (
         ("tests/engine/claims/test_payments_recorded_again.py",),
     ),
     Defect(
-        "recorded again: a closing forgets the payment's other names",
-        ENGINE + "claims/close.py",
-        "        claims.insert_refs(connection, [(closing.processor, name, closing.claim_id) for name in names])\n",
-        "",
-        ("tests/engine/claims/test_payments_recorded_again.py",),
-    ),
-    Defect(
         "recorded again: a report settles the closed payment only",
         ENGINE + "claims/recording.py",
         "        if before.payment_id not in (None, payment_id):",
@@ -3500,13 +3493,6 @@ DEFECTS = (
         "    ~_TO_DECIDE,\n",
         "",
         ("tests/engine/claims/test_links.py",),
-    ),
-    Defect(
-        "an unknown cursor of outside refunds begins at the first page",
-        ENGINE + "views/claim_objects.py",
-        "    if filters.after is not None and find_claim(",
-        '    if filters.after == "" and find_claim(',
-        ("tests/web/test_claims_over_http.py",),
     ),
     Defect(
         "a blank search text is taken",
