@@ -53,6 +53,7 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
     customer = _customer_with_most_entries(connection)
     middle = _middle_entry(connection, customer)
     spend = _latest_entry(connection, customer, "spend")
+    first_payment = _first(connection, payments.c.payment_id)
     page_of = {
         "/refund-transaction": [
             _at("/refund-transaction", id=spend),
@@ -62,8 +63,8 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         "/add-credits": [_at("/add-credits", customer=customer)],
         "/return-money": [_at("/return-money", id=_paid_out(connection, customer))],
         "/customer": [_at("/customer", id=customer)],
-        "/payment": [_at("/payment", id=_first(connection, payments.c.payment_id))],
-        "/payments": ["/payments", _at("/payments", q=customer), _at("/payments", after="0")],
+        "/payment": [_at("/payment", id=first_payment)],
+        "/payments": ["/payments", _at("/payments", q=customer), _at("/payments", after=first_payment)],
         "/customers": ["/customers", _at("/customers", q=customer[:4]), _at("/customers", after=customer)],
         "/transactions": [
             "/transactions",

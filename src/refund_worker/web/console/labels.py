@@ -122,6 +122,7 @@ EVENT_LABELS: Mapping[str, str] = {
     "leg_replaced": "Another payment is used instead",
     "processor_contradicts": "The processor reports a different result",
     "posted_after_all": "Ledger entries posted late: the processor already has this refund",
+    "manual_payment_failed": "The manual payment failed; the processor's own refund pays",
     "paid_by_hand_stands": "Failed at the processor; the manual payment still counts",
     "quiet_begins_anew": "Checked late: the wait for a delayed refund starts again",
     "not_at_processor": "The processor does not have this refund",
