@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
@@ -34,12 +35,12 @@ POINTS = frozenset(
 
 @dataclass(slots=True)
 class Crashes(Faults):
-    """Counts the points after the request and strikes at the chosen ones. Each fault in `life` strikes once."""
+    """Counts the points after the request and strikes at the chosen ones. Each fault in `life` strikes so often."""
 
     counting: bool = False
     passed: int = 0
     crash_at: frozenset[int] = frozenset()
-    life: set[str] = field(default_factory=set)
+    life: Counter[str] = field(default_factory=Counter)
 
     def strikes(self, name: str) -> bool:
         """Return True if the process dies at this point, or if the path's fault strikes now."""
@@ -51,8 +52,8 @@ class Crashes(Faults):
                 self.count(f"{name} (point {self.passed})")
                 return True
             return False
-        if name in self.life:
-            self.life.discard(name)
+        if self.life[name]:
+            self.life[name] -= 1
             self.count(name)
             return True
         return False
@@ -68,7 +69,8 @@ class CrashRun(Schedule):
         self.crashes = self.faults
         self.gate.near_statements = True
         self.crashes.crash_at = frozenset(crash_at)
-        self.crashes.life = set(path.life)
+        self.crashes.life = Counter(path.life)
+        self.crashes.ends_without_customer = ("failed" if "expired" in path.life else "canceled",)
         # A failure before the success is recorded is another path: another payment is tried.
         self.bank.fails_no_sooner_than = DAY
         self.bank.acts_no_sooner_than = DAY  # a customer who acts before a person cancels is another path, too

@@ -15,7 +15,7 @@ from tests.simulation.plan import DAY, HOUR, START, Act, Plan
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """One path. `life` names the faults at the processor, each of which strikes once; `ends` are the final statuses.
+    """One path. `life` names the faults at the processor, each as often as it strikes; `ends` are the final statuses.
 
     `balance` is the customer's final balance in credits, `paid` the money that the processor has refunded, in minor
     units. With `claims`, what others do to the payments takes credits, and a person decides about shortfalls.
@@ -141,7 +141,7 @@ PATHS = (
     ),
     Path(
         "blocked, retried by an operator",
-        (_asks(WITHDRAWAL), Act(1_200, "command", {"action": Action.RETRY})),
+        (_asks(WITHDRAWAL), Act(2_400, "command", {"action": Action.RETRY})),
         ("succeeded",),
         90,
         30,
@@ -149,7 +149,7 @@ PATHS = (
     ),
     Path(
         "blocked, paid by hand",
-        (_asks(WITHDRAWAL), Act(1_200, "command", {"action": Action.RESOLVE, "reference": "bank-1"})),
+        (_asks(WITHDRAWAL), Act(2_400, "command", {"action": Action.RESOLVE, "reference": "bank-1"})),
         ("succeeded",),
         90,
         0,
@@ -157,7 +157,7 @@ PATHS = (
     ),
     Path(
         "blocked, given back by an operator",
-        (_asks(WITHDRAWAL), Act(1_200, "command", {"action": Action.RESOLVE})),
+        (_asks(WITHDRAWAL), Act(2_400, "command", {"action": Action.RESOLVE})),
         ("failed",),
         120,
         0,
@@ -204,7 +204,8 @@ PATHS = (
         life=("refusal of an unknown code",),
     ),
     Path("our set-up refused", (_asks(WITHDRAWAL),), ("succeeded",), 90, 30, life=("our set-up refused",)),
-    Path("asks the customer, canceled", (_asks(WITHDRAWAL),), ("succeeded",), 90, 30, life=("canceled",)),
+    Path("asks the customer, canceled", (_asks(WITHDRAWAL),), ("failed",), 120, 0, life=("canceled",)),
+    Path("asks the customer, expired", (_asks(WITHDRAWAL),), ("succeeded",), 90, 30, life=("canceled", "expired")),
     Path(
         "asks the customer, canceled by a person",
         (_asks(WITHDRAWAL), Act(LATER, "command", {"action": Action.CANCEL})),

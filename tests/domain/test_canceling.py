@@ -203,10 +203,10 @@ def test_object_canceled_in_the_dashboard_is_given_back() -> None:
     assert (after.status, after.reversed_credits) == (RefundStatus.FAILED, 100)
 
 
-def test_canceled_object_that_did_not_wait_is_like_any_failure() -> None:
+def test_canceled_object_is_given_back_after_a_lost_report() -> None:
     pending = answer(begun(), Answered(an_object("pending"))).after
     after = settled(report(pending, CANCELED, LATER).after)
-    assert [leg.payment_id for leg in after.legs] == ["pay1", "pay9"]
+    assert [(leg.payment_id, leg.failure_code) for leg in after.legs] == [("pay1", CANCELED_ON_REQUEST)]
 
 
 def test_second_cancel_is_refused_while_the_first_is_under_way() -> None:

@@ -75,7 +75,7 @@ EVERY_REPLY: list[Reply] = [
         (Answered(an_object("pending")), "pending", "pending"),
         (Answered(an_object("requires_action")), "requires_action", "pending"),
         (Answered(an_object("failed")), "failed", "sending"),
-        (Answered(an_object("canceled")), "canceled", "sending"),
+        (Answered(an_object("canceled")), "canceled", "reversing"),
         (Answered(an_object("thinking")), "pending", "needs_attention"),
         (Answered(an_object(None)), "pending", "needs_attention"),
         (Answered(an_object(amount_minor=999)), "unknown", "needs_attention"),
@@ -92,7 +92,7 @@ EVERY_REPLY: list[Reply] = [
         (UnknownRefusal("odd", "no"), "blocked", "needs_attention"),
         (Denied("parameter_unknown", "our form", maybe_kept=True), "unknown", "sending"),
         (Answered(an_object("failed", failure_code="insufficient_funds")), "blocked", "needs_attention"),
-        (Answered(an_object("canceled", failure_code="insufficient_funds")), "canceled", "sending"),
+        (Answered(an_object("canceled", failure_code="insufficient_funds")), "canceled", "reversing"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else value,
 )

@@ -5480,22 +5480,15 @@ DEFECTS = (
     Defect(
         "what the dashboard canceled is sent over another payment",
         DOMAIN + "refund_object.py",
-        "        return leg.canceling is not None or leg.status is LegStatus.REQUIRES_ACTION",
-        "        return leg.canceling is not None",
-        CANCELING,
-    ),
-    Defect(
-        "an object that did not wait for the customer counts as canceled by a person",
-        DOMAIN + "refund_object.py",
-        "        return leg.canceling is not None or leg.status is LegStatus.REQUIRES_ACTION",
-        "        return True",
+        "    return is_canceled or (leg.canceling is not None and _lacked",
+        "    return leg.canceling is not None and (is_canceled or _lacked",
         CANCELING,
     ),
     Defect(
         "an expired refund is given back because a person had asked to cancel it",
         DOMAIN + "refund_object.py",
-        "leg.canceling is not None and _lacked_funds(",
-        "leg.canceling is not None or _lacked_funds(",
+        "or (leg.canceling is not None and _lacked_funds(builder, leg, refund_object))",
+        "or leg.canceling is not None",
         CANCELING,
     ),
     Defect(

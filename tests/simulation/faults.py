@@ -140,6 +140,7 @@ class Faults:
     rates: dict[str, float]
     is_open: Callable[[], bool]
     on: bool = True
+    ends_without_customer: tuple[str, ...] = ("canceled", "failed")  # of refunds that wait: canceled or expired
     struck: int = 0
     while_open: Counter[str] = field(default_factory=Counter)
 

@@ -40,7 +40,7 @@ def life_of_ours(world: World, faults: Faults, *, acts_after: float, fails_after
     if strikes("pending, then failed"):
         life = [(0, "pending", None), (uniform(60, 5 * DAY), "failed", "declined")]
     if strikes("canceled"):
-        expired = random.choice(("canceled", "failed"))
+        expired = random.choice(faults.ends_without_customer)
         life = [(0, "requires_action", None), (uniform(acts_after, 3 * DAY), expired, "expired")]
     if life[-1][1] == "succeeded" and strikes("failed later"):
         life.append((uniform(fails_after, 30 * DAY), "failed", "declined"))

@@ -234,12 +234,12 @@ def _is_canceled_by_a_person(
 ) -> bool:
     """Return True if a person canceled the object, here or at the processor, so that nothing more is sent for it.
 
-    While it waits for the customer only a person can cancel it. An object that expires is `failed`, even if a person
-    wanted to cancel it too. But one that only lacked our balance would be sent again to the same customer.
+    Only a person cancels an object, while it waits for the customer. The report that it waits may have been lost. An
+    object that expires is `failed`, even if a person wanted to cancel it too. But one that only lacked our balance
+    would be sent again to the same customer.
     """
-    if meaning.outcome is LegOutcome.OBJECT_CANCELED:
-        return leg.canceling is not None or leg.status is LegStatus.REQUIRES_ACTION
-    return leg.canceling is not None and _lacked_funds(builder, leg, refund_object)
+    is_canceled = meaning.outcome is LegOutcome.OBJECT_CANCELED
+    return is_canceled or (leg.canceling is not None and _lacked_funds(builder, leg, refund_object))
 
 
 def _lacked_funds(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> bool:
