@@ -1535,8 +1535,8 @@ DEFECTS = (
     Defect(
         "the end of a linked refund is not told to its claim",
         ENGINE + "claims/listener.py",
-        "        outside += whose.linked\n",
-        "",
+        "(*whose.outside, *whose.linked)",
+        "whose.outside",
         ("tests/engine/claims/test_links.py",),
     ),
     Defect(
@@ -3574,8 +3574,8 @@ DEFECTS = (
     Defect(
         "claims: an old refund that `refunded_minor` explains is forgotten",
         ENGINE + "claims/listener.py",
-        "_record_old(context, processor, old, earliest) if old else 0",
-        "0",
+        "        if its:\n            record_explained(",
+        "        if False:\n            record_explained(",
         ("tests/engine/claims/test_earlier_refunds.py::test_old_refund_uses_up_its_part",),
     ),
     Defect(
@@ -3588,8 +3588,8 @@ DEFECTS = (
     Defect(
         "claims: the end of an old refund is not heard",
         ENGINE + "claims/listener.py",
-        " or s.claim.object_id in recorded]",
-        "]",
+        "frozenset(ids) - recorded.keys()",
+        "frozenset(ids)",
         ("tests/engine/claims/test_earlier_refunds.py::test_end_of_an_old_refund_is_heard",),
     ),
     Defect(

@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, and_, bindparam, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, and_, bindparam, case, func, or_, select, update
 
 from refund_worker.batching import batched
 from refund_worker.domain.claims.claim import DECIDED_AS_OUTSIDE, LIVE, Claim, ClaimKind, Phase, ShortfallRule
 from refund_worker.domain.claims.shares import ClaimedPayment
-from refund_worker.domain.refund import LegStatus
 from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
 from refund_worker.store.accounts import surviving
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
@@ -253,10 +252,7 @@ def refunds_over(connection: Connection, payment_id: str) -> list[str]:
 def named_elsewhere(connection: Connection, claim: Claim, refund_id: str) -> int:
     """Return the minor units of the claim's object that pay other refunds than this one, by the words of persons."""
     query = select(func.coalesce(func.sum(legs.c.amount_minor), 0)).where(
-        legs.c.payment_id == claim.payment_id,
-        legs.c.manual_reference == claim.object_id,
-        legs.c.status == LegStatus.SUCCEEDED,
-        legs.c.refund_id != refund_id,
+        *_names_object(claim.payment_id, claim.object_id), legs.c.refund_id != refund_id
     )
     linked = claim.linked_minor if claim.refund_id not in (None, refund_id) else 0
     return int(connection.execute(query).scalar_one()) + linked
@@ -264,11 +260,13 @@ def named_elsewhere(connection: Connection, claim: Claim, refund_id: str) -> int
 
 def refunds_named(connection: Connection, payment_id: str, object_id: str) -> list[str]:
     """Return the ids of refunds with a leg over this payment that a person called paid by the object."""
-    named = legs.c.manual_reference == object_id
-    query = select(legs.c.refund_id).where(
-        legs.c.payment_id == payment_id, named, legs.c.processor_refund_id != object_id
-    )
+    query = select(legs.c.refund_id).where(*_names_object(payment_id, object_id))
     return sorted(set(connection.execute(query).scalars()))
+
+
+def _names_object(payment_id: Any, object_id: Any) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions of legs over this payment that a person called paid by the object; columns or values."""
+    return legs.c.payment_id == payment_id, legs.c.manual_reference == object_id, IS_PAID_MANUALLY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,7 +306,7 @@ def list_claims(connection: Connection, filters: ClaimFilters) -> list[Claim]:
 _c = claims.c
 _LINKED = _c.refund_id.is_not(None)
 _TO_DECIDE = and_(_c.phase == Phase.TAKEN, _c.rule == ShortfallRule.PERSON, _c.credits > _c.held + _c.taken)
-_names = and_(legs.c.payment_id == _c.payment_id, legs.c.manual_reference == _c.object_id, IS_PAID_MANUALLY)
+_names = and_(*_names_object(_c.payment_id, _c.object_id))
 # A person named the object as the manual payment of a leg: it counts for that leg, as one that is linked.
 _NAMED = and_(
     _c.kind == ClaimKind.OUTSIDE_REFUND,

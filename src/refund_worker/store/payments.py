@@ -91,8 +91,8 @@ def closed_under(connection: Connection, processor: str, refs: Iterable[str]) ->
     )
     found: set[tuple[str, str, str]] = set()
     for chunk in batched(sorted(set(refs)), IDS_AT_ONCE):
-        for query in (recorded.where(p.processor_payment_id.in_(chunk)), named.where(r.ref.in_(chunk))):
-            found |= {(row[0], row[1], row[2]) for row in connection.execute(query)}
+        query = recorded.where(p.processor_payment_id.in_(chunk)).union(named.where(r.ref.in_(chunk)))
+        found |= {(row[0], row[1], row[2]) for row in connection.execute(query)}
     return found
 
 

@@ -343,10 +343,7 @@ def test_a_spend_with_nothing_left_is_no_target(world: World) -> None:
 
 @pytest.mark.parametrize("reported_first", [True, False])
 def test_object_named_as_the_manual_payment_takes_nothing(world: World, reported_first: bool) -> None:
-    world.pay(amount_minor=2_000, credits=200)
-    world.processor.script("ch_1", EMPTY)
-    refund_id = world.withdraw(100)
-    world.work()
+    refund_id = blocked_refund(world)
     made = world.refund_in_the_dashboard(1_000)
     if reported_first:
         report(world, made)
@@ -392,12 +389,23 @@ def test_smaller_object_is_not_linked_beside_the_replacement(world: World) -> No
         link(world, refund_id=refund_id)
 
 
+def another_blocked(world: World, credits: int = 50, key: str = "k2") -> str:
+    """Return one more refund that a person must decide about."""
+    world.processor.script("ch_1", EMPTY)
+    refund_id = world.withdraw(credits, key)
+    world.work()
+    return refund_id
+
+
+def blocked_refund(world: World, credits: int = 100) -> str:
+    """Return a refund over a payment of 200 credits that a person must decide about."""
+    world.pay(amount_minor=2_000, credits=200)
+    return another_blocked(world, credits, "k")
+
+
 def named_refund(world: World, *, status: str = "succeeded") -> tuple[str, RefundObject]:
     """Return a refund of 100 credits that a person called paid by a refund in the dashboard, and that one."""
-    world.pay(amount_minor=2_000, credits=200)
-    world.processor.script("ch_1", EMPTY)
-    refund_id = world.withdraw(100)
-    world.work()
+    refund_id = blocked_refund(world)
     made = world.refund_in_the_dashboard(1_000, status=status)
     world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
     return refund_id, made
@@ -453,10 +461,7 @@ def statuses(world: World, condition: str | None = None) -> list[tuple[str, str 
 
 @pytest.mark.parametrize("named_minor", [1_000, 600], ids=["whole", "in part"])
 def test_object_named_as_the_manual_payment_is_listed_as_linked(world: World, named_minor: int) -> None:
-    world.pay(amount_minor=2_000, credits=200)
-    world.processor.script("ch_1", EMPTY)
-    refund_id = world.withdraw(named_minor // 10)
-    world.work()
+    refund_id = blocked_refund(world, named_minor // 10)
     made = world.refund_in_the_dashboard(1_000)
     report(world, made)
     assert statuses(world) == statuses(world, "posted") == [("posted", None)]
@@ -483,20 +488,29 @@ def test_named_object_whose_rest_waits_for_a_decision_says_so(world: World) -> N
     assert statuses(world, "linked") == []
 
 
-def another_blocked(world: World) -> str:
-    """Return a second refund that a person must decide about."""
-    world.processor.script("ch_1", EMPTY)
-    refund_id = world.withdraw(50, "k2")
-    world.work()
-    return refund_id
-
-
 def test_one_object_is_not_named_for_two_refunds(world: World) -> None:
     _, made = named_refund(world)
     report(world, made)
     refund_id = another_blocked(world)
     with pytest.raises(ActionNotAllowed, match="pays another refund already"):
         world.command(refund_id, Action.RESOLVE, made.processor_refund_id)
+
+
+def test_every_refund_that_a_failed_object_was_named_for_reopens(world: World) -> None:
+    world.pay(amount_minor=2_000, credits=200)
+    made = world.refund_in_the_dashboard(1_000)
+    named = []
+    for key, credits in (("k1", 30), ("k2", 50)):
+        named.append(another_blocked(world, credits, key))
+        world.command(named[-1], Action.RESOLVE, made.processor_refund_id)
+    report(world, made)
+    world.processor.become(made.processor_refund_id, "failed")
+    sync_all(world.context, "stripe")
+    world.work()
+    assert [world.refund(each).status for each in named] == [RefundStatus.FAILED] * 2
+    assert balance_of(world) == (200, 0)
+    assert_books_balance(world.database)
+    assert_sums_hold(world)
 
 
 def test_failed_object_is_not_named_as_a_payment(world: World) -> None:

@@ -7,7 +7,7 @@ repetition do not matter.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
@@ -32,6 +32,10 @@ class Sighting:
     refs: tuple[str, ...]
     only_ours: bool = False
 
+    def owner(self, owners: Mapping[str, str]) -> str | None:
+        """Return the payment of the object, by `owners`: the payments of the processor's names."""
+        return next((owners[ref] for ref in self.refs if ref in owners), None)
+
 
 def record_outside_refunds(
     context: Context, processor: str, refund_objects: Iterable[RefundObject], *, since: float | None = None
@@ -48,28 +52,28 @@ def record_outside_refunds(
         earliest = outside_since(connection, context.policy.outside_since) if since is None else since
         me = installation_id(connection)
         whose = sort_by_owner(connection, processor, refund_objects)
-        outside = list(whose.outside)
-        outside += whose.linked
         now = context.clock(connection)
     sightings = [
         Sighting(_outside_refund(context, processor, item, now), item.payment_refs, item.installation not in (None, me))
-        for item in outside
+        for item in (*whose.outside, *whose.linked)
     ]
     old = [sighting for sighting in sightings if sighting.claim.object_created_at < earliest]
-    number = _record_old(context, processor, old, earliest) if old else 0
-    with context.database.read() as connection:
-        ids = [sighting.claim.object_id for sighting in old]
-        recorded = claims.claims_of_objects(connection, processor, ClaimKind.OUTSIDE_REFUND, ids)
-    news = [s for s in sightings if s.claim.object_created_at >= earliest or s.claim.object_id in recorded]
+    number, passed = _record_old(context, processor, old, earliest) if old else (0, frozenset())
+    news = [sighting for sighting in sightings if sighting.claim.object_id not in passed]
     return number + _record(context, processor, ClaimKind.OUTSIDE_REFUND, news, _newer_refund)
 
 
-def _record_old(context: Context, processor: str, sightings: Sequence[Sighting], since: float) -> int:
-    """Record those of these refunds from before `since` that `refunded_minor` explains; return how many are new."""
+def _record_old(
+    context: Context, processor: str, sightings: Sequence[Sighting], since: float
+) -> tuple[int, frozenset[str]]:
+    """Record those of these refunds from before `since` that `refunded_minor` explains.
+
+    Return how many are new, and the ids of all that were not recorded before: nothing else is to be done about them.
+    """
+    ids = [sighting.claim.object_id for sighting in sightings]
     with context.database.read() as connection:
-        found = _by_payment_with_refunds(connection, processor, sightings)
-        ids = [claim.object_id for its in found.values() for claim in its]
         recorded = claims.claims_of_objects(connection, processor, ClaimKind.OUTSIDE_REFUND, ids)
+        found = _by_payment_with_refunds(connection, processor, sightings)
         new = {
             payment_id: explained_whole(connection, payment_id, left, since)
             for payment_id, its in found.items()
@@ -78,7 +82,7 @@ def _record_old(context: Context, processor: str, sightings: Sequence[Sighting],
     for payment_id, its in sorted(new.items()):
         if its:
             record_explained(context, payment_id, its, since)
-    return sum(len(its) for its in new.values())
+    return sum(len(its) for its in new.values()), frozenset(ids) - recorded.keys()
 
 
 def _by_payment_with_refunds(
@@ -90,7 +94,7 @@ def _by_payment_with_refunds(
     known = payments.payments_by_id(connection, set(owners.values()))
     found: defaultdict[str, list[Claim]] = defaultdict(list)
     for sighting in sightings:
-        payment = next((known[owners[ref]] for ref in sighting.refs if ref in owners), None)
+        payment = known.get(sighting.owner(owners) or "")
         if payment is not None and payment.refunded_minor and payment.currency == sighting.claim.currency:
             found[payment.payment_id].append(sighting.claim)
     return found
@@ -184,7 +188,7 @@ def _news(
     currencies = {p.payment_id: p.currency for p in payments.payments_by_id(connection, set(owners.values())).values()}
     found: defaultdict[str | None, list[Sighting]] = defaultdict(list)
     for sighting in sightings:
-        payment_id = next((owners[ref] for ref in sighting.refs if ref in owners), None)
+        payment_id = sighting.owner(owners)
         if payment_id is not None and currencies[payment_id] != sighting.claim.currency:
             payment_id = None  # its share of the credits cannot be computed: a person sees it as unmatched
         before = recorded.get(sighting.claim.object_id)

@@ -39,16 +39,14 @@ def perform_action(
     `version` is the version that the person saw; `one_by_one` is False if they act on many refunds together. With
     `client`, only that client's refunds are visible. The same act under the same `key` again changes nothing.
 
-    Raises `NotFound`, `StaleVersion` after a change since `version`, `ActionNotAllowed`, and `KeyReused`.
+    Raises `NotFound` if the refund is unknown or not visible, `StaleVersion` if it has changed since `version`,
+    `ActionNotAllowed` if the action is not allowed now, and `KeyReused` if the key was used for another act.
     """
     act = {"refund_id": refund_id, "action": str(action), "reason": reason, "reference": reference, "actor": actor}
 
     def work(connection: Connection) -> Refund:
         now = context.clock(connection)
-        found = refunds.load(connection, [refund_id], lock=True)
-        if not found or (client is not None and found[0].client != client):
-            raise NotFound(f"refund {refund_id} is not known")
-        refund = found[0]
+        refund = _find(connection, refund_id, client)
         if key is not None and (earlier := idempotency.find_act(connection, *key)) is not None:
             check_same_act(key.idempotency_key, act, json.loads(earlier["body"]))
             return refund
@@ -57,8 +55,8 @@ def perform_action(
         # Read under the refund's lock: every link made by now counts, however long ago the refund was requested.
         links = persons.links(connection) if action is Action.APPROVE else ()
         terms: dict[str, Any] = {"actor": actor, "reason": reason, "reference": reference, "one_by_one": one_by_one}
-        # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
         _check_reference(connection, refund, reference)
+        # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
         decision = apply_action(refund, action, now, context.policy, links=links, **terms).released()
         apply(connection, [decision], now, money_went_out=reference is not None, notify=context.notify)
         _settle_named(connection, context, decision.after, reference, actor)
@@ -70,6 +68,13 @@ def perform_action(
     if refund.due_at is not None:
         context.publish([refund_id], False)
     return refund
+
+
+def _find(connection: Connection, refund_id: str, client: str | None) -> Refund:
+    found = refunds.load(connection, [refund_id], lock=True)
+    if not found or (client is not None and found[0].client != client):
+        raise NotFound(f"refund {refund_id} is not known")
+    return found[0]
 
 
 def _check_reference(connection: Connection, refund: Refund, reference: str | None) -> None:

@@ -12,8 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.processor_replies import CHARGE_PENDING
-from refund_worker.domain.refund import Leg, LegStatus, ObjectState
-from refund_worker.domain.state_machine import UNPAID_FINAL
+from refund_worker.domain.refund import Leg, LegStatus
+from refund_worker.domain.state_machine import UNPAID_FINAL, waits_for_customer
 from refund_worker.engine.views.failure_codes import code_with_entry
 from refund_worker.engine.views.leg_messages import CODE_MESSAGES, DETAIL_MESSAGES, STATUS_MESSAGES, Message
 from refund_worker.engine.views.money_format import money
@@ -128,7 +128,7 @@ def status_key(leg: Leg) -> str:
         return "failed_split" if leg.reversed_credits < leg.credits else "failed_returned"
     if leg.status in (LegStatus.PLANNED, LegStatus.WAITING) and leg.attention_code:
         return LegStatus.BLOCKED.value  # it is stopped, so it will not be sent soon
-    if leg.status is LegStatus.REQUIRES_ACTION and leg.report and leg.report.status == ObjectState.PENDING.value:
+    if leg.status is LegStatus.REQUIRES_ACTION and not waits_for_customer(leg):
         return LegStatus.PENDING.value  # the customer has acted
     return leg.status.value
 
