@@ -6224,6 +6224,27 @@ DEFECTS = (
         DEBTS,
     ),
     Defect(
+        "statement: an old spend owes from its own time on",
+        DOMAIN + "claims/debts.py",
+        "at = max(row.at, account.at) if row.kind == EntryKind.SPEND else row.at",
+        "at = row.at",
+        DEBTS,
+    ),
+    Defect(
+        "funds: a reading from before the refusal is a reason to try again",
+        "src/refund_worker/store/funds.py",
+        "and_(last < read_at, tries < TRIES_WITHOUT_RISE)",
+        "(tries < TRIES_WITHOUT_RISE)",
+        ("tests/engine/processor_sync/test_funds.py",),
+    ),
+    Defect(
+        "sync: the missing object of an open leg is an error",
+        ENGINE + "processor_sync/sync_refund.py",
+        "isinstance(answer, Misconfigured) and call.leg_id in ended",
+        "isinstance(answer, Misconfigured)",
+        ("tests/engine/processor_sync/test_sync_refund.py",),
+    ),
+    Defect(
         "statement: the debts of all accounts are in that of each",
         ENGINE + "sums/statement.py",
         "            if processor in (None, moved.payment.processor):",

@@ -26,7 +26,7 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
-from refund_worker.engine.processor_sync.funds import read_balance
+from refund_worker.engine.processor_sync.funds import low_balance_codes, read_balance
 from refund_worker.engine.views.funds import funds_sentence, funds_view
 from refund_worker.store import funds as store
 from refund_worker.store.tables import events
@@ -354,6 +354,17 @@ def test_money_that_went_and_came_back_between_readings_suffices(world: World, t
     read(world, 600)
     world.work()
     assert status(world, refund_id) is RefundStatus.SUCCEEDED
+
+
+def test_reading_from_before_the_refusal_tries_nothing(world: World) -> None:
+    (leg,) = world.refund(blocked(world)).legs
+    assert leg.last_sent_at is not None
+    fund = store.Fund(available_minor=1_000, pending_minor=0, rose_at=0.0, short_since=None)
+    for read_at, tried in ((leg.last_sent_at, 0), (leg.last_sent_at + 1, 1)):
+        with world.database.write() as connection:
+            codes = low_balance_codes("stripe")
+            found = store.requeue_funded(connection, "stripe", read_at, {"USD": fund}, codes, world.now)
+        assert len(found) == tried
 
 
 def test_person_who_retries_too_early_does_not_end_the_tries(world: World) -> None:

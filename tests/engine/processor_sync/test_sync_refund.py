@@ -108,6 +108,14 @@ def test_finished_refund_that_is_not_there_is_said(world: World) -> None:
     assert (after.status, after.legs) == (before.status, before.legs)
 
 
+def test_open_refund_that_is_not_there_is_with_a_person(world: World) -> None:
+    refund_id = requested(world, "pending")
+    lost = Silent()
+    lost.reply = Misconfigured("resource_missing", "No such refund")
+    refund = sync_refund(world.context, Access(lambda: {"stripe": lost}, Slots), refund_id)
+    assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, "resource_missing")
+
+
 def test_unsent_refund_asks_nobody(world: World) -> None:
     world.pay()
     refund_id = world.withdraw()

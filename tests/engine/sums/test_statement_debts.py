@@ -57,6 +57,12 @@ def test_next_purchase_pays_the_debt(world: World) -> None:
     assert figures(world) == [(0, 400, 400), (400, -400, 0)]
 
 
+def test_old_spend_that_is_written_after_the_claim_owes_from_then_on(world: World) -> None:
+    world.pay(refunded_minor=300)
+    world.spend(credits=100, occurred_at=5.0)
+    assert figures(world) == [(0, 300, 300), (300, 0, 300)]
+
+
 def test_debt_that_is_paid_in_its_month_is_none_at_the_end(world: World) -> None:
     owe(world)
     world.pay(2)
