@@ -60,6 +60,8 @@ class Watch(Watched):
         """Check everything that the commit of this process changed."""
         self.commits += 1
         self._read_events()
+        for (object_id,) in self.connection.raw("SELECT object_id FROM claims"):
+            self.claimed_at.setdefault(object_id, self.world.now)
         self._read_ledger()
         self._read_refunds(process)
         self._check_accounts()

@@ -49,6 +49,7 @@ class Watched:
     records_outside: bool = False  # refunds of others are recorded as claims in this schedule
     # Refunds of others that a retry has accepted, by refund and payment.
     accepted_others: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    claimed_at: dict[str, float] = field(default_factory=dict)  # true time of the first commit with a claim, by object
     acted: set[str] = field(default_factory=set)  # persons who have acted
     on_doubt: Callable[[Row], None] = lambda _leg: None
     intents: dict[tuple[str, int], tuple[float, float]] = field(default_factory=dict)  # true time, database's time
