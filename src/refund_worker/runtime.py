@@ -6,7 +6,7 @@ Each process does this for itself, after the fork.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from refund_worker.domain.decision import Policy
@@ -22,6 +22,8 @@ from refund_worker.settings import Settings
 from refund_worker.store.database import Database
 from refund_worker.store.installation import installation_id
 from refund_worker.store.schema import ensure_schema
+
+RunCalls = Callable[[asyncio.AbstractEventLoop, Awaitable[list[Answer]]], list[Answer]]
 
 
 @dataclass(slots=True)
@@ -55,13 +57,13 @@ def build_runtime(
     publish: Publish = no_publish,
     limiter: Limiter | None = None,
     processors: bool = True,
-    interrupts: tuple[type[BaseException], ...] = (),
+    run_calls: RunCalls = asyncio.AbstractEventLoop.run_until_complete,
     shared: Database | None = None,
 ) -> Runtime:
     """Build everything that a process needs. Raises `BadSettings`, or `Unavailable` (no database, or not migrated).
 
-    `processors=False` leaves the payment processors out, for entry points that only accept requests. A `shared`
-    database is used instead of one of its own, and stays open.
+    `processors=False` leaves the payment processors out, for entry points that only accept requests. `run_calls` runs
+    calls to processors in the event loop. A `shared` database is used instead of one of its own, and stays open.
     """
     use_texts(texts_of(settings))
     database = shared or open_database(settings)
@@ -76,7 +78,7 @@ def build_runtime(
     loop = asyncio.new_event_loop()
 
     def run(calls: Awaitable[list[Answer]]) -> list[Answer]:
-        return loop.run_until_complete(calls)
+        return run_calls(loop, calls)
 
     context = Context(
         database=database,
@@ -89,7 +91,6 @@ def build_runtime(
         publish=lambda refund_ids, bulk: publish(refund_ids, bulk, me),
         installation=me,
         notify=settings.notify_url is not None,
-        interrupts=interrupts,
         recording=recording_of(settings),
     )
     return Runtime(settings, database, context, loop, _owns_database=shared is None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 import pytest
@@ -135,12 +135,12 @@ def test_soft_time_limit_during_a_call_ends_the_round_only(tmp_path: Path) -> No
         deployment.start("worker", "scheduler")
         deployment.sandbox.add_fault({"delay_seconds": 3.0}, match={"path_kind": "create"}, times=1)
         pool = deployment.celery().children()
-        port = urlsplit(deployment.sandbox.url).port
         ids = deployment.ask(publish=True)
 
         def in_its_call() -> psutil.Process | None:
-            """Return the process that is in a call: no process has called before, so only this one has a connection."""
-            return next((p for p in pool if port in {c.raddr.port for c in p.net_connections("tcp") if c.raddr}), None)
+            """Return the process that sends: it has logged this and waits for the answer."""
+            lines = [json.loads(line) for line in deployment.log("worker").splitlines() if '"call": "send"' in line]
+            return next((p for p in pool if lines and p.pid == lines[0]["pid"]), None)
 
         wait_until(in_its_call).send_signal(signal.SIGUSR1)  # as Celery does at the soft limit
         wait_until(lambda: "a round took too long" in deployment.log("worker"))

@@ -86,7 +86,5 @@ class Context:
     # True if changes are stored as notifications for the admin backend. False costs nothing.
     notify: bool = False
     new_id: Callable[[str], str] = new_id
-    # Exceptions that end a task from outside (a time limit). They must not count as a fault of the current refund.
-    interrupts: tuple[type[BaseException], ...] = ()
     clock: Callable[[Connection], float] = store.now
     monotonic: Callable[[], float] = time.monotonic

@@ -11,7 +11,6 @@ import time
 from collections import defaultdict
 
 import redis
-from celery.exceptions import SoftTimeLimitExceeded
 from redis.asyncio import Redis
 
 from refund_worker.processors import registry
@@ -101,8 +100,6 @@ class SharedLimiter:
                 return None
             try:
                 slot = await self._request_slot(processor)
-            except SoftTimeLimitExceeded:  # Celery raises it in any code that runs at the moment
-                raise
             except Exception as error:  # noqa: BLE001
                 await self._forget()
                 self._away_until = time.monotonic() + LOOK_AGAIN_SECONDS

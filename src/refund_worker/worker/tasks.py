@@ -35,6 +35,7 @@ from refund_worker.tracing import span
 from refund_worker.worker.limiter import make_limiter
 from refund_worker.worker.publisher import make_publisher
 from refund_worker.worker.queues import ADVANCE, ADVANCE_DUE, INSTALLATION, REQUEST_REFUND, RETRIES_MAX
+from refund_worker.worker.soft_limit import run_within_limit, soft_limit
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +74,7 @@ class WorkerRuntime:
                 self.settings,
                 publish=make_publisher(self.settings),
                 limiter=limiter,
-                interrupts=(SoftTimeLimitExceeded,),
+                run_calls=run_within_limit,
                 shared=self._shared,
             )
             self._limiter = limiter
@@ -153,11 +154,12 @@ def wanted_ids(ids: object) -> list[str]:
 def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool | None, owner: str | None) -> None:
     began = time.monotonic()
     try:
-        if worker_runtime.is_of_another(owner):
-            return  # only a hint: the sweep of its own scheduler finds the refunds
-        context = worker_runtime.open()
-        while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and process_due(context, ids, bulk=bulk):
-            pass
+        with soft_limit():
+            if worker_runtime.is_of_another(owner):
+                return  # only a hint: the sweep of its own scheduler finds the refunds
+            context = worker_runtime.open()
+            while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and process_due(context, ids, bulk=bulk):
+                pass
     except Unavailable as error:
         worker_runtime.conditions.hear(error.explained, f"not possible now, the sweep tries again: {error.explained}")
     except SoftTimeLimitExceeded:
@@ -171,22 +173,30 @@ def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool
 
 def _request(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], *, unnamed: int, owner: str | None) -> None:
     try:
-        if worker_runtime.is_of_another(owner):
-            # At irregular times: otherwise the same worker may be the first to take it each time.
-            time.sleep(REQUEST_AGAIN_SECONDS * random.uniform(0.1, 1.0))  # noqa: S311
-            raise Reject("it belongs to another installation", requeue=True)
-        if unnamed:
-            raise InvalidRequest("a request has named fields only: send no positional arguments")
-        request = parsed_request(fields, worker_runtime.settings.declared_clients)
-        answer = request_refunds(worker_runtime.open(), [request])[0]
-        if isinstance(answer, Refusal):
-            raise answer
+        with soft_limit():
+            _accept(worker_runtime, fields, unnamed, owner)
     except Unavailable as error:
         worker_runtime.conditions.hear(error.explained, f"a request waits in the broker: {error.explained}")
         time.sleep(REQUEST_AGAIN_SECONDS)
         raise Reject(error.message, requeue=True) from None
+    except SoftTimeLimitExceeded:
+        worker_runtime.close()
+        raise Reject("it took too long and may not be stored: it is tried again", requeue=True) from None
     except RefundWorkerError as refusal:
         _refused(worker_runtime, fields, refusal)
+
+
+def _accept(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], unnamed: int, owner: str | None) -> None:
+    if worker_runtime.is_of_another(owner):
+        # At irregular times: otherwise the same worker may be the first to take it each time.
+        time.sleep(REQUEST_AGAIN_SECONDS * random.uniform(0.1, 1.0))  # noqa: S311
+        raise Reject("it belongs to another installation", requeue=True)
+    if unnamed:
+        raise InvalidRequest("a request has named fields only: send no positional arguments")
+    request = parsed_request(fields, worker_runtime.settings.declared_clients)
+    answer = request_refunds(worker_runtime.open(), [request])[0]
+    if isinstance(answer, Refusal):
+        raise answer
 
 
 def parsed_request(fields: Mapping[str, Any], declared: frozenset[str] | None = None) -> RefundRequest:

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Connection
 from tests.support.engine_world import POLICY, ScriptedProcessor, World
 
 from refund_worker.domain.processor_replies import Reply
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.refunds.process import process_due
+from refund_worker.worker.soft_limit import TimeIsUp
 
 
 class TimeUp(ScriptedProcessor):
@@ -24,26 +24,26 @@ class TimeUp(ScriptedProcessor):
         self.times = 1
 
     async def send(self, key: str, body: str) -> Reply:
-        """Raise `SoftTimeLimitExceeded` once, before or after the payment."""
+        """Raise `TimeIsUp` once, before or after the payment."""
         if self.times and not self.has_paid:
             self.times -= 1
-            raise SoftTimeLimitExceeded
+            raise TimeIsUp
         reply = await super().send(key, body)
         if self.times:
             self.times -= 1
-            raise SoftTimeLimitExceeded
+            raise TimeIsUp
         return reply
 
 
 def clock_that_ends_at(world: World, call: int | None) -> Callable[[Connection], float]:
-    """Return the world's clock, which raises `SoftTimeLimitExceeded` at this call; the first call is number 1."""
+    """Return the world's clock, which raises `TimeIsUp` at this call; the first call is number 1."""
     calls = 0
 
     def clock(_connection: Connection) -> float:
         nonlocal calls
         calls += 1
         if calls == call:
-            raise SoftTimeLimitExceeded
+            raise TimeIsUp
         return world.now
 
     return clock
@@ -55,8 +55,8 @@ def interrupted(world: World, *, in_call: TimeUp | None = None, at_clock: int | 
         world.processor = in_call
     world.pay()
     refund_id = world.withdraw()
-    world.context = replace(world.context, processors={"stripe": world.processor}, interrupts=(SoftTimeLimitExceeded,))
-    with pytest.raises(SoftTimeLimitExceeded):
+    world.context = replace(world.context, processors={"stripe": world.processor})
+    with pytest.raises(TimeIsUp):
         process_due(replace(world.context, clock=clock_that_ends_at(world, at_clock)))
     refund = world.refund(refund_id)
     assert (refund.failure_code, refund.failure_message) == (None, None)

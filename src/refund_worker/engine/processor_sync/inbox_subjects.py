@@ -82,8 +82,6 @@ def run_safely(context: Context, subject: str, record: Callable[..., object], *a
         record(context, *arguments)
     except Unavailable:
         raise
-    except context.interrupts:
-        raise
     except Exception as error:  # noqa: BLE001 -- an alarm, and the events are tried again
         raise_alarm(log, Alarm.BATCH_FAILED, "%s could not be recorded", subject, error=error)
         return False

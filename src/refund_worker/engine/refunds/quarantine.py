@@ -26,14 +26,12 @@ log = logging.getLogger(__name__)
 def run_or_error(context: Context, work: Callable[[Connection], T]) -> T | Exception:
     """Return the result of `work` in a transaction of its own, or the exception it raised; then nothing is written.
 
-    An unreachable database (`Unavailable`) and a time limit (`context.interrupts`) are not faults of the work: they are
-    raised.
+    An unreachable database (`Unavailable`) is not a fault of the work: it is raised. So is a time limit, which is no
+    `Exception`.
     """
     try:
         return context.database.run(work)
     except Unavailable:
-        raise
-    except context.interrupts:
         raise
     except Exception as error:  # noqa: BLE001 -- returned to the caller, which continues one by one
         return error

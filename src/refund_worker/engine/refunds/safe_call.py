@@ -29,8 +29,8 @@ FREQUENT = frozenset({"fetch", "verify", "balance"})
 async def call_safely(context: Context, processor: str, name: str, call: Awaitable[Answer]) -> Answer:
     """Return the answer, or `Unanswered` if the adapter raises: adapters promise not to, so the outcome is unknown.
 
-    `name` is the kind of call, such as `send`. An interrupt from outside (`context.interrupts`, for example a time
-    limit) is raised.
+    `name` is the kind of call, such as `send`. An interrupt from outside, such as a time limit, is no `Exception` and
+    is raised.
     """
     fields = {"processor": processor, "call": name}
     log.log(logging.DEBUG if name in FREQUENT else logging.INFO, "call sent", extra=fields)
@@ -40,8 +40,6 @@ async def call_safely(context: Context, processor: str, name: str, call: Awaitab
             answer = await call
             outcome, code = outcome_of(answer)
             describe(refund_worker__outcome=outcome, refund_worker__code=code)
-    except context.interrupts:
-        raise
     except Exception as error:  # noqa: BLE001 - an alarm, and an answer that decides nothing
         raise_alarm(log, Alarm.ADAPTER_FAILED, "the %s adapter raised an exception", processor, error=error, **fields)
         answer = Unanswered(f"the adapter raised {type(error).__name__}")
