@@ -26,6 +26,11 @@ from refund_worker.store.schema import ensure_schema
 RunCalls = Callable[[asyncio.AbstractEventLoop, Awaitable[list[Answer]]], list[Answer]]
 
 
+def run_to_the_end(loop: asyncio.AbstractEventLoop, calls: Awaitable[list[Answer]]) -> list[Answer]:
+    """Run the calls in the loop and return their answers."""
+    return loop.run_until_complete(calls)
+
+
 @dataclass(slots=True)
 class Runtime:
     """A process's own database, processors and event loop. Close it at the end, or use it as a context manager."""
@@ -57,7 +62,7 @@ def build_runtime(
     publish: Publish = no_publish,
     limiter: Limiter | None = None,
     processors: bool = True,
-    run_calls: RunCalls = asyncio.AbstractEventLoop.run_until_complete,
+    run_calls: RunCalls = run_to_the_end,
     shared: Database | None = None,
 ) -> Runtime:
     """Build everything that a process needs. Raises `BadSettings`, or `Unavailable` (no database, or not migrated).

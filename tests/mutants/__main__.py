@@ -36,8 +36,11 @@ def main(words: list[str]) -> int:
         return 2
     tests = _without_parts(test for defect in chosen for test in defect.mapped)
     print(f"{len(chosen)} defects; first their tests without any", flush=True)
-    if _run_tests(ROOT, tests, f"-n{AT_ONCE}", "--dist=loadgroup", seconds_max=len(chosen) * SECONDS_MAX) != 0:
-        print(f"the tests do not pass without a defect: {' '.join(tests)}")
+    code, failed = _run_tests(
+        ROOT, tests, f"-n{AT_ONCE}", "--dist=loadgroup", "--maxfail=0", seconds_max=len(chosen) * SECONDS_MAX
+    )
+    if code != 0:
+        print("\n".join([f"the tests do not pass without a defect (exit code {code}):", *failed]))
         return 2
     print(f"{time.monotonic() - started:5.1f} s: all pass; now with each defect alone", flush=True)
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -75,15 +78,20 @@ def _survives(defect: Defect) -> str | None:
             print(f"      ? {defect.name}: stands {text.count(defect.old)} times in {defect.path}", flush=True)
             return f"{defect.name} (the text to change was not found once)"
         file.write_text(text.replace(defect.old, defect.new), "utf-8")
-        code = _run_tests(Path(folder), defect.mapped)
+        code, _ = _run_tests(Path(folder), defect.mapped)
     seconds = time.monotonic() - started
     killed = code == 1  # 1: tests ran and some failed; any other code proves nothing about the defence
     print(f"{seconds:5.1f} s {'killed' if killed else f'NOT KILLED (exit {code})'}: {defect.name}", flush=True)
     return None if killed else defect.name
 
 
-def _run_tests(root: Path, tests: tuple[str, ...], *options: str, seconds_max: float = SECONDS_MAX) -> int:
-    """Run the tests against the sources under `root`; return the exit code of pytest, or -1 after `seconds_max`."""
+def _run_tests(
+    root: Path, tests: tuple[str, ...], *options: str, seconds_max: float = SECONDS_MAX
+) -> tuple[int, list[str]]:
+    """Run the tests against the sources under `root`, until the first fails.
+
+    Return pytest's exit code, or -1 after `seconds_max`, and its lines about tests that failed.
+    """
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header"]
     command += [*options, *tests]
     try:
@@ -93,12 +101,14 @@ def _run_tests(root: Path, tests: tuple[str, ...], *options: str, seconds_max: f
             env=os.environ
             | {"PYTHONPATH": os.pathsep.join(str(root / source) for source in SOURCES), "PYTHONDONTWRITEBYTECODE": "1"},
             capture_output=True,
+            text=True,
             timeout=seconds_max,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return -1
-    return done.returncode
+        return -1, []
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED ", "ERROR "))]
+    return done.returncode, failed or done.stderr.splitlines()[-3:]
 
 
 if __name__ == "__main__":
