@@ -14,9 +14,11 @@ from sqlalchemy import text
 from tests.web.client import PAYMENT, Web, is_problem, settings_for
 
 from refund_worker import errors
+from refund_worker.engine.intake.schemas import ID_SCHEMA, PATTERNS
 from refund_worker.logs import JsonLines
 from refund_worker.web.app import create_app
 from refund_worker.web.middleware import SAFE_HEADERS
+from refund_worker.web.openapi import HEADER_KEY
 from refund_worker.web.problems import problem_of
 
 INSIDE = ("Traceback", "sqlite", "SELECT", "INSERT", "/src/", ".py", "sqlalchemy", "no such table")
@@ -174,6 +176,37 @@ def test_every_wrong_parameter_is_told_at_once(web: Web) -> None:
     assert is_problem(answer, 422, "invalid_request")
     assert [each["field"] for each in answer.json()["errors"]] == ["limit", "status", "created_gte", "colour"]
     assert not any("pointer" in each for each in answer.json()["errors"])
+
+
+@pytest.mark.parametrize(
+    ("query", "wrong"),
+    [
+        ("search?q=%20", "q: must not be blank"),
+        ("disputes?status=Lost", "status: must be a word of lower-case letters, digits and underscores"),
+        ("refunds?failure_code=a-b", "failure_code: must be a word of lower-case letters, digits and underscores"),
+        ("refunds?idempotency_key=%C3%BC", "idempotency_key: must have printable ASCII characters only"),
+        ("reconciliations?processor_account=Stripe", "processor_account: must be the name of a processor"),
+    ],
+)
+def test_text_in_the_wrong_form_is_refused_in_plain_words(web: Web, query: str, wrong: str) -> None:
+    answer = web.call("GET", f"/v1/{query}")
+    assert is_problem(answer, 422, "invalid_request")
+    assert answer.json()["detail"].startswith(wrong)
+
+
+def patterns_in(described: Any) -> Iterator[str]:
+    """Yield each pattern in a part of the API's description."""
+    if isinstance(described, dict):
+        yield from (value for name, value in described.items() if name == "pattern" and isinstance(value, str))
+    if isinstance(described, dict | list):
+        for part in described.values() if isinstance(described, dict) else described:
+            yield from patterns_in(part)
+
+
+def test_every_pattern_of_a_field_is_told_in_words(web: Web) -> None:
+    told = set(patterns_in(web.call("GET", "/openapi.json").json()))
+    checked_by_us = {ID_SCHEMA["pattern"], HEADER_KEY["schema"]["pattern"]}  # type: ignore[index]
+    assert told - checked_by_us <= PATTERNS.keys()
 
 
 def test_a_body_of_wrong_fields_gets_a_short_answer(web: Web) -> None:

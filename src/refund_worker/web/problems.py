@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from refund_worker.alarms import Alarm, raise_alarm
-from refund_worker.engine.intake.schemas import WRONG_FIELDS_MAX, shown_name
+from refund_worker.engine.intake.schemas import WRONG_FIELDS_MAX, shown_name, wrong_message
 from refund_worker.errors import (
     InvalidRequest,
     NotFound,
@@ -162,9 +162,7 @@ def _invalid(error: RequestValidationError) -> RefundWorkerError:
         place, *names = each["loc"]
         if place == "path":
             return NotFound("there is nothing at this path")
-        message = str(each["msg"]).removeprefix("Value error, ")
-        if each["type"] == "extra_forbidden":
-            message = "this parameter is not known"
+        message = "this parameter is not known" if each["type"] == "extra_forbidden" else wrong_message(each)
         # The number of a repeated parameter's value is no part of its name.
         field = ".".join(shown_name(name) for name in names if not isinstance(name, int)) or str(place)
         wrong.append(WrongField(field, message))

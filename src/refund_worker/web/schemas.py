@@ -9,6 +9,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from refund_worker.engine.intake.schemas import (
     KnownId,
     OptionalReason,
+    ProcessorName,
     Reason,
     Reference,
     RefundSchema,
@@ -68,7 +69,7 @@ class ResolveBody(ActionBody):
 class ReconciliationBody(Schema):
     """The account and the time to compare; a day stands for its beginning, or for its end in `until`."""
 
-    processor_account: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    processor_account: ProcessorName
     since: Since | None = None
     until: Until | None = None
 

@@ -136,6 +136,9 @@ Reference = Annotated[
     AfterValidator(_no_card_number),
 ]
 Positive = Annotated[int, Field(gt=0, le=AMOUNT_MAX)]
+ProcessorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+# A processor's status or a failure code.
+Code = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")]
 # Accepted in lower or upper case; stored in upper case.
 Currency = Annotated[
     str,
@@ -190,7 +193,7 @@ class PaymentSchema(Schema):
 
     payment_id: Id
     customer_id: Id
-    processor: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$"), AfterValidator(check_processor_name)]
+    processor: Annotated[ProcessorName, AfterValidator(check_processor_name)]
     processor_payment_id: Id
     amount_minor: Positive
     currency: Currency
@@ -372,6 +375,15 @@ class _CreatedUntil(Schema):
 
 SomeBody = TypeVar("SomeBody", bound=Schema)
 
+# The rule of each pattern in words.
+PATTERNS = {
+    r"\S": "must not be blank",
+    r"^[ -~]+$": "must have printable ASCII characters only",
+    r"^[A-Za-z]{3}$": "must be the three letters of a currency, such as EUR",
+    r"^[a-z0-9_]{1,100}$": "must be a word of lower-case letters, digits and underscores, such as needs_response",
+    r"^[a-z][a-z0-9_]{0,39}$": "must be the name of a processor: a small letter, then small letters, digits or _",
+}
+
 
 def parse_schema(model: type[SomeBody], values: Mapping[str, Any]) -> SomeBody:
     """Return the validated body. Raises `InvalidRequest` naming every wrong field and what it should be."""
@@ -383,14 +395,15 @@ def parse_schema(model: type[SomeBody], values: Mapping[str, Any]) -> SomeBody:
 
 def invalid(error: ValidationError) -> InvalidRequest:
     """Return the errors as one `InvalidRequest`; its message is the first of them, in one line."""
-    found = [(_shown(each["loc"]), _message(each)) for each in error.errors()[:WRONG_FIELDS_MAX]]
+    found = [(_shown(each["loc"]), wrong_message(each)) for each in error.errors()[:WRONG_FIELDS_MAX]]
     names, message = found[0]
     field = ".".join(names) or None
     wrong = tuple(WrongField(".".join(names) or "body", text, _pointer(names)) for names, text in found)
     return InvalidRequest(f"{field}: {message}" if field else message, field=field, errors=wrong)
 
 
-def _message(error: ErrorDetails) -> str:
+def wrong_message(error: ErrorDetails) -> str:
+    """Return what is wrong with a field or a parameter, in plain words where Pydantic's are not."""
     kind = error["type"]
     if kind in ("too_short", "too_long") and isinstance(error["input"], str):
         kind = f"string_{kind}"  # after rules of our own, Pydantic calls a text's characters elements
@@ -428,6 +441,8 @@ def _own_message(kind: str, context: Mapping[str, Any]) -> str | None:
             return "must not be empty"
         case "string_too_long":
             return f"must have at most {context['max_length']:,} characters"
+        case "string_pattern_mismatch":
+            return PATTERNS.get(context["pattern"])
         case "string_unicode":
             return "half a character (a lone surrogate) is in it"
     return None

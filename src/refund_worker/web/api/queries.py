@@ -14,7 +14,7 @@ from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.ids import KEY_LENGTH_MAX
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.intake import schemas
-from refund_worker.engine.intake.schemas import KnownId
+from refund_worker.engine.intake.schemas import Code, KnownId
 from refund_worker.store.claims import ClaimFilters
 from refund_worker.store.fraud_warnings import WarningFilters
 from refund_worker.store.refunds import Filters
@@ -99,7 +99,7 @@ class OutsideRefundQuery(Page):
 class DisputeQuery(Page):
     """Filter of the disputes; `status` is the processor's word."""
 
-    status: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")] | None = None
+    status: Code | None = None
     customer_id: KnownId | None = None
     payment_id: KnownId | None = None
 
@@ -138,7 +138,7 @@ class RefundQuery(Page):
 
     status: Annotated[list[RefundStatus], Field(max_length=20)] = []
     customer_id: KnownId | None = None
-    failure_code: Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")] | None = None
+    failure_code: Code | None = None
     created_gte: Since | None = None
     created_lte: Until | None = None
     idempotency_key: Key | None = None

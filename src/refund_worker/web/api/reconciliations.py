@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from refund_worker import api_schema
 from refund_worker.engine.context import Context
+from refund_worker.engine.intake.schemas import ProcessorName
 from refund_worker.engine.processor_sync.reconciliation import views
 from refund_worker.engine.processor_sync.reconciliation.kinds import Kind, State
 from refund_worker.processors import registry
@@ -54,7 +55,7 @@ CSV = "text/csv"
 class ReconciliationQuery(Page):
     """Filter of the list of reconciliations."""
 
-    processor_account: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")] | None = None
+    processor_account: ProcessorName | None = None
 
 
 class DifferenceQuery(BaseModel):

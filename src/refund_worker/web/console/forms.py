@@ -26,7 +26,6 @@ _PROGRAM_TALK: tuple[tuple[re.Pattern[str], Callable[[re.Match[str]], str]], ...
         re.compile(r"String should have at most ([0-9]+) characters"),
         lambda found: f"at most {int(found[1]):,} characters",
     ),
-    (re.compile(r"String should match pattern .*"), lambda _: "not in the expected format"),
     (re.compile(r"Input should be greater than 0"), lambda _: "1 or more"),
     (re.compile(r"Input should be less than or equal to ([0-9]+)"), lambda found: f"at most {int(found[1]):,}"),
     (re.compile(r"Input should be .*"), lambda _: "choose one of the options shown"),
