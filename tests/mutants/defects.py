@@ -4012,6 +4012,20 @@ DEFECTS = (
         ("tests/worker/test_shared_broker.py::test_installations_without_prefixes_notice_each_other",),
     ),
     Defect(
+        "a text in the wrong form is refused with a regular expression",
+        ENGINE + "intake/schemas.py",
+        'return PATTERNS.get(context["pattern"])',
+        "return None",
+        ("tests/web/test_problems.py::test_text_in_the_wrong_form_is_refused_in_plain_words",),
+    ),
+    Defect(
+        "wrong parameters are told in Pydantic's words",
+        "src/refund_worker/web/problems.py",
+        "else wrong_message(each)",
+        'else each["msg"]',
+        ("tests/web/test_problems.py::test_text_in_the_wrong_form_is_refused_in_plain_words",),
+    ),
+    Defect(
         "a worker's calls do not keep the soft limit",
         WORKER + "tasks.py",
         "                run_calls=run_within_limit,\n",
