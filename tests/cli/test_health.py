@@ -107,10 +107,12 @@ def answering(host: str, status: int) -> Iterator[int]:
     server = Server((host, 0), Answer)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
-    yield server.server_address[1]
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield server.server_address[1]
+    finally:  # also after a failed test: its thread would run for ever
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])

@@ -3248,10 +3248,10 @@ DEFECTS = (
         (PURPOSES + "records_of_the_future_are_refused",),
     ),
     Defect(
-        "return money: only currencies of the newest payments",
+        "return money: only the currency of one payment",
         DOMAIN + "allocation.py",
         "    for currency in sorted({p.currency for p in payments}):\n        fitting",
-        "    for currency in sorted({p.currency for p in payments[-50:]}):\n        fitting",
+        "    for currency in sorted({p.currency for p in payments[-1:]}):\n        fitting",
         (SECOND + "currencies_of_older_payments_are_offered_too",),
     ),
     # --- reconciliation with other installations on the account, and webhook events with little content
@@ -5268,11 +5268,11 @@ DEFECTS = (
         ("tests/incidents",),
     ),
     Defect(
-        "a full broker is called unreachable for no reason",
+        "an unreachable broker is named by kombu's error for all causes",
         "src/refund_worker/worker/publisher.py",
         "type(_origin(error)).__name__",
         "type(error).__name__",
-        ("tests/incidents",),
+        ("tests/worker/test_scheduler.py::test_any_broker_error_becomes_broker_unavailable",),
     ),
     Defect(
         "doctor does not ask the processor with the key",

@@ -130,7 +130,7 @@ def test_alarm_of_a_pause_comes_once_when_its_transaction_reruns(
     world.pay()
     world.processor.script("ch_1", Denied("http_401", "no key"))
     world.withdraw(50)
-    with rerun_at(world.database, "INSERT INTO processors") as failed:
+    with rerun_at(world.database, "INSERT INTO events", after="UPDATE processors SET alarmed_at") as failed:
         world.work()
     assert failed
     assert [line for line in steps(caplog, "alarm") if line[1]] == [
