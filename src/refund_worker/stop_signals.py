@@ -25,11 +25,17 @@ def is_hang_up_ignored() -> bool:
 @contextmanager
 def on_signals(handler: Handler, numbers: Iterable[signal.Signals]) -> Iterator[None]:
     """Send these signals to the handler, and a hang-up unless it is ignored; only a main thread can receive them."""
+    with handled(handler, [*numbers, *(() if is_hang_up_ignored() else (signal.SIGHUP,))]):
+        yield
+
+
+@contextmanager
+def handled(handler: Handler, numbers: Iterable[signal.Signals]) -> Iterator[None]:
+    """Send exactly these signals to the handler; only a main thread can receive them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    received = [*numbers, *(() if is_hang_up_ignored() else (signal.SIGHUP,))]
-    before = {number: signal.signal(number, handler) for number in received}
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

@@ -4062,9 +4062,9 @@ DEFECTS = (
     ),
     Defect(
         "the handler of the soft limit is not back after the calls",
-        WORKER + "soft_limit.py",
-        "        signal.signal(SIGNAL, earlier)\n    if is_over",
-        "        pass\n    if is_over",
+        "src/refund_worker/stop_signals.py",
+        "            signal.signal(number, earlier)\n",
+        "            pass\n",
         ("tests/worker/test_soft_limit.py",),
     ),
     Defect(

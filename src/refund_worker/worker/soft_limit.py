@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import threading
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -18,6 +17,7 @@ from types import FrameType
 from celery.exceptions import SoftTimeLimitExceeded
 
 from refund_worker.domain.processor_replies import Answer
+from refund_worker.stop_signals import handled
 
 SIGNAL = signal.SIGUSR1
 
@@ -32,22 +32,15 @@ def soft_limit() -> Iterator[None]:
 
     Only a main thread receives signals; in another thread the block simply runs.
     """
-    if not _is_main_thread():
-        yield
-        return
-    earlier = signal.signal(SIGNAL, _interrupt)
     try:
-        yield
+        with handled(_interrupt, [SIGNAL]):
+            yield
     except TimeIsUp:
         raise SoftTimeLimitExceeded from None
-    finally:
-        signal.signal(SIGNAL, earlier)
 
 
 def run_within_limit(loop: asyncio.AbstractEventLoop, calls: Awaitable[list[Answer]]) -> list[Answer]:
     """Run the calls and return their answers. At the limit, cancel the calls and raise `TimeIsUp`."""
-    if not _is_main_thread():
-        return loop.run_until_complete(calls)
     is_over = False
 
     async def run() -> list[Answer]:
@@ -59,14 +52,12 @@ def run_within_limit(loop: asyncio.AbstractEventLoop, calls: Awaitable[list[Answ
         loop.call_soon_threadsafe(task.cancel)  # it also wakes a loop that waits for the network
 
     task = loop.create_task(run())
-    earlier = signal.signal(SIGNAL, stop)
     try:
-        answers = loop.run_until_complete(task)
+        with handled(stop, [SIGNAL]):
+            answers = loop.run_until_complete(task)
     except asyncio.CancelledError:
         if not is_over:
             raise
-    finally:
-        signal.signal(SIGNAL, earlier)
     if is_over:
         raise TimeIsUp
     return answers
@@ -74,7 +65,3 @@ def run_within_limit(loop: asyncio.AbstractEventLoop, calls: Awaitable[list[Answ
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise TimeIsUp
-
-
-def _is_main_thread() -> bool:
-    return threading.current_thread() is threading.main_thread()
