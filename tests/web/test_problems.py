@@ -176,6 +176,7 @@ def test_every_wrong_parameter_is_told_at_once(web: Web) -> None:
     assert is_problem(answer, 422, "invalid_request")
     assert [each["field"] for each in answer.json()["errors"]] == ["limit", "status", "created_gte", "colour"]
     assert not any("pointer" in each for each in answer.json()["errors"])
+    assert answer.json()["errors"][-1]["detail"] == "this parameter is not known"
 
 
 @pytest.mark.parametrize(
