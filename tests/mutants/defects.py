@@ -4145,6 +4145,13 @@ DEFECTS = (
         ("tests/worker/test_group_signals.py",),
     ),
     Defect(
+        "a hang-up stops a worker and a scheduler that nohup started",
+        "src/refund_worker/stop_signals.py",
+        "*(() if is_hang_up_ignored() else (signal.SIGHUP,))",
+        "signal.SIGHUP",
+        ("tests/worker/test_scheduler.py::test_hang_up_stops_what_nohup_did_not_start",),
+    ),
+    Defect(
         "a second stop signal at a bad moment freezes the scheduler",
         "src/refund_worker/stop_signals.py",
         "_thread.start_new_thread(event.set, ())",

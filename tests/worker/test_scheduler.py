@@ -260,6 +260,21 @@ def test_worker_can_run_in_a_thread_without_signals() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize("at_start", [signal.SIG_DFL, signal.SIG_IGN], ids=["of a terminal", "nohup"])
+def test_hang_up_stops_what_nohup_did_not_start(at_start: signal.Handlers) -> None:
+    received: list[int] = []
+    earlier = signal.signal(signal.SIGHUP, at_start)
+    try:
+        with on_signals(lambda number, _: received.append(number), STOPS):
+            # Raised with its default action, it would end the tests.
+            assert signal.getsignal(signal.SIGHUP) is not signal.SIG_DFL
+            signal.raise_signal(signal.SIGHUP)
+        assert received == ([] if at_start is signal.SIG_IGN else [signal.SIGHUP])
+        assert signal.getsignal(signal.SIGHUP) is at_start
+    finally:
+        signal.signal(signal.SIGHUP, earlier)
+
+
 def test_stop_during_the_restart_pause_exits_with_0(settings: Settings) -> None:
     supervisor = _Supervisor(settings, None, ["refunds"], 1)
 
