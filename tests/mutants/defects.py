@@ -4264,6 +4264,20 @@ DEFECTS = (
         ("tests/web/test_stopped_in_a_request.py",),
     ),
     Defect(
+        "a hang-up stops several web processes that nohup started",
+        "src/refund_worker/web/server.py",
+        "        if not self._survives_hang_up:\n",
+        "        if True:\n",
+        ("tests/web/test_stopped_in_a_request.py::test_web_started_by_nohup_survives_a_hang_up[2]",),
+    ),
+    Defect(
+        "a hang-up stops the web process that nohup started",
+        "src/refund_worker/stop_signals.py",
+        " and not is_hang_up_ignored():",
+        ":",
+        ("tests/web/test_stopped_in_a_request.py::test_web_started_by_nohup_survives_a_hang_up[1]",),
+    ),
+    Defect(
         "any certificate of a known authority is taken for the broker's",
         WORKER + "broker_tls.py",
         '        options["server_hostname"] = host\n',

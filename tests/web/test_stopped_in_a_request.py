@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
 
@@ -117,6 +117,27 @@ def test_stop_waits_for_a_request_blocked_by_a_lock(migrated_url: str) -> None:
         assert_taken(migrated_url, answer.status_code, answer.json()["id"])
         assert process.wait(SECONDS_MAX) == 0
         database.close()
+
+
+@pytest.fixture
+def _nohup() -> Iterator[None]:
+    """Ignore hang-ups, as nohup does; processes that the test starts inherit it."""
+    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGHUP, earlier)
+
+
+@pytest.mark.usefixtures("_nohup")
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_web_started_by_nohup_survives_a_hang_up(migrated_sqlite_url: str, workers: int) -> None:
+    with Command(migrated_sqlite_url, workers) as server:
+        process = psutil.Process(server.pid)
+        for one in (*process.children(), process):
+            one.send_signal(signal.SIGHUP)
+        time.sleep(2 * HELD_SECONDS)
+        assert server.answers()
+        process.terminate()
+        assert process.wait(SECONDS_MAX) == 0
 
 
 def test_several_processes_end_at_a_terminals_quit() -> None:
