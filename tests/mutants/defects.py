@@ -4152,6 +4152,13 @@ DEFECTS = (
         ("tests/worker/test_scheduler.py::test_hang_up_stops_what_nohup_did_not_start",),
     ),
     Defect(
+        "a hang-up replaces the processes of a worker that nohup started",
+        WORKER + "celery_app/controller.py",
+        "signal.SIG_IGN if survives_hang_up else _finish",
+        "_finish",
+        ("tests/worker/test_group_signals.py::test_worker_and_scheduler_started_by_nohup_survive_a_hang_up",),
+    ),
+    Defect(
         "a second stop signal at a bad moment freezes the scheduler",
         "src/refund_worker/stop_signals.py",
         "_thread.start_new_thread(event.set, ())",
@@ -4266,8 +4273,15 @@ DEFECTS = (
     Defect(
         "a hang-up stops several web processes that nohup started",
         "src/refund_worker/web/server.py",
-        "        if not self._survives_hang_up:\n",
-        "        if True:\n",
+        "        if survives_hang_up:\n",
+        "        if False:\n",
+        ("tests/web/test_stopped_in_a_request.py::test_web_started_by_nohup_survives_a_hang_up[2]",),
+    ),
+    Defect(
+        "a hang-up replaces the web processes that nohup started, with their requests",
+        "src/refund_worker/web/server.py",
+        "            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the processes that this one starts inherit it\n",
+        "            signal.signal(signal.SIGHUP, lambda *_: None)\n",
         ("tests/web/test_stopped_in_a_request.py::test_web_started_by_nohup_survives_a_hang_up[2]",),
     ),
     Defect(

@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPResponse
 
@@ -17,6 +17,7 @@ import psutil
 import pytest
 from sqlalchemy import text
 from tests.support.deployment import wait_until
+from tests.support.processes import hang_ups_ignored
 from tests.support.web_process import WebProcess
 from tests.web.client import PAYMENT, settings_for
 
@@ -119,23 +120,16 @@ def test_stop_waits_for_a_request_blocked_by_a_lock(migrated_url: str) -> None:
         database.close()
 
 
-@pytest.fixture
-def _nohup() -> Iterator[None]:
-    """Ignore hang-ups, as nohup does; processes that the test starts inherit it."""
-    earlier = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    yield
-    signal.signal(signal.SIGHUP, earlier)
-
-
-@pytest.mark.usefixtures("_nohup")
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_web_started_by_nohup_survives_a_hang_up(migrated_sqlite_url: str, workers: int) -> None:
-    with Command(migrated_sqlite_url, workers) as server:
+    with hang_ups_ignored(), Command(migrated_sqlite_url, workers) as server:
         process = psutil.Process(server.pid)
-        for one in (*process.children(), process):
+        started = process.children()
+        for one in (*started, process):
             one.send_signal(signal.SIGHUP)
         time.sleep(2 * HELD_SECONDS)
         assert server.answers()
+        assert process.children() == started, "no process was replaced, with the requests that it was answering"
         process.terminate()
         assert process.wait(SECONDS_MAX) == 0
 

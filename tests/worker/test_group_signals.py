@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.support.deployment import Deployment, wait_until
+from tests.support.processes import hang_ups_ignored
 
 from refund_worker.settings import load_settings
 from refund_worker.worker import supervisor
@@ -67,6 +68,20 @@ def test_worker_finishes_its_call(
         log = deployment.log("worker") + deployment.log("scheduler")
         assert "Traceback" not in log
         assert "alarm" not in log
+
+
+def test_worker_and_scheduler_started_by_nohup_survive_a_hang_up(tmp_path: Path) -> None:
+    with Deployment(tmp_path, {}) as deployment:
+        with hang_ups_ignored():
+            deployment.start("worker", "scheduler")
+        family = [deployment.celery(), *deployment.celery().children()]
+        for name in ("worker", "scheduler"):
+            to_each(deployment.process(name), signal.SIGHUP)
+        ids = deployment.ask(publish=True)
+        wait_until(lambda: deployment.statuses(ids) == ["succeeded"])
+        assert [deployment.celery(), *deployment.celery().children()] == family
+        assert deployment.process("scheduler").is_running()
+        assert "alarm" not in deployment.log("worker") + deployment.log("scheduler")
 
 
 TERM, INT, HUP, QUIT = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT

@@ -106,8 +106,10 @@ class _Processes(Multiprocess):
     """Uvicorn's processes; HUP and QUIT stop them in order, where Uvicorn would restart them."""
 
     def __init__(self, config: uvicorn.Config, sockets: list[socket.socket]) -> None:
-        self._survives_hang_up = is_hang_up_ignored()  # Uvicorn then takes every signal
-        super().__init__(config, sockets)
+        survives_hang_up = is_hang_up_ignored()
+        super().__init__(config, sockets)  # takes every signal
+        if survives_hang_up:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the processes that this one starts inherit it
 
     def init_processes(self) -> None:
         """Start the processes."""
@@ -129,9 +131,8 @@ class _Processes(Multiprocess):
             process.child_conn.close()
 
     def handle_hup(self) -> None:
-        """Stop as on TERM, unless the hang-up was ignored when this process started."""
-        if not self._survives_hang_up:
-            self.handle_term()
+        """Stop as on TERM."""
+        self.handle_term()
 
     def handle_quit(self) -> None:
         """Stop as on TERM: QUIT has ended the processes already if a terminal sent it."""

@@ -18,6 +18,7 @@ from celery.apps import worker
 from celery.worker import state
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.stop_signals import is_hang_up_ignored
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +31,11 @@ class Worker(worker.Worker):
 
         Celery's own handler of HUP starts the program again, and its second INT interrupts.
         """
+        survives_hang_up = is_hang_up_ignored()
         super().install_platform_tweaks(worker)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _finish)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if survives_hang_up else _finish)
 
     def _process_task(self, request: Any) -> None:
         try:
