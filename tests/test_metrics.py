@@ -7,7 +7,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import httpx
@@ -34,6 +34,7 @@ Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 @pytest.fixture(autouse=True)
 def _nothing_counted() -> None:
+    assert "metric-flush" not in {thread.name for thread in threading.enumerate()}, "it would store counts of this test"
     COUNTS.forget()
 
 
@@ -196,6 +197,45 @@ def test_unknown_methods_and_paths_make_no_label_of_their_own(web: Web) -> None:
         web.call("BREW", path)
     samples = samples_of(web.call("GET", "/metrics").text)
     assert value_of(samples, "http_requests_total", method="other", route="none", status="404") == 2
+
+
+class Storing:
+    """A thread that has taken all counts, and stores them once the database is `opened` by the test."""
+
+    def __init__(self, database: Database, *, seconds_max: float) -> None:
+        self.opened = threading.Event()
+        self.thread = threading.Thread(target=flush, args=[self._open])
+        self._database, self._seconds_max, self._taken = database, seconds_max, threading.Event()
+        self.thread.start()
+        assert self._taken.wait(10)
+
+    def _open(self) -> AbstractContextManager[Database]:
+        self._taken.set()
+        self.opened.wait(self._seconds_max)
+        return nullcontext(self._database)
+
+
+def listed(web: Web) -> float | None:
+    """Return how often the page says that refunds were listed."""
+    samples = samples_of(web.call("GET", "/metrics").text)
+    return value_of(samples, "http_requests_total", method="GET", route="/v1/refunds", status="200")
+
+
+def test_page_has_the_counts_that_a_thread_is_just_storing(web: Web) -> None:
+    web.call("GET", "/v1/refunds")
+    storing = Storing(web.context.database, seconds_max=0.3)
+    assert listed(web) == 1
+    storing.thread.join()
+
+
+def test_page_does_not_wait_long_for_a_thread_that_cannot_store(web: Web) -> None:
+    web.call("GET", "/v1/refunds")
+    storing = Storing(web.context.database, seconds_max=30)
+    assert listed(web) is None
+    assert storing.thread.is_alive()
+    storing.opened.set()
+    storing.thread.join()
+    assert listed(web) == 1
 
 
 def test_stranger_cannot_make_a_label_set_of_each_route_and_method(web: Web) -> None:

@@ -134,6 +134,7 @@ class Counts:
     """The counts of this process that are not stored yet. It is safe for several threads."""
 
     def __init__(self) -> None:
+        self.storing = threading.Lock()  # held by the thread that has taken counts and is storing them
         self._lock = threading.Lock()
         self._values: defaultdict[Slot, float] = defaultdict(float)
         self._sets: defaultdict[str, set[tuple[str, ...]]] = defaultdict(set)

@@ -5049,6 +5049,20 @@ DEFECTS = (
         ("tests/test_metrics.py",),
     ),
     Defect(
+        "a page of metrics lacks the counts that a thread is just storing",
+        ENGINE + "jobs/metric_flush.py",
+        "COUNTS.storing.acquire(timeout=OTHERS_SECONDS_MAX)",
+        "False",
+        ("tests/test_metrics.py",),
+    ),
+    Defect(
+        "a page of metrics waits for ever for a thread that cannot store",
+        ENGINE + "jobs/metric_flush.py",
+        "COUNTS.storing.acquire(timeout=OTHERS_SECONDS_MAX)",
+        "COUNTS.storing.acquire()",
+        ("tests/test_metrics.py",),
+    ),
+    Defect(
         "counts are lost while the database is down",
         ENGINE + "jobs/metric_flush.py",
         "        COUNTS.put_back(taken)\n",

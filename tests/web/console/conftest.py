@@ -6,10 +6,11 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 from tests.support.migrated import migrate, migrated_sqlite_url, migrated_url, sqlite_template
 from tests.support.skipped import BROWSER, leave_out
+from tests.support.web_process import WebProcess
 from tests.web.client import settings_for
 from tests.web.conftest import web
 from tests.web.console.addresses import addresses
-from tests.web.console.browser import Aside, NoBrowser, launch, served
+from tests.web.console.browser import Aside, NoBrowser, launch
 from tests.web.console.populated import populate
 from tests.web.console.visitor import PASSWORD
 
@@ -43,19 +44,19 @@ def populated_console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
     migrate(url)
     aside = Aside()
     with Sandbox(book=folder / "book.jsonl") as sandbox:
-        settings = settings_for(
-            url,
-            STRIPE_API_KEY="sk_test_aKeyForTheSandbox",
-            STRIPE_API_BASE=sandbox.url,
-            PROCESSOR_TIMEOUT_SECONDS="1",
-            STRIPE_RATE_PER_SECOND="100",
-        )
-        runtime = aside.do(build_runtime, settings)
+        chosen = {
+            "STRIPE_API_KEY": "sk_test_aKeyForTheSandbox",
+            "STRIPE_API_BASE": sandbox.url,
+            "PROCESSOR_TIMEOUT_SECONDS": "1",
+            "STRIPE_RATE_PER_SECOND": "100",
+        }
+        runtime = aside.do(build_runtime, settings_for(url, **chosen))
         aside.do(populate, runtime, sandbox, seconds=300)
         create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
         with runtime.context.database.read() as connection:
             found = addresses(connection)
-        with served(settings) as address:
-            yield address, found
+        # In a process of its own: the application stores what its process counts, and other tests count here.
+        with WebProcess(url, **chosen) as console:
+            yield console.url, found
         aside.do(runtime.close)
     aside.close()

@@ -16,10 +16,24 @@ log = logging.getLogger(__name__)
 
 # A process that is killed loses the counts of this time, and nothing else.
 FLUSH_SECONDS = 5.0
+# A page of metrics waits this long for the counts that another thread is storing.
+OTHERS_SECONDS_MAX = 1.0
 
 
 def flush(opened: Callable[[], AbstractContextManager[Database]]) -> Exception | None:
-    """Store all counts. Return the error if the database could not take them; then they stay for the next time."""
+    """Store all counts. Return the error if the database could not take them; then they stay for the next time.
+
+    Counts that another thread has taken are stored too, unless that takes longer than `OTHERS_SECONDS_MAX`.
+    """
+    is_alone = COUNTS.storing.acquire(timeout=OTHERS_SECONDS_MAX)
+    try:
+        return _store(opened)
+    finally:
+        if is_alone:
+            COUNTS.storing.release()
+
+
+def _store(opened: Callable[[], AbstractContextManager[Database]]) -> Exception | None:
     taken = COUNTS.take()
     if not taken:
         return None
