@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from refund_worker import metrics
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.engine.access.api_keys import create_key
+from refund_worker.engine.jobs import metric_flush
 from refund_worker.engine.jobs.metric_flush import MetricFlusher, flush
 from refund_worker.metrics import COUNTS, METRICS, OTHER, SETS_MAX, Counts, Kind, count, observe
 from refund_worker.store import processes
@@ -221,7 +222,8 @@ def listed(web: Web) -> float | None:
     return value_of(samples, "http_requests_total", method="GET", route="/v1/refunds", status="200")
 
 
-def test_page_has_the_counts_that_a_thread_is_just_storing(web: Web) -> None:
+def test_page_has_the_counts_that_a_thread_is_just_storing(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric_flush, "OTHERS_SECONDS_MAX", 30)  # a busy machine may need more than the usual second
     web.call("GET", "/v1/refunds")
     storing = Storing(web.context.database, seconds_max=0.3)
     assert listed(web) == 1
