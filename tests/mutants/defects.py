@@ -4139,10 +4139,19 @@ DEFECTS = (
     ),
     Defect(
         "a hang-up ends a pool process in its call",
-        WORKER + "celery_app/child_process.py",
-        ("        signal.signal(signal.SIGHUP, signal.SIG_IGN)\n"),
+        WORKER + "celery_app/controller.py",
+        '    prefork.WORKER_SIGIGNORE.add("SIGHUP")\n',
         "",
         ("tests/worker/test_group_signals.py",),
+    ),
+    Defect(
+        "a hang-up ends a pool process that is just starting",
+        WORKER + "celery_app/controller.py",
+        '    prefork.WORKER_SIGRESET.discard("SIGHUP")\n    prefork.WORKER_SIGIGNORE.add("SIGHUP")\n',
+        '    __import__("celery").signals.worker_process_init.connect(\n'
+        "        lambda **_: signal.signal(signal.SIGHUP, signal.SIG_IGN), weak=False\n"
+        "    )\n",
+        ("tests/worker/test_group_signals.py::test_process_of_the_pool_that_is_just_starting_survives_a_hang_up",),
     ),
     Defect(
         "a hang-up stops a worker and a scheduler that nohup started",

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -82,6 +83,20 @@ def test_worker_and_scheduler_started_by_nohup_survive_a_hang_up(tmp_path: Path)
         assert [deployment.celery(), *deployment.celery().children()] == family
         assert deployment.process("scheduler").is_running()
         assert "alarm" not in deployment.log("worker") + deployment.log("scheduler")
+
+
+def test_process_of_the_pool_that_is_just_starting_survives_a_hang_up(tmp_path: Path) -> None:
+    with Deployment(tmp_path, {}) as deployment:
+        deployment.start("worker", "scheduler")
+        ids = deployment.ask(publish=True)
+        wait_until(lambda: deployment.statuses(ids) == ["succeeded"])  # the pool works
+        earlier = set(deployment.celery().children())
+        min(earlier, key=lambda process: process.pid).kill()
+        (started,) = wait_until(lambda: set(deployment.celery().children()) - earlier, pause=0.001)
+        for _ in range(1_000):
+            started.send_signal(signal.SIGHUP)
+            time.sleep(0.001)
+        assert started.status() != psutil.STATUS_ZOMBIE
 
 
 TERM, INT, HUP, QUIT = signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT

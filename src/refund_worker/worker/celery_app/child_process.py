@@ -84,8 +84,6 @@ def _connect_signals(runtime: WorkerRuntime) -> None:
         return None
 
     def open_runtime(**_named: Any) -> None:
-        # TERM is ignored here already (supervisor.py, CHILD_ENVIRONMENT); the main process ends the pool in order.
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         flusher.__enter__()
         set_up_tracing("worker")
         try:

@@ -15,6 +15,7 @@ from typing import Any
 
 from celery import Celery
 from celery.apps import worker
+from celery.concurrency import prefork
 from celery.worker import state
 
 from refund_worker.alarms import Alarm, raise_alarm
@@ -73,7 +74,11 @@ def make_worker(app: Celery, **options: Any) -> Worker:
     """Return the application's worker, of our class; `options` are Celery's.
 
     Celery tells about signals in plain lines on stdout, past the log: it is silenced, and the supervisor logs the end.
+    A process of its pool ignores hang-ups from its beginning; the main process ends the pool in order. Celery would
+    set their default action first, which kills.
     """
     vars(worker)["safe_say"] = lambda *_arguments, **_named: None
+    prefork.WORKER_SIGRESET.discard("SIGHUP")
+    prefork.WORKER_SIGIGNORE.add("SIGHUP")
     made: Worker = app.subclass_with_self(Worker)(**options)
     return made
