@@ -23,15 +23,26 @@ def is_hang_up_ignored() -> bool:
 
 
 @contextmanager
-def on_signals(handler: Handler, numbers: Iterable[signal.Signals]) -> Iterator[None]:
-    """Send these signals to the handler, and a hang-up unless it is ignored; only a main thread can receive them."""
-    with handled(handler, [*numbers, *(() if is_hang_up_ignored() else (signal.SIGHUP,))]):
+def on_signals(
+    handler: Handler, numbers: Iterable[signal.Signals], *, afterwards: signal.Handlers | None = None
+) -> Iterator[None]:
+    """Send these signals to the handler, and a hang-up unless it is ignored; only a main thread can receive them.
+
+    `afterwards` is as for `handled`.
+    """
+    with handled(handler, [*numbers, *(() if is_hang_up_ignored() else (signal.SIGHUP,))], afterwards=afterwards):
         yield
 
 
 @contextmanager
-def handled(handler: Handler, numbers: Iterable[signal.Signals]) -> Iterator[None]:
-    """Send exactly these signals to the handler; only a main thread can receive them."""
+def handled(
+    handler: Handler, numbers: Iterable[signal.Signals], *, afterwards: signal.Handlers | None = None
+) -> Iterator[None]:
+    """Send exactly these signals to the handler; only a main thread can receive them.
+
+    After the block they have the handlers of before, or `afterwards`. A process that ends then must ignore them, or a
+    second signal of the same stop kills it on its last steps.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -40,7 +51,7 @@ def handled(handler: Handler, numbers: Iterable[signal.Signals]) -> Iterator[Non
         yield
     finally:
         for number, earlier in before.items():
-            signal.signal(number, earlier)
+            signal.signal(number, earlier if afterwards is None else afterwards)
 
 
 def set_from_handler(event: threading.Event) -> None:

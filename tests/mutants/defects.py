@@ -4063,7 +4063,7 @@ DEFECTS = (
     Defect(
         "the handler of the soft limit is not back after the calls",
         "src/refund_worker/stop_signals.py",
-        "            signal.signal(number, earlier)\n",
+        "            signal.signal(number, earlier if afterwards is None else afterwards)\n",
         "            pass\n",
         ("tests/worker/test_soft_limit.py",),
     ),
@@ -4166,6 +4166,20 @@ DEFECTS = (
         "signal.SIG_IGN if survives_hang_up else _finish",
         "_finish",
         ("tests/worker/test_group_signals.py::test_worker_and_scheduler_started_by_nohup_survive_a_hang_up",),
+    ),
+    Defect(
+        "a late second signal kills a scheduler that has stopped in order",
+        WORKER + "supervisor.py",
+        "on_signals(stop, STOPS, afterwards=signal.SIG_IGN)",
+        "on_signals(stop, STOPS)",
+        ("tests/worker/test_group_signals.py::test_signal_behind_the_orderly_stop_does_not_kill",),
+    ),
+    Defect(
+        "a late second signal kills a worker that has stopped in order",
+        WORKER + "supervisor.py",
+        "on_signals(self._on_signal, STOPS, afterwards=signal.SIG_IGN)",
+        "on_signals(self._on_signal, STOPS)",
+        ("tests/worker/test_group_signals.py::test_signal_behind_the_orderly_stop_does_not_kill",),
     ),
     Defect(
         "a second stop signal at a bad moment freezes the scheduler",

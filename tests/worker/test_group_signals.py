@@ -128,6 +128,30 @@ def test_signals_of_one_moment_are_one_stop(
         assert watched._stops == stops
 
 
+@pytest.mark.parametrize("process", ["scheduler", "worker"])
+def test_signal_behind_the_orderly_stop_does_not_kill(tmp_path: Path, process: str) -> None:
+    code = """if True:
+        import signal, sys
+        from refund_worker.settings import load_settings
+        from refund_worker.worker import scheduler, supervisor
+
+        def stop(self):
+            signal.raise_signal(signal.SIGINT)
+            return 0
+
+        scheduler.Scheduler.run = stop
+        supervisor._Supervisor._run_child = stop
+        settings = load_settings({"REFUND_WORKER_DATABASE_URL": "sqlite:///refunds.db"})
+        watched = supervisor._Supervisor(settings, None, [], 1)
+        code = watched.run() if sys.argv[1] == "worker" else supervisor.run_scheduler(settings)
+        for number in (*supervisor.STOPS, signal.SIGHUP):
+            signal.raise_signal(number)
+        sys.exit(code)
+    """
+    command = [sys.executable, "-c", code, process]
+    assert subprocess.run(command, cwd=tmp_path, timeout=30, check=False).returncode == 0
+
+
 def test_signal_while_an_earlier_one_is_handled_stops_the_scheduler(tmp_path: Path) -> None:
     # The interrupted thread holds the event's lock, as it does in the handler of the signal before.
     code = """if True:

@@ -286,7 +286,13 @@ def test_stop_during_the_restart_pause_exits_with_0(settings: Settings) -> None:
 
     supervisor._run_child = ends_at_once  # type: ignore[method-assign]
     supervisor._wait = is_stopped_meanwhile  # type: ignore[method-assign]
-    assert supervisor.run() == 0
+    stops = (*STOPS, signal.SIGHUP)
+    earlier = [signal.getsignal(number) for number in stops]
+    try:
+        assert supervisor.run() == 0
+    finally:
+        for number, handler in zip(stops, earlier, strict=True):  # the process does not end with this test
+            signal.signal(number, handler)
 
 
 def test_failed_start_of_the_embedded_broker_raises_an_alarm(caplog: pytest.LogCaptureFixture) -> None:

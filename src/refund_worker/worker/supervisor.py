@@ -86,7 +86,7 @@ def run_scheduler(settings: Settings) -> int:
         received.append(number)
         set_from_handler(scheduler.stop)
 
-    with on_signals(stop, STOPS), reports:
+    with on_signals(stop, STOPS, afterwards=signal.SIG_IGN), reports:
         log.info("the scheduler is ready: it sweeps every %g s", settings.sweep_seconds)
         scheduler.run()
     end_tracing()
@@ -128,7 +128,8 @@ class _Supervisor:
         """Run the child until a signal; return its exit code."""
         pause = PAUSE_SECONDS_MIN
         reports = ProcessReports(self._settings, "worker", self._queues, is_alive=self._pipe.beaten)
-        with closing(self._pipe), on_signals(self._on_signal, STOPS), reports:
+        stops = on_signals(self._on_signal, STOPS, afterwards=signal.SIG_IGN)
+        with closing(self._pipe), stops, reports:
             while not self._is_stopping():
                 began = time.monotonic()
                 code = self._run_child()
