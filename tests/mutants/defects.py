@@ -4163,8 +4163,8 @@ DEFECTS = (
     Defect(
         "a hang-up replaces the processes of a worker that nohup started",
         WORKER + "celery_app/controller.py",
-        "signal.SIG_IGN if survives_hang_up else _finish",
-        "_finish",
+        "signal.signal(signal.SIGHUP, signal.SIG_IGN)",
+        "signal.signal(signal.SIGHUP, _finish)",
         ("tests/worker/test_group_signals.py::test_worker_and_scheduler_started_by_nohup_survive_a_hang_up",),
     ),
     Defect(

@@ -19,7 +19,6 @@ from celery.concurrency import prefork
 from celery.worker import state
 
 from refund_worker.alarms import Alarm, raise_alarm
-from refund_worker.stop_signals import is_hang_up_ignored
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +27,15 @@ class Worker(worker.Worker):
     """Celery's worker; a task that cannot be passed on is dropped with an alarm, and its slot is free again."""
 
     def install_platform_tweaks(self, worker: Any) -> None:
-        """Install the handlers of signals: TERM, INT and HUP, however often, finish what was begun; QUIT interrupts.
+        """Install the handlers of signals: TERM and INT, however often, finish what was begun; QUIT interrupts.
 
-        Celery's own handler of HUP starts the program again, and its second INT interrupts.
+        A hang-up is the supervisor's, which passes it on as TERM unless nohup started it. Celery's own handler of HUP
+        starts the program again, and its second INT interrupts.
         """
-        survives_hang_up = is_hang_up_ignored()
         super().install_platform_tweaks(worker)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _finish)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN if survives_hang_up else _finish)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _process_task(self, request: Any) -> None:
         try:
