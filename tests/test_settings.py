@@ -8,6 +8,7 @@ import pytest
 
 from refund_worker.domain import money
 from refund_worker.errors import BadSettings
+from refund_worker.processors.accounts import accounts_of
 from refund_worker.runtime import policy_of
 from refund_worker.settings import AMOUNT_MAX, PREFIX, SECRETS, Settings, load_settings
 from refund_worker.worker.runtime_dir import folder_of
@@ -284,7 +285,7 @@ def test_no_secret_is_in_a_repr_an_error_or_what_is_shown(tmp_path: Path) -> Non
         DATABASE_URL="postgresql+psycopg://app:hidden@db/refunds",
         BROKER_URL="redis://:hidden@127.0.0.1/0",
     )
-    assert made.webhook_secrets == ("whsec_fromAFile",)
+    assert accounts_of(made)["stripe"].settings.webhook_secrets == ("whsec_fromAFile",)
     shown = repr(made) + str(made) + str(made.redacted())
     assert "hidden" not in shown.replace("(set, hidden)", "")
     assert "fromAFile" not in shown

@@ -59,8 +59,8 @@ class Given(Protocol):
         ...
 
     @property
-    def stripe_api_base(self) -> str | None:
-        """Return the address of another server than Stripe's, if one is set."""
+    def api_bases(self) -> Mapping[str, str]:
+        """Return the addresses that replace a processor's own server, by the setting's name."""
         ...
 
     @property
@@ -124,9 +124,10 @@ def _found(settings: Given) -> Iterator[Danger]:
         todo = "add ?sslmode=verify-full&sslrootcert=FILE (or at least ?sslmode=require) to it"
         yield Danger("DATABASE_URL", f"leads to {elsewhere} without TLS", todo)
     yield from _of_broker(settings.broker_url.get_secret_value())
-    base = urlsplit(settings.stripe_api_base or "")
-    if base.scheme == "http" and not is_this_machine(base.hostname or ""):
-        yield Danger("STRIPE_API_BASE", f"sends the key to {base.hostname} without TLS", "set an https:// URL, or none")
+    for name, url in settings.api_bases.items():
+        base = urlsplit(url)
+        if base.scheme == "http" and not is_this_machine(base.hostname or ""):
+            yield Danger(name, f"sends the key to {base.hostname} without TLS", "set an https:// URL, or none")
     wide = _too_wide(settings.trusted_networks)
     if wide:
         what = f"has all of {wide} in it: clients from there choose the address that is counted and logged"

@@ -16,7 +16,7 @@ from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, Pub
 from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.engine.views.leg_texts import LegTexts, use_texts
 from refund_worker.engine.views.message_file import completed, read_messages
-from refund_worker.processors import registry
+from refund_worker.processors.accounts import accounts_of
 from refund_worker.setting_values import read_expected_days
 from refund_worker.settings import Settings
 from refund_worker.store.database import Database
@@ -71,6 +71,7 @@ def build_runtime(
     calls to processors in the event loop. A `shared` database is used instead of one of its own, and stays open.
     """
     use_texts(texts_of(settings))
+    accounts = accounts_of(settings)
     database = shared or open_database(settings)
     try:
         ensure_schema(database)
@@ -87,7 +88,8 @@ def build_runtime(
 
     context = Context(
         database=database,
-        processors=registry.make_processors(settings) if processors else {},
+        accounts=accounts,
+        processors=accounts.make_processors(settings.call_timeout_seconds) if processors else {},
         policy=policy_of(settings),
         batches=batches_of(settings),
         limits=limits_of(settings),
@@ -125,7 +127,7 @@ def policy_of(settings: Settings) -> Policy:
         shortfall=settings.shortfall,
         outside_since=settings.outside_since_seconds,
         verify_payments=settings.verify_payments == "on",
-        processors=registry.rules(settings),
+        processors=accounts_of(settings).rules,
     )
 
 
@@ -139,6 +141,6 @@ def recording_of(settings: Settings) -> RecordingKeys | None:
 
 def batches_of(settings: Settings) -> Batches:
     """Return the sizes of batches. A claim is no larger than what the lowest rate allows in a quarter of the lease."""
-    rate = registry.lowest_rate(settings)
+    rate = accounts_of(settings).lowest_rate
     claim = Batches().claim if rate == 0 else int(rate * settings.lease_seconds / 4)
     return Batches(claim=max(1, min(Batches().claim, claim)))

@@ -15,6 +15,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from refund_worker.dangers import dangers_of
 from refund_worker.errors import BadSettings
+from refund_worker.processors_file import json_of_toml, tables_of_json
 from refund_worker.redaction import url_without_password
 from refund_worker.setting_values import (
     Credits,
@@ -40,7 +41,7 @@ from refund_worker.setting_values import (
 )
 
 PREFIX = "REFUND_WORKER_"
-SECRETS = ("stripe_api_key", "stripe_webhook_secret", "notify_secret", "database_url", "broker_url")
+SECRETS = ("stripe_api_key", "stripe_webhook_secret", "notify_secret", "database_url", "broker_url", "processors")
 # As in domain/money.py, which this leaf does not import: no amount is larger.
 AMOUNT_MAX = 10**12
 COUNT_MAX = 10**9
@@ -69,6 +70,8 @@ class Settings(BaseSettings):
     stripe_api_key: SecretStr | None = None
     stripe_api_base: str | None = None
     stripe_webhook_secret: SecretStr | None = None
+    # The accounts at payment processors, each with its settings, as JSON. PROCESSORS_FILE holds them as TOML.
+    processors: SecretStr | None = None
 
     lease_seconds: Number = Field(60, gt=0, le=86_400)
     sweep_seconds: Number = Field(1, gt=0, le=3_600)
@@ -180,6 +183,13 @@ class Settings(BaseSettings):
             check_webhook_secrets(value.get_secret_value())
         return value
 
+    @field_validator("processors")
+    @classmethod
+    def _accounts(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            tables_of_json(value.get_secret_value())
+        return value
+
     @field_validator("notify_secret")
     @classmethod
     def _a_signing_secret(cls, value: SecretStr | None) -> SecretStr | None:
@@ -242,11 +252,23 @@ class Settings(BaseSettings):
         return None if self.celery_clients is None else frozenset(listed(self.celery_clients))
 
     @property
-    def webhook_secrets(self) -> tuple[str, ...]:
-        """Return the accepted webhook secrets, several during a rotation; empty if none is set."""
-        if self.stripe_webhook_secret is None:
-            return ()
-        return tuple(listed(self.stripe_webhook_secret.get_secret_value()))
+    def account_tables(self) -> dict[str, dict[str, Any]]:
+        """Return the accounts of `PROCESSORS_FILE` by name, each with its settings; empty without such a file."""
+        return {} if self.processors is None else tables_of_json(self.processors.get_secret_value())
+
+    @property
+    def has_stripe(self) -> bool:
+        """Return True if the account `stripe` is described by the variables `STRIPE_…`."""
+        return bool(self.stripe_api_key or self.stripe_webhook_secret or self.stripe_api_base)
+
+    @property
+    def api_bases(self) -> dict[str, str]:
+        """Return the address of each account's server, where it is not the processor's own, by the setting's name."""
+        bases = {"STRIPE_API_BASE": self.stripe_api_base} | {
+            f'PROCESSORS_FILE, ["{name}"], api_base': table.get("api_base")
+            for name, table in self.account_tables.items()
+        }
+        return {name: str(base) for name, base in bases.items() if base}
 
     @property
     def trusted_networks(self) -> tuple[Network, ...]:
@@ -299,7 +321,7 @@ def load_settings(environ: Mapping[str, str] | None = None) -> Settings:
         if field in values:
             raise BadSettings(f"{names[field]} and {name} are both set: keep one")
         names[field] = name
-        values[field] = _read_secret(name, value) if is_file else value
+        values[field] = _read_file(name, field, value) if is_file else value
     try:
         return _FromMapping(**values)  # type: ignore[arg-type]
     except ValidationError as error:
@@ -314,6 +336,16 @@ class _FromMapping(Settings):
     @classmethod
     def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, *_others: Any, **_named: Any) -> Any:
         return (init_settings,)
+
+
+def _read_file(name: str, field: str, path: str) -> str:
+    text = _read_secret(name, path)
+    if field != "processors":
+        return text
+    try:
+        return json_of_toml(text, lambda place, path: _read_secret(f"{name}, {place}", path))
+    except ValueError as error:
+        raise BadSettings(f"{name}: {error}") from None
 
 
 def _read_secret(name: str, path: str) -> str:

@@ -126,8 +126,8 @@ DEFECTS = (
     Defect(
         "the quiet window counted from the first send",
         DOMAIN + "timing.py",
-        "lands_by(leg.last_sent_at or 0, policy)",
-        "lands_by(leg.first_sent_at or 0, policy)",
+        "lands_by(leg, leg.last_sent_at or 0, policy)",
+        "lands_by(leg, leg.first_sent_at or 0, policy)",
     ),
     Defect(
         "the quiet window forgotten",
@@ -1011,7 +1011,7 @@ DEFECTS = (
     Defect(
         "a key is used for longer than its processor keeps it",
         DOMAIN + "decision.py",
-        "return min(self.key_life_seconds, self.rules_of(processor).key_seconds)",
+        "return min(rules.key_use_seconds or self.key_life_seconds, rules.key_seconds)",
         "return self.key_life_seconds",
         ("tests/domain/test_processor_rules.py",),
     ),
@@ -1053,7 +1053,7 @@ DEFECTS = (
     Defect(
         "a key is repeated so late that it may be forgotten when it lands",
         DOMAIN + "timing.py",
-        "    return lands_by(now, policy) <= leg.first_sent_at + policy.rules_of(leg.processor).key_seconds",
+        "    return lands_by(leg, now, policy) <= leg.first_sent_at + policy.rules_of(leg.processor).key_seconds",
         "    return True",
     ),
     Defect(
@@ -2989,13 +2989,13 @@ DEFECTS = (
     Defect(
         "ids and keys: a payment that can't be asked about breaks its batch",
         ENGINE + "refunds/process.py",
-        "    if not can_be_sent(processor, payment):",
+        "    if not context.accounts.can_be_sent(processor, payment):",
         "    if False:",
         ("tests/engine/refunds/test_unusable_payments.py",),
     ),
     Defect(
         "ids and keys: a processor is called as the switch of all",
-        "src/refund_worker/processors/payment_ids.py",
+        "src/refund_worker/processors/accounts.py",
         'RESERVED: Final = frozenset({"all"})',
         'RESERVED: Final = frozenset({""})',
         ("tests/engine/refunds/test_unusable_payments.py", "tests/engine/intake/test_ids_everywhere.py"),
@@ -5348,8 +5348,8 @@ DEFECTS = (
     ),
     Defect(
         "doctor does not ask the processor with the key",
-        "src/refund_worker/cli/doctor.py",
-        'return known if server.verdict is Verdict.FAIL else tried(settings, "stripe", known)',
+        "src/refund_worker/cli/doctor_accounts.py",
+        "return known if server.verdict is Verdict.FAIL else tried(account, settings.call_timeout_seconds, known)",
         "return known",
         (DOCTOR,),
     ),

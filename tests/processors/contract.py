@@ -15,10 +15,11 @@ from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
 
 import pytest
+from pydantic import SecretStr
 
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import Answered, Busy, Found, RefundObject, Reply, SearchReply
-from refund_worker.processors.base import Capabilities, Processor, ProcessorEntry
+from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry
 
 T = TypeVar("T")
 CURRENCY = "GBP"
@@ -142,6 +143,11 @@ class Subject:
         """Return the body of a webhook event that is about no refund object."""
         raise NotImplementedError
 
+    def account(self, *secrets: str) -> AccountSettings:
+        """Return the settings of an account whose webhook secrets are these."""
+        assert self.entry is not None
+        return self.entry.settings(webhook_secret=SecretStr(",".join(secrets)) if secrets else None)
+
     def signed(self, body: bytes, *, secret: str, at: float) -> dict[str, str]:
         """Return the headers, by lower-case name, that sign `body` at `at` (epoch seconds)."""
         raise NotImplementedError
@@ -153,13 +159,15 @@ class Subject:
             return frozenset({Part.NO_REFUNDS, Part.UNKNOWN_REFUND})
         table = cls.capabilities
         always = {
-            *(Part.CREATES, Part.REMAINDER, Part.FULLY_REFUNDED, Part.DISPUTES, Part.UNKNOWN_PAYMENT),
-            *(Part.UNKNOWN_REFUND, Part.CREDENTIALS, Part.LOST_ANSWER, Part.BUSY, Part.SERVER_ERROR),
+            *(Part.CREATES, Part.UNKNOWN_PAYMENT, Part.CREDENTIALS, Part.LOST_ANSWER, Part.BUSY, Part.SERVER_ERROR),
         }
         by_table = {
             **dict.fromkeys((Part.KEYS, Part.KEY_CONFLICT, Part.KEY_LIFE), table.key_seconds > 0),
+            **dict.fromkeys((Part.REMAINDER, Part.FULLY_REFUNDED, Part.DISPUTES), table.answers_are_outcomes),
+            Part.UNKNOWN_REFUND: table.reads_refunds,
             Part.PARTIAL: table.partial_refunds,
-            **dict.fromkeys((Part.LISTS, Part.LISTS_OTHERS, Part.LISTS_UNKNOWN, Part.RECENT), table.lists_refunds),
+            **dict.fromkeys((Part.LISTS, Part.LISTS_OTHERS, Part.LISTS_UNKNOWN), table.finds_refunds),
+            Part.RECENT: table.lists_refunds,
             Part.READS: cls.reads_payments,
             Part.READS_DISPUTES: table.reads_disputes,
             Part.READS_BALANCE: table.reads_balance,

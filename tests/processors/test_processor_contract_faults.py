@@ -82,7 +82,8 @@ def test_event_with_a_signature_of_ours_is_accepted(client: Client) -> None:
     webhooks = _webhooks(client)
     body = client.subject.other_event()
     headers = client.subject.signed(body, secret=client.subject.secret, at=AT)
-    webhooks.verify_event(headers, body, ("another", client.subject.secret), AT + 1)
+    account = client.subject.account
+    webhooks.verify_event(account("another", client.subject.secret), headers, body, AT + 1)
     for secrets, sent, now in (
         ((client.subject.secret,), body + b" ", AT),
         (("another",), body, AT),
@@ -90,9 +91,9 @@ def test_event_with_a_signature_of_ours_is_accepted(client: Client) -> None:
         ((client.subject.secret,), body, AT + 86_400),
     ):
         with pytest.raises(InvalidEvent):
-            webhooks.verify_event(headers, sent, secrets, now)
+            webhooks.verify_event(account(*secrets), headers, sent, now)
     with pytest.raises(InvalidEvent):
-        webhooks.verify_event({}, body, (client.subject.secret,), AT)
+        webhooks.verify_event(account(client.subject.secret), {}, body, AT)
 
 
 @claiming(Part.WEBHOOKS, Part.CREATES)

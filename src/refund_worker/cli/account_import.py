@@ -52,12 +52,11 @@ def add_to(inner: typer.Typer) -> None:
         """
         from refund_worker.engine.intake.account_import import import_account
         from refund_worker.engine.intake.schemas import parse_since
-        from refund_worker.processors import registry
 
         keys = _keys(runtime.settings(), customer_key, credits_key, credits_per_major)
         started = _since(parse_since, since)
         with runtime.runtime(processors=True) as built:
-            rate = registry.rates(built.settings).get(STRIPE, 0)
+            rate = built.context.accounts.rates.get(STRIPE, 0)
             report = import_account(
                 built.context,
                 STRIPE,

@@ -160,8 +160,8 @@ def _check_known(context: Context, name: str) -> None:
     from refund_worker.engine.processor_sync.status import is_known, switch_names
 
     with context.database.read() as connection:
-        if not is_known(connection, name):
-            raise NotFound(f"there is no processor {name}: choose one of {', '.join(sorted(switch_names()))}")
+        if not is_known(connection, context, name):
+            raise NotFound(f"there is no processor {name}: choose one of {', '.join(sorted(switch_names(context)))}")
 
 
 def _show_switch(name: str, output: Output) -> None:
@@ -203,7 +203,7 @@ def _status(*others: str) -> list[Json]:
     from refund_worker.engine.processor_sync.status import switches
 
     with runtime.runtime() as built, built.context.database.read() as connection:
-        return switches(connection, built.context, others=others, rates=registry.rates(built.settings))
+        return switches(connection, built.context, others=others)
 
 
 def _switch_row(switch: Json) -> tuple[object, ...]:

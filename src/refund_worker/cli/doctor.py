@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import platform
-import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -13,25 +12,20 @@ from urllib.parse import urlsplit
 import typer
 
 from refund_worker.cli import runtime
+from refund_worker.cli.doctor_accounts import check_accounts, place_of
 from refund_worker.cli.doctor_database import check_database, has_no_file_yet
 from refund_worker.cli.doctor_findings import Finding, Verdict
-from refund_worker.cli.doctor_keys import tried
 from refund_worker.cli.doctor_work import check_work, installation_of
 from refund_worker.cli.options import OutputOption, command
 from refund_worker.cli.output import Column, Output, as_json, print_json, print_table
 from refund_worker.errors import RefundWorkerError
-from refund_worker.extras import MissingExtra, require
-from refund_worker.processors.stripe.set_up import events_text, permissions_text
+from refund_worker.extras import MissingExtra
 
 if TYPE_CHECKING:
-    from pydantic import SecretStr
-
     from refund_worker.settings import Settings
 
 EXIT_FAILED = 1
 CONNECT_SECONDS = 5
-STRIPE = "https://api.stripe.com"
-PORTS = {"https": 443, "http": 80, "redis": 6379, "rediss": 6379, "amqp": 5672, "amqps": 5671}
 
 
 def add_to(app: typer.Typer) -> None:
@@ -73,10 +67,7 @@ def examine() -> Iterator[Finding]:
     yield _broker(settings)
     yield _runtime_folder(settings)
     yield _celery_clients(settings)
-    server = _stripe_server(settings)
-    yield _stripe_key(settings, server)
-    yield server
-    yield _webhook_secret(settings)
+    yield from check_accounts(settings)
     yield from _payments(settings)
     yield from check_work(settings)
 
@@ -114,7 +105,7 @@ def _broker(settings: Settings) -> Finding:
         todo = "set REFUND_WORKER_BROKER_URL if more than one process runs"
         return Finding("broker", Verdict.WARN, "in memory: messages reach no other process", todo)
     scheme = urlsplit(url).scheme
-    place = f"{scheme} at {_place(url)}"
+    place = f"{scheme} at {place_of(url)}"
     try:
         from refund_worker.worker.broker_check import trouble_with_broker
 
@@ -156,64 +147,6 @@ def _celery_clients(settings: Settings) -> Finding:
     return Finding("celery clients", Verdict.OK, "any; the limits count all Celery requests together")
 
 
-def _connects(url: str) -> str | None:
-    """Return why no server accepts connections at this URL, or None if one does."""
-    parts = urlsplit(url)
-    try:
-        address = parts.hostname or "127.0.0.1", parts.port or PORTS[parts.scheme]
-        with socket.create_connection(address, timeout=CONNECT_SECONDS):
-            return None
-    except (OSError, ValueError) as error:
-        return getattr(error, "strerror", None) or type(error).__name__
-
-
-def _place(url: str) -> str:
-    """Return host and port of a URL, without its credentials."""
-    parts = urlsplit(url)
-    return f"{parts.hostname or '127.0.0.1'}:{parts.port or PORTS.get(parts.scheme, '')}"
-
-
-def _is_set(secret: SecretStr | None) -> bool:
-    return secret is not None and bool(secret.get_secret_value())
-
-
-def _stripe_key(settings: Settings, server: Finding) -> Finding:
-    if not _is_set(settings.stripe_api_key):
-        todo = f"set REFUND_WORKER_STRIPE_API_KEY (or …_FILE); a restricted key needs {permissions_text()}"
-        return Finding("stripe key", Verdict.WARN, "not set: nothing is sent to Stripe, and its refunds wait", todo)
-    try:
-        require("stripe")
-    except MissingExtra as error:
-        return Finding("stripe key", Verdict.FAIL, "set, but nothing can be sent", error.message)
-    known = _kind_of_stripe_key(settings)
-    return known if server.verdict is Verdict.FAIL else tried(settings, "stripe", known)
-
-
-def _kind_of_stripe_key(settings: Settings) -> Finding:
-    """Describe the key by its own text, without asking Stripe."""
-    assert settings.stripe_api_key is not None
-    key = settings.stripe_api_key.get_secret_value()
-    if settings.stripe_api_base:
-        return Finding("stripe key", Verdict.OK, "set, for a Stripe-compatible server: no real money")
-    if "_live_" in key:
-        return Finding("stripe key", Verdict.OK, "set, live: real money")
-    mode = "test mode: no real money" if "_test_" in key else "of an unknown kind"
-    if settings.environment == "production":
-        return Finding("stripe key", Verdict.WARN, f"set, {mode}", "use a live key in production")
-    return Finding("stripe key", Verdict.OK, f"set, {mode}")
-
-
-def _stripe_server(settings: Settings) -> Finding:
-    base = settings.stripe_api_base or STRIPE
-    if not _is_set(settings.stripe_api_key):
-        return Finding("stripe server", Verdict.WARN, "not checked without a key")
-    why = _connects(base)
-    if why:
-        todo = "check the network and REFUND_WORKER_STRIPE_API_BASE"
-        return Finding("stripe server", Verdict.FAIL, f"{_place(base)}: {why}", todo)
-    return Finding("stripe server", Verdict.OK, f"{_place(base)} is reachable")
-
-
 def _payments(settings: Settings) -> Iterator[Finding]:
     """Count the payments that were not checked at the processor. Yield nothing if the database cannot be read."""
     from sqlalchemy.exc import SQLAlchemyError
@@ -241,14 +174,3 @@ def _payments(settings: Settings) -> Iterator[Finding]:
         yield Finding("payments", Verdict.WARN, found, todo)
     else:
         yield Finding("payments", Verdict.OK, "checked at the processor before a refund")
-
-
-def _subscribe() -> str:
-    return f"subscribe the endpoint to {events_text()}"
-
-
-def _webhook_secret(settings: Settings) -> Finding:
-    if settings.webhook_secrets:
-        return Finding("webhooks", Verdict.OK, f"{len(settings.webhook_secrets)} secret(s) set", _subscribe())
-    todo = f"set REFUND_WORKER_STRIPE_WEBHOOK_SECRET; until then polling finds changes, later. {_subscribe()}"
-    return Finding("webhooks", Verdict.WARN, "no secret set: Stripe's webhooks are rejected", todo)

@@ -33,7 +33,6 @@ from refund_worker.cli.output import (
 )
 from refund_worker.engine.views.money_format import monies
 from refund_worker.errors import BadSettings, InvalidRequest, Unavailable
-from refund_worker.processors import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,10 +60,11 @@ def add_to(app: typer.Typer) -> None:
 
 def _processor_to_compare(context: Context, wanted: str | None) -> str:
     """Return the configured processor to compare with. Raises `BadSettings` or `InvalidRequest`."""
-    configured = [name for name in registry.names_with_lists() if name in context.processors]
+    configured = [name for name in context.accounts.with_lists() if name in context.processors]
     if not configured:
-        with_lists = (entry for entry in registry.entries() if entry.capabilities.lists_refunds)
-        missing = " or ".join(f"REFUND_WORKER_{entry.access_setting}" for entry in with_lists)
+        with_lists = (context.accounts[name] for name in context.accounts.with_lists())
+        fields = (its.setting(field) for its in with_lists for field in its.entry.settings.CREDENTIALS)
+        missing = " or ".join(fields) or "no account that lists its refunds"
         raise BadSettings(f"{missing} is not set: there are no records to compare with")
     if wanted is None and len(configured) == 1:
         return configured[0]

@@ -52,10 +52,13 @@ def access(loaded: Settings) -> Access:
     """Return the way to the processors for one question, within their rate limits."""
     from refund_worker.engine.context import NoLimit
     from refund_worker.engine.processor_sync.sync_refund import Access
-    from refund_worker.processors import registry
+    from refund_worker.processors.accounts import accounts_of
 
     make = limiter_factory()
-    return Access(lambda: registry.make_processors(loaded), lambda: NoLimit() if make is None else make(loaded))
+    return Access(
+        lambda: accounts_of(loaded).make_processors(loaded.call_timeout_seconds),
+        lambda: NoLimit() if make is None else make(loaded),
+    )
 
 
 @contextmanager

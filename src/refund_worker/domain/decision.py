@@ -16,16 +16,23 @@ SYSTEM = "refund-worker"
 
 @dataclass(frozen=True, slots=True)
 class ProcessorRules:
-    """The rules of one processor that decisions depend on. The defaults are for an undescribed processor.
+    """The rules of one processor account that decisions depend on. The defaults are for an undescribed processor.
 
-    `key_seconds` is how long it keeps an idempotency key, at least. `list_proves_absence`: a list without a refund
-    proves that it does not exist. `live` is True if its objects must be live ones, None for unknown. The codes are
-    failure codes of its refund objects. `disputed_codes` mean that a dispute returns the money, so no other payment is
-    tried. `unfunded_codes` mean that our balance there was too low, although the customer's bank would have accepted
-    the money.
+    `key_seconds` is how long it keeps an idempotency key, at least, and `key_use_seconds` for how long we use one (None
+    for the setting of all accounts, as for `quiet_seconds`). `finds_refunds`: the refunds of a payment can be listed.
+    `reads_refunds`: the state of a refund can be asked for; otherwise only an event tells it, within `report_seconds`.
+    `list_proves_absence`: a list without a refund proves that it does not exist. `live` is True if its objects must be
+    live ones, None for unknown. The codes are failure codes of its refund objects. `disputed_codes` mean that a dispute
+    returns the money, so no other payment is tried. `unfunded_codes` mean that our balance there was too low, although
+    the customer's bank would have accepted the money.
     """
 
     key_seconds: float = 86_400.0
+    key_use_seconds: float | None = None
+    quiet_seconds: float | None = None
+    finds_refunds: bool = True
+    reads_refunds: bool = True
+    report_seconds: float | None = None
     list_proves_absence: bool = True
     live: bool | None = None
     disputed_codes: frozenset[str] = frozenset()
@@ -57,7 +64,12 @@ class Policy:
 
     def key_use_seconds(self, processor: str) -> float:
         """Return for how long after its first use a key is sent again: no longer than the processor keeps it."""
-        return min(self.key_life_seconds, self.rules_of(processor).key_seconds)
+        rules = self.rules_of(processor)
+        return min(rules.key_use_seconds or self.key_life_seconds, rules.key_seconds)
+
+    def quiet_seconds_of(self, processor: str) -> float:
+        """Return for how long after a send it may still take effect at the processor."""
+        return self.rules_of(processor).quiet_seconds or self.quiet_seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -215,8 +215,8 @@ class DecisionBuilder:
         The two cases cannot be distinguished, and a leap proves no quiet time at all. So a leap shortens the window by
         at most half of it plus the longest wait between two look-ups.
         """
-        bearable = max(CLOCK_SLACK_SECONDS, self.policy.quiet_seconds / 2)
         for leg in tuple(self.legs.values()):
+            bearable = max(CLOCK_SLACK_SECONDS, self.policy.quiet_seconds_of(leg.processor) / 2)
             late = self.now - leg.next_at if leg.status in AWAITING_ANSWER and leg.next_at is not None else 0.0
             if late > bearable:
                 self.record_event("quiet_begins_anew", leg=leg, seconds_late=round(late))

@@ -23,17 +23,17 @@ def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
     return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_use_seconds(leg.processor)
 
 
-def lands_by(sent_at: float, policy: Policy) -> float:
+def lands_by(leg: Leg, sent_at: float, policy: Policy) -> float:
     """Return the epoch second after which a send cannot land any more; `sent_at` is the time of its recorded intent.
 
     Its call may have begun at any time within the lease.
     """
-    return sent_at + policy.lease_seconds + policy.quiet_seconds
+    return sent_at + policy.lease_seconds + policy.quiet_seconds_of(leg.processor)
 
 
 def quiet_end(leg: Leg, policy: Policy) -> float:
     """Return the epoch second after which no call made for the leg can land any more."""
-    return lands_by(leg.last_sent_at or 0, policy)
+    return lands_by(leg, leg.last_sent_at or 0, policy)
 
 
 def key_outlives_what_may_land(leg: Leg, policy: Policy) -> bool:
@@ -54,7 +54,7 @@ def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
     """
     if leg.first_sent_at is None or not key_lives(leg, now, policy):
         return False
-    return lands_by(now, policy) <= leg.first_sent_at + policy.rules_of(leg.processor).key_seconds
+    return lands_by(leg, now, policy) <= leg.first_sent_at + policy.rules_of(leg.processor).key_seconds
 
 
 def clock_went_back(refund: Refund, now: float) -> bool:

@@ -15,6 +15,7 @@ from refund_worker.domain.decision import Policy
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.self_recording import RecordingKeys
+from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.base import Processor
 from refund_worker.store import database as store
 from refund_worker.store.database import Database
@@ -72,6 +73,8 @@ class Context:
     """The ports of the engine. `run` drives the concurrent calls; `publish` hints workers, and may be lost."""
 
     database: Database
+    accounts: Accounts = field(default_factory=default_accounts)
+    # The adapters of the accounts that this process can call, by account.
     processors: Mapping[str, Processor] = field(default_factory=dict)
     policy: Policy = field(default_factory=Policy)
     batches: Batches = Batches()

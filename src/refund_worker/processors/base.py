@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeGuard, runtime_checkable
+from typing import Any, ClassVar, Final, Literal, Protocol, TypeGuard, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from refund_worker.domain.decision import ProcessorRules
 from refund_worker.domain.processor_calls import RefundInstruction
@@ -24,16 +26,14 @@ from refund_worker.domain.processor_replies import (
     PageReply,
     PaymentReply,
     PaymentsReply,
+    RefundObject,
     Reply,
     SearchReply,
     TransactionsReply,
     WarningReply,
     WarningsReply,
 )
-
-if TYPE_CHECKING:  # the registry is read where settings are not: `refund-worker --help`
-    from refund_worker.settings import Settings
-
+from refund_worker.setting_values import Number, checked_http_url, listed
 
 ID_LENGTH_MAX: Final = 255
 
@@ -188,9 +188,17 @@ class Capabilities:
 
     - `creates_refunds`: the adapter can create refunds. False if a person pays.
     - `key_seconds`: how long the processor keeps an idempotency key, at least. 0 if it has no such keys.
-    - `lists_refunds`: `find` and `recent` return lists that are read to their end.
+    - `key_use_seconds`: for how long after its first use we send a key again: less than `key_seconds`, with a margin
+      for clocks and queues. If it is None, the setting `KEY_LIFE_SECONDS` counts.
+    - `finds_refunds`: `find` returns all refunds of one payment, read to their end.
+    - `lists_refunds`: `recent` returns all refunds of the account since a time, read to their end.
     - `list_proves_absence`: a refund that is missing in a list, once the quiet window has passed, does not exist.
+    - `answers_are_outcomes`: an answer to a send tells whether the processor accepts the refund. False if it only says
+      that the request was received: refusals then come later, as refund objects that failed.
     - `answers_are_final`: a refund that has succeeded never fails later.
+    - `reads_refunds`: `fetch` returns the state of one refund object. Otherwise only a signed event tells the outcome
+      (`Webhooks.event_report`).
+    - `report_seconds`: where only events tell outcomes, how long an event may take at most. Afterwards a person looks.
     - `partial_refunds`: less than the captured amount can be refunded, and more than once.
     - `cancels`: a refund object that waits for the customer can be canceled.
     - `reads_disputes`: the disputes and early fraud warnings of the account can be fetched and listed.
@@ -209,9 +217,14 @@ class Capabilities:
 
     creates_refunds: bool = True
     key_seconds: float
+    key_use_seconds: float | None = None
+    finds_refunds: bool = True
     lists_refunds: bool
     list_proves_absence: bool
     answers_are_final: bool
+    answers_are_outcomes: bool = True
+    reads_refunds: bool = True
+    report_seconds: float | None = None
     partial_refunds: bool
     cancels: bool
     reads_disputes: bool = False
@@ -226,12 +239,24 @@ class Capabilities:
     low_balance_codes: frozenset[str] = frozenset()
     sources: Mapping[str, str]
 
-    def rules(self, *, live: bool | None = None) -> ProcessorRules:
-        """Return the rules that decisions need from these facts. `live` is True if the credentials in use are live
-        ones.
+    def rules(
+        self,
+        *,
+        live: bool | None = None,
+        key_use_seconds: float | None = None,
+        quiet_seconds: float | None = None,
+    ) -> ProcessorRules:
+        """Return the rules that decisions need from these facts and an account's settings.
+
+        `live` is True if the credentials in use are live ones.
         """
         return ProcessorRules(
             key_seconds=self.key_seconds,
+            key_use_seconds=key_use_seconds or self.key_use_seconds,
+            quiet_seconds=quiet_seconds,
+            finds_refunds=self.finds_refunds,
+            reads_refunds=self.reads_refunds,
+            report_seconds=self.report_seconds,
             list_proves_absence=self.list_proves_absence,
             live=live,
             disputed_codes=self.disputed_codes,
@@ -297,26 +322,49 @@ def checked_event_name(event_id: object, kind: object) -> tuple[str, str]:
     return event_id, kind
 
 
+def one_event(body: bytes) -> Sequence[bytes]:
+    """Return the body: the request is one event."""
+    return (body,)
+
+
+def no_report(kind: str, body: str) -> RefundObject | None:
+    """Return None: the processor can be asked for the object."""
+    return None
+
+
+def no_challenge(settings: Any, query: Mapping[str, str]) -> str | None:
+    """Return None: the processor does not check the address by a GET."""
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhooks:
-    """How a processor's webhook requests are checked and read. Pure functions that need no API key.
+    """How a processor's webhook requests are checked and read. All functions but `verify_event` are pure.
 
-    - `secrets(settings)`: the accepted secrets; empty if none is set, and then no request is valid.
-    - `verify_event(headers, body, secrets, now)`: raise `InvalidEvent` unless one of `secrets` signed the raw `body`
-      recently. `headers` has lower-case names and no header that was sent twice; `now` is in epoch seconds.
+    - `verify_event(settings, headers, body, now)`: raise `InvalidEvent` unless the processor signed the raw `body`
+      recently, for the account with these settings. Without a secret no request is valid. `headers` has lower-case
+      names and no header that was sent twice; `now` is in epoch seconds. It may ask the processor, in a thread.
+    - `split(body)`: the events in one verified request, each as a body of its own. The default: the body is one event.
     - `event_name(body)`: the event's own id and its kind, as `checked_event_name` returns them. Raise `InvalidEvent`
       for what is no event, or not UTF-8. The same id again is the same event.
     - `event_hint(kind, body)`: the refund object that a stored event is about, None for any other event. Never raises.
+    - `event_report(kind, body)`: the refund object as a verified event tells it, for a processor that cannot be asked
+      for one (`reads_refunds` is False), None for any other event. Never raises.
+    - `answer`: the text that the processor expects as the answer. The default is JSON.
+    - `challenge(settings, query)`: the answer to a GET by which the processor checks the address, or None.
     - `event_subject(kind, body)`: the refund, dispute, early fraud warning or payment that a stored event is about,
       None for any other event. Never raises.
     - `signature_header`, `signature_example`, `event_schema`: for the description of the HTTP API.
     """
 
-    secrets: Callable[[Settings], Sequence[str]]
-    verify_event: Callable[[Mapping[str, str], bytes, Sequence[str], float], None]
+    verify_event: Callable[[Any, Mapping[str, str], bytes, float], None]
+    split: Callable[[bytes], Sequence[bytes]] = one_event
     event_name: Callable[[bytes], tuple[str, str]]
     event_hint: Callable[[str, str], EventHint | None]
     event_subject: Callable[[str, str], EventSubject | None]
+    event_report: Callable[[str, str], RefundObject | None] = no_report
+    answer: str | None = None
+    challenge: Callable[[Any, Mapping[str, str]], str | None] = no_challenge
     signature_header: str
     signature_example: str
     event_schema: Mapping[str, Any]
@@ -330,20 +378,63 @@ def do_nothing() -> None:
     """Import nothing ahead."""
 
 
-def unknown_mode(settings: Settings) -> bool | None:
+class AccountSettings(BaseModel):
+    """The settings of one account at a processor. An adapter adds its own fields to them.
+
+    `CREDENTIALS` are the fields without which the processor cannot be called. `api_base` is the address of another
+    server than the processor's own. `key_life_seconds` and `quiet_seconds` replace the settings of these names for the
+    account. `refunds` is "off" if nothing is sent over this account: its earlier refunds are
+    still followed.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
+
+    CREDENTIALS: ClassVar[tuple[str, ...]] = ()
+
+    api_base: str | None = None
+    webhook_secret: SecretStr | None = None
+    rate_per_second: Number | None = Field(None, ge=0, le=10_000)
+    key_life_seconds: Number | None = Field(None, gt=0, le=366 * 86_400)
+    quiet_seconds: Number | None = Field(None, gt=0, le=366 * 86_400)
+    refunds: Literal["on", "off"] = "on"
+
+    @field_validator("api_base")
+    @classmethod
+    def _an_http_url(cls, value: str | None) -> str | None:
+        return None if value is None else checked_http_url(value)
+
+    @property
+    def has_access(self) -> bool:
+        """Return True if the processor can be called. A process that only takes webhooks needs no credentials."""
+        return all(getattr(self, name) is not None for name in self.CREDENTIALS)
+
+    @property
+    def webhook_secrets(self) -> tuple[str, ...]:
+        """Return the accepted webhook secrets, several during a rotation; empty if none is set."""
+        return () if self.webhook_secret is None else tuple(listed(self.webhook_secret.get_secret_value()))
+
+
+def unknown_mode(settings: Any) -> bool | None:
     """Return None: the credentials do not show whether they are live or for tests."""
     return None
 
 
+def no_address(settings: AccountSettings) -> str:
+    """Return the address of the settings, or an empty text: no server is called."""
+    return settings.api_base or ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessorEntry:
-    """A processor as the registry knows it. The module that defines it imports no SDK and no HTTP client.
+    """An adapter as the registry knows it. The module that defines it imports no SDK and no HTTP client.
 
-    - `access_setting`: the setting that gives access, without its prefix; "" if none is needed.
-    - `is_configured(settings)`: whether `make` can be called.
-    - `make(settings)`: the adapter. Called after the fork; imports the adapter's module only now.
+    - `settings`: the fields of an account, a subclass of `AccountSettings`.
+    - `make(name, settings, timeout_seconds)`: the adapter of the account `name`, which has its credentials.
+      `timeout_seconds` is the outer limit of one call. Called after the fork; imports the adapter's module only now.
     - `preload()`: import the adapter's module before the fork, so that all worker processes share it.
-    - `rate(settings)`: the limit of calls per second; 0 for no limit.
+    - `address(settings)`: the URL of the server that `make`'s adapter calls.
+    - `extra`: the extra that installs what the adapter imports; "" if it needs none.
+    - `permissions`, `events`: what the credentials must be allowed, and the events to subscribe to, for people.
     - `live(settings)`: whether its objects must be live ones, or None if the credentials do not show it.
     - `check_payment_id(id)`: raise ValueError, without the id in it, for an id that the processor cannot have.
     - `webhooks`: how its events are read, or None if it sends no events.
@@ -351,11 +442,13 @@ class ProcessorEntry:
 
     name: str
     capabilities: Capabilities
-    access_setting: str = ""
-    is_configured: Callable[[Settings], bool]
-    make: Callable[[Settings], Processor]
+    settings: type[AccountSettings] = AccountSettings
+    make: Callable[[str, Any, float], Processor]
     preload: Callable[[], object] = do_nothing
-    rate: Callable[[Settings], float]
-    live: Callable[[Settings], bool | None] = unknown_mode
+    address: Callable[[Any], str] = no_address
+    extra: str = ""
+    permissions: str = ""
+    events: str = ""
+    live: Callable[[Any], bool | None] = unknown_mode
     check_payment_id: Callable[[str], None] = accept_any_id
     webhooks: Webhooks | None = None

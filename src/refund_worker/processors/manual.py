@@ -84,6 +84,7 @@ CAPABILITIES: Final = Capabilities(
     sources=dict.fromkeys(
         (
             *("creates_refunds", "key_seconds", "lists_refunds", "list_proves_absence", "answers_are_final"),
+            *("reads_refunds", "key_use_seconds", "finds_refunds", "answers_are_outcomes", "report_seconds"),
             *("partial_refunds", "cancels", "takes_email", "reads_disputes", "reads_balance", "currency_steps"),
             *(
                 "currency_decimals",
@@ -100,7 +101,5 @@ CAPABILITIES: Final = Capabilities(
 ENTRY: Final = ProcessorEntry(
     name="manual",
     capabilities=CAPABILITIES,
-    is_configured=lambda settings: True,
-    make=lambda settings: ManualProcessor(),
-    rate=lambda settings: CAPABILITIES.rate_per_second,
+    make=lambda name, settings, timeout_seconds: ManualProcessor(name=name),
 )

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from refund_worker.processors import registry
-
-# The kill switch's name for all processors: a processor with this name could not be paused alone.
-RESERVED: Final = frozenset({"all"})
+from refund_worker.processors.accounts import RESERVED
 
 UNUSABLE: Final = "payment_id_unusable"
 
@@ -26,12 +24,3 @@ def check_payment_id(processor: str, processor_payment_id: str) -> None:
     """
     if entry := registry.find_entry(processor):
         entry.check_payment_id(processor_payment_id)
-
-
-def can_be_sent(processor: str, processor_payment_id: str) -> bool:
-    """Return True if `check_payment_id` accepts the id."""
-    try:
-        check_payment_id(processor, processor_payment_id)
-    except ValueError:
-        return False
-    return True

@@ -1,50 +1,45 @@
-"""The registry of payment processors, with one line for each.
+"""The registry of adapters: one for each folder here that has an `entry.py`, and the manual one.
 
-All other modules get the processors from here. Reading the names imports nothing, and reading an entry imports only
-its folder's `ENTRY`; the adapter, with its SDK, is imported when it is made.
+Reading the names imports nothing, and reading an entry imports only its folder's `ENTRY`; the adapter, with its SDK, is
+imported when it is made. `accounts.py` says which accounts an installation has, each with one of these adapters.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from refund_worker.domain.decision import ProcessorRules
-    from refund_worker.processors.base import Processor, ProcessorEntry
-    from refund_worker.settings import Settings
+    from refund_worker.processors.base import ProcessorEntry
 
-# name → the module that describes the processor as `ENTRY`.
+# name → the module that describes the adapter as `ENTRY`.
 MODULES: Final[dict[str, str]] = {
-    "stripe": "refund_worker.processors.stripe.entry",
-    "manual": "refund_worker.processors.manual",
-}
+    folder.parent.name: f"refund_worker.processors.{folder.parent.name}.entry"
+    for folder in sorted(Path(__file__).parent.glob("*/entry.py"))
+} | {"manual": "refund_worker.processors.manual"}
 
 
 def names() -> tuple[str, ...]:
-    """Return the names of all registered processors."""
+    """Return the names of all adapters of this version."""
     return tuple(MODULES)
 
 
-def is_registered(name: str) -> bool:
-    """Return True if this version has an adapter for the processor, configured or not."""
-    return name in MODULES
-
-
 def find_entry(name: str) -> ProcessorEntry | None:
-    """Return the processor's entry, or None if this version has no adapter for it."""
-    return _entry(name, MODULES[name]) if name in MODULES else None
+    """Return the adapter's entry, or None if this version has no such adapter.
+
+    A name with a dot is the module of an adapter that is installed outside this program. Raises `ImportError` if there
+    is no such module, and `ValueError` if it describes no adapter.
+    """
+    if name in MODULES:
+        return _entry(name, MODULES[name])
+    return _outside_entry(name) if "." in name else None
 
 
 def entries() -> tuple[ProcessorEntry, ...]:
-    """Return the entries of all registered processors."""
+    """Return the entries of all adapters of this version."""
     return tuple(_entry(name, module) for name, module in MODULES.items())
-
-
-def names_with_lists() -> tuple[str, ...]:
-    """Return the names of the processors that list their refunds, and so are synchronised and reconciled."""
-    return tuple(entry.name for entry in entries() if entry.capabilities.lists_refunds)
 
 
 @functools.cache
@@ -55,28 +50,11 @@ def _entry(name: str, module: str) -> ProcessorEntry:
     return entry
 
 
-def rates(settings: Settings) -> dict[str, float]:
-    """Return the limit of calls per second of each registered processor; 0 is no limit."""
-    return {entry.name: entry.rate(settings) for entry in entries()}
+@functools.cache
+def _outside_entry(module: str) -> ProcessorEntry:
+    from refund_worker.processors.base import ProcessorEntry
 
-
-def rules(settings: Settings) -> dict[str, ProcessorRules]:
-    """Return the rules that decisions need for each registered processor."""
-    return {entry.name: entry.capabilities.rules(live=entry.live(settings)) for entry in entries()}
-
-
-def lowest_rate(settings: Settings) -> float:
-    """Return the lowest limit of calls per second that any processor has; 0 if none has a limit."""
-    return min((rate for rate in rates(settings).values() if rate > 0), default=0.0)
-
-
-def make_processors(settings: Settings) -> dict[str, Processor]:
-    """Return the adapters of all configured processors by name. Close them on the event loop that used them."""
-    return {entry.name: entry.make(settings) for entry in entries() if entry.is_configured(settings)}
-
-
-def preload_adapters(settings: Settings) -> None:
-    """Import the adapters of all configured processors, for processes that are forked afterwards."""
-    for entry in entries():
-        if entry.is_configured(settings):
-            entry.preload()
+    entry = getattr(importlib.import_module(module), "ENTRY", None)
+    if not isinstance(entry, ProcessorEntry):
+        raise ValueError(f"{module} has no ENTRY that describes an adapter (docs/adding-a-processor.md)")
+    return entry

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 
 from refund_worker.engine.context import Context, NoLimit
 from refund_worker.engine.processor_sync.sync_refund import Access, ClosableLimiter
-from refund_worker.processors import registry
+from refund_worker.processors.accounts import accounts_of
 from refund_worker.settings import Settings
 
 Json = dict[str, Any]
@@ -29,7 +29,8 @@ class AppState:
         """Return the way to the processors, within their rate limits if the limits are known."""
         make = self.make_limiter
         return Access(
-            lambda: registry.make_processors(self.settings), lambda: NoLimit() if make is None else make(self.settings)
+            lambda: accounts_of(self.settings).make_processors(self.settings.call_timeout_seconds),
+            lambda: NoLimit() if make is None else make(self.settings),
         )
 
 

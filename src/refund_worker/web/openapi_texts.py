@@ -49,6 +49,8 @@ OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("GET", "/v1/refund-batches/{batch_id}"): ("get_refund_batch", "Show a batch"),
     ("POST", "/v1/processors/{name}/pause"): ("pause_processor", "Pause a processor"),
     ("POST", "/v1/processors/{name}/resume"): ("resume_processor", "Resume a processor"),
+    ("POST", "/webhooks/{account}"): ("receive_account_event", "Receive an event from an account's processor"),
+    ("GET", "/webhooks/{account}"): ("answer_account_challenge", "Answer a processor that checks the address"),
     ("POST", "/v1/reconciliations"): ("start_reconciliation", "Compare our books with a processor's"),
     ("GET", "/v1/reconciliations"): ("list_reconciliations", "List reconciliations"),
     ("GET", "/v1/reconciliations/{reconciliation_id}"): ("get_reconciliation", "Show a reconciliation"),
@@ -344,7 +346,7 @@ FIELDS_OF: Mapping[tuple[str, str], str] = {
 
 def name_of(method: str, path: str) -> tuple[str, str]:
     """Return the name and the summary of a call."""
-    if path.startswith(WEBHOOKS):
+    if path.startswith(WEBHOOKS) and (method, path) not in OPERATIONS:
         processor = path.removeprefix(WEBHOOKS)
         return f"receive_{processor}_event", f"Receive an event from {processor.capitalize()}"
     return OPERATIONS[method, path]

@@ -8,21 +8,24 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import APIRouter, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
 from refund_worker.alarms import Condition, warn_of
 from refund_worker.engine.context import Context
+from refund_worker.errors import NotFound
 from refund_worker.metrics import WEBHOOKS_REFUSED, WEBHOOKS_STORED, count
 from refund_worker.processors import registry
+from refund_worker.processors.accounts import Account
 from refund_worker.processors.base import InvalidEvent, Webhooks
 from refund_worker.store import inbox
 from refund_worker.web.auth import WEBHOOKS
-from refund_worker.web.dependencies import TheAppState
-from refund_worker.web.openapi import webhook_document
+from refund_worker.web.dependencies import TheAppState, TheContext
+from refund_worker.web.openapi import challenge_document, webhook_document, webhook_of_account_document
 from refund_worker.web.problems import BadSignature
 from refund_worker.web.request_body import BODY_BYTES_MAX, limited_body
 
@@ -30,45 +33,92 @@ log = logging.getLogger(__name__)
 
 WARN_SECONDS = 60.0
 _warned_at: dict[str, float] = {}
+_ANY, _CHALLENGE = webhook_of_account_document(), challenge_document()
+
+Answer = Callable[[Request, TheAppState], Awaitable[Response]]
 
 
 def make_router() -> APIRouter:
-    """Return one route for each registered processor that sends webhooks: POST /webhooks/NAME."""
+    """Return the routes `/webhooks/ACCOUNT`: one described for each adapter that has webhooks, and one for any account.
+
+    An account without a label has its processor's name, so the described routes are those of most installations.
+    """
     router = APIRouter(tags=["webhooks"])
     for entry in registry.entries():
         if entry.webhooks is not None:
             _add_route(router, entry.name, entry.webhooks)
+    router.add_api_route(
+        WEBHOOKS + "{account}",
+        take_event,
+        methods=["POST"],
+        openapi_extra=_ANY.extra,
+        responses=_ANY.responses,
+    )
+    router.add_api_route(
+        WEBHOOKS + "{account}",
+        answer_challenge,
+        methods=["GET"],
+        openapi_extra=_CHALLENGE.extra,
+        responses=_CHALLENGE.responses,
+    )
     return router
 
 
-def _add_route(router: APIRouter, processor: str, webhooks: Webhooks) -> None:
-    described = webhook_document(processor, webhooks)
+def _add_route(router: APIRouter, name: str, webhooks: Webhooks) -> None:
+    described = webhook_document(name, webhooks)
 
-    async def take_event(request: Request, state: TheAppState) -> JSONResponse:
+    async def take_named_event(request: Request, state: TheAppState) -> Response:
         """Store an event and answer; the same event again is answered and not stored."""
-        async with limited_body(request, BODY_BYTES_MAX) as raw:
-            body = bytes(raw)
-            try:
-                secrets = webhooks.secrets(state.settings)
-                webhooks.verify_event(_headers_sent_once(request), body, secrets, time.time())
-                event_id, kind = webhooks.event_name(body)
-            except InvalidEvent as error:
-                _note_refused(processor, error)
-                raise BadSignature(str(error)) from None
-            new = await run_in_threadpool(_store, state.context, processor, event_id, kind, body)
-        if new:
-            count(WEBHOOKS_STORED, processor)
-            log.info("stored an event of kind %s", kind, extra={"event_id": event_id, "processor": processor})
-        return JSONResponse({"received": True})
+        return await take_event(name, request, state)
 
     router.add_api_route(
-        WEBHOOKS + processor,
-        take_event,
+        WEBHOOKS + name,
+        take_named_event,
         methods=["POST"],
-        name=f"take_{processor}_event",
+        name=f"take_{name}_event",
         openapi_extra=described.extra,
         responses=described.responses,
     )
+
+
+async def take_event(account: str, request: Request, state: TheAppState) -> Response:
+    """Store the events of a request and answer; the same event again is answered and not stored."""
+    its, webhooks = _with_webhooks(state.context, account)
+    headers = _headers_sent_once(request)
+    async with limited_body(request, BODY_BYTES_MAX) as raw:
+        body = bytes(raw)
+        try:
+            # In a thread: some processors are asked whether an event is theirs.
+            await run_in_threadpool(_take, state.context, its, webhooks, headers, body)
+        except InvalidEvent as error:
+            _note_refused(account, error)
+            raise BadSignature(str(error)) from None
+    return JSONResponse({"received": True}) if webhooks.answer is None else PlainTextResponse(webhooks.answer)
+
+
+def answer_challenge(account: str, request: Request, context: TheContext) -> Response:
+    """Answer the request by which some processors check the address of a webhook."""
+    its, webhooks = _with_webhooks(context, account)
+    answer = webhooks.challenge(its.settings, dict(request.query_params))
+    if answer is None:
+        raise NotFound(f"{account} does not check the address of its webhooks this way")
+    return PlainTextResponse(answer)
+
+
+def _with_webhooks(context: Context, name: str) -> tuple[Account, Webhooks]:
+    account = context.accounts.get(name)
+    if account is None or account.entry.webhooks is None:
+        raise NotFound("no account of this name takes webhooks here")
+    return account, account.entry.webhooks
+
+
+def _take(context: Context, account: Account, webhooks: Webhooks, headers: Mapping[str, str], body: bytes) -> None:
+    webhooks.verify_event(account.settings, headers, body, time.time())
+    events = [(*webhooks.event_name(part), part) for part in webhooks.split(body)]
+    for event_id, kind, part in events:
+        if _store(context, account.name, event_id, kind, part):
+            count(WEBHOOKS_STORED, account.name)
+            log.info("stored an event of kind %s", kind, extra={"event_id": event_id, "processor": account.name})
 
 
 def _note_refused(processor: str, error: InvalidEvent) -> None:

@@ -13,7 +13,7 @@ from collections import defaultdict
 import redis
 from redis.asyncio import Redis
 
-from refund_worker.processors import registry
+from refund_worker.processors.accounts import accounts_of
 from refund_worker.settings import Settings
 from refund_worker.worker.broker_tls import for_redis_py
 from refund_worker.worker.embedded_broker.broker import url_if_running
@@ -177,7 +177,7 @@ class ProcessorLimiters:
     """Each processor's own rate. A processor without a limit, or without an adapter, never waits."""
 
     def __init__(self, settings: Settings) -> None:
-        rates = registry.rates(settings)
+        rates = accounts_of(settings).rates
         self._by_name = {name: BrokerLimiter(settings, rate) for name, rate in rates.items() if rate > 0}
 
     async def acquire(self, slot: str) -> None:

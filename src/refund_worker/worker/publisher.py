@@ -15,7 +15,7 @@ from refund_worker.alarms import Condition, warn_of
 from refund_worker.batching import batched
 from refund_worker.engine.context import Publish
 from refund_worker.metrics import BROKER_FAILURES, count
-from refund_worker.processors import registry
+from refund_worker.processors.accounts import accounts_of
 from refund_worker.settings import Settings
 from refund_worker.tracing import HEADER, current_traceparent
 from refund_worker.worker.broker_cause import cause_of
@@ -77,7 +77,7 @@ class Publisher:
 
 def ids_per_message(settings: Settings) -> int:
     """Return a second's work at the lowest rate, so that a bulk message occupies a worker's process no longer."""
-    rate = registry.lowest_rate(settings)
+    rate = accounts_of(settings).lowest_rate
     return IDS_PER_MESSAGE if rate == 0 else max(1, min(IDS_PER_MESSAGE, int(rate)))
 
 

@@ -19,7 +19,7 @@ from refund_worker.engine.jobs.due import due_ids
 from refund_worker.engine.jobs.erase_addresses import erase_addresses
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
-from refund_worker.engine.processor_sync.funds import balances_to_read, read_balance
+from refund_worker.engine.processor_sync.funds import read_balance
 from refund_worker.engine.processor_sync.listing import ListDenied, NotListed
 from refund_worker.engine.processor_sync.reconciliation.run import run_due
 from refund_worker.engine.processor_sync.sync import RecentSync
@@ -29,7 +29,7 @@ from refund_worker.engine.sums.rounds import EVERY_SECONDS, SumChecker
 from refund_worker.engine.views.failure_codes import code_with_entry
 from refund_worker.errors import RefundWorkerError, Unavailable
 from refund_worker.metrics import BROKER_FAILURES, JOB_SECONDS, JOBS_FAILED, SWEEP_SECONDS, count, observe
-from refund_worker.processors import registry
+from refund_worker.processors.accounts import accounts_of
 from refund_worker.runtime import open_database
 from refund_worker.settings import Settings
 from refund_worker.worker.embedded_broker.broker import EMBEDDED, MEMORY, EmbeddedBroker
@@ -73,11 +73,12 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
         Job("sums", EVERY_SECONDS, SumChecker().check, at_once=True),
         Job("clock", settings.sweep_seconds * 60, handle_clock_rollback, at_once=True),
     ]
-    for name in registry.names_with_lists():
+    accounts = accounts_of(settings)
+    for name in accounts.with_lists():
         sync = RecentSync()
         jobs.append(Job("watch", settings.poll_seconds * 12, partial(sync.sync_all, processor=name)))
         jobs.append(Job("look", settings.sweep_seconds, partial(sync.sync_when_due, processor=name), at_once=True))
-    for name in balances_to_read(settings):
+    for name in accounts.with_balances():
         jobs.append(Job("funds", settings.poll_seconds, partial(read_balance, processor=name), at_once=True))
     if settings.notify_url is not None:
         jobs.append(Job("notifications", settings.sweep_seconds, Deliverer(settings).deliver))

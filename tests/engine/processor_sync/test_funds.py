@@ -362,7 +362,7 @@ def test_reading_from_before_the_refusal_tries_nothing(world: World) -> None:
     fund = store.Fund(available_minor=1_000, pending_minor=0, rose_at=0.0, short_since=None)
     for read_at, tried in ((leg.last_sent_at, 0), (leg.last_sent_at + 1, 1)):
         with world.database.write() as connection:
-            codes = low_balance_codes("stripe")
+            codes = low_balance_codes(world.context, "stripe")
             found = store.requeue_funded(connection, "stripe", read_at, {"USD": fund}, codes, world.now)
         assert len(found) == tried
 

@@ -173,7 +173,7 @@ def test_event_without_the_address_is_processed_again(world: World) -> None:
     assert places_of(world) == {"refunds", "attempts"}
     with world.database.read() as connection:
         (row,) = connection.execute(select(tables.inbox)).mappings().all()
-        assert webhook_inbox.refunds_of_events(connection, [row]) == {("stripe", "evt_1"): refund_id}
+        assert webhook_inbox.refunds_of_events(connection, world.context, [row]) == {("stripe", "evt_1"): refund_id}
     assert row["outcome"] == webhook_inbox.PROCESSED
 
 

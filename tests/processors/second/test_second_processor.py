@@ -1,16 +1,16 @@
-"""A second processor, added by one folder and one registry line, in the whole program.
+"""A second processor, added by one folder and one table of accounts, in the whole program.
 
 AcmePay is made up. Its adapter was written from docs/adding-a-processor.md. The contract suite runs for it as well.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
-from tests.processors.second.acmepay.entry import BASE, SECRETS, TOKEN
 from tests.processors.second.acmepay.events import signature_of
 from tests.processors.second.server import LAG_SECONDS, AcmePayServer
 from tests.processors.second.server import TOKEN as GOOD_TOKEN
@@ -19,8 +19,7 @@ from tests.web.client import Web, settings_for
 
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, RefundStatus, To
-from refund_worker.engine.accounts.payments import record_payments
-from refund_worker.engine.intake.schemas import PaymentSchema, parse_schema
+from refund_worker.engine.accounts.payments import Recorded, record_payments
 from refund_worker.engine.processor_sync.reconciliation import reconcile
 from refund_worker.engine.processor_sync.status import switch_names
 from refund_worker.engine.processor_sync.sync import sync_all
@@ -28,7 +27,6 @@ from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import InvalidRequest
-from refund_worker.processors import registry
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import Settings
 from refund_worker.store import refunds
@@ -85,34 +83,40 @@ class Shop:
 
 
 @pytest.fixture
-def shop(migrated_sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    monkeypatch.setitem(registry.MODULES, "acmepay", "tests.processors.second.acmepay.entry")
+def shop(migrated_sqlite_url: str) -> Iterator[Shop]:
     with AcmePayServer() as server:
-        for name, value in {TOKEN: GOOD_TOKEN, BASE: server.url, SECRETS: SECRET}.items():
-            monkeypatch.setenv(name, value)
-        settings = settings_for(migrated_sqlite_url, RETRY_BASE_SECONDS="0.05", PROCESSOR_TIMEOUT_SECONDS="2")
+        table = {"adapter": "tests.processors.second.acmepay.entry", "token": GOOD_TOKEN, "api_base": server.url}
+        settings = settings_for(
+            migrated_sqlite_url,
+            RETRY_BASE_SECONDS="0.05",
+            PROCESSOR_TIMEOUT_SECONDS="2",
+            PROCESSORS=json.dumps({"acmepay": table | {"webhook_secret": SECRET}}),
+        )
         with build_runtime(settings) as runtime:
             yield Shop(settings, runtime, server)
 
 
-def test_registry_line_makes_the_processor_known_everywhere(shop: Shop) -> None:
-    assert set(shop.runtime.context.processors) == {"manual", "acmepay"}
-    assert "acmepay" in switch_names()
-    assert registry.rates(shop.settings)["acmepay"] == registry.lowest_rate(shop.settings) == 5.0
+def test_table_of_accounts_makes_the_processor_known_everywhere(shop: Shop) -> None:
+    context = shop.runtime.context
+    assert set(context.processors) == {"manual", "acmepay"}
+    assert "acmepay" in switch_names(context)
+    assert context.accounts.rates["acmepay"] == context.accounts.lowest_rate == 5.0
     assert shop.runtime.context.policy.key_use_seconds("acmepay") == 3_600
-    assert [job.name for job in jobs_of(shop.settings)].count("look") == 2
-    payment = {
-        "payment_id": "p",
-        "customer_id": "c",
-        "processor": "acmepay",
-        "amount_minor": 1,
-        "currency": "GBP",
-        "credits": 1,
-        "captured_at": "2026-11-01T09:00:00Z",
-    }
-    parse_schema(PaymentSchema, payment | {"processor_payment_id": "AP-1"})
-    with pytest.raises(InvalidRequest, match="at acmepay begins with AP-"):
-        parse_schema(PaymentSchema, payment | {"processor_payment_id": "ch_1"})
+    assert [job.name for job in jobs_of(shop.settings)].count("look") == 1
+    good = PaymentRecord(
+        payment_id="p",
+        customer_id="c",
+        processor="acmepay",
+        processor_payment_id="AP-1",
+        amount_minor=1,
+        currency="GBP",
+        credits=1,
+        captured_at=time.time(),
+    )
+    new, refused = record_payments(context, [good, replace(good, payment_id="q", processor_payment_id="ch_1")])
+    assert new == Recorded(new=True)
+    assert isinstance(refused, InvalidRequest)
+    assert "at acmepay begins with AP-" in refused.message
 
 
 def test_refund_is_paid_once_and_both_books_agree(shop: Shop) -> None:

@@ -71,11 +71,11 @@ def _record_payments(
     aliases: list[tuple[str, str]] = []
     for record in records:
         same, owner = earlier.by_id(record.payment_id), earlier.by_ref(record)
-        too_late = not_in_future("captured_at", record.captured_at, now)
+        refused = not_in_future("captured_at", record.captured_at, now) or _unusable_id(context, record)
         if same is not None:
             answers.append(_same(same, record, is_named=earlier.names_it(same, record)))
-        elif too_late is not None:
-            answers.append(too_late)
+        elif refused is not None:
+            answers.append(refused)
         elif owner is None and (refusal := closed.refusal(connection, record)) is not None:
             answers.append(refusal)
         elif owner is None:
@@ -203,6 +203,18 @@ def not_in_future(field: str, at: float, now: float) -> InvalidRequest | None:
         return None
     wrong = "must be at most a day from now: this record is about the past"
     return InvalidRequest(f"{field}: {wrong}", field=field, errors=(WrongField(field, wrong, f"#/{field}"),))
+
+
+def _unusable_id(context: Context, record: PaymentRecord) -> InvalidRequest | None:
+    """Return the refusal of an id that the account cannot have, otherwise None. It may be a secret: it is not shown."""
+    entry = context.accounts.entry_of(record.processor)
+    try:
+        if entry is not None:
+            entry.check_payment_id(record.processor_payment_id)
+    except ValueError as error:
+        field, wrong = "processor_payment_id", str(error)
+        return InvalidRequest(f"{field}: {wrong}", field=field, errors=(WrongField(field, wrong, f"#/{field}"),))
+    return None
 
 
 def _same(earlier: PaymentRecord, record: PaymentRecord, *, is_named: bool) -> Recorded | RefundWorkerError:

@@ -19,8 +19,6 @@ from refund_worker.engine.refunds.payment_facts import reading_slot
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.views.funds import needed_minor, shortfall_minor
 from refund_worker.engine.views.money_format import money
-from refund_worker.processors import registry
-from refund_worker.settings import Settings
 from refund_worker.store import funds, timeline
 from refund_worker.store.database import after_commit
 from refund_worker.store.funds import Fund
@@ -31,17 +29,10 @@ FUNDS_SHORT, FUNDS_SUFFICE = "funds_short", "funds_suffice"
 PROBLEM_LENGTH_MAX = 500
 
 
-def balances_to_read(settings: Settings) -> tuple[str, ...]:
-    """Return the names of the configured processors whose balance can be read."""
-    return tuple(
-        entry.name for entry in registry.entries() if entry.capabilities.reads_balance and entry.is_configured(settings)
-    )
-
-
-def low_balance_codes(processor: str) -> Collection[str]:
+def low_balance_codes(context: Context, processor: str) -> Collection[str]:
     """Return the codes with which this processor says that our balance is too low."""
-    entry = registry.find_entry(processor)
-    return entry.capabilities.low_balance_codes if entry is not None else ()
+    capabilities = context.accounts.capabilities_of(processor)
+    return capabilities.low_balance_codes if capabilities is not None else ()
 
 
 def read_balance(context: Context, processor: str) -> bool:
@@ -75,7 +66,7 @@ async def _ask(context: Context, processor: str) -> list[object]:
 def _record(
     connection: Connection, *, context: Context, processor: str, began: float, found: BalanceRead
 ) -> Collection[str]:
-    now, codes = context.clock(connection), low_balance_codes(processor)
+    now, codes = context.clock(connection), low_balance_codes(context, processor)
     before = {currency: fund for (_, currency), fund in funds.funds_of(connection, processor).items()}
     needed = {
         currency: needed_minor(by_class)

@@ -23,7 +23,6 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.inbox_subjects import run_safely
 from refund_worker.engine.refunds.payment_facts import reading_slot
 from refund_worker.engine.refunds.safe_call import call_safely
-from refund_worker.processors import registry
 from refund_worker.processors.base import is_plain_id
 from refund_worker.store import payment_refs
 
@@ -67,9 +66,9 @@ class PaymentEvent:
         return self.row["processor"], self.row["event_id"]
 
 
-def new_payment_of(row: RowMapping) -> str | None:
+def new_payment_of(context: Context, row: RowMapping) -> str | None:
     """Return the processor's id of the new payment that an event tells of, or None for any other event."""
-    entry = registry.find_entry(row["processor"])
+    entry = context.accounts.entry_of(row["processor"])
     if entry is None or entry.webhooks is None:
         return None
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
 from sqlalchemy import Connection, RowMapping
 
@@ -10,7 +10,6 @@ from refund_worker.api_schema import Switch
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.engine.views.api_objects import Json
-from refund_worker.processors import registry
 from refund_worker.store import processors
 from refund_worker.store.reporting import metrics
 from refund_worker.times import iso
@@ -20,37 +19,35 @@ RATE_SECONDS = 60.0
 SENDING, PAUSED, CIRCUIT_OPEN, STALE = STATES = ("sending", "paused", "open", "stale")
 
 
-def switch_names() -> tuple[str, ...]:
-    """Return the names that always have a kill switch: every registered processor, and all of them at once."""
-    return (processors.ALL, *registry.names())
+def switch_names(context: Context) -> tuple[str, ...]:
+    """Return the names that always have a kill switch: every account, and all of them at once."""
+    return (processors.ALL, *context.accounts)
 
 
-def is_known(connection: Connection, name: str) -> bool:
-    """Return True if the name has a kill switch: it is registered, a payment names it, or it was paused before.
+def is_known(connection: Connection, context: Context, name: str) -> bool:
+    """Return True if the name has a kill switch: it is an account, a payment names it, or it was paused before.
 
     A misspelled name must not pass for a processor that was paused.
     """
-    return name in switch_names() or metrics.is_known_processor(connection, name)
+    return name in switch_names(context) or metrics.is_known_processor(connection, name)
 
 
-def switches(
-    connection: Connection, context: Context, *, others: Collection[str] = (), rates: Mapping[str, float] | None = None
-) -> list[Json]:
+def switches(connection: Connection, context: Context, *, others: Collection[str] = ()) -> list[Json]:
     """Return the switches, sorted by name: {name, state, paused, paused_by, paused_at, paused_until, code, reason,
     looked_at, sent_last_minute, rate_per_second}.
 
-    They are those of the registered processors, of all that were ever paused or listed, and of `others`. `state` is
+    They are those of the accounts, of all that were ever paused or listed, and of `others`. `state` is
     "sending"; "paused" by a person; "open" for a circuit that the program opened and tries again after `paused_until`;
-    or "stale" until the processor's refunds have been listed again. `rates` are the rate limits by name (per second).
+    or "stale" until the processor's refunds have been listed again.
     """
     sent = processors.sends_since(connection, context.clock(connection) - RATE_SECONDS)
     return [
         switch
         | {
             "sent_last_minute": sum(sent.values()) if name == processors.ALL else sent.get(name, 0),
-            "rate_per_second": (rates or {}).get(name) or None,
+            "rate_per_second": context.accounts.rates.get(name) or None,
         }
-        for name, switch in _by_name(connection, context, {*switch_names(), *others}).items()
+        for name, switch in _by_name(connection, context, {*switch_names(context), *others}).items()
     ]
 
 

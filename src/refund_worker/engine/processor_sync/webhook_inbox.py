@@ -25,7 +25,6 @@ from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.logs import log_fields
 from refund_worker.metrics import WEBHOOK_LAG, observe
-from refund_worker.processors import registry
 from refund_worker.processors.base import EventHint, EventSubject, is_plain_id
 from refund_worker.store import claims, inbox, processors, refund_objects, refunds
 from refund_worker.store.database import after_commit
@@ -89,9 +88,9 @@ def process_inbox(context: Context, limit: int = 100) -> int:
         now = context.clock(connection)
         refusing = processors.open_circuits(connection, now)
         rows = inbox.waiting_events(connection, limit, now, context.policy.retry_base_seconds, without=refusing)
-        payments = [new_payment_of(row) if context.recording else None for row in rows]
+        payments = [new_payment_of(context, row) if context.recording else None for row in rows]
         paid = [(row, ref) for row, ref in zip(rows, payments, strict=True) if ref]
-        read = [_read_event(connection, row) for row, ref in zip(rows, payments, strict=True) if not ref]
+        read = [_read_event(connection, context, row) for row, ref in zip(rows, payments, strict=True) if not ref]
     ended = _process_new_payments(context, paid)
     return ended + _process_refunds(context, read) if read else ended
 
@@ -160,9 +159,9 @@ def _record_subjects(context: Context, events: Iterable[InboxEvent]) -> frozense
     return frozenset((name, subject.object_id) for name, subject, _ in described if (name, subject.kind) in recorded)
 
 
-def _read_event(connection: Connection, row: RowMapping) -> InboxEvent:
+def _read_event(connection: Connection, context: Context, row: RowMapping) -> InboxEvent:
     try:
-        hint = read_hint(row)
+        hint = read_hint(context, row)
     except UnusableEvent:
         raise_alarm(
             log,
@@ -174,7 +173,7 @@ def _read_event(connection: Connection, row: RowMapping) -> InboxEvent:
         )
         return InboxEvent(row, understood=False)
     if hint is None:
-        return InboxEvent(row, subject=_read_subject(row))
+        return InboxEvent(row, subject=_read_subject(context, row))
     object_id = hint.processor_refund_id
     place = refund_objects.find_leg(connection, processor=row["processor"], processor_refund_id=object_id)
     if place is None and hint.leg_id is not None:
@@ -182,9 +181,9 @@ def _read_event(connection: Connection, row: RowMapping) -> InboxEvent:
     return InboxEvent(row, object_id, place, hint.names_owner)
 
 
-def _read_subject(row: RowMapping) -> EventSubject | None:
+def _read_subject(context: Context, row: RowMapping) -> EventSubject | None:
     """Return the subject of an event about no refund, or None if we have no use for it."""
-    entry = registry.find_entry(row["processor"])
+    entry = context.accounts.entry_of(row["processor"])
     if entry is None or entry.webhooks is None:
         return None
     subject = entry.webhooks.event_subject(row["kind"], row["body"])
@@ -200,13 +199,13 @@ class UnusableEvent(Exception):
     """The adapter cannot read the event, or reads an id in it that is not plain."""
 
 
-def read_hint(row: RowMapping) -> EventHint | None:
+def read_hint(context: Context, row: RowMapping) -> EventHint | None:
     """Return the hint that the processor's adapter package reads from the event, or None if it names no refund object.
 
     The processor makes the ids, but they are never trusted: an id that is not plain is not asked for. Raises
     `UnusableEvent`.
     """
-    entry = registry.find_entry(row["processor"])
+    entry = context.accounts.entry_of(row["processor"])
     if entry is None or entry.webhooks is None:
         return None
     try:
@@ -218,12 +217,14 @@ def read_hint(row: RowMapping) -> EventHint | None:
     return hint
 
 
-def refunds_of_events(connection: Connection, rows: Sequence[RowMapping]) -> dict[tuple[str, str], str]:
+def refunds_of_events(
+    connection: Connection, context: Context, rows: Sequence[RowMapping]
+) -> dict[tuple[str, str], str]:
     """Return the refund that each stored event is about, by (processor, event_id), for the events of our refunds."""
     hints: dict[tuple[str, str], EventHint] = {}
     for row in rows:
         with contextlib.suppress(UnusableEvent):
-            if (hint := read_hint(row)) is not None:
+            if (hint := read_hint(context, row)) is not None:
                 hints[row["processor"], row["event_id"]] = hint
     objects = {(name[0], hint.processor_refund_id) for name, hint in hints.items()}
     by_object = refund_objects.find_legs(connection, objects)

@@ -31,9 +31,7 @@ from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.refunds.send_gate import KillSwitch, send_blocks, unsynced_processors
 from refund_worker.logs import log_fields
 from refund_worker.metrics import CLAIM_TO_SEND, LEASES_EXPIRED, RATE_WAIT, count, observe
-from refund_worker.processors import registry
 from refund_worker.processors.base import Processor
-from refund_worker.processors.payment_ids import can_be_sent
 from refund_worker.processors.unsupported import UnsupportedProcessor, UnusablePayment
 from refund_worker.store import accounts, attempts, payments, refunds
 from refund_worker.store.database import after_commit
@@ -224,9 +222,9 @@ def _is_asked_with_its_body(context: Context, call: Call, leg: Leg) -> bool:
 
 def _substitute(context: Context, processor: str, payment: str, body: str = "") -> UnsupportedProcessor | None:
     """Return the adapter that answers instead of a processor that cannot be asked about this payment, else None."""
-    if not can_be_sent(processor, payment):
+    if not context.accounts.can_be_sent(processor, payment):
         return UnusablePayment(processor, body)
-    if processor not in context.processors and not registry.is_registered(processor):
+    if processor not in context.processors and processor not in context.accounts:
         return UnsupportedProcessor(processor, body)
     return None
 
@@ -239,8 +237,8 @@ def _adapter(context: Context, processor: str, payment: str, body: str = "") -> 
 def _body(context: Context, send: Send, installation: str) -> str:
     adapter = _adapter(context, send.processor, send.order.processor_payment_id)
     processor = adapter or UnsupportedProcessor(send.processor)
-    entry = registry.find_entry(send.processor)
-    takes_email = entry is not None and entry.capabilities.takes_email
+    capabilities = context.accounts.capabilities_of(send.processor)
+    takes_email = capabilities is not None and capabilities.takes_email
     email = send.order.instructions_email if takes_email else None
     return processor.freeze(replace(send.order, installation=installation, instructions_email=email))
 

@@ -12,7 +12,6 @@ from sqlalchemy import Connection
 from refund_worker.domain.decision import Policy, SendBlock
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
-from refund_worker.processors import registry
 from refund_worker.store import processors
 from refund_worker.store.installation import server_of
 from refund_worker.store.processors import ALL, paused_processors
@@ -91,7 +90,7 @@ def send_blocks(connection: Connection, context: Context, now: float, named: Col
     stale = stale_processors(connection, context, now)
     holds = {}
     for name in named:
-        if registry.is_registered(name) and name not in context.processors:  # its API key may be configured later
+        if name in context.accounts and name not in context.processors:  # its credentials may be configured later
             holds[name] = SendBlock(at_last, lookups_allowed=False)
         elif name in stopped or name in stale or processors.ALL in stopped:
             # A manual pause and a stale listing have no known end: the resume or the listing re-queues the refunds.

@@ -16,7 +16,6 @@ from refund_worker.domain.money import proportion
 from refund_worker.domain.refund import FINAL, LegStatus, RefundStatus
 from refund_worker.engine.context import Context
 from refund_worker.errors import InvalidRequest
-from refund_worker.processors import registry
 from refund_worker.processors.base import ReadsTransactions
 from refund_worker.store import payment_refs
 from refund_worker.store.reporting import statements
@@ -73,7 +72,7 @@ def accounts_of(context: Context, processor: str | None) -> list[str]:
     if processor is None:
         readable = (name for name, its in context.processors.items() if isinstance(its, ReadsTransactions))
         return sorted({*named, *readable})
-    if processor not in named and registry.find_entry(processor) is None:
+    if processor not in named and processor not in context.accounts:
         raise InvalidRequest(f"there is no processor account {processor}", field="processor_account")
     return [processor]
 

@@ -9,7 +9,6 @@ from sqlalchemy import Connection
 from refund_worker.api_schema import Funds, FundsState
 from refund_worker.engine.context import Context
 from refund_worker.engine.views.money_format import money
-from refund_worker.processors import registry
 from refund_worker.store import funds
 from refund_worker.store.funds import AWAITING, NEEDS, Fund, Reading
 from refund_worker.times import iso
@@ -41,9 +40,8 @@ def funds_view(connection: Connection, context: Context) -> list[Funds]:
     An unknown amount is None, never zero.
     """
     now = context.clock(connection)
-    entries = registry.entries()
-    codes = frozenset(code for entry in entries for code in entry.capabilities.low_balance_codes)
-    paid_by_persons = {entry.name for entry in entries if not entry.capabilities.creates_refunds}
+    codes = frozenset(code for its in context.accounts.values() for code in its.capabilities.low_balance_codes)
+    paid_by_persons = {name for name, its in context.accounts.items() if not its.capabilities.creates_refunds}
     needed = {key: by for key, by in funds.needs(connection, codes).items() if key[0] not in paid_by_persons}
     known, read = funds.funds_of(connection), funds.readings(connection)
     return [

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Final
+from typing import ClassVar, Final
+
+from pydantic import SecretStr, field_validator
 
 from refund_worker.domain.money import STRIPE_STEP, STRIPE_THREE_DECIMAL, STRIPE_ZERO_DECIMAL
-from refund_worker.processors.base import Capabilities, Processor, ProcessorEntry, Webhooks
+from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry, Webhooks
 from refund_worker.processors.stripe import events
 from refund_worker.processors.stripe.errors import EMPTY
 from refund_worker.processors.stripe.event_subjects import event_subject
 from refund_worker.processors.stripe.objects import check_payment_id
-
-if TYPE_CHECKING:
-    from refund_worker.settings import Settings
+from refund_worker.processors.stripe.set_up import events_text, permissions_text
+from refund_worker.setting_values import check_stripe_key, check_webhook_secrets
 
 NAME: Final = "stripe"
+SERVER: Final = "https://api.stripe.com"
 _ADAPTER: Final = "refund_worker.processors.stripe.adapter"
 
 CAPABILITIES: Final = Capabilities(
@@ -40,6 +42,11 @@ CAPABILITIES: Final = Capabilities(
         "key_seconds": "docs.stripe.com/api/idempotent_requests, read 2026-11: at least 24 hours",
         "lists_refunds": "docs.stripe.com/api/refunds/list, read 2026-11: by charge, payment intent and creation",
         "list_proves_absence": "no source: we assume that lists lag by less than QUIET_SECONDS",
+        "key_use_seconds": "our choice: KEY_LIFE_SECONDS",
+        "finds_refunds": "docs.stripe.com/api/refunds/list, read 2026-11: by charge and payment intent",
+        "answers_are_outcomes": "docs.stripe.com/api/refunds, read 2026-11: a refusal is an error",
+        "report_seconds": "not needed: a refund can be read",
+        "reads_refunds": "docs.stripe.com/api/refunds/retrieve, read 2026-11",
         "answers_are_final": "docs.stripe.com/refunds (failed refunds), read 2026-11: about 30 days later",
         "partial_refunds": "docs.stripe.com/refunds, read 2026-11",
         "cancels": "docs.stripe.com/api/refunds/cancel, read 2026-11: only in requires_action",
@@ -57,44 +64,58 @@ CAPABILITIES: Final = Capabilities(
 )
 
 
-def _is_configured(settings: Settings) -> bool:
-    return settings.stripe_api_key is not None
+class StripeSettings(AccountSettings):
+    """An account at Stripe: a secret or restricted key gives access to it."""
+
+    CREDENTIALS: ClassVar = ("api_key",)
+
+    api_key: SecretStr | None = None
+
+    @field_validator("api_key")
+    @classmethod
+    def _a_secret_key(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_stripe_key(value.get_secret_value())
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _signing_secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_webhook_secrets(value.get_secret_value())
+        return value
 
 
-def _make(settings: Settings) -> Processor:
+def _make(name: str, settings: StripeSettings, timeout_seconds: float) -> Processor:
     # The SDK takes as long to import as everything else together: processes that call no processor do not load it.
     from refund_worker.processors.stripe.adapter import StripeProcessor
 
-    assert settings.stripe_api_key is not None
-    return StripeProcessor(
-        settings.stripe_api_key.get_secret_value(),
-        base=settings.stripe_api_base,
-        timeout_seconds=settings.call_timeout_seconds,
-    )
+    assert settings.api_key is not None
+    key = settings.api_key.get_secret_value()
+    return StripeProcessor(key, base=settings.api_base, timeout_seconds=timeout_seconds, name=name)
 
 
-def _rate(settings: Settings) -> float:
-    return settings.stripe_rate_per_second
-
-
-def _live(settings: Settings) -> bool | None:
-    key = settings.stripe_api_key.get_secret_value() if settings.stripe_api_key else ""
+def _live(settings: StripeSettings) -> bool | None:
+    key = settings.api_key.get_secret_value() if settings.api_key else ""
     return True if "_live_" in key else False if "_test_" in key else None
 
 
 ENTRY: Final = ProcessorEntry(
     name=NAME,
     capabilities=CAPABILITIES,
-    access_setting="STRIPE_API_KEY",
-    is_configured=_is_configured,
+    settings=StripeSettings,
+    address=lambda settings: settings.api_base or SERVER,
+    extra="stripe",
+    permissions=permissions_text(),
+    events=events_text(),
     make=_make,
     preload=lambda: importlib.import_module(_ADAPTER),
-    rate=_rate,
     live=_live,
     check_payment_id=check_payment_id,
     webhooks=Webhooks(
-        secrets=lambda settings: settings.webhook_secrets,
-        verify_event=events.verify_event,
+        verify_event=lambda settings, headers, body, now: events.verify_event(
+            headers, body, settings.webhook_secrets, now
+        ),
         event_name=events.event_name,
         event_hint=events.event_hint,
         event_subject=event_subject,

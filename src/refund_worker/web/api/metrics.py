@@ -28,7 +28,7 @@ from refund_worker.engine.processor_sync.status import STATES, stored_switches
 from refund_worker.engine.views.funds import funds_view
 from refund_worker.errors import Unavailable
 from refund_worker.metrics import METRICS, Kind, Metric, Slot
-from refund_worker.processors import registry
+from refund_worker.processors.accounts import Accounts
 from refund_worker.processors.base import EventFault
 from refund_worker.store import audit, funds, processes, processors, schema, sum_rounds
 from refund_worker.store.database import Database
@@ -37,15 +37,6 @@ from refund_worker.store.reporting import metric_values, metrics, reconciliation
 # A worker or scheduler that did not report for this time is not counted as running.
 ALIVE_SECONDS = 60.0
 KINDS = ("worker", "scheduler")
-
-_PROCESSORS = [(name,) for name in registry.names()]
-# The label sets that are shown from the beginning, with zero.
-_ALWAYS: Mapping[Metric, Sequence[tuple[str, ...]]] = {
-    m.ALARMS: [(alarm.value,) for alarm in Alarm],
-    m.LATE_FAILURES: _PROCESSORS,
-    m.WEBHOOKS_REFUSED: [(name, fault.value) for name in registry.names() for fault in EventFault],
-    m.WEBHOOKS_STORED: _PROCESSORS,
-}
 
 # Values of one gauge, by its labels.
 _Values = Mapping[tuple[str, ...], float]
@@ -67,7 +58,8 @@ def metrics_text(context: Context) -> bytes:
         pass  # the two gauges say it
     gauges[m.BUILD_INFO] = {(version("refund-worker"), platform.python_version(), revision): 1}
     registry = CollectorRegistry()
-    registry.register(_Collected([*_gauge_families(gauges), *_count_families(counts)]))
+    always = _always(context.accounts)
+    registry.register(_Collected([*_gauge_families(gauges), *_count_families(counts, always)]))
     return generate_latest(registry)
 
 
@@ -184,7 +176,19 @@ def _gauge_families(gauges: Mapping[Metric, _Values]) -> Iterator[Family]:
         yield family
 
 
-def _count_families(counts: Mapping[Slot, float]) -> Iterator[Family]:
+def _always(accounts: Accounts) -> Mapping[Metric, Sequence[tuple[str, ...]]]:
+    """Return the label sets that are shown from the beginning, with zero."""
+    return {
+        m.ALARMS: [(alarm.value,) for alarm in Alarm],
+        m.LATE_FAILURES: [(name,) for name in accounts],
+        m.WEBHOOKS_REFUSED: [(name, fault.value) for name in accounts for fault in EventFault],
+        m.WEBHOOKS_STORED: [(name,) for name in accounts],
+    }
+
+
+def _count_families(
+    counts: Mapping[Slot, float], always: Mapping[Metric, Sequence[tuple[str, ...]]]
+) -> Iterator[Family]:
     """Yield every counter and histogram, also those without a count.
 
     To Prometheus, a counter that begins at 1 has not increased: the first of a rare kind would raise no alert.
@@ -194,7 +198,7 @@ def _count_families(counts: Mapping[Slot, float]) -> Iterator[Family]:
         by_metric[name][labels][part] = value
     for metric in METRICS.values():
         sets: dict[tuple[str, ...], dict[str, float]] = dict(by_metric[metric.name])
-        for labels in _ALWAYS.get(metric, ()) if metric.labels else [()]:
+        for labels in always.get(metric, ()) if metric.labels else [()]:
             sets.setdefault(labels, {})
         if metric.kind is Kind.COUNTER:
             counter = CounterMetricFamily(metric.full_name, metric.help, labels=metric.labels)

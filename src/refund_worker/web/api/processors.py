@@ -54,7 +54,7 @@ def resume(context: TheContext, caller: Caller, name: Name, body: Reason) -> JSO
 def _check_known(context: Context, name: str) -> None:
     """Raise `NotFound` for an unknown processor: a misspelled name must not look like a paused one."""
     with context.database.read() as connection:
-        if not is_known(connection, name):
+        if not is_known(connection, context, name):
             raise NotFound(f"processor {name} is not known")
 
 

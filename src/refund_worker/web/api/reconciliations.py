@@ -16,7 +16,6 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.intake.schemas import ProcessorName
 from refund_worker.engine.processor_sync.reconciliation import views
 from refund_worker.engine.processor_sync.reconciliation.kinds import Kind, State
-from refund_worker.processors import registry
 from refund_worker.web import authorised
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.api.queries import LIMIT_DEFAULT, LIMIT_MAX, Limit, Page, digits
@@ -27,7 +26,7 @@ from refund_worker.web.request_body import json_body
 from refund_worker.web.schemas import ActionBody, ReconciliationBody
 
 router = APIRouter(tags=["reconciliation"])
-NAMED = registry.names_with_lists()[0]
+NAMED = "stripe"
 
 _START = document(
     {202: api_schema.Reconciliation},

@@ -25,7 +25,6 @@ from refund_worker.engine.views.failure_codes import explain
 from refund_worker.engine.views.fraud_warning_objects import reason_for
 from refund_worker.engine.views.money_format import money
 from refund_worker.engine.views.runbook import code_anchor
-from refund_worker.processors import registry
 from refund_worker.settings import Settings
 from refund_worker.web.console import svg
 from refund_worker.web.console.forms import error_message, sentence
@@ -271,7 +270,7 @@ class Page:
 
     def _processor_url(self, processor: str, id: str) -> str | None:
         """Return the address of an id at a processor; payments outside any processor have none."""
-        elsewhere = processor in registry.names_with_lists() and not id.startswith(MANUAL_PREFIX)
+        elsewhere = processor in self.context.accounts.with_lists() and not id.startswith(MANUAL_PREFIX)
         return filled(self.settings.processor_url_template, id) if elsewhere else None
 
     def _done(self) -> Done | None:

@@ -12,7 +12,6 @@ from refund_worker.engine.intake.schemas import parse_schema
 from refund_worker.engine.processor_sync.status import is_known, switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import NotFound, RefundWorkerError
-from refund_worker.processors import registry
 from refund_worker.store.reporting import console_queries
 from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, required_text
@@ -30,7 +29,7 @@ def show_processors(page: ThePage) -> HTMLResponse:
 def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTMLResponse:
     with page.context.database.read() as connection:
         counts = dict(console_queries.processors_of_payments(connection))
-        found = switches(connection, page.context, others=counts, rates=registry.rates(page.settings))
+        found = switches(connection, page.context, others=counts)
     values: Json = {"found": found, "counts": counts, "counted_max": console_queries.COUNTED_MAX}
     values |= {"request_id": new_request_id(), "typed": page.form}
     return page.render("processors.html", error.status if error else 200, error=error, **values)
@@ -65,6 +64,6 @@ def _switch(page: Page, turn: Callable[..., object], done: str) -> Response:
 def _known(page: Page, name: str) -> str:
     """Return `name`. Raises `NotFound` for an unknown processor: a misspelled name must not look like a paused one."""
     with page.context.database.read() as connection:
-        if not is_known(connection, name):
+        if not is_known(connection, page.context, name):
             raise NotFound(f"processor {name} is not known")
     return name

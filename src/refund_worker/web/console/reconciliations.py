@@ -12,7 +12,6 @@ from refund_worker.engine.processor_sync.reconciliation import views
 from refund_worker.engine.processor_sync.reconciliation.kinds import Kind, State
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
-from refund_worker.processors import registry
 from refund_worker.web import authorised
 from refund_worker.web.console.downloads import ROWS_AT_ONCE, Rows, download
 from refund_worker.web.console.forms import Why, required_text, whole
@@ -33,7 +32,7 @@ def _list(page: Page, after: str | None = None, error: RefundWorkerError | None 
     with page.context.database.read() as connection:
         found = views.list_reconciliations(connection, limit=LATEST, after=after)
     values: Json = {"rows": found["data"], "more": found["data"][-1]["id"] if found["has_more"] else None}
-    values |= {"accounts": registry.names_with_lists(), "typed": page.form}
+    values |= {"accounts": page.context.accounts.with_lists(), "typed": page.form}
     return page.render("reconciliations.html", error.status if error else 200, error=error, **values)
 
 

@@ -33,7 +33,7 @@ from refund_worker.engine.views import api_objects, csv_rows
 from refund_worker.engine.views.refund_facts import explain_refund
 from refund_worker.engine.views.search import Matching, Wanted, day_of, list_matching
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
-from refund_worker.processors import registry
+from refund_worker.processors.accounts import accounts_of
 from refund_worker.store import ledger
 from refund_worker.store.claims import claims_on
 from refund_worker.store.refunds import Filters
@@ -190,7 +190,9 @@ def _retry_page(
     possible = Action.RETRY in available_actions(refund)
     lookups: Sequence[LiveLookup] = ()
     if possible:
-        lookups = lookup_now(page.context.database, lambda: registry.make_processors(page.settings), refund)
+        timeout = page.settings.call_timeout_seconds
+        accounts = accounts_of(page.settings)
+        lookups = lookup_now(page.context.database, lambda: accounts.make_processors(timeout), refund)
     values: Json = {
         "refund": api_objects.refund_view(refund),
         "why": explain_refund(refund),

@@ -14,7 +14,6 @@ from refund_worker.engine.processor_sync.status import stored_switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.process_health import process_health
 from refund_worker.errors import InvalidRequest
-from refund_worker.processors import registry
 from refund_worker.store import outbox, processors
 from refund_worker.store.reporting import console_queries, metrics, reconciliation
 from refund_worker.web.authorised import redeliver
@@ -43,7 +42,7 @@ def system(page: ThePage) -> HTMLResponse:
             "database": "SQLite" if page.context.database.is_sqlite else "Postgres",
         }
         values["processors"] = compared_processors(connection, stored_switches(connection, page.context))
-    values["comparable"] = registry.names_with_lists()
+    values["comparable"] = page.context.accounts.with_lists()
     return page.render("system.html", **values)
 
 

@@ -18,7 +18,7 @@ from refund_worker.engine.accounts.corrections import state_of
 from refund_worker.engine.intake.schemas import parse_day, parse_schema
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
-from refund_worker.processors import registry
+from refund_worker.processors.accounts import Accounts
 from refund_worker.store import accounts, ledger, refunds
 from refund_worker.store.reporting import console_queries, entry_search
 from refund_worker.store.reporting.entry_search import Found, Wanted
@@ -78,7 +78,7 @@ def transactions(page: ThePage, chosen: Annotated[Chosen, Depends(_chosen)]) -> 
         try:
             if account is not None or not chosen.customer:
                 ids = accounts.ids_of(connection, account.customer_id) if account else []
-                found = _find(connection, chosen, ids)
+                found = _find(connection, chosen, ids, page.context.accounts)
         except InvalidRequest as wrong:
             error = wrong
         if account is not None and not (chosen.q or chosen.day or chosen.id or chosen.after):
@@ -92,12 +92,12 @@ def transactions(page: ThePage, chosen: Annotated[Chosen, Depends(_chosen)]) -> 
     return page.render("transactions.html", error.status if error else 404 if missing else 200, **values)
 
 
-def _find(connection: Connection, chosen: Chosen, customer_ids: Sequence[str]) -> Found:
+def _find(connection: Connection, chosen: Chosen, customer_ids: Sequence[str], accounts: Accounts) -> Found:
     """Return the entries that belong to the id, or else those that match. `customer_ids` are all of the customer, none
     for all customers. Raises `InvalidRequest` for a wrong day."""
     name = chosen.id or (chosen.q if not chosen.after else "")
     if name:
-        family = entry_search.family_of(connection, name, registry.names())
+        family = entry_search.family_of(connection, name, tuple(accounts))
         named = [row for row in family if not customer_ids or row["customer_id"] in customer_ids]
         if named or chosen.id:
             return Found(named, None)

@@ -43,7 +43,7 @@ def webhooks(page: ThePage, status: ShortText = "", type: ShortText = "") -> HTM
         rows = console_queries.latest_events(
             connection, LATEST, kind=kind, outcomes=outcomes, waiting=status == "waiting"
         )
-        refunds = webhook_inbox.refunds_of_events(connection, rows)
+        refunds = webhook_inbox.refunds_of_events(connection, page.context, rows)
         kinds = console_queries.kinds_of_events(connection)
         waiting = metrics.count_waiting_events(connection)
         now, base = page.context.clock(connection), page.context.policy.retry_base_seconds

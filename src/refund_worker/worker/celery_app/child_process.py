@@ -22,7 +22,7 @@ from celery import signals
 from refund_worker.engine.jobs.metric_flush import MetricFlusher
 from refund_worker.errors import Unavailable
 from refund_worker.logs import set_up_logging
-from refund_worker.processors import registry
+from refund_worker.processors.accounts import accounts_of
 from refund_worker.runtime import open_database
 from refund_worker.settings import Settings, load_settings
 from refund_worker.tracing import end_tracing, set_up_tracing
@@ -49,7 +49,8 @@ def end_with_parent(parent: int) -> None:
 
 def work(settings: Settings, queues: list[str], concurrency: int, pipe: int | None) -> int:
     """Run the worker until it is stopped; return its exit code."""
-    registry.preload_adapters(settings)  # once and shared: a new process of the pool then starts, and stops, at once
+    # Once and shared: a new process of the pool then starts, and stops, at once.
+    accounts_of(settings).preload_adapters()
     runtime = WorkerRuntime(settings)
     app = make_app(settings)
     add_tasks(app, runtime)

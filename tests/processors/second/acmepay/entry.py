@@ -1,22 +1,15 @@
-"""AcmePay as the registry knows it. A made-up processor: its sources are the made-up manual and `server.py`.
-
-A processor of the program reads its credentials from settings.py; this one, which lives in the tests, from variables.
-"""
+"""AcmePay as the program knows it. A made-up processor: its sources are the made-up manual and `server.py`."""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Final
+from typing import ClassVar, Final
 
+from pydantic import SecretStr
 from tests.processors.second.acmepay import events
 from tests.processors.second.acmepay.objects import check_payment_id
 
-from refund_worker.processors.base import Capabilities, Processor, ProcessorEntry, Webhooks
+from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry, Webhooks
 
-if TYPE_CHECKING:
-    from refund_worker.settings import Settings
-
-TOKEN, BASE, SECRETS = "ACMEPAY_TOKEN", "ACMEPAY_BASE", "ACMEPAY_WEBHOOK_SECRETS"
 _MANUAL = "the made-up manual of AcmePay"
 
 CAPABILITIES: Final = Capabilities(
@@ -37,6 +30,11 @@ CAPABILITIES: Final = Capabilities(
         "key_seconds": f"{_MANUAL}: ids of requests are kept for an hour",
         "lists_refunds": _MANUAL,
         "list_proves_absence": f"{_MANUAL}: a list lags by at most two minutes, which is less than any quiet window",
+        "key_use_seconds": "our choice: KEY_LIFE_SECONDS",
+        "finds_refunds": _MANUAL,
+        "answers_are_outcomes": _MANUAL,
+        "report_seconds": "not needed: a refund can be read",
+        "reads_refunds": _MANUAL,
         "answers_are_final": f"{_MANUAL}: a refund that is DONE can become FAILED",
         "partial_refunds": _MANUAL,
         "cancels": f"{_MANUAL}: a void, while the customer is asked",
@@ -54,25 +52,38 @@ CAPABILITIES: Final = Capabilities(
 )
 
 
-def _make(settings: Settings) -> Processor:
+class AcmePaySettings(AccountSettings):
+    """An account at AcmePay."""
+
+    CREDENTIALS: ClassVar = ("token", "api_base")
+
+    token: SecretStr | None = None
+
+
+def _make(name: str, settings: AcmePaySettings, timeout_seconds: float) -> Processor:
     from tests.processors.second.acmepay.adapter import AcmePayProcessor
 
-    base, seconds = os.environ[BASE], settings.call_timeout_seconds
-    return AcmePayProcessor(os.environ[TOKEN], base=base, timeout_seconds=seconds)
+    assert settings.token is not None
+    assert settings.api_base is not None
+    token = settings.token.get_secret_value()
+    return AcmePayProcessor(token, base=settings.api_base, timeout_seconds=timeout_seconds)
+
+
+def _live(settings: AcmePaySettings) -> bool | None:
+    return None if settings.token is None else settings.token.get_secret_value().startswith("live_")
 
 
 ENTRY: Final = ProcessorEntry(
     name="acmepay",
     capabilities=CAPABILITIES,
-    access_setting=TOKEN,
-    is_configured=lambda settings: TOKEN in os.environ,
+    settings=AcmePaySettings,
     make=_make,
-    rate=lambda settings: CAPABILITIES.rate_per_second,
-    live=lambda settings: os.environ.get(TOKEN, "").startswith("live_") if TOKEN in os.environ else None,
+    live=_live,
     check_payment_id=check_payment_id,
     webhooks=Webhooks(
-        secrets=lambda settings: tuple(filter(None, os.environ.get(SECRETS, "").split(","))),
-        verify_event=events.verify_event,
+        verify_event=lambda settings, headers, body, now: events.verify_event(
+            headers, body, settings.webhook_secrets, now
+        ),
         event_name=events.event_name,
         event_hint=events.event_hint,
         event_subject=events.event_subject,

@@ -24,7 +24,6 @@ from refund_worker.engine.processor_sync.reconciliation.progress import Progress
 from refund_worker.engine.processor_sync.reconciliation.reading import Span
 from refund_worker.engine.refunds.circuit import denials, open_circuits
 from refund_worker.errors import InvalidRequest
-from refund_worker.processors import registry
 from refund_worker.store import reconciliations as store
 from refund_worker.store.database import after_commit
 from refund_worker.store.reporting import reconciliation as latest
@@ -47,8 +46,8 @@ def start_reconciliation(
     Without `since` it begins `DAYS` before `until` or now, whichever is earlier, and without `until` it has no end.
     Raises `InvalidRequest` for a processor that lists no refunds, or for a time in which nothing was made yet.
     """
-    if processor not in registry.names_with_lists():
-        known = ", ".join(registry.names_with_lists())
+    if processor not in context.accounts.with_lists():
+        known = ", ".join(context.accounts.with_lists())
         raise InvalidRequest(
             f"only accounts that list their refunds can be compared: {known}", field="processor_account"
         )
