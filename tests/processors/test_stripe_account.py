@@ -29,7 +29,7 @@ from refund_worker.domain.processor_replies import (
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.processors.stripe.account_objects import money_returned, to_balance, to_dispute, to_warning
 from refund_worker.processors.stripe.adapter import StripeProcessor
-from refund_worker.processors.stripe.objects import Unreadable
+from refund_worker.processors.wire import Unreadable
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 DISPUTE: dict[str, Any] = {

@@ -21,8 +21,8 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.processors.stripe.adapter import StripeProcessor
-from refund_worker.processors.stripe.objects import Unreadable
 from refund_worker.processors.stripe.payments import charge_reading, intent_reading, names_of_payment
+from refund_worker.processors.wire import Unreadable
 
 CHARGE: dict[str, Any] = {
     "id": "ch_1",

@@ -11,8 +11,8 @@ from tests.processors.scripted_stripe import INVALID, Bench, error, page
 
 from refund_worker.domain.balance_transactions import BalanceTransaction, Cause, TransactionsPage
 from refund_worker.domain.processor_replies import Denied, Misconfigured, NotReadable, Unanswered
-from refund_worker.processors.stripe.objects import Unreadable
 from refund_worker.processors.stripe.transactions import TYPES, to_transaction
+from refund_worker.processors.wire import Unreadable
 
 SINCE, UNTIL = datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC)
 REFUND: dict[str, Any] = {

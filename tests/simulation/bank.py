@@ -27,7 +27,7 @@ from refund_worker.domain.processor_replies import (
     Unanswered,
     UnknownRefusal,
 )
-from refund_worker.processors.stripe.objects import clean
+from refund_worker.processors.wire import clean
 from tests.simulation.bank_records import (
     DAY,
     HOUR,

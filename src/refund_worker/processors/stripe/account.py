@@ -28,8 +28,9 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.processors.stripe.account_objects import to_balance, to_dispute, to_warning
 from refund_worker.processors.stripe.answers import ListFailure
-from refund_worker.processors.stripe.objects import OPAQUE_ID, Unreadable, payment_parameter
+from refund_worker.processors.stripe.objects import OPAQUE_ID, payment_parameter
 from refund_worker.processors.stripe.paging import Listing, Pages
+from refund_worker.processors.wire import Unreadable
 
 DISPUTES: Final[Listing[DisputeObject]] = Listing("/v1/disputes", to_dispute, lambda dispute: dispute.dispute_id)
 WARNINGS: Final[Listing[FraudWarning]] = Listing(

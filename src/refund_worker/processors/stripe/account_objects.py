@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.processor_replies import BalanceRead, DisputeObject, FraudWarning
-from refund_worker.processors.stripe.objects import CREATED_MAX, CURRENCY, OPAQUE_ID, Unreadable, clean, payment_refs
+from refund_worker.processors.stripe.objects import CREATED_MAX, CURRENCY, OPAQUE_ID, payment_refs
+from refund_worker.processors.wire import Unreadable, clean
 
 WARNING: Final = "radar.early_fraud_warning"
 # The balance of a whole account can be far above one payment. The bound keeps it inside a database's integers.

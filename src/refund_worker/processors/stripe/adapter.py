@@ -54,13 +54,7 @@ from refund_worker.processors.stripe.answers import (
     summary,
 )
 from refund_worker.processors.stripe.charges import ReadsCharges
-from refund_worker.processors.stripe.objects import (
-    OPAQUE_ID,
-    Unreadable,
-    clean,
-    payment_parameter,
-    to_refund_object,
-)
+from refund_worker.processors.stripe.objects import OPAQUE_ID, payment_parameter, to_refund_object
 from refund_worker.processors.stripe.paging import PAGE_PAUSES_SECONDS, PAGE_SIZE, Listing, Pages
 from refund_worker.processors.stripe.payments import (
     blocks_refunds,
@@ -71,6 +65,7 @@ from refund_worker.processors.stripe.payments import (
 )
 from refund_worker.processors.stripe.requests import is_header_value, refund_parameters
 from refund_worker.processors.stripe.transactions import ReadsTransactions
+from refund_worker.processors.wire import Unreadable, clean
 
 # With telemetry on, the SDK writes an id into the home folder and sends the timings of the last call with each request.
 stripe.enable_telemetry = False

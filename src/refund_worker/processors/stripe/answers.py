@@ -22,7 +22,7 @@ from refund_worker.domain.processor_replies import (
     UnknownRefusal,
 )
 from refund_worker.processors.stripe.errors import BLOCKED, BUSY, STRIPE_TYPES, Meaning, meaning_of
-from refund_worker.processors.stripe.objects import clean
+from refund_worker.processors.wire import clean
 
 RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
 

@@ -20,9 +20,10 @@ from refund_worker.domain.processor_replies import (
     PaymentsReply,
 )
 from refund_worker.processors.stripe.answers import ListFailure
-from refund_worker.processors.stripe.objects import Unreadable, payment_parameter
+from refund_worker.processors.stripe.objects import payment_parameter
 from refund_worker.processors.stripe.paging import Listing, Pages
 from refund_worker.processors.stripe.payments import charged_payment
+from refund_worker.processors.wire import Unreadable
 
 CHARGES: Final[Listing[ChargedPayment]] = Listing(
     "/v1/charges", charged_payment, lambda each: each.processor_payment_id

@@ -9,13 +9,13 @@ from typing import Final
 
 from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.processor_replies import RefundDetails, RefundObject
-from refund_worker.redaction import has_card_number, masked_email, to_redacted, without_emails
+from refund_worker.processors.wire import Unreadable, clean
+from refund_worker.redaction import has_card_number, masked_email
 
 METADATA_REFUND: Final = "refund_worker_refund"
 METADATA_LEG: Final = "refund_worker_leg"
 METADATA_ATTEMPT: Final = "refund_worker_attempt"
 METADATA_INSTALLATION: Final = "refund_worker_installation"
-MESSAGE_LENGTH_MAX: Final = 500
 CREATED_MAX: Final = 253_402_300_800  # the year 10000, where datetime ends
 
 OPAQUE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,255}")
@@ -29,10 +29,6 @@ _WORD = re.compile(r"[a-z0-9_]{1,60}")
 _REFERENCE = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._:/+-]{0,99}")
 _STATEMENTS: Final = {"refund": "credit", "reversal": "vanishes"}
 _ATTEMPT = re.compile(r"[0-9]{1,9}")
-
-
-class Unreadable(ValueError):
-    """A 2xx answer with unexpected content: the result at the processor is unknown."""
 
 
 def check_payment_id(processor_payment_id: str) -> None:
@@ -176,13 +172,3 @@ def _id_of(reference: object) -> str | None:
     if isinstance(reference, dict):
         reference = reference.get("id")
     return reference if isinstance(reference, str) and reference else None
-
-
-def clean(text: str) -> str:
-    """Return a server's text in a form that can be stored and shown: no secrets, addresses or control characters,
-    bounded length.
-    """
-    if text.isalpha() and len(text) <= MESSAGE_LENGTH_MAX:
-        return text  # nearly every status: letters alone cannot be a card number or a key
-    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * MESSAGE_LENGTH_MAX])
-    return without_emails(to_redacted(printable, luhn_only=False))[:MESSAGE_LENGTH_MAX]

@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from refund_worker.domain.processor_replies import Busy, NotSent, Unanswered
 from refund_worker.processors.stripe.answers import Failure
-from refund_worker.processors.stripe.objects import Unreadable
+from refund_worker.processors.wire import Unreadable
 
 PAGE_SIZE: Final = 100  # Stripe's maximum
 PAGES_MAX_OF_A_PAYMENT: Final = 50  # 5,000 refunds of one payment: no real payment has them

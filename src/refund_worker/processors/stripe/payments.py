@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.processor_replies import ChargedPayment, PaymentReading
-from refund_worker.processors.stripe.objects import CREATED_MAX, CURRENCY, OPAQUE_ID, Unreadable
+from refund_worker.processors.stripe.objects import CREATED_MAX, CURRENCY, OPAQUE_ID
+from refund_worker.processors.wire import Unreadable
 
 # The server has no such path, or our key may not read it: some servers answer 405 and 501 instead of 404.
 NO_SUCH_PATH: Final = frozenset({403, 404, 405, 501})

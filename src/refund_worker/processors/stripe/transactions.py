@@ -14,15 +14,9 @@ from refund_worker.domain.balance_transactions import BalanceTransaction, Cause,
 from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.processor_replies import Misconfigured, NotReadable, TransactionsReply
 from refund_worker.processors.stripe.answers import ListFailure
-from refund_worker.processors.stripe.objects import (
-    CREATED_MAX,
-    CURRENCY,
-    OPAQUE_ID,
-    Unreadable,
-    mark_of_installation,
-    payment_refs,
-)
+from refund_worker.processors.stripe.objects import CREATED_MAX, CURRENCY, OPAQUE_ID, mark_of_installation, payment_refs
 from refund_worker.processors.stripe.paging import Listing, Page, Pages
+from refund_worker.processors.wire import Unreadable
 
 # The types of balance transactions that can be about a refund or a dispute. Charges are the most, and none of these.
 TYPES: Final = ("refund", "payment_refund", "refund_failure", "payment_failure_refund", "adjustment")
