@@ -19,7 +19,8 @@ class ProcessorRules:
     """The rules of one processor account that decisions depend on. The defaults are for an undescribed processor.
 
     `key_seconds` is how long it keeps an idempotency key, at least, and `key_use_seconds` for how long we use one (None
-    for the setting of all accounts, as for `quiet_seconds`). `finds_refunds`: the refunds of a payment can be listed.
+    for the setting of all accounts, as for `quiet_seconds`). `finds_refunds`: the refunds of a payment can be listed;
+    `lists_each_payment`: they are before its first send, because the account's refunds are not listed regularly.
     `reads_refunds`: the state of a refund can be asked for; otherwise only an event tells it, within `report_seconds`.
     `list_proves_absence`: a list without a refund proves that it does not exist. `live` is True if its objects must be
     live ones, None for unknown. The codes are failure codes of its refund objects. `disputed_codes` mean that a dispute
@@ -33,6 +34,7 @@ class ProcessorRules:
     finds_refunds: bool = True
     reads_refunds: bool = True
     report_seconds: float | None = None
+    lists_each_payment: bool = False
     list_proves_absence: bool = True
     live: bool | None = None
     disputed_codes: frozenset[str] = frozenset()

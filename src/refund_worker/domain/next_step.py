@@ -48,8 +48,11 @@ from refund_worker.domain.refund import (
 )
 from refund_worker.domain.replacements import is_no_longer_needed, release_unneeded, uncovered
 from refund_worker.domain.state_machine import ACTIVE, POLLED, LegOutcome
-from refund_worker.domain.timing import may_replay
+from refund_worker.domain.timing import may_replay, report_due_at
+from refund_worker.domain.unlisted import wait_without_list
 
+REPORT_OVERDUE = "report_overdue"
+NO_REPORT = "the processor accepted this refund, and no event told its outcome: look there, and check its webhooks"
 NOTHING_PAUSED: Mapping[str, SendBlock] = MappingProxyType({})
 NOTHING_KNOWN: Mapping[str, PaymentFacts] = MappingProxyType({})
 
@@ -212,19 +215,16 @@ def _plan_call(
 ) -> None:
     """Decide the next call about this leg: poll or cancel its object, look it up, wait, read its payment, or send."""
     if leg.status in POLLED:
-        assert leg.processor_refund_id is not None
-        if leg.canceling is Canceling.REQUESTED:
-            # Committed before the call: if its answer is lost, the object is read before anything else.
-            builder.update_leg(leg, canceling=Canceling.CALLED)
-            builder.calls.append(Cancel(leg.leg_id, leg.processor, leg.processor_refund_id))
-        else:
-            builder.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
+        _plan_poll(builder, leg)
         return
-    block = paused.get(leg.processor)
+    rules, block = builder.policy.rules_of(leg.processor), paused.get(leg.processor)
     if block is not None:
         # Meanwhile a person may pay manually: a list from before the end of the block allows nothing.
         leg = builder.update_leg(leg, held=lists_before_sending(leg), listed_at=None)
     if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and not _may_repeat(builder, leg, block, facts)):
+        if not rules.finds_refunds:
+            wait_without_list(builder, leg, block)
+            return
         builder.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
     elif block is not None:
         builder.update_leg(leg, next_at=block.until)
@@ -237,6 +237,27 @@ def _plan_call(
         _send(builder, leg)
     elif (allowed := checked(builder, leg, facts)) is not None:
         _send(builder, fresh_attempt(allowed) if allowed.status is LegStatus.BLOCKED else allowed)
+
+
+def _plan_poll(builder: DecisionBuilder, leg: Leg) -> None:
+    """Poll or cancel the leg's object. If the processor cannot be asked, only a signed event tells what becomes of it.
+
+    An event that does not come in time is shown to a person, once. The leg still ends by the event.
+    """
+    assert leg.processor_refund_id is not None
+    if leg.canceling is Canceling.REQUESTED:
+        # Committed before the call: if its answer is lost, the object is read before anything else.
+        builder.update_leg(leg, canceling=Canceling.CALLED)
+        builder.calls.append(Cancel(leg.leg_id, leg.processor, leg.processor_refund_id))
+    elif builder.policy.rules_of(leg.processor).reads_refunds:
+        builder.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
+    elif (due := report_due_at(leg, builder.policy, builder.refund.created_at)) > builder.now:
+        builder.update_leg(leg, next_at=due)
+    else:
+        if leg.attention_code is None:
+            builder.record_event(REPORT_OVERDUE, alarm=True, leg=leg, processor_refund_id=leg.processor_refund_id)
+        attention_code = leg.attention_code or REPORT_OVERDUE
+        builder.update_leg(leg, next_at=None, attention_code=attention_code, failure_message=NO_REPORT)
 
 
 def _place_in_queue(builder: DecisionBuilder) -> float:

@@ -255,6 +255,7 @@ class Capabilities:
             key_use_seconds=key_use_seconds or self.key_use_seconds,
             quiet_seconds=quiet_seconds,
             finds_refunds=self.finds_refunds,
+            lists_each_payment=self.creates_refunds and self.finds_refunds and not self.lists_refunds,
             reads_refunds=self.reads_refunds,
             report_seconds=self.report_seconds,
             list_proves_absence=self.list_proves_absence,
