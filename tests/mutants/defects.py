@@ -3805,7 +3805,7 @@ DEFECTS = (
     Defect(
         "a thin event that comes before the answer is not asked about",
         ENGINE + "processor_sync/webhook_inbox.py",
-        "return self.object_id is not None or self.subject is not None",
+        "return self.answer is None and (self.object_id is not None or self.subject is not None)",
         "return self.place is not None or self.subject is not None",
         ("tests/engine/processor_sync/test_thin_events.py",),
     ),

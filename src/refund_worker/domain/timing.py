@@ -60,7 +60,7 @@ def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
 
 
 def report_due_at(leg: Leg, policy: Policy, created_at: float) -> float:
-    """Return the time (epoch seconds) by which an event must have told the outcome of the leg's object.
+    """Return the epoch second at which the event about the leg's object is overdue.
 
     A leg that was never sent is paid by a refund that a person linked: it is as old as its own refund, which was made
     at `created_at`.

@@ -22,7 +22,8 @@ from refund_worker.processors.base import AccountSettings, Capabilities, Process
 if TYPE_CHECKING:
     from refund_worker.settings import Settings
 
-STRIPE: Final = "stripe"
+# The account that the variables `STRIPE_…` describe.
+SHORT_FORM: Final = "stripe"
 MANUAL: Final = "manual"
 # The kill switch's name for all accounts: an account with this name could not be paused alone.
 RESERVED: Final = frozenset({"all"})
@@ -172,13 +173,15 @@ def accounts_of(settings: Settings) -> Accounts:
     Raises `BadSettings` naming the account and the field, never the value.
     """
     tables: dict[str, Any] = settings.account_tables
-    short = STRIPE not in tables and (not tables or settings.has_stripe)
+    short = SHORT_FORM not in tables and (not tables or settings.has_stripe)
     if short:
-        tables = {STRIPE: _short_form(settings)} | tables
-    elif STRIPE in tables and settings.has_stripe:
+        tables = {SHORT_FORM: _short_form(settings)} | tables
+    elif SHORT_FORM in tables and settings.has_stripe:
         raise BadSettings(f'REFUND_WORKER_STRIPE_… and ["stripe"] in {FILE_SETTING} describe one account: keep one')
     described = tables if MANUAL in tables else tables | {MANUAL: {}}
-    found = {name: _account(name, table, is_short_form=short and name == STRIPE) for name, table in described.items()}
+    found = {
+        name: _account(name, table, is_short_form=short and name == SHORT_FORM) for name, table in described.items()
+    }
     for account in found.values():
         _check_safe(account, settings)
     return Accounts(found)
@@ -186,7 +189,7 @@ def accounts_of(settings: Settings) -> Accounts:
 
 def default_accounts() -> Accounts:
     """Return the accounts of an installation without settings: `stripe` without access, and `manual`."""
-    return Accounts({name: _account(name, {}, is_short_form=name == STRIPE) for name in (STRIPE, MANUAL)})
+    return Accounts({name: _account(name, {}, is_short_form=name == SHORT_FORM) for name in (SHORT_FORM, MANUAL)})
 
 
 def _short_form(settings: Settings) -> dict[str, Any]:

@@ -188,16 +188,8 @@ def webhook_of_account_document() -> Document:
     text = (
         "An event, as the account's processor sends and signs it. The header of its signature is the processor's own."
     )
-    schema = {"title": "AccountEvent", "description": text}
-    return document({200: Received}, (400, 404, 413), schema=schema, guarded=False)
-
-
-def challenge_document() -> Document:
-    """Return the description of the request by which some processors check the address of a webhook."""
-    found = document({}, (404,), guarded=False)
-    text = {"text/plain": {"schema": {"type": "string"}, "example": "the text that the processor expects"}}
-    found.responses[200] = {"description": "OK", "headers": _headers(()), "content": text}
-    return found
+    schema = {"type": "object", "properties": {}, "title": "AccountEvent", "description": text}
+    return document({200: Received}, (400, 404, 413), schema=schema, example={}, guarded=False)
 
 
 def webhook_document(processor: str, webhooks: Webhooks) -> Document:

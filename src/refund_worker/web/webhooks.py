@@ -20,12 +20,12 @@ from refund_worker.engine.context import Context
 from refund_worker.errors import NotFound
 from refund_worker.metrics import WEBHOOKS_REFUSED, WEBHOOKS_STORED, count
 from refund_worker.processors import registry
-from refund_worker.processors.accounts import Account
+from refund_worker.processors.accounts import SHORT_FORM, Account
 from refund_worker.processors.base import InvalidEvent, Webhooks
 from refund_worker.store import inbox
 from refund_worker.web.auth import WEBHOOKS
 from refund_worker.web.dependencies import TheAppState, TheContext
-from refund_worker.web.openapi import challenge_document, webhook_document, webhook_of_account_document
+from refund_worker.web.openapi import webhook_document, webhook_of_account_document
 from refund_worker.web.problems import BadSignature
 from refund_worker.web.request_body import BODY_BYTES_MAX, limited_body
 
@@ -33,20 +33,20 @@ log = logging.getLogger(__name__)
 
 WARN_SECONDS = 60.0
 _warned_at: dict[str, float] = {}
-_ANY, _CHALLENGE = webhook_of_account_document(), challenge_document()
+_ANY = webhook_of_account_document()
 
 Answer = Callable[[Request, TheAppState], Awaitable[Response]]
 
 
 def make_router() -> APIRouter:
-    """Return the routes `/webhooks/ACCOUNT`: one described for each adapter that has webhooks, and one for any account.
+    """Return the routes `/webhooks/ACCOUNT`: one for any account, and one for the account of the short form.
 
-    An account without a label has its processor's name, so the described routes are those of most installations.
+    The second is the same, and is described with the header and the events of its processor.
     """
     router = APIRouter(tags=["webhooks"])
-    for entry in registry.entries():
-        if entry.webhooks is not None:
-            _add_route(router, entry.name, entry.webhooks)
+    entry = registry.find_entry(SHORT_FORM)
+    if entry is not None and entry.webhooks is not None:
+        _add_route(router, entry.name, entry.webhooks)
     router.add_api_route(
         WEBHOOKS + "{account}",
         take_event,
@@ -54,13 +54,7 @@ def make_router() -> APIRouter:
         openapi_extra=_ANY.extra,
         responses=_ANY.responses,
     )
-    router.add_api_route(
-        WEBHOOKS + "{account}",
-        answer_challenge,
-        methods=["GET"],
-        openapi_extra=_CHALLENGE.extra,
-        responses=_CHALLENGE.responses,
-    )
+    router.add_api_route(WEBHOOKS + "{account}", answer_challenge, methods=["GET"], include_in_schema=False)
     return router
 
 
