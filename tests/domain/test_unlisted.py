@@ -53,12 +53,12 @@ def answered(reply: Answer, *, policy: Policy = SILENT) -> Refund:
 
 
 def reported(refund: Refund, status: str, at: float, **changes: object) -> Refund:
-    """Return the refund after a signed event told this status of its object."""
+    """Return the refund after a signed event that gives its object this status."""
     event = RecordedReply("r", "r-1", None, Answered(an_object(status, **changes)))
     return apply_replies(refund, [event], at, SILENT).after
 
 
-def test_lost_answer_is_asked_for_by_the_same_key_for_as_long_as_it_lives() -> None:
+def test_lost_answer_is_repeated_while_the_key_lives() -> None:
     refund = answered(NO_ANSWER)
     for at in (START + 10, START + DAY, START + 6 * DAY - SILENT.quiet_seconds - SILENT.lease_seconds):
         decision = sent_again(due(refund, at), at, SILENT)
@@ -68,7 +68,7 @@ def test_lost_answer_is_asked_for_by_the_same_key_for_as_long_as_it_lives() -> N
         refund = apply_reply(decision.after, "r-1", call, NO_ANSWER, at + 1, SILENT, asked_at=at).after
 
 
-def test_unknown_outcome_after_the_keys_life_is_with_a_person() -> None:
+def test_unknown_outcome_after_the_keys_life_goes_to_a_person() -> None:
     decision = next_step(due(answered(NO_ANSWER), KEY_IS_OLD), KEY_IS_OLD, SILENT)
     assert decision.calls == ()
     after = decision.after
@@ -86,7 +86,7 @@ def test_no_list_is_ever_asked_for(reply: Answer) -> None:
         assert not any(isinstance(call, LookUp) for call in decision.calls)
 
 
-def test_stored_server_error_waits_for_its_event_and_then_for_a_person() -> None:
+def test_stored_server_error_waits_for_an_event_then_a_person() -> None:
     """The key would repeat the error for ever, so it is not sent again."""
     refund = answered(FIVE_HUNDRED)
     waits = next_step(due(refund, START + 5), START + 5, SILENT)
@@ -140,7 +140,7 @@ def test_accepted_refund_is_not_polled_and_ends_by_its_event() -> None:
     assert failed.status is not RefundStatus.PENDING
 
 
-def test_missing_event_is_shown_to_a_person_once_and_still_ends_the_refund() -> None:
+def test_missing_event_is_shown_once_and_still_ends_the_refund() -> None:
     at = START + 5 * DAY
     decision = next_step(due(answered(Answered(an_object("pending"))), at), at, SILENT)
     overdue = decision.after
@@ -161,13 +161,13 @@ def test_late_failure_by_an_event_gives_the_credits_back() -> None:
     assert ended.reversed_credits == 100
 
 
-def test_late_failure_stays_although_an_older_event_comes_after_it() -> None:
+def test_late_failure_stays_when_an_older_event_follows() -> None:
     failed = reported(answered(Answered(an_object("pending"))), "failed", START + DAY, failure_code="returned")
     again = reported(failed, "succeeded", START + DAY + 5)
     assert again.legs[0].status is LegStatus.FAILED
 
 
-def test_list_of_a_payment_is_read_before_each_send_where_nothing_is_synchronised() -> None:
+def test_list_is_read_before_each_send_where_nothing_is_synced() -> None:
     policy = replace(POLICY, processors={"stripe": ProcessorRules(lists_each_payment=True)})
     (call,) = next_step(a_refund(), START, policy).calls
     assert call == LookUp("r-1", "stripe", "ch_1", before_sending=True)
