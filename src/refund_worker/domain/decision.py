@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.processor_calls import Call
 from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable, RefundObject
@@ -61,8 +62,8 @@ class Policy:
     processors: Mapping[str, ProcessorRules] = field(default_factory=dict)
 
     def rules_of(self, processor: str) -> ProcessorRules:
-        """Return the rules of a processor."""
-        return self.processors.get(processor, NO_RULES)
+        """Return the rules of an account; a connected account has those of its platform."""
+        return self.processors.get(platform_of(processor), NO_RULES)
 
     def key_use_seconds(self, processor: str) -> float:
         """Return for how long after its first use a key is sent again: no longer than the processor keeps it."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.canceling import given_back, handle_cancel_reply
 from refund_worker.domain.decision import PAUSE_SECONDS, Decision, Policy, ProcessorDenied
 from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder
@@ -73,7 +74,7 @@ def apply_replies(
         call, reply = recorded.call, recorded.reply
         leg = builder.legs[recorded.leg_id]
         if isinstance(reply, Denied):  # whatever was asked, the processor accepts no call of ours
-            builder.pauses.append(ProcessorDenied(leg.processor, reply.code, reply.message))
+            builder.pauses.append(ProcessorDenied(platform_of(leg.processor), reply.code, reply.message))
         match reply:
             case Answered(object=refund_object):
                 apply_object(builder, leg, refund_object)

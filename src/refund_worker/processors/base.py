@@ -167,6 +167,14 @@ class Paged(Protocol):
 
 
 @runtime_checkable
+class HasConnectedAccounts(Protocol):
+    """A platform's adapter, whose credentials also give access to the accounts that are connected with it."""
+
+    def connected(self, account_id: str, name: str) -> Processor:
+        """Return the adapter of a connected account, as the account `name`. It shares the connections of this one."""
+
+
+@runtime_checkable
 class ReadsTransactions(Protocol):
     """A processor whose balance transactions can be read: the money that refunds and disputes moved on our account.
 
@@ -204,6 +212,7 @@ class Capabilities:
     - `reads_disputes`: the disputes and early fraud warnings of the account can be fetched and listed.
     - `reads_balance`: the available and pending money of the account can be read.
     - `takes_email`: an address can be named to which the processor writes when the customer must act.
+    - `connects`: the account is a platform that has connected accounts, with payments of their own.
     - `currency_steps`: the step in minor units of every amount, for currencies where it is not 1.
     - `currency_decimals`: the decimals of the minor unit, for currencies where they are not 2.
     - `refund_window_seconds`: how long after its capture a payment can be refunded, or None without one figure.
@@ -230,6 +239,7 @@ class Capabilities:
     reads_disputes: bool = False
     reads_balance: bool = False
     takes_email: bool = False
+    connects: bool = False
     currency_steps: Mapping[str, int] = field(default_factory=dict)
     currency_decimals: Mapping[str, int] = field(default_factory=dict)
     refund_window_seconds: float | None = None
@@ -333,6 +343,11 @@ def no_report(kind: str, body: str) -> RefundObject | None:
     return None
 
 
+def no_connected_account(body: bytes) -> str | None:
+    """Return None: events are about the account itself."""
+    return None
+
+
 def no_challenge(settings: Any, query: Mapping[str, str]) -> str | None:
     """Return None: the processor does not check the address by a GET."""
     return None
@@ -351,6 +366,7 @@ class Webhooks:
     - `event_hint(kind, body)`: the refund object that a stored event is about, None for any other event. Never raises.
     - `event_report(kind, body)`: the refund object as a verified event tells it, for a processor that cannot be asked
       for one (`reads_refunds` is False), None for any other event. Never raises.
+    - `connected_account(body)`: the connected account that an event is about, None for the account itself.
     - `answer`: the text that the processor expects as the answer. The default is JSON.
     - `challenge(settings, query)`: the answer to a GET by which the processor checks the address, or None.
     - `event_subject(kind, body)`: the refund, dispute, early fraud warning or payment that a stored event is about,
@@ -364,6 +380,7 @@ class Webhooks:
     event_hint: Callable[[str, str], EventHint | None]
     event_subject: Callable[[str, str], EventSubject | None]
     event_report: Callable[[str, str], RefundObject | None] = no_report
+    connected_account: Callable[[bytes], str | None] = no_connected_account
     answer: str | None = None
     challenge: Callable[[Any, Mapping[str, str]], str | None] = no_challenge
     signature_header: str

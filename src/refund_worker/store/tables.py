@@ -144,6 +144,10 @@ payments = Table(
     _amount("outside_minor", server_default="0"),
     _count("open_disputes"),
     Column("closed_at", Double),
+    # The connected account of a payment, and what a refund takes back from it; null if the payment has none.
+    Column("connect_account", Text),
+    Column("connect_reverse_transfer", Boolean),
+    Column("connect_refund_application_fee", Boolean),
     CheckConstraint("amount_minor > 0 AND credits > 0", name="positive"),
     CheckConstraint("credits_taken >= 0 AND credits_taken <= credits", name="credits_room"),
     CheckConstraint("money_taken >= 0 AND money_taken <= amount_minor", name="money_room"),
@@ -236,6 +240,8 @@ ledger_entries = Table(
 )
 
 TROUBLED = text("status IN ('needs_attention', 'failed')")
+# The legs over connected accounts: the account's name is behind its platform's.
+AT_CONNECTED = text("processor LIKE '%/%'")
 IN_FLIGHT = text("status NOT IN ('succeeded', 'failed', 'canceled')")
 
 refunds = Table(
@@ -368,6 +374,7 @@ legs = Table(
         sqlite_where=IN_FLIGHT,
         postgresql_where=IN_FLIGHT,
     ),
+    Index("ix_legs_connected", "processor", sqlite_where=AT_CONNECTED, postgresql_where=AT_CONNECTED),
 )
 
 attempts = Table(

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
 from refund_worker.alarms import Condition, warn_of
+from refund_worker.domain.account_names import connected_name
 from refund_worker.engine.context import Context
 from refund_worker.errors import NotFound
 from refund_worker.metrics import WEBHOOKS_REFUSED, WEBHOOKS_STORED, count
@@ -110,9 +111,11 @@ def _take(context: Context, account: Account, webhooks: Webhooks, headers: Mappi
     webhooks.verify_event(account.settings, headers, body, time.time())
     events = [(*webhooks.event_name(part), part) for part in webhooks.split(body)]
     for event_id, kind, part in events:
-        if _store(context, account.name, event_id, kind, part):
+        connected = webhooks.connected_account(part)
+        whose = account.name if connected is None else connected_name(account.name, connected)
+        if _store(context, whose, event_id, kind, part):
             count(WEBHOOKS_STORED, account.name)
-            log.info("stored an event of kind %s", kind, extra={"event_id": event_id, "processor": account.name})
+            log.info("stored an event of kind %s", kind, extra={"event_id": event_id, "processor": whose})
 
 
 def _note_refused(processor: str, error: InvalidEvent) -> None:

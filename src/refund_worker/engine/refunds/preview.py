@@ -8,6 +8,7 @@ from sqlalchemy import Connection
 
 from refund_worker import api_schema
 from refund_worker.domain.acceptance import accept, maximum_credits
+from refund_worker.domain.account_names import processor_of
 from refund_worker.domain.limits import check_velocity, needs_approval
 from refund_worker.domain.refund import Kind, Leg, Refund, RefundRequest, To
 from refund_worker.engine.context import Context
@@ -96,7 +97,8 @@ def _change(outcome: Refund | Refusal) -> int:
 def _leg(leg: Leg) -> api_schema.PlannedLeg:
     planned: api_schema.PlannedLeg = {
         "payment_id": leg.payment_id,
-        "processor": leg.processor,
+        "processor": processor_of(leg.processor),
+        "processor_account": leg.processor,
         "amount_minor": leg.amount_minor,
         "currency": leg.currency,
         "credits": leg.credits,

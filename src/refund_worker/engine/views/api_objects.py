@@ -10,6 +10,7 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker import api_schema
 from refund_worker.domain.acceptance import CustomerAccount
+from refund_worker.domain.account_names import processor_of
 from refund_worker.domain.allocation import Payable, payable_by_currency
 from refund_worker.domain.processor_replies import NO_DETAILS, RefundDetails
 from refund_worker.domain.refund import MISMATCH_SEPARATOR, Leg, LegStatus, Refund
@@ -73,7 +74,8 @@ def leg_view(leg: Leg) -> api_schema.Leg:
     return {
         "leg_id": leg.leg_id,
         "payment_id": leg.payment_id,
-        "processor": leg.processor,
+        "processor": processor_of(leg.processor),
+        "processor_account": leg.processor,
         "amount_minor": leg.amount_minor,
         "currency": leg.currency,
         "credits": leg.credits,
