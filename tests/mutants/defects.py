@@ -2321,8 +2321,8 @@ DEFECTS = (
     Defect(
         "a first send relies on a look older than POLL_SECONDS",
         ENGINE + "refunds/send_gate.py",
-        "    return processors.listed_before(connection, now - context.policy.poll_seconds, now)",
-        "    return frozenset()",
+        "    return new | processors.listed_before(connection, now - context.policy.poll_seconds, now)",
+        "    return new",
         ("tests/engine/refunds/test_outside_refunds.py::test_first_send_relies_on_no_listing_older_than_poll_seconds",),
     ),
     Defect(
@@ -2869,8 +2869,8 @@ DEFECTS = (
     Defect(
         "the body is made anew at each send",
         ENGINE + "refunds/process.py",
-        "            body = stored.get((call.leg_id, call.attempt)) or _body(context, call, installation)",
-        "            body = _body(context, call, installation)",
+        "            body = frozen or _body(context, call, installation, shares.get(leg.payment_id))",
+        "            body = _body(context, call, installation, shares.get(leg.payment_id))",
         (ADVANCE_ANSWERS + "other_program_version_repeats_the_frozen_body",),
     ),
     Defect(

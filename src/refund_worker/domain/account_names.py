@@ -1,6 +1,6 @@
 """Names of accounts at payment processors: `PROCESSOR`, `PROCESSOR:LABEL`, and a connected account behind a slash.
 
-`stripe:old/acct_1` is the connected account `acct_1` of the platform account `stripe:old` at the processor `stripe`.
+In `stripe:old/acct_…`, the processor is `stripe`, the platform's account is `stripe:old`, and `acct_…` is connected.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ CONNECTED = "/"
 
 
 def processor_of(account: str) -> str:
-    """Return the processor of an account: `stripe` for `stripe:old` and `stripe:old/acct_1`."""
+    """Return the processor of an account: `stripe` for `stripe:old` and `stripe:old/acct_…`."""
     return platform_of(account).partition(":")[0]
 
 
 def platform_of(account: str) -> str:
-    """Return the account whose credentials are used: `stripe:old` for `stripe:old/acct_1`, and any other as it is."""
+    """Return the account whose credentials are used: `stripe:old` for `stripe:old/acct_…`, and any other as it is."""
     return account.partition(CONNECTED)[0]
 
 
