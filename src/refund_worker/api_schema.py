@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 FundsState = Literal["current", "stale", "unreadable", "not_read", "no_balance"]
 Kind = Literal["credit_refund", "withdrawal"]
+Destination = Literal["payments", "balance", "payout", "manual"]
 To = Literal["balance", "source"]
 Purpose = Literal["payout", "expiry", "other"]
 Outcome = Literal["paid_manually", "reverse"]
@@ -176,6 +177,7 @@ class Refund(TypedDict):
     client: str
     actor: str
     requested_by: str | None
+    destinations: list[Destination] | None
     instructions_email: str | None
     failure_code: str | None
     failure_message: str | None

@@ -2869,8 +2869,8 @@ DEFECTS = (
     Defect(
         "the body is made anew at each send",
         ENGINE + "refunds/process.py",
-        "            body = frozen or _body(context, call, installation, shares.get(leg.payment_id))",
-        "            body = _body(context, call, installation, shares.get(leg.payment_id))",
+        "            body = stored.get((call.leg_id, call.attempt)) or _body(",
+        "            body = _body(",
         (ADVANCE_ANSWERS + "other_program_version_repeats_the_frozen_body",),
     ),
     Defect(

@@ -74,6 +74,7 @@ class Account:
             live=self.entry.live(self.settings),
             key_use_seconds=self.settings.key_life_seconds,
             quiet_seconds=self.settings.quiet_seconds,
+            refunds_on=self.settings.refunds == "on",
         )
 
     def setting(self, field: str) -> str:

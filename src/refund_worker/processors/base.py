@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, TypeGuard, runtime_c
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from refund_worker.domain.decision import ProcessorRules
+from refund_worker.domain.money import decimal_places, smallest_step
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     BalanceReply,
@@ -255,6 +256,7 @@ class Capabilities:
         live: bool | None = None,
         key_use_seconds: float | None = None,
         quiet_seconds: float | None = None,
+        refunds_on: bool = True,
     ) -> ProcessorRules:
         """Return the rules that decisions need from these facts and an account's settings.
 
@@ -269,10 +271,23 @@ class Capabilities:
             reads_refunds=self.reads_refunds,
             report_seconds=self.report_seconds,
             list_proves_absence=self.list_proves_absence,
+            refunds_on=refunds_on,
+            partial_refunds=self.partial_refunds,
+            window_seconds=self.refund_window_seconds,
+            steps=self._coarser_steps(),
             live=live,
             disputed_codes=self.disputed_codes,
             unfunded_codes=self.unfunded_codes,
         )
+
+    def _coarser_steps(self) -> dict[str, int]:
+        """Return the steps in our minor units, by currency, that are coarser than those of all our amounts."""
+        steps = {
+            currency: self.currency_steps.get(currency, 1)
+            * 10 ** max(0, decimal_places(currency) - self.currency_decimals.get(currency, 2))
+            for currency in {*self.currency_steps, *self.currency_decimals}
+        }
+        return {currency: step for currency, step in steps.items() if step > smallest_step(currency)}
 
 
 @dataclass(frozen=True, slots=True)

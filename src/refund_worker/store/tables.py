@@ -281,6 +281,8 @@ refunds = Table(
     Column("requested_by_note", Text),
     # The customer's address for instructions; null 35 days after the refund's end. `body` has only a salted hash of it.
     Column("instructions_email", Text),
+    # The ways that may be tried when a payment refuses for good, separated by commas; null for all of the setting.
+    Column("destinations", Text),
     # The key first: callers who may see all clients search by the key alone.
     UniqueConstraint("idempotency_key", "client"),
     CheckConstraint("credits > 0", name="credits"),

@@ -62,10 +62,19 @@ REFUND_COLUMNS = (
     "requested_by",
     "requested_at",
 )
-REFUND_COLUMNS_OPTIONAL = ("currency", "instructions_email")
+REFUND_COLUMNS_OPTIONAL = ("currency", "instructions_email", "destinations")
 # An empty cell in these columns counts as absent. In the others it is an empty text, which most of them refuse.
 MAY_BE_EMPTY = (
-    *("transaction_id", "credits", "currency", "note", "requested_by", "requested_at", "instructions_email"),
+    *(
+        "transaction_id",
+        "credits",
+        "currency",
+        "note",
+        "requested_by",
+        "requested_at",
+        "instructions_email",
+        "destinations",
+    ),
     *PAYMENT_COLUMNS_OPTIONAL,
 )
 INTEGERS = ("amount_minor", "credits", "captured_minor", "refunded_minor")
@@ -326,9 +335,11 @@ def _checked_header(
     return named
 
 
-def _cell(name: str, text: str) -> str | int | None:
+def _cell(name: str, text: str) -> str | int | list[str] | None:
     if not text and name in MAY_BE_EMPTY:
         return None
+    if name == "destinations":
+        return [way.strip() for way in text.split(",")]
     if name not in INTEGERS:
         return text
     return strict_integer(text, name)

@@ -299,6 +299,19 @@ class CorrectionSchema(Schema):
         return Purpose(self.purpose) if self.purpose else None
 
 
+def _each_once(ways: list[str]) -> list[str]:
+    if len(set(ways)) != len(ways):
+        raise ValueError("must name each destination once")
+    return ways
+
+
+Destinations = Annotated[
+    list[Literal["payments", "balance", "payout", "manual"]],
+    Field(min_length=1, description="of the setting FALLBACK, what may be tried when a payment refuses for good"),
+    AfterValidator(_each_once),
+]
+
+
 class RefundSchema(Schema):
     """A request to give back."""
 
@@ -313,6 +326,11 @@ class RefundSchema(Schema):
     requested_by: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     metadata: Metadata = {}
     instructions_email: Email | None = None
+    destinations: Destinations | None = None
+
+    @property
+    def _destinations(self) -> str | None:
+        return None if self.destinations is None else ",".join(self.destinations)
 
     def request(
         self,
@@ -330,7 +348,7 @@ class RefundSchema(Schema):
             actor=actor,
             bulk=bulk,
             requested_at=requested_at,
-            **(self.model_dump() | {"kind": Kind(self.kind), "to": To(self.to)}),
+            **(self.model_dump() | {"kind": Kind(self.kind), "to": To(self.to), "destinations": self._destinations}),
         )
 
 

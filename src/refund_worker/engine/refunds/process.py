@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.domain.account_limits import usable_payments
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, PaymentDelta
 from refund_worker.domain.legs import unplaced_legs
@@ -162,7 +163,8 @@ def claim_due(
     stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
     if stranded:
         accounts.lock_customers(connection, stranded)
-    refundable = accounts.refundable_payments(connection, stranded) if stranded else {}
+    found = accounts.refundable_payments(connection, stranded) if stranded else {}
+    refundable = {customer: usable_payments(its, context.policy, now) for customer, its in found.items()}
     ahead = payments_ahead(claimed, refundable)
     # A leg that replaces a failed one may go over another processor, which can be paused too.
     named = {leg.processor for refund in claimed for leg in refund.legs}.union(ahead.values())

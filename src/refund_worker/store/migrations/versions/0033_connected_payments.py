@@ -1,4 +1,4 @@
-"""Keep with a payment which connected account it belongs to, and what its refunds take back from whom."""
+"""Keep with a payment its connected account and what its refunds take back, and with a refund its destinations."""
 
 from __future__ import annotations
 
@@ -18,11 +18,13 @@ def upgrade() -> None:
     op.add_column("payments", sa.Column("connect_account", sa.Text()))
     for name in FLAGS:
         op.add_column("payments", sa.Column(name, sa.Boolean()))
+    op.add_column("refunds", sa.Column("destinations", sa.Text()))
     where = sa.text("processor LIKE '%/%'")
     op.create_index("ix_legs_connected", "legs", ["processor"], sqlite_where=where, postgresql_where=where)
 
 
 def downgrade() -> None:
     op.drop_index("ix_legs_connected", "legs")
+    op.drop_column("refunds", "destinations")
     for name in ("connect_account", *FLAGS):
         op.drop_column("payments", name)
