@@ -201,7 +201,7 @@ DEFECTS = (
     ),
     Defect(
         "two failed legs take the same room of another payment",
-        DOMAIN + "next_step.py",
+        DOMAIN + "fallback.py",
         "= by_id[other.payment_id].after_reserving(share.payment_credits, share.amount_minor)",
         "= by_id[other.payment_id]",
         ("tests/domain/test_next_step.py",),
@@ -922,9 +922,10 @@ DEFECTS = (
     ),
     Defect(
         "credits given back and another payment tried",
-        DOMAIN + "next_step.py",
-        "builder.update_leg(leg, reallocated=True, reversed_credits=unplaced)",
+        DOMAIN + "fallback.py",
+        "builder.update_leg(leg, reallocated=True, reversed_credits=credits)",
         "builder.update_leg(leg, reallocated=True, reversed_credits=leg.credits)",
+        ("tests/domain/test_next_step.py", "tests/domain/test_replacements.py", "tests/domain/test_fallback.py"),
     ),
     Defect(
         "the held credits stay held",
@@ -1583,8 +1584,8 @@ DEFECTS = (
     ),
     Defect(
         "a replacement does not show what no refund can return",
-        DOMAIN + "next_step.py",
-        "                unreturnable_minor=share.unreturnable_minor,\n",
+        DOMAIN + "fallback.py",
+        "        unreturnable_minor=share.unreturnable_minor,\n",
         "",
         ("tests/engine/refunds/test_currency_steps.py",),
     ),
@@ -1597,9 +1598,9 @@ DEFECTS = (
     ),
     Defect(
         "an unapproved refund finds another payment",
-        DOMAIN + "next_step.py",
-        "    by_id = {} if builder.refund.unapproved else {",
-        "    by_id = {",
+        DOMAIN + "fallback.py",
+        "    if refund.unapproved:\n        return (BALANCE,)\n",
+        "",
         ("tests/engine/claims/test_links.py",),
     ),
     Defect(
@@ -4898,7 +4899,7 @@ DEFECTS = (
     ),
     Defect(
         "a failed leg is replaced or returned although another one pays its money",
-        DOMAIN + "next_step.py",
+        DOMAIN + "fallback.py",
         "minor, credits = uncovered(leg, builder.legs)",
         "minor, credits = leg.amount_minor, leg.credits",
         ("tests/domain/test_replacements.py",),
