@@ -308,12 +308,12 @@ _WINDOW_CLOSED = Explanation(
     at_end=_PAY_OUT_AGAIN,
 )
 _REPORT_OVERDUE = Explanation(
-    "The processor has not told the outcome",
+    "No event about the outcome has come",
     "The processor accepted the refund, cannot be asked about it, and no event of it came in the time allowed.",
     "Look the refund up at the processor, and check its webhooks: `refund-worker doctor` shows refused ones. Let the "
     "processor send the event again; the refund ends by it.",
     course=KEEPS_ASKING,
-    worry="If many refunds get it: then no webhook arrives, and no outcome is heard.",
+    worry="If many refunds get it: then no webhook arrives, and no outcome becomes known.",
 )
 _UNKNOWN_STATUS = Explanation(
     "A status that we do not know",
