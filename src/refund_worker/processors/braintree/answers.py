@@ -31,6 +31,7 @@ from refund_worker.processors.wire import HttpAnswer, Unreadable, clean
 
 NOT_SETTLED_YET: Final = "not_settled_yet"
 EARLIER_REQUEST_FAILED: Final = "earlier_request_failed"
+_BLOCKED_CODES: Final = {Meaning.NOT_SETTLED: NOT_SETTLED_YET, Meaning.KEY_FAILED: EARLIER_REQUEST_FAILED}
 CODES_MAX: Final = 20
 RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
 _CODE = re.compile(r"[0-9]{4,7}")
@@ -107,32 +108,28 @@ def failure_of(answer: HttpAnswer) -> Failure:
 
 def refusal_of(error: ErrorObject) -> Failure:
     """Return the meaning of a refusal by its validation errors alone."""
-    code, message = error.code, error.message or error.code
-    match error.meaning:
-        case Meaning.ENDS:
-            return Refused(code, message)
-        case Meaning.MORE_THAN_LEFT:
-            return Refused(code, message, more_than_left=True)
+    code, message, meaning = error.code, error.message or error.code, error.meaning
+    match meaning:
+        case Meaning.ENDS | Meaning.MORE_THAN_LEFT:
+            return Refused(code, message, more_than_left=meaning is Meaning.MORE_THAN_LEFT)
         case Meaning.ALREADY_REFUNDED:
             return AlreadyRefunded(message)
-        case Meaning.BLOCKED:
-            return Blocked(code, message)
-        case Meaning.NOT_SETTLED:
-            return Blocked(NOT_SETTLED_YET, message)
-        case Meaning.KEY_FAILED:
-            return Blocked(EARLIER_REQUEST_FAILED, message)
+        case Meaning.BLOCKED | Meaning.NOT_SETTLED | Meaning.KEY_FAILED:
+            return Blocked(_BLOCKED_CODES.get(meaning, code), message)
         case Meaning.PERSON:
             return Misconfigured(code, message)
         case Meaning.OURS:
             return Denied(code, message, maybe_kept=True)
-        case Meaning.KEY_CONFLICT:
-            return KeyConflict(message)
-        case Meaning.KEY_IN_FLIGHT:
-            return Busy(code)
-        case Meaning.KEY_SERVER_ERROR:
-            return Unanswered(code, server_error=True)
+        case Meaning.KEY_CONFLICT | Meaning.KEY_IN_FLIGHT | Meaning.KEY_SERVER_ERROR:
+            return _key_failure(meaning, code, message)
         case Meaning.CANNOT_BE_VOIDED | Meaning.UNKNOWN:
             return UnknownRefusal(code, message)
+
+
+def _key_failure(meaning: Meaning, code: str, message: str) -> KeyConflict | Busy | Unanswered:
+    if meaning is Meaning.KEY_CONFLICT:
+        return KeyConflict(message)
+    return Busy(code) if meaning is Meaning.KEY_IN_FLIGHT else Unanswered(code, server_error=True)
 
 
 def as_list_failure(failure: Failure) -> ListFailure:

@@ -74,10 +74,10 @@ CAPABILITIES: Final = Capabilities(
 class BraintreeSettings(AccountSettings):
     """An account at Braintree: the keys of one user of the gateway account `merchant_id`.
 
-    `environment` has no default: nothing but this setting tells live keys from those of the sandbox. `merchant_account_id` is
-    the merchant account for refunds, if not the payment's own. `webhook_secret` holds pairs PUBLIC:PRIVATE, separated
-    by commas; without it the account's own keys check the events. `void_unsettled` is "off" if a payment that is not
-    settled yet must never be voided.
+    `environment` has no default: only this setting tells live keys from those of the sandbox. `merchant_account_id`
+    is the merchant account for refunds, if not the payment's own. `webhook_secret` holds pairs PUBLIC:PRIVATE,
+    separated by commas; without it the account's own keys check the events. `void_unsettled` is "off" if a payment that
+    is not settled yet must never be voided.
     """
 
     CREDENTIALS: ClassVar = ("merchant_id", "public_key", "private_key", "environment")

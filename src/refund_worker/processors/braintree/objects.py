@@ -33,7 +33,7 @@ SETTLED: Final = "settled"
 # The money was asked for and is not collected yet. PayPal's `settlement_pending` can be voided too.
 VOIDABLE: Final = frozenset({"submitted_for_settlement", "settlement_pending"})
 SETTLING: Final = frozenset({"settling", "settlement_confirmed"})
-# The payment was authorized, and nobody asked for the money.
+# The payment was authorized, and its money was never asked for.
 UNCAPTURED: Final = frozenset({"authorized", "authorizing"})
 FAILED: Final = frozenset(
     {
@@ -47,7 +47,7 @@ STATUSES: Final = {
     **dict.fromkeys(VOIDABLE | SETTLING | UNCAPTURED, "pending"),
     **dict.fromkeys(FAILED, "failed"),
     SETTLED: "succeeded",
-    VOIDED: "canceled",  # somebody stopped the refund before it was settled
+    VOIDED: "canceled",  # the refund was stopped before it was settled
 }
 # Disputes in these statuses are over. A retrieval is an inquiry, which a refund answers best.
 _ENDED_DISPUTES: Final = frozenset({"won", "lost", "accepted", "auto_accepted", "expired"})
@@ -72,8 +72,9 @@ class Transaction:
     """One transaction as Braintree describes it. The amount is in minor units of `currency` (upper case).
 
     `status` is Braintree's own, or None. `refund_ids` are None if the answer has no such list. `voided_at` is when it
-    was voided, as far as its history says. `was_submitted`: its money was asked for at some time; None if the history
-    does not say. `disputed`: a dispute is open that takes the money back; None if the answer has no disputes.
+    was voided, as far as its history says. `was_submitted`: its money was asked for at some
+    time; it is None without a history. `disputed`: an open dispute takes the money
+    back; it is None without a list of disputes.
     """
 
     transaction_id: str
@@ -224,7 +225,7 @@ def _failure_code(root: Element, status: str | None) -> str | None:
 
 
 def _refund_ids(root: Element) -> tuple[str, ...] | None:
-    """Return the ids of a payment's refunds. Raises `Unreadable` for an entry that is none: half a list is no list."""
+    """Return the ids of a payment's refunds. Raises `Unreadable` for an entry of another form."""
     listed = texts_of(root, "refund_ids")
     if listed is None:
         return None

@@ -18,8 +18,8 @@ from refund_worker.processors.wire import to_decimal_text
 
 ORDER_ID_LENGTH_MAX: Final = 255
 KEY_LENGTH_MAX: Final = 255  # 915230 ApiRequestKeyTooLong, in the SDK's integration tests, read 2026-11
-# "10" and not "10.00" for currencies without decimals (validation errors, read 2026-11). Not read, known: the currencies
-# themselves, which are those of ISO 4217. Both texts name the same amount.
+# "10" and not "10.00" for currencies without decimals (validation errors, read 2026-11). Not read, known: these are the
+# currencies of ISO 4217. Both texts name the same amount.
 DECIMALS: Final = dict.fromkeys((*STRIPE_ZERO_DECIMAL, "ISK", "UGX"), 0)
 
 _FORM: Final = "rw1"
@@ -101,7 +101,7 @@ def to_order_id(order: RefundInstruction) -> str:
 
 
 def read_order_id(text: str | None) -> Marks:
-    """Return our ids in an order id; none for an order id of others. Anybody with access to the account can write it."""
+    """Return our ids in an order id; none for an order id of others. Every user of the account can write it."""
     parts = (text or "").split(":")
     if len(parts) != 5 or parts[0] != _FORM:
         return NO_MARKS
