@@ -188,38 +188,35 @@ class BraintreeServer:
         self, execute: Callable[[], Transaction], key: str | None, asked: tuple[str, ...], fault: str
     ) -> tuple[int, str]:
         """Execute a request once for its key; return the status and the body of its answer."""
-        book, state, transaction_id = self.book, "failed", ""
-        known = book.keys.get(key or "")
+        book, known = self.book, self.book.keys.get(key or "")
+        if len(key or "") > 255:
+            return 422, xml_text.error_xml(("915230",))
+        if known is not None and known.state != "in_flight" and book.now() - known.ended < KEY_SECONDS:
+            try:
+                return 200, xml_text.transaction_xml(self._replayed(known, asked))
+            except Refusal as refusal:
+                return 422, xml_text.error_xml((refusal.code,))
+        state, transaction_id = "failed", ""
         try:
-            if len(key or "") > 255:
-                raise Refusal("915230")
-            if known is not None and known.state != "in_flight" and book.now() - known.ended < KEY_SECONDS:
-                replay = self._replayed(known, asked)
-                if replay is not None:
-                    return 200, xml_text.transaction_xml(replay)
             if fault.startswith("refuse-"):
                 raise Refusal(fault.removeprefix("refuse-"))
             made = execute()
             state, transaction_id = "done", made.id
-            return 201, xml_text.transaction_xml(made)
+            answer = 201, xml_text.transaction_xml(made)
         except Refusal as refusal:
-            if refusal.code in ("915232", "915234", "915235"):
-                assert known is not None
-                state, transaction_id, asked = known.state, known.transaction_id, known.request
-            return 422, xml_text.error_xml(tuple(refusal.code.split("+")))
+            answer = 422, xml_text.error_xml(tuple(refusal.code.split("+")))
         except Declined as declined:
             state, transaction_id = "done", declined.transaction.id
-            return 422, xml_text.error_xml((), declined.transaction)
+            answer = 422, xml_text.error_xml((), declined.transaction)
         except KeyError:
-            return 404, ""
-        finally:
-            if key is not None and (state != "failed" or book.failed_keys_stick):
-                ended = known.ended if known is not None and known.state == state else book.now()
-                book.keys[key] = Key(asked, state, transaction_id, ended)
-            elif key is not None:
-                book.keys.pop(key, None)
+            answer = 404, ""
+        if key is not None and (state == "done" or (book.failed_keys_stick and answer[0] == 422)):
+            book.keys[key] = Key(asked, state, transaction_id, book.now())
+        elif key is not None:
+            book.keys.pop(key, None)
+        return answer
 
-    def _replayed(self, known: Key, asked: tuple[str, ...]) -> Transaction | None:
+    def _replayed(self, known: Key, asked: tuple[str, ...]) -> Transaction:
         if known.request != asked:
             raise Refusal("915232")
         if known.state == "failed":

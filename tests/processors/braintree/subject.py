@@ -31,6 +31,7 @@ class Braintree(Subject):
     reads_payments = True
     accepted_status = "pending"
     says_replayed = False
+    keeps_errors = False
     unknown_payment = "zzzzzzzz"
     unknown_refund = "yyyyyyyy"
     wrong_payment_ids = ("ch_1", "dHJhbnNhY3Rpb25fYWJj", "tx/1", "a" * 37)

@@ -93,7 +93,9 @@ def failure_of(answer: HttpAnswer) -> Failure:
     """Return the meaning of an answer outside 2xx, from the most general proof to the most specific."""
     status, summary = answer.status, f"HTTP {answer.status}"
     if status >= 500:
-        return Unanswered(summary, server_error=True)
+        # It is not stored under its key: the repeat is what the key is for (reference of RefundTransactionInput, read
+        # 2026-11). If it is stored after all, the repeat is answered with 915235.
+        return Unanswered(summary)
     if status == 429:
         return Busy("rate_limit", _retry_after_seconds(answer.headers))
     if status in (401, 403, 426):
