@@ -155,7 +155,7 @@ def test_event_about_a_refund_names_the_refund(kind: str) -> None:
     assert events.event_subject(kind, body) == EventSubject("refund", "abc123", ("pay456",))
 
 
-def test_failed_refund_as_the_sdk_shows_it_is_fetched_to_know_its_owner() -> None:
+def test_failed_refund_without_an_order_id_is_fetched_for_its_owner() -> None:
     """The SDK's sample has neither a type nor an order id."""
     sample = "<transaction><id>abc123</id><amount>100</amount><status>processor_declined</status></transaction>"
     body = signed_form(notification_xml("refund_failed", AT, sample)).decode()

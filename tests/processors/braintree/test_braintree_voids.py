@@ -71,7 +71,7 @@ def test_setting_keeps_unsettled_payments_from_being_voided(braintree: Bench) ->
     assert (reply.code, braintree.book.given_back(payment)) == ("not_settled_yet", [])
 
 
-def test_authorized_payment_is_not_voided_because_nothing_was_captured(braintree: Bench) -> None:
+def test_authorized_payment_is_not_voided_as_nothing_was_captured(braintree: Bench) -> None:
     payment = unsettled(braintree, "authorized")
     reply = braintree.send(payment)
     assert isinstance(reply, Misconfigured)

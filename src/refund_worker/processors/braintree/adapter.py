@@ -3,19 +3,18 @@
 Facts: braintree_python 4.45.0 with its integration tests, and the reference at developer.paypal.com/braintree, read in
 2026-11.
 
-A payment that is not settled yet cannot be refunded (91506): it can only be voided as a whole. `send` voids
-it if the whole amount is asked for. A void has no text of ours, so the following keeps it exactly once:
+A payment that is not settled yet cannot be refunded (91506). It can only be voided as a whole, which `send` does if the
+whole amount is asked for. A void carries no text of ours, so the following keeps it exactly once:
 
-1. Money can go back only once. Braintree refunds a settled payment and voids one that is not settled; a voided payment
-   is never settled. So of a refund and a void over the whole amount at most one can ever happen, in whatever order the
-   requests arrive. No refusal that ends a leg is returned before the payment was read: it must be a settled one.
-2. The key alone proves who made a void. The key depends on the leg and the payment, not on the attempt: every
-   attempt of a leg, after any crash, asks under the same key. Braintree answers a repeat of our void with the voided
-   payment, and refuses a void under a new key once others have voided the payment (91504). The answer to a void
-   request is therefore the proof, and the only one: that a payment is voided proves nothing about us.
+1. Money can go back only once. Braintree refunds a settled payment and voids one that is not settled, and a voided
+   payment is never settled. So of a refund and a void over the whole amount at most one can happen, in whatever order
+   the requests arrive. A refusal ends a leg only if the payment was read after it and cannot be voided any more.
+2. The key alone proves who made a void. It depends on the leg and the payment, not on the attempt: every attempt of a
+   leg, after any crash, asks under the same key. Braintree answers a repeat of our void with the voided payment, and
+   refuses a void under a new key once others have voided the payment (91504). The status `voided` proves nothing.
 3. A void by others is reported as `AlreadyRefunded`. `find` lists every void as a refund of the whole amount without
-   our ids, so the engine shows it to a person. The same happens after a crash that lost the answer to our own void, if
-   the list is read before the next send. Their retry sends again, and the key proves it.
+   our ids, so the engine shows it to a person. The same happens to our own void if its answer was lost and the list is
+   read before the next send, as after a crash. A person's retry then sends again, and the key proves it.
 
 After 30 days Braintree forgets the key. A repeat is then refused with 91504, so it ends with a person.
 """
@@ -111,9 +110,9 @@ class _Failed(Exception):
 
 
 class _OneTry(HttpClient):
-    """The shared client without the one repeat that aiohttp makes by itself: of a PUT or GET whose connection broke.
+    """The shared client without the repeat of a GET or PUT that aiohttp makes if the connection breaks.
 
-    It has no public option for that; a test shows that a void is sent once.
+    aiohttp has no public option for that; a test shows that a void is sent once.
     """
 
     def _open(self) -> Any:

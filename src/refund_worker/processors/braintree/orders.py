@@ -12,7 +12,6 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from refund_worker.domain.money import STRIPE_ZERO_DECIMAL
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.processors.wire import to_decimal_text
 
@@ -20,7 +19,13 @@ ORDER_ID_LENGTH_MAX: Final = 255
 KEY_LENGTH_MAX: Final = 255  # 915230 ApiRequestKeyTooLong, in the SDK's integration tests, read 2026-11
 # "10" and not "10.00" for currencies without decimals (validation errors, read 2026-11). Not read, known: these are the
 # currencies of ISO 4217. Both texts name the same amount.
-DECIMALS: Final = dict.fromkeys((*STRIPE_ZERO_DECIMAL, "ISK", "UGX"), 0)
+DECIMALS: Final = dict.fromkeys(
+    (
+        *("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW"),
+        *("PYG", "RWF", "UGX", "VND", "VUV", "XAF", "XOF", "XPF"),
+    ),
+    0,
+)
 
 _FORM: Final = "rw1"
 _OURS = re.compile(r"[A-Za-z0-9_.-]{1,120}")
