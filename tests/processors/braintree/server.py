@@ -347,14 +347,24 @@ def _event(server: BraintreeServer, order: dict[str, Any]) -> dict[str, Any]:
     return {"content_type": FORM, "body": server.event(order["kind"], order["id"]).decode()}
 
 
+def _break_next(server: BraintreeServer, order: dict[str, Any]) -> dict[str, Any]:
+    server.break_next(order["payment"], order["fault"])
+    return {}
+
+
+def _become(server: BraintreeServer, order: dict[str, Any]) -> dict[str, Any]:
+    server.book.become(order["id"], order["status"], order.get("code"))
+    return {}
+
+
 # POST /_control/NAME with JSON; the answer is JSON.
 CONTROLS: dict[str, Callable[[BraintreeServer, dict[str, Any]], dict[str, Any]]] = {
     "payments": _new_payment,  # amount, currency, status, instrument, disputed → id
     "refunds": lambda server, order: {"id": server.book.refund(order["payment"], order.get("amount")).id},  # by others
     "voids": lambda server, order: {"id": server.book.void(order["payment"]).id},  # by others
-    "faults": lambda server, order: server.break_next(order["payment"], order["fault"]) or {},
+    "faults": _break_next,  # payment, fault
     "land": lambda server, order: {"landed": server.land()},
-    "states": lambda server, order: server.book.become(order["id"], order["status"], order.get("code")) or {},
+    "states": _become,  # id, status, code
     "settle": lambda server, order: {"settled": server.book.settle()},
     "clock": _move_clock,  # seconds
     "options": _option,  # settles_at_once, failed_keys_stick, lag_seconds
