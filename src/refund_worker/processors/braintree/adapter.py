@@ -26,7 +26,7 @@ import base64
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
@@ -109,18 +109,6 @@ class _Failed(Exception):
         self.reply = reply
 
 
-class _OneTry(HttpClient):
-    """The shared client without the repeat of a GET or PUT that aiohttp makes if the connection breaks.
-
-    aiohttp has no public option for that; a test shows that a void is sent once.
-    """
-
-    def _open(self) -> Any:
-        session = super()._open()
-        session._retry_connection = False
-        return session
-
-
 def _unread(failure: Failure) -> Failure:
     """Return the reply after a refusal if the payment cannot be read: this call created nothing, and is made again."""
     return failure if isinstance(failure, Denied | Busy | Misconfigured) else Busy("payment_not_read")
@@ -157,7 +145,7 @@ class BraintreeProcessor(RefundsOnly):
         self._root = f"{base.rstrip('/')}/merchants/{merchant_id}"
         self._merchant_account_id = merchant_account_id
         self._void_unsettled = void_unsettled
-        self._http = _OneTry(timeout_seconds)
+        self._http = HttpClient(timeout_seconds)
         self._headers = {
             "Authorization": "Basic " + base64.b64encode(keys.encode("ascii")).decode("ascii"),
             "X-ApiVersion": API_VERSION,

@@ -59,6 +59,7 @@ CAPABILITIES: Final = Capabilities(
         "cancels": f"{_DOCS}: no refund waits for the customer",
         "reads_disputes": "our choice: this adapter reads only the disputes that a transaction carries",
         "reads_balance": f"{_SDK}: no such call",
+        "connects": "bt-docs, known: no connected accounts",
         "takes_email": f"{_SDK}: refund_signature has no address",
         "currency_steps": "none published",
         "currency_decimals": f"{_DOCS}: validation errors; not read, known: ISO 4217 says which currencies",
