@@ -468,6 +468,8 @@ class ProcessorEntry:
     - `address(settings)`: the URL of the server that `make`'s adapter calls.
     - `extra`: the extra that installs what the adapter imports; "" if it needs none.
     - `permissions`, `events`: what the credentials must be allowed, and the events to subscribe to, for people.
+    - `explained_by`: codes of this processor → the code of ours (docs/runbook.md) whose text explains them to people.
+      Any other code is shown with the processor's own message.
     - `live(settings)`: whether its objects must be live ones, or None if the credentials do not show it.
     - `check_payment_id(id)`: raise ValueError, without the id in it, for an id that the processor cannot have.
     - `webhooks`: how its events are read, or None if it sends no events.
@@ -482,6 +484,7 @@ class ProcessorEntry:
     extra: str = ""
     permissions: str = ""
     events: str = ""
+    explained_by: Mapping[str, str] = field(default_factory=dict)
     live: Callable[[Any], bool | None] = unknown_mode
     check_payment_id: Callable[[str], None] = accept_any_id
     webhooks: Webhooks | None = None

@@ -19,6 +19,7 @@ from refund_worker.engine.views.explanations import (
     Explanation,
 )
 from refund_worker.engine.views.sending_codes import SENDING_CODES, SENDING_GROUPS
+from refund_worker.processors import registry
 
 _PAY_OUT_AGAIN = (
     "The refund has ended. Once the cause is gone, pay the credits that are back on the balance out with a new "
@@ -406,11 +407,19 @@ CODES_OF_GROUPS: Mapping[str, str] = MappingProxyType(
 
 
 def code_with_entry(code: str | None) -> str:
-    """Return the code itself, or the name of the entry for codes that have none of their own."""
+    """Return the code itself, or the name of the entry for codes that have none of their own.
+
+    An adapter says which code of ours explains one of its processor's.
+    """
     name = code or "unknown"
-    if name in FAILURE_CODES or name in SENDING_CODES:
+    name = name if _is_ours(name) else registry.explained_by().get(name, name)
+    if _is_ours(name):
         return name
     return OTHER_PARAMETER if name.startswith("parameter") else OTHER_CODE
+
+
+def _is_ours(code: str) -> bool:
+    return code in FAILURE_CODES or code in SENDING_CODES
 
 
 def explain(code: str | None, *, ended: bool = False) -> Explanation:

@@ -11,6 +11,7 @@ from pydantic import SecretStr, field_validator
 from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry, Webhooks
 from refund_worker.processors.braintree import events
 from refund_worker.processors.braintree.errors import DISPUTED
+from refund_worker.processors.braintree.explained import EXPLAINED_BY
 from refund_worker.processors.braintree.objects import check_payment_id
 from refund_worker.processors.braintree.orders import DECIMALS
 from refund_worker.setting_values import listed
@@ -159,8 +160,10 @@ ENTRY: Final = ProcessorEntry(
     capabilities=CAPABILITIES,
     settings=BraintreeSettings,
     address=_address,
+    extra="worker",
     permissions="transactions: find, search, refund and void",
     events=events.EVENTS_TEXT,
+    explained_by=EXPLAINED_BY,
     make=_make,
     preload=lambda: importlib.import_module(_ADAPTER),
     live=_live,
