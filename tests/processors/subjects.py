@@ -6,12 +6,13 @@ import pytest
 from tests.processors.contract import Part, Subject
 from tests.processors.other_subjects import Manual, Scripted, Simulated, Unsupported, Unusable, Walked
 from tests.processors.second.subject import AcmePay
-from tests.processors.stripe_subjects import SandboxCharge, SandboxIntent, ThirdParty
+from tests.processors.stripe_subjects import ConnectedSandbox, SandboxCharge, SandboxIntent, ThirdParty
 
 # One line for each adapter, with the server or the fake behind it.
 SUBJECTS: tuple[type[Subject], ...] = (
     SandboxCharge,
     SandboxIntent,
+    ConnectedSandbox,
     ThirdParty,
     Manual,
     Unsupported,

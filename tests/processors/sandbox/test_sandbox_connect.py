@@ -29,7 +29,7 @@ class Platform:
     def refund(self, charge: str, account: str | None = None, key: str | None = None, **params: Any) -> stripe.Refund:
         """Refund a charge; `account` is the header."""
         options = {name: value for name, value in (("stripe_account", account), ("idempotency_key", key)) if value}
-        return self.client.v1.refunds.create({"charge": charge, **params}, options)  # type: ignore[typeddict-item,arg-type]
+        return self.client.v1.refunds.create({"charge": charge, **params}, options)  # type: ignore[arg-type]
 
     def refused(
         self, charge: str, account: str | None = None, **params: Any
@@ -95,10 +95,10 @@ def test_objects_of_another_account_are_not_there(platform: Platform) -> None:
             assert (missing.value.http_status, missing.value.code) == (404, "resource_missing")
     assert platform.refused("ch_1") == (404, "resource_missing", "charge")
     for listed in (v1.refunds, v1.charges, v1.disputes, v1.balance_transactions):
-        sizes = [len(listed.list({}, {"stripe_account": account}).data) for account in (ONE, TWO)]  # type: ignore[attr-defined]
+        sizes = [len(listed.list({}, {"stripe_account": account}).data) for account in (ONE, TWO)]
         assert sizes[0] > 0
         assert sizes[1] == (1 if listed in (v1.charges, v1.balance_transactions) else 0)
-        assert len(listed.list({}).data) == 0  # type: ignore[attr-defined]
+        assert len(listed.list({}).data) == 0
 
 
 def test_account_that_is_not_connected_is_refused(platform: Platform) -> None:
