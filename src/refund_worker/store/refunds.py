@@ -342,7 +342,7 @@ def connected_accounts(connection: Connection, platform: str, since: float) -> f
 def connected_accounts_to_send_to(connection: Connection, platform: str) -> frozenset[str]:
     """Return the connected accounts to which money is to be sent without a person's act."""
     under_way = select(refunds.c.refund_id).where(refunds.c.due_at.is_not(None))
-    awaiting = and_(legs.c.status.in_(AWAITING_SEND), legs.c.next_at.is_not(None))
+    awaiting = legs.c.status.in_(AWAITING_SEND)
     return _connected(connection, platform, and_(legs.c.refund_id.in_(under_way), awaiting))
 
 

@@ -165,7 +165,8 @@ class Sandbox:
 
     def requests(self, account: str = "") -> dict[str, dict[str, int]]:
         """Return the counted requests by kind and outcome that named this connected account; "" for none."""
-        return self._ask("GET", "/_requests").get(account, {})
+        counts: dict[str, dict[str, int]] = self._ask("GET", "/_requests").get(account, {})
+        return counts
 
     def register_payment(
         self,
