@@ -7,7 +7,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.api_schema import Switch
-from refund_worker.domain.account_names import connected_of, platform_of
+from refund_worker.domain.account_names import connected_of
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.engine.views.api_objects import Json
@@ -33,7 +33,7 @@ def is_known(connection: Connection, context: Context, name: str) -> bool:
     A misspelled name must not pass for a processor that was paused.
     """
     adapters = {account.entry.name for account in context.accounts.values()}
-    if name in adapters or platform_of(name) in switch_names(context):
+    if name in adapters or name in context.accounts or name == processors.ALL:
         return True
     return metrics.is_known_processor(connection, name)
 
