@@ -121,7 +121,7 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
 # -- direct charges ---------------------------------------------------------------------------------------------------
 
 
-def test_direct_charge_is_refunded_once_and_each_call_names_its_account(shop: Shop) -> None:
+def test_direct_charge_is_refunded_once_and_each_call_names_account(shop: Shop) -> None:
     shop.sell("ann", account=ONE)
     shop.sandbox.add_fault(LOST, match={"path_kind": "create", "account": ONE})
     refund_id = shop.pay_back("ann")
@@ -155,7 +155,7 @@ def test_equal_charges_and_keys_of_two_accounts_never_mix(shop: Shop) -> None:
     assert made["cat"]["processor_refund_id"] == booked[None]["id"]
 
 
-def test_equal_payments_of_two_accounts_have_each_their_outside_refund(shop: Shop) -> None:
+def test_equal_payments_of_two_accounts_have_own_outside_refunds(shop: Shop) -> None:
     shop.sell("ann", "ch_same", account=ONE)
     shop.sell("bob", "ch_same", account=TWO)
     for customer in ("ann", "bob"):
@@ -184,7 +184,7 @@ def test_destination_charge_takes_shares_and_fee_back_to_the_penny(shop: Shop) -
     assert shop.sandbox.requests(ONE) == {}
 
 
-def test_destination_charge_that_keeps_the_fee_takes_the_transfer_only(shop: Shop) -> None:
+def test_destination_charge_that_keeps_the_fee_takes_transfer_only(shop: Shop) -> None:
     kept = {"reverse_transfer": True, "refund_application_fee": False}
     shop.sell("ann", account=ONE, application_fee_minor=100, **kept)
     shop.sandbox.act("top_up", account=ONE, currency="gbp", amount_minor=100)
@@ -280,7 +280,7 @@ def test_late_failure_by_a_connect_event_gives_the_credits_back(shop: Shop) -> N
     assert "GET retrieve" not in shop.sandbox.requests()
 
 
-def test_late_failure_without_any_event_is_found_by_the_hourly_listing(shop: Shop) -> None:
+def test_late_failure_without_an_event_is_found_by_hourly_listing(shop: Shop) -> None:
     shop.sell("ann", account=ONE)
     refund_id = shop.pay_back("ann")
     watch = ConnectedSync()
@@ -321,7 +321,7 @@ def test_dispute_of_a_direct_charge_is_found_by_the_hourly_listing(shop: Shop) -
     assert [(minor, account) for _, account, _, minor in disputes(shop)] == [(300, f"stripe/{ONE}")]
 
 
-def test_refund_of_a_destination_charge_in_the_dashboard_is_the_platforms(shop: Shop) -> None:
+def test_dashboard_refund_of_a_destination_charge_is_the_platforms(shop: Shop) -> None:
     shop.sell("ann", account=ONE, reverse_transfer=True)
     made = shop.sandbox.act("dashboard_refund", payment="ch_1", amount_minor=500, reverse_transfer=True)
     sync_recent(shop.context, "stripe")
@@ -429,7 +429,7 @@ def test_account_without_access_is_a_persons_and_pauses_nothing(shop: Shop) -> N
     shop.work_until(lambda: shop.status(refused) == "succeeded")
 
 
-def test_access_that_ends_between_two_refunds_shows_the_second_to_a_person(shop: Shop) -> None:
+def test_access_that_ends_between_refunds_shows_second_to_a_person(shop: Shop) -> None:
     shop.sell("ann", account=ONE)
     shop.pay_back("ann", credits=10)
     ConnectedSync().sync_all(shop.context, "stripe")
@@ -443,7 +443,7 @@ def test_access_that_ends_between_two_refunds_shows_the_second_to_a_person(shop:
     assert stopped(shop) == set()
 
 
-def test_old_list_of_an_account_without_access_holds_no_refund_for_ever(shop: Shop) -> None:
+def test_old_list_of_an_account_without_access_holds_no_refund(shop: Shop) -> None:
     shop.sell("ann", account=ONE)
     shop.pay_back("ann", credits=10)
     sync_recent(shop.context, f"stripe/{ONE}")

@@ -114,7 +114,7 @@ def test_other_refusals_mean_the_same_for_both(bench: Bench, act: Any, reply: An
     assert bench.ask(platform) == bench.ask(platform.connected(ACCOUNT, "stripe/x")) == reply
 
 
-def test_lists_and_readings_of_an_account_without_access_pause_nothing(bench: Bench) -> None:
+def test_lists_of_an_account_without_access_pause_nothing(bench: Bench) -> None:
     adapter = connected(bench, error(403, INVALID, "account_invalid", message=NO_ACCESS))
     shown = NO_ACCESS.replace("sk_test_***", "[key removed]")
     refused = Misconfigured("account_invalid", f"connected account {ACCOUNT}: {shown}", "req_1")

@@ -82,7 +82,7 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
     for name, account in accounts.items():
         if account.capabilities.connects:
             connected = ConnectedSync()
-            jobs.append(Job("connected", settings.poll_seconds / 5, partial(connected.sync_due, platform=name)))
+            jobs.append(Job("connected", settings.sweep_seconds * 5, partial(connected.sync_due, platform=name)))
             jobs.append(Job("connected-all", settings.poll_seconds * 12, partial(connected.sync_all, platform=name)))
     for name in accounts.with_balances():
         jobs.append(Job("funds", settings.poll_seconds, partial(read_balance, processor=name), at_once=True))

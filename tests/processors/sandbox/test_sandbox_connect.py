@@ -179,7 +179,7 @@ def test_destination_charge_takes_each_share_back_to_the_penny(platform: Platfor
     assert platform.moved(ONE)[-1] == ("payment_refund", -334, -266)
 
 
-def test_part_of_a_charge_that_was_transferred_comes_back_in_proportion(platform: Platform) -> None:
+def test_transferred_part_of_a_charge_comes_back_in_proportion(platform: Platform) -> None:
     platform.sandbox.register_payment("pi_1", 999, destination=ONE, transfer_minor=500)
     assert platform.balances() == (499, 500)
     platform.client.v1.refunds.create({"payment_intent": "pi_1", "amount": 100, "reverse_transfer": True})

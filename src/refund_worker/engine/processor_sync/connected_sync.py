@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 class ConnectedSync:
     """A schedule of listings of a platform's connected accounts.
 
-    Those to which money is to be sent are listed as soon as their last listing is too old to be relied on. Every hour
-    all to which money was sent lately are listed, with their disputes and early fraud warnings: a refund can fail weeks
-    after its success. One account that does not answer does not hold up the others.
+    An account to which money is to be sent is listed as soon as its last listing is too old to be relied on. Every hour
+    all accounts to which money was sent lately are listed, with their disputes and early fraud warnings: a refund can
+    fail weeks after its success. One account that does not answer does not hold up the others.
     """
 
     def __init__(self) -> None:

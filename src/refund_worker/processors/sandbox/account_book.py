@@ -220,7 +220,7 @@ class AccountBook:
         self.refunded[payment.currency] = self.refunded.get(payment.currency, 0) + amount
 
     def objects(self) -> JsonObject:
-        """Return payments, refunds (with their key) and disputes as JSON. Those of a connected account name it."""
+        """Return payments, refunds (with their key) and disputes as JSON. Each names its connected account."""
         whose = {"account": self.account} if self.account else {}
         return {
             "payments": [

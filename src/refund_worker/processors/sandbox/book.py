@@ -206,7 +206,7 @@ class Book(AccountBook):
     def summary(self) -> JsonObject:
         """Return the whole book as JSON: payments, refunds (with their key), disputes, totals for each currency.
 
-        What belongs to a connected account names it as `account`. A dispute's `received` is the money that the customer
+        Each object of a connected account names it as `account`. A dispute's `received` is the money that the customer
         has through it: withdrawn and not reinstated. `received` of the book has the same for each currency, and the
         refunds that succeeded. `balances` has the money of each account by currency; that of the platform is "".
         """

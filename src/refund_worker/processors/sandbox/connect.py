@@ -1,4 +1,4 @@
-"""What a refund takes back from a platform and its connected accounts, and whose money it needs. Pure.
+"""The shares that a refund takes back from a platform and its connected accounts, and whose money it needs. Pure.
 
 Facts: docs.stripe.com/connect/destination-charges and /direct-charges ("Issue refunds"): a refund in full takes all
 back, a partial one its proportion, and the fee of a destination charge only together with its transfer. How Stripe

@@ -72,7 +72,7 @@ class Ordered(Generic[AnyEntry]):
 
 @dataclass(frozen=True, slots=True)
 class Shares:
-    """What a refund takes back from others, in minor units.
+    """The shares of others that a refund takes back, in minor units.
 
     `transfer` is taken from the destination of the payment, `fee` from the platform's application fee.
     """
