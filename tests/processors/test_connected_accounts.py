@@ -7,6 +7,7 @@ the platform's own account, and its refund takes the destination's share back.
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -29,11 +30,14 @@ from refund_worker.engine.processor_sync.sync import sync_recent
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.engine.refunds.process import process_due
+from refund_worker.engine.refunds.send_gate import KillSwitch
 from refund_worker.engine.views.api_objects import find_refund
 from refund_worker.errors import InvalidRequest
 from refund_worker.processors.accounts import Adapters
+from refund_worker.processors.sandbox import Sandbox
 from refund_worker.processors.stripe.adapter import StripeProcessor
 from refund_worker.store import processors
+from refund_worker.store.installation import server_of
 from refund_worker.store.tables import attempts, claims, refunds
 from refund_worker.testing import RefundWorker
 
@@ -363,6 +367,14 @@ def test_pause_of_the_platform_stops_its_connected_accounts(shop: Shop) -> None:
     shop.work_until(lambda: shop.status(refund_id) == "succeeded")
 
 
+@pytest.mark.parametrize(("name", "stops"), [("stripe", (ONE, TWO)), (f"stripe/{ONE}", (ONE,)), ("all", (ONE, TWO))])
+def test_pause_acts_on_calls_that_wait_for_their_slot(shop: Shop, name: str, stops: tuple[str, ...]) -> None:
+    with shop.context.database.read() as connection:
+        switch = KillSwitch(shop.context, shop.context.monotonic() - 60, server_of(connection))
+    pause_processor(shop.context, name, actor="op", reason="test")
+    assert tuple(account for account in (ONE, TWO) if switch.stops(f"stripe/{account}")) == stops
+
+
 def test_connected_account_is_paused_and_resumed_alone(shop: Shop) -> None:
     shop.sell("ann", account=ONE)
     shop.sell("bob", account=TWO)
@@ -555,3 +567,23 @@ def other_charge(shop: Shop) -> str:
     """Return a charge of the account TWO that is no payment of ours."""
     shop.sandbox.register_payment("ch_other", 100, account=TWO)
     return "ch_other"
+
+
+def test_development_sandbox_learns_payments_of_each_kind(shop: Shop) -> None:
+    """It knows no payment before it is refunded, and takes each as our database has it."""
+    both = {"reverse_transfer": True, "refund_application_fee": True}
+    shop.sell("ann", "ch_same", account=ONE, application_fee_minor=1, refund_application_fee=True)
+    shop.sell("bob", "ch_same", minor=2_000, account=TWO)
+    shop.sell("cat", "ch_2", minor=3_000, account=ONE, application_fee_minor=1, **both)
+    shop.sell("dan", "ch_3", minor=4_000)
+    url = shop.worker.settings.database_url.get_secret_value()
+    environment = {**os.environ, "REFUND_WORKER_DATABASE_URL": url}
+    with Sandbox(program="refund_worker.cli.dev_sandbox", environment=environment) as dev:
+        adapter = StripeProcessor("sk_test_sandbox", base=dev.url)
+        adapters = Adapters({"stripe": adapter})
+        shop.context = replace(shop.context, processors=adapters)
+        for customer in ("ann", "bob", "cat", "dan"):
+            shop.pay_back(customer)
+        shop.context.run(closed(adapter))
+        made = {(each.get("account"), each["charge"]): each["amount"] for each in dev.refunds()}
+    assert made == {(ONE, "ch_same"): 1_000, (TWO, "ch_same"): 2_000, (None, "ch_2"): 3_000, (None, "ch_3"): 4_000}
