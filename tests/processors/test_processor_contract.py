@@ -15,6 +15,7 @@ import pytest
 from tests.processors.contract import CURRENCY, Client, Part, Subject, answered, found
 from tests.processors.subjects import SUBJECTS, claiming, label
 
+from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.money import decimal_places, smallest_step
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
@@ -85,7 +86,7 @@ def test_frozen_body_is_json_and_the_same_for_the_same_instruction(client: Clien
 
 @claiming()
 def test_adapter_has_its_name_and_closes_twice(client: Client) -> None:
-    assert client.adapter.name == (client.subject.entry or client.subject).name
+    assert platform_of(client.adapter.name) == (client.subject.entry or client.subject).name
     client.run(client.adapter.close())
 
 
