@@ -120,6 +120,7 @@ class PayPalServer:
         self.token_fault = ""  # "", "error500", "html", "hang", "429"
         self.token_requests = 0
         self.verifications = 0
+        self.certificate_requests = 0
         self.verify_fault = ""  # "", "error500", "html"
         self.webhook_url: str | None = None
         self.webhook_id = WEBHOOK_ID
@@ -210,10 +211,11 @@ class PayPalServer:
         self.url = f"http://{host}:{port}"
         self._ready.set()
         self._loop.run_forever()
-        for task in self._deliveries:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._deliveries, return_exceptions=True))
         self._loop.run_until_complete(runner.cleanup())
+        left = asyncio.all_tasks(self._loop)  # events on their way, and answers that never come
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self._loop.close()
 
     @web.middleware
@@ -350,6 +352,7 @@ class PayPalServer:
         return web.json_response({"verification_status": status})
 
     async def _certificate(self, request: web.Request) -> web.StreamResponse:
+        self.certificate_requests += 1
         return web.Response(text=(await asyncio.to_thread(signer)).certificate_pem)
 
     # --- webhooks -----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The meaning of each refusal: for every issue that PayPal publishes, for invented ones, and without PayPal's object."""
+"""The meaning of each refusal: for every issue that PayPal publishes, for invented ones, and without one."""
 
 from __future__ import annotations
 

@@ -132,7 +132,9 @@ def test_reason_is_a_failure_code_only_if_the_refund_failed() -> None:
 def test_number_of_the_bank_is_shown_as_a_trace() -> None:
     details = to_refund_object(REFUND | {"acquirer_reference_number": "74836950144358910018150"}, live=True).details
     assert (details.trace_kind, details.trace_value) == ("acquirer_reference_number", "74836950144358910018150")
-    assert to_refund_object(REFUND | {"acquirer_reference_number": "no, it is not"}, live=True).details.trace_kind is None
+    assert (
+        to_refund_object(REFUND | {"acquirer_reference_number": "no, it is not"}, live=True).details.trace_kind is None
+    )
 
 
 @pytest.mark.parametrize(

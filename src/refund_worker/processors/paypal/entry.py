@@ -54,8 +54,8 @@ CAPABILITIES: Final = Capabilities(
         "key_seconds": f"{_PAYMENTS}: PayPal-Request-Id, 45 days",
         "key_use_seconds": "our choice: five days less than PayPal keeps a key",
         "finds_refunds": f"{_ORDERS}: payments.refunds of a purchase unit; a capture without an order has no list",
-        "lists_refunds": "developer.paypal.com/docs/api/transaction-search/v1, read 2026-11: only reports list them, up "
-        "to three hours late and with a permission of their own",
+        "lists_refunds": "developer.paypal.com (transaction search), read 2026-11: only reports list them, up to three "
+        "hours late and with a permission of their own",
         "list_proves_absence": "no source: we assume that capture and order lag by less than QUIET_SECONDS. The list "
         "counts only if it reaches the capture's own status and each refund's total",
         "answers_are_outcomes": f"{_PAYMENTS}: a refusal is an error with an issue",
