@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import atexit
 import base64
-import functools
 import shutil
 import subprocess
 import tempfile
+import threading
 import zlib
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,7 +52,13 @@ class Signer:
         }
 
 
-@functools.cache
+_lock = threading.Lock()
+_signers: list[Signer] = []
+
+
 def signer() -> Signer:
-    """Return the key of this process's servers: making one takes a while."""
-    return Signer()
+    """Return the key of this process's servers: making one takes a while. Any thread may call it."""
+    with _lock:
+        if not _signers:
+            _signers.append(Signer())
+        return _signers[0]
