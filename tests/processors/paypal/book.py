@@ -93,6 +93,7 @@ class Book:
     faults: defaultdict[str, deque[str]] = field(default_factory=lambda: defaultdict(deque))
     balance: dict[str, Decimal] = field(default_factory=dict)
     clock_offset: float = 0.0
+    forgotten_orders: set[str] = field(default_factory=set)
     lag_seconds: float = 0.0  # an order lists a refund this late; a capture's status knows it at once
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 

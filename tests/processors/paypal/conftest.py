@@ -9,12 +9,14 @@ from typing import Any, TypeVar
 
 import pytest
 from tests.processors.paypal.server import CLIENT_ID, CLIENT_SECRET, PayPalServer
+from tests.processors.paypal.signing import OPENSSL, WITHOUT_OPENSSL
 
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.processors.paypal import verification
 from refund_worker.processors.paypal.adapter import PayPalProcessor
 
 T = TypeVar("T")
+needs_openssl = pytest.mark.skipif(OPENSSL is None, reason=WITHOUT_OPENSSL)
 INSTALLATION = "inst_0123456789abcdef0123456789abcdef"
 
 

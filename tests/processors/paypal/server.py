@@ -326,7 +326,8 @@ class PayPalServer:
     async def _order(self, request: web.Request) -> web.StreamResponse:
         if not self._is_known(request):
             return _invalid_token()
-        shown = order_json(self.book, request.match_info["id"], self.url)
+        order_id = request.match_info["id"]
+        shown = None if order_id in self.book.forgotten_orders else order_json(self.book, order_id, self.url)
         if shown is None:
             raise Refusal("INVALID_RESOURCE_ID", "order_id")
         return web.json_response(shown)

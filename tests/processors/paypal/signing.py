@@ -19,6 +19,10 @@ COMMON_NAME = "messageverificationcerts.sandbox.paypal.com"
 SECONDS_MAX = 60
 
 
+OPENSSL = shutil.which("openssl")
+WITHOUT_OPENSSL = "openssl is not installed: it makes the signatures of these tests"
+
+
 class Signer:
     """An RSA key with its certificate. Raises `FileNotFoundError` where openssl is not installed."""
 

@@ -10,6 +10,7 @@ import pytest
 from tests.processors.contract import CURRENCY, Subject
 from tests.processors.paypal.book import DAY
 from tests.processors.paypal.server import CLIENT_ID, CLIENT_SECRET, RETRY_AFTER_SECONDS, WEBHOOK_ID, PayPalServer
+from tests.processors.paypal.signing import OPENSSL, WITHOUT_OPENSSL
 
 from refund_worker.domain.processor_replies import Busy, RefundObject
 from refund_worker.processors.base import AccountSettings, Processor
@@ -101,6 +102,8 @@ class PayPal(Subject):
         )
 
     def signed(self, body: bytes, *, secret: str, at: float) -> dict[str, str]:
+        if OPENSSL is None:
+            pytest.skip(WITHOUT_OPENSSL)
         return self.server.signed(body, at=at, webhook_id=secret)
 
 

@@ -306,6 +306,18 @@ def test_capture_without_an_order_has_no_list(bench: Bench) -> None:
     assert (paid.reading.captured_minor, paid.reading.refunded_minor) == (900, None)
 
 
+def test_order_that_paypal_does_not_know_is_no_empty_list(bench: Bench) -> None:
+    adapter, capture = bench.adapter(), bench.server.book.new_capture("9.00")
+    send(bench, adapter, capture.capture_id, amount_minor=100)
+    bench.server.book.forgotten_orders.add(capture.order_id or "")
+    reply = bench.run(adapter.find(capture.capture_id, ""))
+    assert isinstance(reply, Misconfigured)
+    assert reply.code == "no_order"
+    paid = bench.run(adapter.find_payment(capture.capture_id))
+    assert isinstance(paid, PaymentRead)
+    assert paid.reading.refunded_minor is None
+
+
 def test_order_that_lags_is_no_empty_list(bench: Bench) -> None:
     adapter, capture = bench.adapter(), bench.server.new_payment("9.00")
     send(bench, adapter, capture, amount_minor=100)
@@ -417,6 +429,7 @@ class Raw:
         b"HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}",
         b"HTTP/1.1 204 No Content\r\n\r\n",
         b"HTTP/1.1 202 Accepted\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 7\r\n\r\nproxied",
         b"not HTTP at all\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b" " * (BODY_BYTES_MAX + 10),
         b"HTTP/1.1 200 OK\r\nContent-Length: 200000\r\n\r\n" + b"[" * 200_000,

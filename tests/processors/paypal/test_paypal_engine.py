@@ -11,6 +11,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import select
 from tests.processors.paypal.book import DAY, Refund
+from tests.processors.paypal.conftest import needs_openssl
 from tests.processors.paypal.server import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID, PayPalServer
 from tests.support.books import assert_books_balance
 from tests.support.migrated import migrated_sqlite_url, sqlite_template
@@ -180,6 +181,7 @@ def test_refund_without_a_token_is_sent_later(shop: Shop) -> None:
     assert len(shop.server.refunds_of(capture)) == 1
 
 
+@needs_openssl
 def test_late_failure_by_a_signed_webhook_returns_the_credits(shop: Shop) -> None:
     capture = shop.server.new_payment("12.50")
     refund_id = shop.withdraw(capture)
@@ -200,6 +202,7 @@ def test_late_failure_by_a_signed_webhook_returns_the_credits(shop: Shop) -> Non
     assert shop.credits == CREDITS
 
 
+@needs_openssl
 def test_pending_refund_is_completed_by_a_webhook(shop: Shop) -> None:
     capture = shop.server.new_payment("12.50")
     shop.server.book.faults[capture].append("pending")

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.processors.paypal.conftest import Bench, order
+from tests.processors.paypal.conftest import Bench, needs_openssl, order
 from tests.processors.paypal.server import CERTIFICATE, PayPalServer
 from tests.support.openapi_check import described
 
@@ -97,6 +97,7 @@ def test_refusals_of_the_server_use_published_issues_only(bench: Bench) -> None:
     assert used <= published
 
 
+@needs_openssl
 def test_event_and_question_about_it_fit_the_description(server: PayPalServer) -> None:
     published = described(WEBHOOKS)
     refund = server.refund_elsewhere(server.new_payment("9.00"), "1.00")

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from tests.processors.paypal.conftest import order
+from tests.processors.paypal.conftest import needs_openssl, order
 from tests.processors.paypal.server import CLIENT_ID, CLIENT_SECRET, FAULTS, WEBHOOK_ID
 from tests.support.pages import ROOT
 
@@ -122,6 +122,7 @@ def test_other_programs_make_payments_and_faults(process: Process) -> None:
     assert book["keys"] == {"k:1": again.object.processor_refund_id}
 
 
+@needs_openssl
 def test_events_are_signed_and_delivered_until_they_are_taken(process: Process, listener: str) -> None:
     made = process.control("orders", amount="12.50", currency="EUR")
     process.control("webhooks", url=listener)

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from tests.processors.paypal.conftest import needs_openssl
 from tests.processors.paypal.server import CERTIFICATE, CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID, PayPalServer
 from tests.processors.paypal.signing import Signer, signer
 
@@ -19,6 +20,8 @@ from refund_worker.processors.base import EventFault, EventHint, EventSubject, I
 from refund_worker.processors.paypal import events, verification
 from refund_worker.processors.paypal.certificates import BadCertificate, Certificate, certificate_of, is_signed
 from refund_worker.processors.paypal.entry import ENTRY, PayPalSettings
+
+pytestmark = needs_openssl
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0

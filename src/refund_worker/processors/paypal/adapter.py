@@ -128,8 +128,8 @@ class PayPalProcessor(RefundsOnly):
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         """GET the capture and then its order, which lists the refunds. `leg_id` is not used.
 
-        A capture without an order is `Misconfigured`: PayPal then has no list of its refunds. An order that lists less
-        than PayPal's own totals say is `Unanswered`.
+        A capture without an order is `Misconfigured`, like one whose order PayPal does not know: there is no list of
+        its refunds. An order that lists less than PayPal's own totals say is `Unanswered`.
         """
         try:
             check_payment_id(processor_payment_id)
@@ -137,12 +137,12 @@ class PayPalProcessor(RefundsOnly):
             return Misconfigured("bad_payment_id", str(error))
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                capture = await self._capture(processor_payment_id)
-                if capture.order_id is None:
-                    return Misconfigured("no_order", "the capture has no order at PayPal, which would list its refunds")
-                return Found(await self._refunds_of(capture))
+                refunds = await self._refunds_of(await self._capture(processor_payment_id))
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer
             return _list_failure(error)
+        if refunds is None:
+            return Misconfigured("no_order", "the capture has no order at PayPal, which would list its refunds")
+        return Found(refunds)
 
     async def recent(self, created_gte: datetime) -> SearchReply:
         """Return `Misconfigured`: only reports list an account's refunds, hours late and with another permission."""
@@ -180,15 +180,23 @@ class PayPalProcessor(RefundsOnly):
     async def _capture(self, capture_id: str) -> Capture:
         return to_capture((await self._ok("GET", f"/v2/payments/captures/{capture_id}")).json(), capture_id)
 
-    async def _refunds_of(self, capture: Capture) -> tuple[RefundObject, ...]:
-        answer = await self._ok("GET", f"/v2/checkout/orders/{capture.order_id}")
+    async def _refunds_of(self, capture: Capture) -> tuple[RefundObject, ...] | None:
+        """Return the refunds of a capture, or None if it has no order at PayPal. Raises `_Failed` or `Unreadable`."""
+        if capture.order_id is None:
+            return None
+        try:
+            answer = await self._ok("GET", f"/v2/checkout/orders/{capture.order_id}")
+        except _Failed as failed:
+            if isinstance(failed.reply, Misconfigured) and failed.reply.code == "not_found":
+                return None
+            raise
         return refunds_in_order(answer.json(), capture, live=self._live)
 
     async def _refunded_by_order(self, capture: Capture) -> int | None:
         """Return the sum of the refunds that have not failed, in minor units, or None without an order."""
-        if capture.order_id is None:
-            return None
         refunds = await self._refunds_of(capture)
+        if refunds is None:
+            return None
         return sum(refund.amount_minor for refund in refunds if refund.status not in ("failed", "canceled"))
 
     async def _refund(
