@@ -399,6 +399,7 @@ class Raw:
     def __init__(self, answer: bytes) -> None:
         self.answer = answer
         self.server: asyncio.Server | None = None
+        self.asked: list[str] = []
 
     async def start(self) -> str:
         """Return the server's URL."""
@@ -407,6 +408,7 @@ class Raw:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        self.asked.append(head.split()[1])
         if "/oauth2/token" in head:
             body = b'{"access_token": "t", "expires_in": 900}'
             writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
@@ -440,6 +442,16 @@ def test_unusable_answer_is_unanswered(bench: Bench, answer: bytes) -> None:
     adapter = bench.adapter(base=bench.run(raw.start()), timeout_seconds=10)
     assert isinstance(send(bench, adapter, "CAP00000000000001"), Unanswered)
     assert isinstance(bench.run(adapter.find("CAP00000000000001", "")), Unanswered)
+    assert raw.server is not None
+    raw.server.close()
+
+
+def test_refusal_of_a_proxy_renews_no_token(bench: Bench) -> None:
+    """It may have passed the refund on. If the renewal then failed, the call would look as if it was never sent."""
+    raw = Raw(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 7\r\n\r\nproxied")
+    adapter = bench.adapter(base=bench.run(raw.start()))
+    assert send(bench, adapter, "CAP00000000000001") == Unanswered("HTTP 401")
+    assert raw.asked == ["/v1/oauth2/token", "/v2/payments/captures/CAP00000000000001/refund"]
     assert raw.server is not None
     raw.server.close()
 
