@@ -80,6 +80,8 @@ class Subject:
     lost_answers: ClassVar[Sequence[str]] = ()
     busy: ClassVar[Mapping[str, Busy]] = {}
     secret: ClassVar[str] = ""
+    event_seconds: ClassVar[float] = 86_400.0  # an event that was signed this long ago is refused
+    coarser_currencies: ClassVar[frozenset[str]] = frozenset()  # whose step is coarser than that of our books
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._loop = asyncio.new_event_loop()
