@@ -70,6 +70,8 @@ class Subject:
     page_size: ClassVar[int] = 1  # refund objects in a page of the server's lists
     gives_request_ids: ClassVar[bool] = False
     errors_stick: ClassVar[bool] = False  # a server error is stored under its key
+    says_replayed: ClassVar[bool] = True  # the processor says that an answer repeats an earlier one
+    accepted_status: ClassVar[str] = "succeeded"  # of a refund that was just accepted
     unknown_payment: ClassVar[str] = ""
     unknown_refund: ClassVar[str] = "re_nobodyKnows"
     wrong_payment_ids: ClassVar[Sequence[str]] = ()

@@ -157,7 +157,7 @@ def test_full_refund_is_created_once_with_our_metadata(client: Client) -> None:
     made = reply.object
     assert not reply.replayed
     assert reply.request_id or not client.subject.gives_request_ids
-    assert (made.status, made.amount_minor, made.currency) == ("succeeded", 5000, CURRENCY)
+    assert (made.status, made.amount_minor, made.currency) == (client.subject.accepted_status, 5000, CURRENCY)
     assert payment_id in made.payment_refs
     assert (made.leg_id, made.attempt) == (client.leg_id, 1)
     assert abs(client.subject.now() - made.created_at) < timedelta(minutes=2)
@@ -203,8 +203,12 @@ def test_fully_refunded_payment_is_reported_as_already_refunded(client: Client) 
 @claiming(Part.DISPUTES)
 def test_disputed_payment_is_blocked(client: Client) -> None:
     payment_id = client.subject.new_payment(5000, disputed=True)
-    blocked = client.send("1", client.body(payment_id, 5000))
-    assert isinstance(blocked, Blocked), blocked
+    reply = client.send("1", client.body(payment_id, 5000))
+    # Some processors refuse; others make a refund that fails at once, with a code of their table.
+    failed_for_it = (
+        isinstance(reply, Answered) and reply.object.failure_code in client.subject.capabilities.disputed_codes
+    )
+    assert isinstance(reply, Blocked) or failed_for_it, reply
     assert client.booked(payment_id) == []
 
 
@@ -244,7 +248,7 @@ def test_same_key_and_body_replay_the_same_object(client: Client) -> None:
     payment_id = client.subject.new_payment(5000)
     body = client.body(payment_id, 1000)
     first, again = answered(client.send("1", body)), answered(client.send("1", body))
-    assert again.replayed
+    assert again.replayed == client.subject.says_replayed
     assert again.object == first.object
     assert client.booked(payment_id) == [1000]
 
@@ -278,7 +282,8 @@ def test_key_is_kept_as_long_as_the_table_says(client: Client) -> None:
     first = answered(client.send("1", body))
     client.subject.pass_time(client.subject.capabilities.key_seconds - 60)
     again = answered(client.send("1", body))
-    assert (again.replayed, again.object.processor_refund_id) == (True, first.object.processor_refund_id)
+    assert again.replayed == client.subject.says_replayed
+    assert again.object.processor_refund_id == first.object.processor_refund_id
     assert client.booked(payment_id) == [1000]
 
 

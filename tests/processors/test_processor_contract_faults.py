@@ -41,7 +41,7 @@ def test_refund_with_a_lost_answer_is_found_with_the_same_key(client: Client) ->
         body = client.body(payment_id, 900)
         assert isinstance(client.send(str(n), body), Unanswered), fault
         again = answered(client.send(str(n), body))
-        assert again.replayed, fault
+        assert again.replayed == client.subject.says_replayed, fault
         client.subject.wait_for_lists()
         assert found(client.find(payment_id)).objects == (again.object,), fault
         assert client.booked(payment_id) == [900], fault
