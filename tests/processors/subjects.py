@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.processors.adyen.subject import Adyen
 from tests.processors.contract import Part, Subject
 from tests.processors.other_subjects import Manual, Scripted, Simulated, Unsupported, Unusable, Walked
 from tests.processors.second.subject import AcmePay
@@ -20,6 +21,7 @@ SUBJECTS: tuple[type[Subject], ...] = (
     Walked,
     Simulated,
     AcmePay,
+    Adyen,
 )
 
 

@@ -68,7 +68,7 @@ EVENT_SCHEMA: Final[Mapping[str, Any]] = {
 REFUND, REFUND_FAILED, REFUNDED_REVERSED = "REFUND", "REFUND_FAILED", "REFUNDED_REVERSED"
 POSTPONED_REFUND, CANCEL_OR_REFUND = "POSTPONED_REFUND", "CANCEL_OR_REFUND"
 
-# What is kept of an item. The rest can hold a cardholder's name, addresses and parts of card numbers.
+# The fields of an item that are kept. The rest can hold a cardholder's name, addresses and parts of card numbers.
 _KEPT: Final = (
     *("amount", "eventCode", "eventDate", "merchantAccountCode", "merchantReference", "originalReference"),
     *("paymentMethod", "pspReference", "reason", "success"),

@@ -184,8 +184,8 @@ def canonical_json(value: object) -> str:
 def to_refund_object(answer: object, sent: FrozenRefund, *, now: datetime, live: bool) -> RefundObject:
     """Return the refund that an answer to a request describes. Raises `Unreadable`.
 
-    The answer has no time: `now` is taken. Any status but `received` is passed on under a name of its own, so that it
-    is never taken for one of ours.
+    The answer has no time: `now` is taken. Any status but `received` is passed on under a name of its own, which is
+    never one of our statuses.
     """
     if not isinstance(answer, dict):
         raise Unreadable("the answer is no JSON object")
