@@ -230,7 +230,7 @@ class Book:
             "reason": "033899:1111:03/2030",
             "success": "true",
         }
-        return self.sent(item, cardHolderName="Ann Example", cardSummary="1111", shopperIP="192.0.2.7")
+        return self.sent(item, shopperName="Ann Example", cardSummary="1111", shopperIP="192.0.2.7")
 
     def sent(self, item: dict[str, Any], **additional: str) -> dict[str, Any]:
         """Sign an item, keep it in `events`, and return the request with it."""

@@ -14,6 +14,7 @@ from refund_worker.domain.processor_replies import (
     UnknownRefusal,
 )
 from refund_worker.processors.adyen.errors import ERROR_TYPES, Meaning, meaning_of
+from refund_worker.processors.adyen.objects import is_psp_reference
 from refund_worker.processors.wire import HttpAnswer, clean
 
 RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
@@ -47,7 +48,8 @@ def classify(answer: HttpAnswer) -> Failure:
 
 def _classify_refusal(status: int, code: str, message: str, error: dict[str, Any], summary: str) -> Failure:
     psp_reference = error.get("pspReference")
-    request_id = clean(psp_reference) if isinstance(psp_reference, str) and psp_reference else None
+    # Not cleaned: many references are 16 digits, as card numbers are.
+    request_id = psp_reference if is_psp_reference(psp_reference) else None
     meaning = meaning_of(code)
     if meaning is Meaning.IN_PROGRESS:
         return Unanswered(summary)
