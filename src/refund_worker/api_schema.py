@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 FundsState = Literal["current", "stale", "unreadable", "not_read", "no_balance"]
 Kind = Literal["credit_refund", "withdrawal"]
+Destination = Literal["payments", "balance", "payout", "manual"]
 To = Literal["balance", "source"]
 Purpose = Literal["payout", "expiry", "other"]
 Outcome = Literal["paid_manually", "reverse"]
@@ -125,6 +126,7 @@ class Leg(TypedDict):
     leg_id: str
     payment_id: str
     processor: str
+    processor_account: str
     amount_minor: int
     currency: str
     credits: int
@@ -175,6 +177,7 @@ class Refund(TypedDict):
     client: str
     actor: str
     requested_by: str | None
+    destinations: list[Destination] | None
     instructions_email: str | None
     failure_code: str | None
     failure_message: str | None
@@ -214,11 +217,33 @@ class PaymentRecorded(TypedDict):
     captured_at: str
 
 
+class Connect(TypedDict):
+    """The connected account of a payment, and whether its refunds take money back from it or from the platform's fee.
+
+    A payment that was made on the connected account is refunded there. With `reverse_transfer` it was made on the
+    platform's own account.
+    """
+
+    account: str | None
+    reverse_transfer: bool | None
+    refund_application_fee: bool | None
+
+
+class ConnectGiven(TypedDict, total=False):
+    """The connected account of a payment, with the fields that were given."""
+
+    account: str
+    reverse_transfer: bool
+    refund_application_fee: bool
+
+
 class Payment(PaymentRecorded):
-    """A payment as a caller records it: `captured_minor` and `refunded_minor` are present only if they were given."""
+    """A payment as a caller records it: fields that are not always there are present only if they were given."""
 
     captured_minor: NotRequired[int]
     refunded_minor: NotRequired[int]
+    processor_account: NotRequired[str]
+    connect: NotRequired[ConnectGiven]
 
 
 class PaymentWord(TypedDict):
@@ -242,6 +267,8 @@ class PaymentRead(PaymentRecorded):
     `fraud_warnings` are newest first.
     """
 
+    processor_account: str
+    connect: Connect | None
     processor_payment_ids: list[str]
     other_ids: list[str]
     recorded_by: Literal["import", "webhook"] | None
@@ -319,6 +346,7 @@ class PlannedLeg(TypedDict):
 
     payment_id: str
     processor: str
+    processor_account: str
     amount_minor: int
     currency: str
     credits: int

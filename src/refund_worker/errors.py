@@ -80,6 +80,18 @@ class InvalidRequest(Refusal):
         self.errors = errors
 
 
+class ProcessorAccountMissing(InvalidRequest):
+    """The payment's processor has several accounts here, and the request names none."""
+
+    code = "processor_account_missing"
+
+
+class ProcessorAccountUnknown(InvalidRequest):
+    """The request names an account that this installation does not have."""
+
+    code = "processor_account_unknown"
+
+
 class UnknownCustomer(Refusal):
     """No payment of this customer was recorded."""
 

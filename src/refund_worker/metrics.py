@@ -141,7 +141,7 @@ class Counts:
 
     def add(self, metric: Metric, labels: tuple[object, ...], parts: Mapping[str, float]) -> None:
         """Add to the parts of one label set."""
-        names = tuple(_label(label) for label in labels)
+        names = tuple(_label(label) for label in _named(metric, labels))
         with self._lock:
             known = self._sets[metric.name]
             if names not in known and len(known) >= SETS_MAX:
@@ -183,6 +183,14 @@ def observe(metric: Metric, seconds: float, *labels: object) -> None:
     place = bisect_left(metric.buckets, seconds)
     bucket = INFINITE if place == len(metric.buckets) else repr(metric.buckets[place])
     COUNTS.add(metric, labels, {bucket: 1, SUM: seconds})
+
+
+def _named(metric: Metric, labels: tuple[object, ...]) -> tuple[object, ...]:
+    """Return the labels with the platform instead of its connected accounts: there can be any number of those."""
+    if "processor" not in metric.labels:
+        return labels
+    pairs = zip(metric.labels, labels, strict=True)
+    return tuple(str(value).partition("/")[0] if name == "processor" else value for name, value in pairs)
 
 
 def _label(value: object) -> str:

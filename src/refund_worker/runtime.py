@@ -17,7 +17,7 @@ from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.engine.views.leg_texts import LegTexts, use_texts
 from refund_worker.engine.views.message_file import completed, read_messages
 from refund_worker.processors.accounts import accounts_of
-from refund_worker.setting_values import read_expected_days
+from refund_worker.setting_values import read_expected_days, read_fallback
 from refund_worker.settings import Settings
 from refund_worker.store.database import Database
 from refund_worker.store.installation import installation_id
@@ -124,6 +124,7 @@ def policy_of(settings: Settings) -> Policy:
         retry_max_seconds=settings.retry_max_seconds,
         poll_seconds=settings.poll_seconds,
         allocation=settings.allocation,
+        fallback=read_fallback(settings.fallback),
         shortfall=settings.shortfall,
         outside_since=settings.outside_since_seconds,
         verify_payments=settings.verify_payments == "on",

@@ -37,6 +37,7 @@ from refund_worker.setting_values import (
     is_made_by_kubernetes,
     listed,
     read_expected_days,
+    read_fallback,
     read_networks,
 )
 
@@ -85,6 +86,8 @@ class Settings(BaseSettings):
     processor_timeout_seconds: Number = Field(30, gt=0, le=80)
 
     allocation: Literal["newest_first", "oldest_first", "pro_rata"] = "newest_first"
+    # These ways are tried, in order, when a payment refuses for good. Without `balance` at the end, a person decides.
+    fallback: str = "payments,balance"
     stripe_rate_per_second: Number = Field(25, ge=0, le=10_000)
     # "on" reads the processor's own record of a payment before the first money moves over it.
     verify_payments: Literal["on", "off"] = "on"
@@ -136,6 +139,11 @@ class Settings(BaseSettings):
     @classmethod
     def _a_metadata_key(cls, value: str | None) -> str | None:
         return None if value is None else checked_metadata_key(value)
+
+    @field_validator("fallback")
+    @classmethod
+    def _ways(cls, value: str) -> str:
+        return ",".join(read_fallback(value))
 
     @field_validator("expected_days")
     @classmethod

@@ -261,7 +261,7 @@ class RefundWorker:
     def customer(self, customer_id: str) -> api_schema.Customer:
         """Return the customer as the API shows it: balance, available, payable. Raises `NotFound`."""
         with self.context.database.read() as connection:
-            return api_objects.customer(connection, customer_id, self.context.policy.allocation)
+            return api_objects.customer(connection, customer_id, self.context.policy)
 
     def paid_minor(self) -> int:
         """Return the minor units that the processor has refunded in its own records, over all payments."""

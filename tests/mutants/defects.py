@@ -201,7 +201,7 @@ DEFECTS = (
     ),
     Defect(
         "two failed legs take the same room of another payment",
-        DOMAIN + "next_step.py",
+        DOMAIN + "fallback.py",
         "= by_id[other.payment_id].after_reserving(share.payment_credits, share.amount_minor)",
         "= by_id[other.payment_id]",
         ("tests/domain/test_next_step.py",),
@@ -922,9 +922,10 @@ DEFECTS = (
     ),
     Defect(
         "credits given back and another payment tried",
-        DOMAIN + "next_step.py",
-        "builder.update_leg(leg, reallocated=True, reversed_credits=unplaced)",
+        DOMAIN + "fallback.py",
+        "builder.update_leg(leg, reallocated=True, reversed_credits=credits)",
         "builder.update_leg(leg, reallocated=True, reversed_credits=leg.credits)",
+        ("tests/domain/test_next_step.py", "tests/domain/test_replacements.py", "tests/domain/test_fallback.py"),
     ),
     Defect(
         "the held credits stay held",
@@ -1583,8 +1584,8 @@ DEFECTS = (
     ),
     Defect(
         "a replacement does not show what no refund can return",
-        DOMAIN + "next_step.py",
-        "                unreturnable_minor=share.unreturnable_minor,\n",
+        DOMAIN + "fallback.py",
+        "        unreturnable_minor=share.unreturnable_minor,\n",
         "",
         ("tests/engine/refunds/test_currency_steps.py",),
     ),
@@ -1597,9 +1598,9 @@ DEFECTS = (
     ),
     Defect(
         "an unapproved refund finds another payment",
-        DOMAIN + "next_step.py",
-        "    by_id = {} if builder.refund.unapproved else {",
-        "    by_id = {",
+        DOMAIN + "fallback.py",
+        "    if refund.unapproved:\n        return (BALANCE,)\n",
+        "",
         ("tests/engine/claims/test_links.py",),
     ),
     Defect(
@@ -2321,8 +2322,8 @@ DEFECTS = (
     Defect(
         "a first send relies on a look older than POLL_SECONDS",
         ENGINE + "refunds/send_gate.py",
-        "    return processors.listed_before(connection, now - context.policy.poll_seconds, now)",
-        "    return frozenset()",
+        "    return new | processors.listed_before(connection, now - context.policy.poll_seconds, now)",
+        "    return new",
         ("tests/engine/refunds/test_outside_refunds.py::test_first_send_relies_on_no_listing_older_than_poll_seconds",),
     ),
     Defect(
@@ -2869,8 +2870,8 @@ DEFECTS = (
     Defect(
         "the body is made anew at each send",
         ENGINE + "refunds/process.py",
-        "            body = stored.get((call.leg_id, call.attempt)) or _body(context, call, installation)",
-        "            body = _body(context, call, installation)",
+        "            body = stored.get((call.leg_id, call.attempt)) or _body(",
+        "            body = _body(",
         (ADVANCE_ANSWERS + "other_program_version_repeats_the_frozen_body",),
     ),
     Defect(
@@ -3805,7 +3806,7 @@ DEFECTS = (
     Defect(
         "a thin event that comes before the answer is not asked about",
         ENGINE + "processor_sync/webhook_inbox.py",
-        "return self.object_id is not None or self.subject is not None",
+        "return self.answer is None and (self.object_id is not None or self.subject is not None)",
         "return self.place is not None or self.subject is not None",
         ("tests/engine/processor_sync/test_thin_events.py",),
     ),
@@ -4898,7 +4899,7 @@ DEFECTS = (
     ),
     Defect(
         "a failed leg is replaced or returned although another one pays its money",
-        DOMAIN + "next_step.py",
+        DOMAIN + "fallback.py",
         "minor, credits = uncovered(leg, builder.legs)",
         "minor, credits = leg.amount_minor, leg.credits",
         ("tests/domain/test_replacements.py",),

@@ -1,15 +1,33 @@
-"""Every adapter under contract: one line for each in `SUBJECTS`."""
+"""Every adapter under contract: those of the program, those of the folders here, and those named from outside."""
 
 from __future__ import annotations
 
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
-from tests.processors.adyen.subject import Adyen
 from tests.processors.contract import Part, Subject
 from tests.processors.other_subjects import Manual, Scripted, Simulated, Unsupported, Unusable, Walked
-from tests.processors.second.subject import AcmePay
 from tests.processors.stripe_subjects import SandboxCharge, SandboxIntent, ThirdParty
 
-# One line for each adapter, with the server or the fake behind it.
+# A module with the subjects of an adapter that lives outside this project, such as `acme_refunds.subject`.
+OUTSIDE = "REFUND_WORKER_TEST_SUBJECTS"
+
+
+def _found() -> Iterator[type[Subject]]:
+    """Yield the subjects of each `subject.py` below this folder, and of the module that the variable names."""
+    names = [
+        f"tests.processors.{path.parent.name}.subject" for path in sorted(Path(__file__).parent.glob("*/subject.py"))
+    ]
+    names += [name for name in os.environ.get(OUTSIDE, "").split(",") if name]
+    for name in names:
+        for value in vars(importlib.import_module(name)).values():
+            if isinstance(value, type) and issubclass(value, Subject) and value.__module__ == name:
+                yield value
+
+
 SUBJECTS: tuple[type[Subject], ...] = (
     SandboxCharge,
     SandboxIntent,
@@ -20,8 +38,7 @@ SUBJECTS: tuple[type[Subject], ...] = (
     Scripted,
     Walked,
     Simulated,
-    AcmePay,
-    Adyen,
+    *_found(),
 )
 
 

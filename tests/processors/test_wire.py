@@ -152,3 +152,33 @@ def test_refused_connection_was_never_sent() -> None:
 def test_answer_that_is_no_json_is_unreadable() -> None:
     with pytest.raises(Unreadable):
         HttpAnswer(200, {}, b"<html>").json()
+
+
+def test_call_whose_connection_breaks_is_made_once() -> None:
+    """The second call uses the connection of the first, and the server ends it without an answer."""
+    requests: list[bytes] = []
+    good = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                requests.append(await reader.readuntil(b"\r\n\r\n"))
+                if len(requests) != 1:
+                    break
+                writer.write(good)
+                await writer.drain()
+        writer.close()
+
+    async def run() -> list[HttpAnswer | NotSent | Unanswered]:
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+            client = HttpClient(5)
+            try:
+                return [await client.request(method, url) for method in ("GET", "PUT")]
+            finally:
+                await client.close()
+
+    first, second = asyncio.run(run())
+    assert isinstance(first, HttpAnswer)
+    assert isinstance(second, Unanswered)
+    assert len(requests) == 2

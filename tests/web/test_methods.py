@@ -28,6 +28,7 @@ FILLED = {
     "{outside_refund_id}": "cl_none",
     "{reconciliation_id}": "rec_none",
     "{code}": "not_found",
+    "{account}": "nobody",
 }
 PAGES = ("/", "/console", "/console/", "/console/sign-in", "/console/customers", "/console/static/console.css")
 
@@ -56,7 +57,7 @@ def test_head_answers_as_get_does_without_the_body(web: Web, path: str) -> None:
         ("POST", "/v1/payments/pay-1", "GET, HEAD, OPTIONS"),
         ("GET", "/v1/transactions/tx-1", "DELETE, OPTIONS"),
         ("HEAD", "/v1/refunds/rf_1/approve", "OPTIONS, POST"),
-        ("PUT", "/webhooks/stripe", "OPTIONS, POST"),
+        ("PUT", "/webhooks/stripe", "GET, HEAD, OPTIONS, POST"),
         ("DELETE", "/healthz", "GET, HEAD, OPTIONS"),
         ("PATCH", "/v1/customers/shop%2F7/corrections", "OPTIONS, POST"),
         ("PUT", "/console/sign-in", "GET, HEAD, OPTIONS, POST"),

@@ -186,7 +186,7 @@ def test_every_wrong_parameter_is_told_at_once(web: Web) -> None:
         ("disputes?status=Lost", "status: must be a word of lower-case letters, digits and underscores"),
         ("refunds?failure_code=a-b", "failure_code: must be a word of lower-case letters, digits and underscores"),
         ("refunds?idempotency_key=%C3%BC", "idempotency_key: must have printable ASCII characters only"),
-        ("reconciliations?processor_account=Stripe", "processor_account: must be the name of a processor"),
+        ("reconciliations?processor_account=Stripe", "processor_account: must be the name of an account"),
     ],
 )
 def test_text_in_the_wrong_form_is_refused_in_plain_words(web: Web, query: str, wrong: str) -> None:

@@ -21,6 +21,8 @@ NO_KEY_NEEDED = {
     ("GET", "/metrics"),
     ("GET", "/openapi.json"),
     ("GET", "/readyz"),
+    ("GET", "/webhooks/{account}"),
+    ("POST", "/webhooks/{account}"),
     ("POST", "/webhooks/stripe"),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode
@@ -11,6 +11,7 @@ from refund_worker_client.api_schema import (
     Batch,
     Customer,
     CustomerExport,
+    Destination,
     DifferenceKind,
     DifferenceState,
     Dispute,
@@ -122,6 +123,7 @@ class Calls:
         requested_by: str | None = None,
         metadata: Mapping[str, str] | None = None,
         instructions_email: str | None = None,
+        destinations: Sequence[Destination] | None = None,
         idempotency_key: str,
     ) -> Call[Refund]:
         """Ask for a refund. Store the key with what it is for: then a caller that crashed asks for the same refund."""

@@ -40,7 +40,7 @@ def _add_merge(app: typer.Typer) -> None:
         with runtime.context() as context:
             merge_customers(context, customer_id, into=into, reason=why, actor=acting_user())
             with context.database.read() as connection:
-                found = customer(connection, customer_id, context.policy.allocation)
+                found = customer(connection, customer_id, context.policy)
         if output is Output.JSON:
             print_json(found)
             return
@@ -65,7 +65,7 @@ def _add_erase(app: typer.Typer) -> None:
         with runtime.context() as context:
             erase_customer(context, customer_id, reason=why, actor=acting_user())
             with context.database.read() as connection:
-                found = customer(connection, customer_id, context.policy.allocation)
+                found = customer(connection, customer_id, context.policy)
         if output is Output.JSON:
             print_json(found)
             return

@@ -55,7 +55,7 @@ def _add_show(app: typer.Typer) -> None:
         from refund_worker.engine.views.api_objects import customer
 
         with runtime.context() as context, context.database.read() as connection:
-            found = customer(connection, customer_id, context.policy.allocation)
+            found = customer(connection, customer_id, context.policy)
         if output is Output.JSON:
             print_json(found)
             return

@@ -146,6 +146,7 @@ def accept(
         requested_by_note=request.requested_by,
         of_correction=of_correction,
         instructions_email=request.instructions_email,
+        destinations=request.destinations,
         priority=1 if request.bulk else 0,
         due_at=now,
         legs=tuple(_planned(refund_id, number, share) for number, share in enumerate(shares, 1)),
@@ -194,6 +195,8 @@ def check_syntax(request: RefundRequest) -> None:
         raise InvalidRequest("a withdrawal always goes to source", field="to")
     if request.instructions_email is not None and request.to is not To.SOURCE:
         raise InvalidRequest("instructions_email is only for a refund to source", field="instructions_email")
+    if request.destinations is not None and request.to is not To.SOURCE:
+        raise InvalidRequest("destinations is only for a refund to source", field="destinations")
     if request.kind is Kind.CREDIT_REFUND and request.transaction_id is None:
         raise InvalidRequest("a credit_refund needs the transaction_id of a spend", field="transaction_id")
 

@@ -13,7 +13,8 @@ class RefundablePayment:
     """A payment, and what refunds in flight or paid have taken of it. Amounts are in minor units.
 
     Money that went back elsewhere counts as taken, so more can be taken than there is; 0 is left then. `captured_at` is
-    in epoch seconds.
+    in epoch seconds. `only_whole`: the processor refunds all of the payment or nothing. `account_step`: the account's
+    amounts in this currency are multiples of it, in minor units.
     """
 
     payment_id: str
@@ -25,16 +26,22 @@ class RefundablePayment:
     captured_at: float
     credits_taken: int = 0
     money_taken: int = 0
+    only_whole: bool = False
+    account_step: int = 1
 
     @property
     def credits_left(self) -> int:
-        """Return the credits that refunds have not taken yet, at least 0."""
+        """Return the credits that refunds have not taken yet, at least 0. Part of a payment cannot be refunded where
+        only the whole can.
+        """
+        if self.only_whole and (self.credits_taken > 0 or self.money_taken > 0):
+            return 0
         return max(0, self.credits - self.credits_taken)
 
     @property
     def step(self) -> int:
-        """Return the step of the payment's currency, in minor units."""
-        return smallest_step(self.currency)
+        """Return the step of the payment's currency at its account, in minor units."""
+        return max(smallest_step(self.currency), self.account_step)
 
     @property
     def money_left(self) -> int:
@@ -169,7 +176,12 @@ def in_order(payments: Iterable[RefundablePayment], allocation: str) -> list[Ref
 def allocate(credits: int, payments: Iterable[RefundablePayment], allocation: str) -> tuple[Allocation, ...]:
     """Spread `credits` over the credits left on `payments`. Raises `ValueError` if they do not suffice."""
     ordered = [p for p in in_order(payments, allocation) if p.credits_left > 0]
-    parts = _pro_rata(credits, ordered) if allocation == "pro_rata" else _one_after_another(credits, ordered)
+    if any(p.only_whole for p in ordered):
+        parts = _whole_ones_first(credits, ordered)
+    elif allocation == "pro_rata":
+        parts = _pro_rata(credits, ordered)
+    else:
+        parts = _one_after_another(credits, ordered)
     return tuple(_share(p, part) for p, part in zip(ordered, parts, strict=True) if part)
 
 
@@ -194,7 +206,7 @@ def replace_share(
         return (), credits
     ordered = [p for p in in_order(payments, allocation) if p.money_left > 0 and p.credits_left > 0]
     in_steps = down_to_step(amount_minor, ordered[0].step) if ordered else 0
-    parts = _one_after_another_up_to(in_steps, [p.money_left for p in ordered])
+    parts = _money_of_each(in_steps, ordered)
     unplaced = amount_minor - sum(parts)
     *credit_parts, credits_unplaced = split(credits, [*parts, unplaced])
     shares = (
@@ -203,6 +215,33 @@ def replace_share(
         if part
     )
     return tuple(shares), credits_unplaced
+
+
+def _whole_ones_first(credits: int, payments: Sequence[RefundablePayment]) -> list[int]:
+    """Take payments that are refunded only as a whole where all of them fits, and the rest over the others."""
+    parts, left = [0] * len(payments), credits
+    for place, payment in sorted(enumerate(payments), key=lambda item: not item[1].only_whole):
+        fits = not payment.only_whole or payment.credits_left <= left
+        parts[place] = min(left, payment.credits_left) if fits else 0
+        left -= parts[place]
+    if left:
+        raise ValueError("some payments can be refunded only as a whole, and the others have not enough room")
+    return parts
+
+
+def _money_of_each(total_minor: int, payments: Sequence[RefundablePayment]) -> list[int]:
+    """Return the money to take of each payment, in steps of its account; less than `total_minor` if there is not more.
+
+    A payment that is refunded only as a whole is left out where its whole is too much.
+    """
+    parts = []
+    for payment in payments:
+        most = min(total_minor, payment.money_left)
+        whole = payment.money_left <= total_minor
+        part = down_to_step(most, payment.step) if whole or not payment.only_whole else 0
+        parts.append(part)
+        total_minor -= part
+    return parts
 
 
 def _one_after_another(credits: int, payments: Sequence[RefundablePayment]) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.processor_calls import Call
 from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable, RefundObject
@@ -18,13 +19,22 @@ SYSTEM = "refund-worker"
 class ProcessorRules:
     """The rules of one processor account that decisions depend on. The defaults are for an undescribed processor.
 
-    `key_seconds` is how long it keeps an idempotency key, at least, and `key_use_seconds` for how long we use one (None
-    for the setting of all accounts, as for `quiet_seconds`). `finds_refunds`: the refunds of a payment can be listed.
-    `reads_refunds`: the state of a refund can be asked for; otherwise only an event tells it, within `report_seconds`.
-    `list_proves_absence`: a list without a refund proves that it does not exist. `live` is True if its objects must be
-    live ones, None for unknown. The codes are failure codes of its refund objects. `disputed_codes` mean that a dispute
-    returns the money, so no other payment is tried. `unfunded_codes` mean that our balance there was too low, although
-    the customer's bank would have accepted the money.
+    - `key_seconds`: how long it keeps an idempotency key, at least. `key_use_seconds`: for how long we use one. If
+      it is None, the setting of all accounts counts, as for `quiet_seconds`.
+    - `finds_refunds`: the refunds of a payment can be listed. `lists_each_payment`: they are before its first send,
+      because the account's refunds are not listed regularly.
+    - `reads_refunds`: the state of a refund can be asked for; otherwise only an event tells it, within
+      `report_seconds`.
+    - `list_proves_absence`: a list without a refund proves that it does not exist.
+    - `refunds_on`: False if nothing may be sent over the account.
+    - `partial_refunds`: less than a whole payment can be refunded.
+    - `window_seconds`: how long after its capture a payment can be refunded, None without a limit.
+    - `steps`: those of amounts in minor units, by currency, where they are coarser than our own.
+    - `live`: True if its objects must be live ones, None for unknown.
+    - `disputed_codes`: failure codes of its refund objects which mean that a dispute returns the money, so no other
+      payment is tried.
+    - `unfunded_codes`: those which mean that our balance there was too low, although the customer's bank would have
+      accepted the money.
     """
 
     key_seconds: float = 86_400.0
@@ -33,10 +43,20 @@ class ProcessorRules:
     finds_refunds: bool = True
     reads_refunds: bool = True
     report_seconds: float | None = None
+    lists_each_payment: bool = False
     list_proves_absence: bool = True
+    refunds_on: bool = True
+    partial_refunds: bool = True
+    window_seconds: float | None = None
+    steps: Mapping[str, int] = field(default_factory=dict)
     live: bool | None = None
     disputed_codes: frozenset[str] = frozenset()
     unfunded_codes: frozenset[str] = frozenset()
+
+    @property
+    def has_limits(self) -> bool:
+        """Return True if the account forbids some refunds that others allow."""
+        return not self.refunds_on or not self.partial_refunds or self.window_seconds is not None or bool(self.steps)
 
 
 NO_RULES = ProcessorRules()
@@ -53,14 +73,20 @@ class Policy:
     retry_max_seconds: float = 3_600
     poll_seconds: float = 300
     allocation: str = "newest_first"
+    fallback: tuple[str, ...] = ("payments", "balance")  # what is tried when a payment refuses for good, in order
     verify_payments: bool = True  # whether the processor's word on a payment is read before money moves over it
     shortfall: str = "write_off"  # what becomes of credits that others' refunds would take and that were spent
     outside_since: float | None = None  # refunds that others made before are not recorded; None: since the upgrade
     processors: Mapping[str, ProcessorRules] = field(default_factory=dict)
 
+    @property
+    def has_limits(self) -> bool:
+        """Return True if an account forbids some refunds that others allow."""
+        return any(rules.has_limits for rules in self.processors.values())
+
     def rules_of(self, processor: str) -> ProcessorRules:
-        """Return the rules of a processor."""
-        return self.processors.get(processor, NO_RULES)
+        """Return the rules of an account; a connected account has those of its platform."""
+        return self.processors.get(platform_of(processor), NO_RULES)
 
     def key_use_seconds(self, processor: str) -> float:
         """Return for how long after its first use a key is sent again: no longer than the processor keeps it."""

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 
+from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.canceling import given_back, handle_cancel_reply
 from refund_worker.domain.decision import PAUSE_SECONDS, Decision, Policy, ProcessorDenied
 from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder
@@ -73,7 +74,7 @@ def apply_replies(
         call, reply = recorded.call, recorded.reply
         leg = builder.legs[recorded.leg_id]
         if isinstance(reply, Denied):  # whatever was asked, the processor accepts no call of ours
-            builder.pauses.append(ProcessorDenied(leg.processor, reply.code, reply.message))
+            builder.pauses.append(ProcessorDenied(platform_of(leg.processor), reply.code, reply.message))
         match reply:
             case Answered(object=refund_object):
                 apply_object(builder, leg, refund_object)
@@ -344,7 +345,7 @@ def _handle_search_result(
             builder.update_leg(leg, in_doubt=leg.doubt_once_answered, next_at=None)
         case _Proof.NOTHING_CAN_LAND:
             if not _is_stopped(builder, leg, listing):
-                _conclude_not_found(builder, leg, asked_at)
+                conclude_not_found(builder, leg, asked_at)
 
 
 def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: _Listing) -> bool:
@@ -370,7 +371,7 @@ def _schedule_lookup(builder: DecisionBuilder, leg: Leg) -> None:
     builder.update_leg(waits, next_at=min(soon, quiet_end(leg, builder.policy)))
 
 
-def _conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> None:
+def conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> None:
     """Let a deferred refusal take effect, or allow a new attempt: the list is empty, and nothing can land any more.
 
     Where the list proves no absence, an unanswered call keeps its unknown outcome, whatever a later call was answered.
@@ -395,6 +396,8 @@ def _why_unproved(leg: Leg, now: float, policy: Policy) -> str | None:
     """Return why a list without an object leaves the outcome of an earlier call unknown, or None if none is unknown."""
     if not leg.unanswered:
         return None
+    if not policy.rules_of(leg.processor).finds_refunds:
+        return "this processor cannot be asked about its refunds, and the call is not repeated any more"
     if not key_lives(leg, now, policy):
         return "no refund was found, and the key is too old to be sent again"
     if not policy.rules_of(leg.processor).list_proves_absence:

@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from refund_worker.domain.allocation import RefundablePayment, replace_share
+from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.credit_postings import post_internal_step
 from refund_worker.domain.decision import SYSTEM, AccountDelta, Decision, Policy, SendBlock
 from refund_worker.domain.decision_builder import DecisionBuilder
+from refund_worker.domain.fallback import replace_failed_legs
 from refund_worker.domain.ledger import (
     CLEARING,
     CREDITS,
@@ -22,14 +23,13 @@ from refund_worker.domain.legs import (
     fresh_attempt,
     is_ready,
     is_watched,
-    leg_id_of,
     lists_before_sending,
-    unplaced_legs,
 )
 from refund_worker.domain.outside_refunds import must_list_first
 from refund_worker.domain.payment_check import (
     PaymentFacts,
     checked,
+    is_forbidden,
     is_outside,
     is_unread,
     payment_blocks_sending,
@@ -46,10 +46,13 @@ from refund_worker.domain.refund import (
     RefundStatus,
     To,
 )
-from refund_worker.domain.replacements import is_no_longer_needed, release_unneeded, uncovered
+from refund_worker.domain.replacements import is_no_longer_needed, release_unneeded
 from refund_worker.domain.state_machine import ACTIVE, POLLED, LegOutcome
-from refund_worker.domain.timing import may_replay
+from refund_worker.domain.timing import may_replay, report_due_at
+from refund_worker.domain.unlisted import wait_without_list
 
+REPORT_OVERDUE = "report_overdue"
+NO_REPORT = "the processor accepted this refund, and no event told its outcome: look there, and check its webhooks"
 NOTHING_PAUSED: Mapping[str, SendBlock] = MappingProxyType({})
 NOTHING_KNOWN: Mapping[str, PaymentFacts] = MappingProxyType({})
 
@@ -152,45 +155,6 @@ def return_credits(builder: DecisionBuilder) -> None:
     )
 
 
-def replace_failed_legs(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
-    """Find other payments for the money of each leg that failed for good; what none can take is to be returned.
-
-    An unapproved refund gets no other payment, because we may send nothing for it.
-    """
-    by_id = {} if builder.refund.unapproved else {payment.payment_id: payment for payment in payments}
-    for leg in unplaced_legs(replace(builder.refund, legs=tuple(builder.legs.values()))):
-        minor, credits = uncovered(leg, builder.legs)
-        # A payment that another leg of this refund uses can be used too. One over which a leg failed cannot.
-        refused = {other.payment_id for other in builder.legs.values() if _has_failed(other)}
-        usable = [
-            payment
-            for payment in by_id.values()
-            if payment.currency == leg.currency and payment.payment_id not in refused
-        ]
-        shares, unplaced = replace_share(minor, credits, usable, builder.policy.allocation)
-        for share in shares:
-            other = Leg(
-                leg_id=leg_id_of(leg.refund_id, len(builder.legs) + 1),
-                refund_id=leg.refund_id,
-                payment_id=share.payment.payment_id,
-                processor=share.payment.processor,
-                processor_payment_id=share.payment.processor_payment_id,
-                amount_minor=share.amount_minor,
-                currency=leg.currency,
-                credits=share.credits,
-                payment_credits=share.payment_credits,
-                unreturnable_minor=share.unreturnable_minor,
-                replaces=leg.leg_id,
-                next_at=builder.now,
-            )
-            builder.legs[other.leg_id] = other
-            by_id[other.payment_id] = by_id[other.payment_id].after_reserving(share.payment_credits, share.amount_minor)
-            builder.record_event(
-                "leg_replaced", leg=leg, by=other.leg_id, payment_id=other.payment_id, minor=other.amount_minor
-            )
-        builder.update_leg(leg, reallocated=True, reversed_credits=unplaced)
-
-
 def place_or_return(builder: DecisionBuilder, payments: Iterable[RefundablePayment], *, but: str) -> None:
     """Find other payments for the legs that failed for good, but not `but`, and return at once what none can take.
 
@@ -202,32 +166,26 @@ def place_or_return(builder: DecisionBuilder, payments: Iterable[RefundablePayme
         return_credits(builder)
 
 
-def _has_failed(leg: Leg) -> bool:
-    """Return True if the leg's payment did not take the money back. One that was only released may still take it."""
-    return leg.status is LegStatus.FAILED or (leg.status is LegStatus.CANCELED and bool(leg.objects))
-
-
 def _plan_call(
     builder: DecisionBuilder, leg: Leg, paused: Mapping[str, SendBlock], facts: PaymentFacts | None, *, suspect: bool
 ) -> None:
     """Decide the next call about this leg: poll or cancel its object, look it up, wait, read its payment, or send."""
     if leg.status in POLLED:
-        assert leg.processor_refund_id is not None
-        if leg.canceling is Canceling.REQUESTED:
-            # Committed before the call: if its answer is lost, the object is read before anything else.
-            builder.update_leg(leg, canceling=Canceling.CALLED)
-            builder.calls.append(Cancel(leg.leg_id, leg.processor, leg.processor_refund_id))
-        else:
-            builder.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
+        _plan_poll(builder, leg)
         return
-    block = paused.get(leg.processor)
+    rules, block = builder.policy.rules_of(leg.processor), paused.get(leg.processor)
     if block is not None:
         # Meanwhile a person may pay manually: a list from before the end of the block allows nothing.
         leg = builder.update_leg(leg, held=lists_before_sending(leg), listed_at=None)
     if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and not _may_repeat(builder, leg, block, facts)):
+        if not rules.finds_refunds:
+            wait_without_list(builder, leg, block)
+            return
         builder.calls.append(LookUp(leg.leg_id, leg.processor, leg.processor_payment_id))
     elif block is not None:
         builder.update_leg(leg, next_at=block.until)
+    elif leg.status is not LegStatus.UNKNOWN and is_forbidden(builder, leg, facts):
+        pass  # decided before anything is sent
     elif leg.status is not LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):
         pass  # the payment must be read first
     elif must_list_first(leg, builder.now, builder.policy, suspect=suspect):
@@ -237,6 +195,27 @@ def _plan_call(
         _send(builder, leg)
     elif (allowed := checked(builder, leg, facts)) is not None:
         _send(builder, fresh_attempt(allowed) if allowed.status is LegStatus.BLOCKED else allowed)
+
+
+def _plan_poll(builder: DecisionBuilder, leg: Leg) -> None:
+    """Poll or cancel the leg's object. If the processor cannot be asked, only a signed event tells what becomes of it.
+
+    An event that does not come in time is shown to a person, once. The leg still ends by the event.
+    """
+    assert leg.processor_refund_id is not None
+    if leg.canceling is Canceling.REQUESTED:
+        # Committed before the call: if its answer is lost, the object is read before anything else.
+        builder.update_leg(leg, canceling=Canceling.CALLED)
+        builder.calls.append(Cancel(leg.leg_id, leg.processor, leg.processor_refund_id))
+    elif builder.policy.rules_of(leg.processor).reads_refunds:
+        builder.calls.append(Fetch(leg.leg_id, leg.processor, leg.processor_refund_id))
+    elif (due := report_due_at(leg, builder.policy, builder.refund.created_at)) > builder.now:
+        builder.update_leg(leg, next_at=due)
+    else:
+        if leg.attention_code is None:
+            builder.record_event(REPORT_OVERDUE, alarm=True, leg=leg, processor_refund_id=leg.processor_refund_id)
+        attention_code = leg.attention_code or REPORT_OVERDUE
+        builder.update_leg(leg, next_at=None, attention_code=attention_code, failure_message=NO_REPORT)
 
 
 def _place_in_queue(builder: DecisionBuilder) -> float:

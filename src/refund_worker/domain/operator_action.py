@@ -125,7 +125,7 @@ def _retry(builder: DecisionBuilder, reason: str, *, takes_as_seen: bool) -> Non
         if leg.attention_code in STOPS:
             builder.read_again[leg.payment_id] = Reread(leg.attention_code != CHARGE_DISPUTED, takes_as_seen)
         if leg.status is LegStatus.BLOCKED:
-            refusal = _NEVER_SENT_AGAIN.get(leg.failure_code or "")
+            refusal = _never_sent_again(builder.policy, leg)
             seen_now = leg.blocked_by if takes_as_seen else ()
             seen = tuple(dict.fromkeys((*leg.acknowledged_outside, *seen_now)))
             builder.transition_leg(
@@ -140,6 +140,17 @@ def _retry(builder: DecisionBuilder, reason: str, *, takes_as_seen: bool) -> Non
             builder.update_leg(_due_now(builder, leg), in_doubt=in_doubt, held=lists_before_sending(leg))
         elif leg.attention_code and leg.failure_code not in builder.policy.rules_of(leg.processor).disputed_codes:
             builder.update_leg(leg, attention_code=None)
+
+
+def _never_sent_again(policy: Policy, leg: Leg) -> RefusalKind | None:
+    """Return why a retry only asks, and never makes a new attempt, or None if it may make one.
+
+    A processor that has no list cannot be asked what became of an unknown call: a new attempt could pay twice.
+    """
+    code = leg.failure_code or ""
+    if code == RefusalKind.OUTCOME_UNKNOWN and not policy.rules_of(leg.processor).finds_refunds:
+        return RefusalKind.OUTCOME_UNKNOWN
+    return _NEVER_SENT_AGAIN.get(code)
 
 
 def _due_now(builder: DecisionBuilder, leg: Leg) -> Leg:

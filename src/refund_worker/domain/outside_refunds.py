@@ -25,10 +25,14 @@ def must_list_first(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> b
     soon repeats the same key does so too. But the list is always read if the payment is `suspect` (the sync found
     others' refunds of it, or nothing was read of it), and if the leg waited so long that a person may have paid
     meanwhile: through a pause, or for longer than a worker's lease. A send that was never begun (it got no slot) does
-    not count as a send.
+    not count as a send. At a processor without a sync, the list is read before each send. One that has no list at all
+    cannot be asked.
     """
+    rules = policy.rules_of(leg.processor)
+    if not rules.finds_refunds:
+        return False
     soon = leg.last_sent_at is None or (leg.sends > 0 and now - leg.last_sent_at < policy.lease_seconds)
-    relies_on_sync = soon and leg.status is not LegStatus.BLOCKED
+    relies_on_sync = soon and leg.status is not LegStatus.BLOCKED and not rules.lists_each_payment
     if relies_on_sync and not leg.held and not suspect:
         return False
     seconds = max(policy.lease_seconds, policy.poll_seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from refund_worker.domain.account_limits import REFUNDS_OFF, WINDOW_CLOSED, why_not_over
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder
 from refund_worker.domain.legs import leg_id_of
@@ -12,12 +13,19 @@ from refund_worker.domain.money import as_text, down_to_step, smallest_step, spl
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.processor_calls import Verify
 from refund_worker.domain.processor_replies import PaymentRead, PaymentReading, RefundObject
-from refund_worker.domain.refund import Leg, LegStatus
+from refund_worker.domain.refund import Leg, LegChanges, LegStatus
+from refund_worker.domain.state_machine import LegOutcome
 
 PAYMENT_MISMATCH = "payment_mismatch"
 CHARGE_DISPUTED = "charge_disputed"
 # Attention codes of a leg that waits because of its payment's record, and not of an answer to a send.
 STOPS = frozenset({PAYMENT_MISMATCH, REFUNDED_ELSEWHERE, CHARGE_DISPUTED})
+
+
+_FORBIDDEN = {
+    REFUNDS_OFF: "nothing was sent: refunds are off for this account",
+    WINDOW_CLOSED: "nothing was sent: the processor refunds a payment only for some time, and that is over",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +40,7 @@ class PaymentFacts:
     payment_id: str
     amount_minor: int
     currency: str
+    captured_at: float | None = None
     captured_minor: int | None = None
     refunded_minor: int = 0
     readable: bool = True
@@ -105,6 +114,31 @@ def objection_to(facts: PaymentFacts, live: bool | None) -> Objection | None:
     if reading is not None and _is_suspect(facts):
         return Objection(REFUNDED_ELSEWHERE, f"nothing was sent: {_refunded_elsewhere(facts, reading)}")
     return None
+
+
+def is_forbidden(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | None) -> bool:
+    """Return True if the account forbids to send the leg now. It goes over another payment, or a person decides.
+
+    Where no refunds are on, that may be changed. A payment whose window has closed refuses for good.
+    """
+    rules = builder.policy.rules_of(leg.processor)
+    captured_at = builder.now if facts is None or facts.captured_at is None else facts.captured_at
+    code = why_not_over(rules, captured_at, builder.now)
+    if code is None:
+        return False
+    changes: LegChanges = {
+        "failure_code": code,
+        "failure_message": _FORBIDDEN[code],
+        "attention_code": None if code == WINDOW_CLOSED else code,
+        "next_at": None,
+        "held": False,
+        "in_doubt": None,
+        "blocked_by": (),
+    }
+    outcome = LegOutcome.DISPLACED if code == WINDOW_CLOSED else LegOutcome.BLOCKED
+    alarm = code != WINDOW_CLOSED and leg.attention_code != code
+    builder.transition_leg(leg, outcome, reason=code, alarm=alarm, **changes)
+    return True
 
 
 def _difference(facts: PaymentFacts, reading: PaymentReading, live: bool | None) -> str | None:

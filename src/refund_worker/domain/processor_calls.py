@@ -8,6 +8,20 @@ from refund_worker.domain.processor_replies import Answer
 
 
 @dataclass(frozen=True, slots=True)
+class SharesBack:
+    """The shares of others that a refund takes back: True or False, or None for the processor's default.
+
+    `transfer` is the part that was transferred to a connected account, `application_fee` the platform's fee.
+    """
+
+    transfer: bool | None = None
+    application_fee: bool | None = None
+
+
+NO_SHARES = SharesBack()
+
+
+@dataclass(frozen=True, slots=True)
 class RefundInstruction:
     """The request of one attempt: refund `amount_minor` (minor units) of `currency` over `processor_payment_id`.
 
@@ -24,6 +38,7 @@ class RefundInstruction:
     reason: str
     installation: str = ""
     instructions_email: str | None = field(default=None, repr=False)
+    shares: SharesBack = NO_SHARES
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,7 @@ class RefundRequest:
     bulk: bool = False
     left_seen: int | None = None
     instructions_email: str | None = field(default=None, repr=False)  # where the processor writes to the customer
+    destinations: str | None = None  # the ways of the fallback that may be tried, separated by commas, or None
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,4 +342,5 @@ class Refund:
     lease_until: float | None = None
     lease_token: str | None = None
     instructions_email: str | None = field(default=None, repr=False)  # erased some time after the end
+    destinations: str | None = None  # as in the request
     legs: tuple[Leg, ...] = ()

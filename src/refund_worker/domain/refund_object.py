@@ -48,7 +48,7 @@ from refund_worker.domain.replacements import (
     uncovered,
 )
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, POLLED, UNPAID_FINAL, LegOutcome
-from refund_worker.domain.timing import POLL_SECONDS_MAX
+from refund_worker.domain.timing import POLL_SECONDS_MAX, report_due_at
 
 REFUNDED_TWICE = "refunded_twice"
 UNKNOWN_STATUS = "unknown_status"
@@ -396,8 +396,11 @@ def _without_poll_trouble(leg: Leg) -> Leg:
 def _next_poll(builder: DecisionBuilder, leg: Leg) -> float:
     """Return the time of the next poll: half the leg's age from now, between `poll_seconds` and a day.
 
-    A leg that was never sent is paid by a refund that a person linked: it is as old as its own refund.
+    A leg that was never sent is paid by a refund that a person linked: it is as old as its own refund. An object that
+    cannot be asked for is due when its event is overdue.
     """
+    if not builder.policy.rules_of(leg.processor).reads_refunds:
+        return max(builder.now, report_due_at(leg, builder.policy, builder.refund.created_at))
     age = builder.now - (leg.last_sent_at or builder.refund.created_at)
     return builder.now + max(builder.policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))
 

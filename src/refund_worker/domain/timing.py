@@ -11,6 +11,8 @@ from refund_worker.domain.refund import Leg, Refund
 CLOCK_SLACK_SECONDS = 60.0
 # A pending object is polled less and less often, but at least once a day.
 POLL_SECONDS_MAX = 86_400.0
+# Where only events tell outcomes and the adapter names no limit, one must come within this time.
+REPORT_SECONDS = 5 * 86_400.0
 
 
 def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
@@ -55,6 +57,15 @@ def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
     if leg.first_sent_at is None or not key_lives(leg, now, policy):
         return False
     return lands_by(leg, now, policy) <= leg.first_sent_at + policy.rules_of(leg.processor).key_seconds
+
+
+def report_due_at(leg: Leg, policy: Policy, created_at: float) -> float:
+    """Return the epoch second at which the event about the leg's object is overdue.
+
+    A leg that was never sent is paid by a refund that a person linked: it is as old as its own refund, which was made
+    at `created_at`.
+    """
+    return (leg.last_sent_at or created_at) + (policy.rules_of(leg.processor).report_seconds or REPORT_SECONDS)
 
 
 def clock_went_back(refund: Refund, now: float) -> bool:

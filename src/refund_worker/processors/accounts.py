@@ -8,31 +8,30 @@ from __future__ import annotations
 
 import functools
 import re
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from refund_worker.domain.account_names import connected_of, platform_of, processor_of
 from refund_worker.domain.decision import ProcessorRules
 from refund_worker.errors import BadSettings
 from refund_worker.processors import registry
-from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry
+from refund_worker.processors.base import AccountSettings, Capabilities, HasConnectedAccounts, Processor, ProcessorEntry
 
 if TYPE_CHECKING:
     from refund_worker.settings import Settings
 
-STRIPE: Final = "stripe"
+# The account that the variables `STRIPE_…` describe.
+SHORT_FORM: Final = "stripe"
 MANUAL: Final = "manual"
 # The kill switch's name for all accounts: an account with this name could not be paused alone.
 RESERVED: Final = frozenset({"all"})
 ACCOUNT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}(:[a-z0-9][a-z0-9_-]{0,39})?")
+CONNECTED_MAX: Final = 1_000
 FILE_SETTING: Final = "REFUND_WORKER_PROCESSORS_FILE"
-
-
-def processor_of(account: str) -> str:
-    """Return the processor of an account: `stripe` for `stripe:old`."""
-    return account.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +74,7 @@ class Account:
             live=self.entry.live(self.settings),
             key_use_seconds=self.settings.key_life_seconds,
             quiet_seconds=self.settings.quiet_seconds,
+            refunds_on=self.settings.refunds == "on",
         )
 
     def setting(self, field: str) -> str:
@@ -88,14 +88,53 @@ class Account:
         return self.entry.make(self.name, self.settings, timeout_seconds)
 
 
+class Adapters(Mapping[str, Processor]):
+    """The adapters of all accounts that can be called, by account.
+
+    That of a connected account is made when it is asked for, and shares its platform's connections. The oldest
+    unused ones are dropped.
+    """
+
+    def __init__(self, adapters: Mapping[str, Processor]) -> None:
+        self._adapters = dict(adapters)
+        self._connected: OrderedDict[str, Processor] = OrderedDict()
+
+    def __getitem__(self, name: str) -> Processor:
+        adapter, connected = self._adapters[platform_of(name)], connected_of(name)
+        if connected is None:
+            return adapter
+        if name not in self._connected:
+            if not isinstance(adapter, HasConnectedAccounts):
+                raise KeyError(name)
+            self._connected[name] = adapter.connected(connected, name)
+            if len(self._connected) > CONNECTED_MAX:
+                self._connected.popitem(last=False)
+        self._connected.move_to_end(name)
+        return self._connected[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._adapters)
+
+    def __len__(self) -> int:
+        return len(self._adapters)
+
+
 class Accounts(Mapping[str, Account]):
-    """All accounts of an installation by name, in the order of the settings; `manual` is always among them."""
+    """All accounts of an installation by name, in the order of the settings; `manual` is always among them.
+
+    A connected account is found by its name too, with the settings of its platform. It is not counted or listed.
+    """
 
     def __init__(self, accounts: Mapping[str, Account]) -> None:
         self._by_name = dict(accounts)
 
     def __getitem__(self, name: str) -> Account:
-        return self._by_name[name]
+        account = self._by_name[platform_of(name)]
+        if connected_of(name) is None:
+            return account
+        if not account.capabilities.connects:
+            raise KeyError(name)
+        return replace(account, name=name)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._by_name)
@@ -105,17 +144,25 @@ class Accounts(Mapping[str, Account]):
 
     def entry_of(self, name: str) -> ProcessorEntry | None:
         """Return the adapter's entry of an account, or None for an account that this installation does not have."""
-        account = self._by_name.get(name)
+        account = self.get(name)
         return None if account is None else account.entry
 
     def capabilities_of(self, name: str) -> Capabilities | None:
         """Return the capability table of an account, or None for an account that this installation does not have."""
-        account = self._by_name.get(name)
+        account = self.get(name)
         return None if account is None else account.capabilities
 
     def of_processor(self, processor: str) -> tuple[str, ...]:
         """Return the names of the accounts at this processor."""
         return tuple(name for name, account in self.items() if account.processor == processor)
+
+    def switched_by(self, name: str) -> tuple[str, ...]:
+        """Return what a pause of `name` stops: itself, and all accounts at this processor or with this adapter.
+
+        An account with a label is paused alone.
+        """
+        found = (each for each, its in self.items() if name in (its.processor, its.entry.name))
+        return tuple(dict.fromkeys((name, *found)))
 
     def with_lists(self) -> tuple[str, ...]:
         """Return the names of the accounts whose refunds are listed, and so are synchronised and reconciled."""
@@ -131,10 +178,10 @@ class Accounts(Mapping[str, Account]):
 
     def can_be_sent(self, name: str, processor_payment_id: str) -> bool:
         """Return True if the account can have a payment of this id. An account that is not here takes any id."""
-        if name not in self._by_name:
-            return True
+        entry = self.entry_of(name)
         try:
-            self._by_name[name].entry.check_payment_id(processor_payment_id)
+            if entry is not None:
+                entry.check_payment_id(processor_payment_id)
         except ValueError:
             return False
         return True
@@ -154,9 +201,9 @@ class Accounts(Mapping[str, Account]):
         """Return the rules that decisions need for each account."""
         return {name: account.rules for name, account in self.items()}
 
-    def make_processors(self, timeout_seconds: float) -> dict[str, Processor]:
+    def make_processors(self, timeout_seconds: float) -> Adapters:
         """Return the adapters of all accounts that can be called. Close them on the event loop that used them."""
-        return {name: account.make(timeout_seconds) for name, account in self.items() if account.has_access}
+        return Adapters({name: account.make(timeout_seconds) for name, account in self.items() if account.has_access})
 
     def preload_adapters(self) -> None:
         """Import the adapters of all accounts that can be called, for processes that are forked afterwards."""
@@ -172,13 +219,15 @@ def accounts_of(settings: Settings) -> Accounts:
     Raises `BadSettings` naming the account and the field, never the value.
     """
     tables: dict[str, Any] = settings.account_tables
-    short = STRIPE not in tables and (not tables or settings.has_stripe)
+    short = SHORT_FORM not in tables and (not tables or settings.has_stripe)
     if short:
-        tables = {STRIPE: _short_form(settings)} | tables
-    elif STRIPE in tables and settings.has_stripe:
+        tables = {SHORT_FORM: _short_form(settings)} | tables
+    elif SHORT_FORM in tables and settings.has_stripe:
         raise BadSettings(f'REFUND_WORKER_STRIPE_… and ["stripe"] in {FILE_SETTING} describe one account: keep one')
     described = tables if MANUAL in tables else tables | {MANUAL: {}}
-    found = {name: _account(name, table, is_short_form=short and name == STRIPE) for name, table in described.items()}
+    found = {
+        name: _account(name, table, is_short_form=short and name == SHORT_FORM) for name, table in described.items()
+    }
     for account in found.values():
         _check_safe(account, settings)
     return Accounts(found)
@@ -186,7 +235,7 @@ def accounts_of(settings: Settings) -> Accounts:
 
 def default_accounts() -> Accounts:
     """Return the accounts of an installation without settings: `stripe` without access, and `manual`."""
-    return Accounts({name: _account(name, {}, is_short_form=name == STRIPE) for name in (STRIPE, MANUAL)})
+    return Accounts({name: _account(name, {}, is_short_form=name == SHORT_FORM) for name in (SHORT_FORM, MANUAL)})
 
 
 def _short_form(settings: Settings) -> dict[str, Any]:

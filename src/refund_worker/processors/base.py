@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, Literal, Protocol, TypeGuard, runtime_c
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 from refund_worker.domain.decision import ProcessorRules
+from refund_worker.domain.money import decimal_places, smallest_step
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     BalanceReply,
@@ -167,6 +168,14 @@ class Paged(Protocol):
 
 
 @runtime_checkable
+class HasConnectedAccounts(Protocol):
+    """A platform's adapter, whose credentials also give access to the accounts that are connected with it."""
+
+    def connected(self, account_id: str, name: str) -> Processor:
+        """Return the adapter of a connected account, as the account `name`. It shares the connections of this one."""
+
+
+@runtime_checkable
 class ReadsTransactions(Protocol):
     """A processor whose balance transactions can be read: the money that refunds and disputes moved on our account.
 
@@ -204,6 +213,7 @@ class Capabilities:
     - `reads_disputes`: the disputes and early fraud warnings of the account can be fetched and listed.
     - `reads_balance`: the available and pending money of the account can be read.
     - `takes_email`: an address can be named to which the processor writes when the customer must act.
+    - `connects`: the account is a platform that has connected accounts, with payments of their own.
     - `currency_steps`: the step in minor units of every amount, for currencies where it is not 1.
     - `currency_decimals`: the decimals of the minor unit, for currencies where they are not 2.
     - `refund_window_seconds`: how long after its capture a payment can be refunded, or None without one figure.
@@ -230,6 +240,7 @@ class Capabilities:
     reads_disputes: bool = False
     reads_balance: bool = False
     takes_email: bool = False
+    connects: bool = False
     currency_steps: Mapping[str, int] = field(default_factory=dict)
     currency_decimals: Mapping[str, int] = field(default_factory=dict)
     refund_window_seconds: float | None = None
@@ -245,6 +256,7 @@ class Capabilities:
         live: bool | None = None,
         key_use_seconds: float | None = None,
         quiet_seconds: float | None = None,
+        refunds_on: bool = True,
     ) -> ProcessorRules:
         """Return the rules that decisions need from these facts and an account's settings.
 
@@ -255,13 +267,27 @@ class Capabilities:
             key_use_seconds=key_use_seconds or self.key_use_seconds,
             quiet_seconds=quiet_seconds,
             finds_refunds=self.finds_refunds,
+            lists_each_payment=self.creates_refunds and self.finds_refunds and not self.lists_refunds,
             reads_refunds=self.reads_refunds,
             report_seconds=self.report_seconds,
             list_proves_absence=self.list_proves_absence,
+            refunds_on=refunds_on,
+            partial_refunds=self.partial_refunds,
+            window_seconds=self.refund_window_seconds,
+            steps=self._coarser_steps(),
             live=live,
             disputed_codes=self.disputed_codes,
             unfunded_codes=self.unfunded_codes,
         )
+
+    def _coarser_steps(self) -> dict[str, int]:
+        """Return the steps in our minor units, by currency, that are coarser than those of all our amounts."""
+        steps = {
+            currency: self.currency_steps.get(currency, 1)
+            * 10 ** max(0, decimal_places(currency) - self.currency_decimals.get(currency, 2))
+            for currency in {*self.currency_steps, *self.currency_decimals}
+        }
+        return {currency: step for currency, step in steps.items() if step > smallest_step(currency)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -332,6 +358,11 @@ def no_report(kind: str, body: str) -> RefundObject | None:
     return None
 
 
+def no_connected_account(body: bytes) -> str | None:
+    """Return None: events are about the account itself."""
+    return None
+
+
 def no_challenge(settings: Any, query: Mapping[str, str]) -> str | None:
     """Return None: the processor does not check the address by a GET."""
     return None
@@ -350,6 +381,7 @@ class Webhooks:
     - `event_hint(kind, body)`: the refund object that a stored event is about, None for any other event. Never raises.
     - `event_report(kind, body)`: the refund object as a verified event tells it, for a processor that cannot be asked
       for one (`reads_refunds` is False), None for any other event. Never raises.
+    - `connected_account(body)`: the connected account that an event is about, None for the account itself.
     - `answer`: the text that the processor expects as the answer. The default is JSON.
     - `challenge(settings, query)`: the answer to a GET by which the processor checks the address, or None.
     - `event_subject(kind, body)`: the refund, dispute, early fraud warning or payment that a stored event is about,
@@ -363,6 +395,7 @@ class Webhooks:
     event_hint: Callable[[str, str], EventHint | None]
     event_subject: Callable[[str, str], EventSubject | None]
     event_report: Callable[[str, str], RefundObject | None] = no_report
+    connected_account: Callable[[bytes], str | None] = no_connected_account
     answer: str | None = None
     challenge: Callable[[Any, Mapping[str, str]], str | None] = no_challenge
     signature_header: str
@@ -435,6 +468,8 @@ class ProcessorEntry:
     - `address(settings)`: the URL of the server that `make`'s adapter calls.
     - `extra`: the extra that installs what the adapter imports; "" if it needs none.
     - `permissions`, `events`: what the credentials must be allowed, and the events to subscribe to, for people.
+    - `explained_by`: codes of this processor → the code of ours (docs/runbook.md) whose text explains them to people.
+      Any other code is shown with the processor's own message.
     - `live(settings)`: whether its objects must be live ones, or None if the credentials do not show it.
     - `check_payment_id(id)`: raise ValueError, without the id in it, for an id that the processor cannot have.
     - `webhooks`: how its events are read, or None if it sends no events.
@@ -449,6 +484,7 @@ class ProcessorEntry:
     extra: str = ""
     permissions: str = ""
     events: str = ""
+    explained_by: Mapping[str, str] = field(default_factory=dict)
     live: Callable[[Any], bool | None] = unknown_mode
     check_payment_id: Callable[[str], None] = accept_any_id
     webhooks: Webhooks | None = None

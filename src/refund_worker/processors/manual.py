@@ -84,7 +84,14 @@ CAPABILITIES: Final = Capabilities(
     sources=dict.fromkeys(
         (
             *("creates_refunds", "key_seconds", "lists_refunds", "list_proves_absence", "answers_are_final"),
-            *("reads_refunds", "key_use_seconds", "finds_refunds", "answers_are_outcomes", "report_seconds"),
+            *(
+                "reads_refunds",
+                "key_use_seconds",
+                "finds_refunds",
+                "answers_are_outcomes",
+                "report_seconds",
+                "connects",
+            ),
             *("partial_refunds", "cancels", "takes_email", "reads_disputes", "reads_balance", "currency_steps"),
             *(
                 "currency_decimals",

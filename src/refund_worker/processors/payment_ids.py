@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from refund_worker.domain.account_names import processor_of
 from refund_worker.processors import registry
 from refund_worker.processors.accounts import RESERVED
 
@@ -22,5 +23,5 @@ def check_payment_id(processor: str, processor_payment_id: str) -> None:
 
     A processor that is not registered takes any id.
     """
-    if entry := registry.find_entry(processor):
+    if entry := registry.find_entry(processor_of(processor)):
         entry.check_payment_id(processor_payment_id)

@@ -43,6 +43,12 @@ def entries() -> tuple[ProcessorEntry, ...]:
 
 
 @functools.cache
+def explained_by() -> dict[str, str]:
+    """Return the codes of all adapters of this version that a code of ours explains, with that code."""
+    return {code: ours for entry in entries() for code, ours in entry.explained_by.items()}
+
+
+@functools.cache
 def _entry(name: str, module: str) -> ProcessorEntry:
     entry: ProcessorEntry = importlib.import_module(module).ENTRY
     if entry.name != name:

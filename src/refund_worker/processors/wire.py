@@ -132,4 +132,6 @@ class HttpClient:
         connect = min(CONNECT_SECONDS_MAX, self.timeout_seconds / 2)
         timeout = aiohttp.ClientTimeout(total=None, connect=connect, sock_read=self.timeout_seconds)
         self._session = aiohttp.ClientSession(timeout=timeout, cookie_jar=aiohttp.DummyCookieJar())
+        # Without this, aiohttp makes a GET or a PUT twice if its connection breaks.
+        self._session._retry_connection = False
         return self._session

@@ -21,12 +21,13 @@ from sqlalchemy import (
 )
 
 from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction
+from refund_worker.domain.account_limits import usable_payments
 from refund_worker.domain.allocation import RefundablePayment
-from refund_worker.domain.decision import AccountDelta, PaymentDelta
+from refund_worker.domain.decision import AccountDelta, PaymentDelta, Policy
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.store import snapshots
-from refund_worker.store.database import insert_into, locked
+from refund_worker.store.database import insert_into, locked, now
 from refund_worker.store.tables import (
     CORRECTIONS,
     REFUNDED_BEFORE,
@@ -211,17 +212,19 @@ def refundable_by_id(connection: Connection, payment_ids: Collection[str]) -> di
     return {payment.payment_id: payment for payment in found}
 
 
-def payments_for(connection: Connection, customer_id: str, credits: int, allocation: str) -> list[RefundablePayment]:
+def payments_for(connection: Connection, customer_id: str, credits: int, policy: Policy) -> list[RefundablePayment]:
     """Return the payments that `credits` could go back over, without a lock and in no order.
 
-    Pro rata these are all. Otherwise they are in each currency the first that suffice. A payment of which money went
-    back elsewhere counts for nothing in that, because only `RefundablePayment` knows its share of the credits.
+    Pro rata, or where some accounts forbid some refunds, these are all. Otherwise they are in each currency the first
+    that suffice. A payment of which money went back elsewhere counts for nothing in that, because only
+    `RefundablePayment` knows its share of the credits.
     """
     if credits <= 0:
         return []
-    if allocation == "pro_rata":
-        return refundable_payments(connection, [customer_id]).get(customer_id, [])
-    query = _FIRST_OLDEST if allocation == "oldest_first" else _FIRST_NEWEST
+    if policy.allocation == "pro_rata" or policy.has_limits:
+        every = refundable_payments(connection, [customer_id]).get(customer_id, [])
+        return usable_payments(every, policy, now(connection))
+    query = _FIRST_OLDEST if policy.allocation == "oldest_first" else _FIRST_NEWEST
     rows = connection.execute(query, {"customer_id": customer_id, "needed": credits})
     return [_refundable(list(values)) for values in rows]
 

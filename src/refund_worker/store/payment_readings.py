@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Boolean, Connection, bindparam, case, func, or_, select, update
 
 from refund_worker.batching import batched
+from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.decision import Reread
 from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.processor_replies import PaymentRead, PaymentReading, PaymentUnreadable
@@ -36,6 +37,7 @@ _FACTS = select(
     payments.c.processor,
     payments.c.amount_minor,
     payments.c.currency,
+    payments.c.captured_at,
     payments.c.captured_minor,
     REFUNDED_BEFORE.label("refunded_minor"),
     payments.c.word,
@@ -61,7 +63,7 @@ def facts_of(
     found = {}
     for some in batched(sorted(set(payment_ids)), IDS_AT_ONCE):
         for row in connection.execute(_FACTS, {"payment_ids": list(some)}).mappings():
-            found[row["payment_id"]] = _facts(row, row["processor"] in readable)
+            found[row["payment_id"]] = _facts(row, platform_of(row["processor"]) in readable)
     return found
 
 
@@ -95,6 +97,7 @@ def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
         payment_id=row["payment_id"],
         amount_minor=row["amount_minor"],
         currency=row["currency"],
+        captured_at=row["captured_at"],
         captured_minor=row["captured_minor"],
         refunded_minor=row["refunded_minor"],
         readable=readable,

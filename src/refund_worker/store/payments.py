@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, fields
+from typing import Any
 
-from sqlalchemy import Connection, and_, select, update
+from sqlalchemy import Connection, and_, or_, select, update
 
 from refund_worker.batching import batched
 from refund_worker.domain.claims.claim import ClaimKind
+from refund_worker.domain.processor_calls import SharesBack
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.store import snapshots
 from refund_worker.store.database import IDS_AT_ONCE
 from refund_worker.store.payment_refs import at_processors, payments_of_refs, processor_names
 from refund_worker.store.tables import claim_refs, claims, payments
 
-_COLUMNS = [payments.c[field.name] for field in fields(PaymentRecord)]
+_COLUMNS = [payments.c[field.name] for field in fields(PaymentRecord) if field.name != "asked_account"]
 
 
 def payments_by_id(connection: Connection, payment_ids: Collection[str]) -> dict[str, PaymentRecord]:
@@ -52,9 +54,27 @@ def list_payments(
 def insert_payments(connection: Connection, records: Sequence[PaymentRecord], now: float) -> None:
     """Insert payments of which nothing is taken yet. Raises `IntegrityError` if one is recorded already."""
     if records:
-        rows = [asdict(record) | {"created_at": now, "credits_taken": 0, "money_taken": 0} for record in records]
+        rows = [_row(record) | {"created_at": now, "credits_taken": 0, "money_taken": 0} for record in records]
         connection.execute(payments.insert(), rows)
         snapshots.take(connection, [("payments", row) for row in rows])
+
+
+def _row(record: PaymentRecord) -> dict[str, Any]:
+    row = asdict(record)
+    del row["asked_account"]
+    return row
+
+
+def shares_back(connection: Connection, payment_ids: Collection[str]) -> dict[str, SharesBack]:
+    """Return whose shares the refunds of these payments take back, by payment_id, for those that say so."""
+    p = payments.c
+    given = or_(p.connect_reverse_transfer.is_not(None), p.connect_refund_application_fee.is_not(None))
+    query = select(p.payment_id, p.connect_reverse_transfer, p.connect_refund_application_fee).where(given)
+    found = {}
+    for chunk in batched(sorted(payment_ids), IDS_AT_ONCE):
+        for payment_id, transfer, fee in connection.execute(query.where(p.payment_id.in_(chunk))):
+            found[payment_id] = SharesBack(transfer, fee)
+    return found
 
 
 def closed_at(connection: Connection, payment_id: str) -> float | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from sqlalchemy import Connection, RowMapping, and_, bindparam, case, func, or_, select
 
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
@@ -134,6 +136,12 @@ def listed_before(connection: Connection, at: float, now: float) -> frozenset[st
     is a promoted standby, or holds a restored backup: the last commits may be missing there.
     """
     return frozenset(connection.execute(_STALE[connection.dialect.name], {"at": at, "now": now}).scalars())
+
+
+def listed_ones(connection: Connection, names: Collection[str]) -> frozenset[str]:
+    """Return those of `names` whose refunds were ever listed."""
+    query = select(processors.c.name).where(processors.c.name.in_(names), _listed_at.is_not(None))
+    return frozenset(connection.execute(query).scalars())
 
 
 def last_listing(connection: Connection, name: str) -> tuple[float | None, float | None]:

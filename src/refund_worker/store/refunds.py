@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Integer, RowMapping, Select, Text, and_, bindparam, case, or_, select, update
 
+from refund_worker.domain.account_names import CONNECTED
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.legs import leg_number
 from refund_worker.domain.refund import (
@@ -27,13 +28,14 @@ from refund_worker.domain.refund import (
     RefusalKind,
     To,
 )
-from refund_worker.domain.state_machine import AWAITING_SEND
+from refund_worker.domain.state_machine import ACTIVE, AWAITING_SEND
 from refund_worker.errors import LostRace
 from refund_worker.store import snapshots
+from refund_worker.store.account_names import is_at
 from refund_worker.store.accounts import surviving
 from refund_worker.store.database import locked
 from refund_worker.store.refund_objects import REPORT_COLUMNS, as_report
-from refund_worker.store.tables import legs, refund_batch_rows, refund_objects, refunds
+from refund_worker.store.tables import AT_CONNECTED, legs, refund_batch_rows, refund_objects, refunds
 
 Q = TypeVar("Q", bound=tuple[Any, ...])
 
@@ -319,10 +321,21 @@ def put_off(
     )
 
 
+def connected_accounts(connection: Connection, platform: str, since: float) -> frozenset[str]:
+    """Return the connected accounts over which money is to be sent, or was sent since `since` (epoch seconds)."""
+    lately = or_(legs.c.status.in_(ACTIVE), legs.c.last_sent_at >= since)
+    of_it = legs.c.processor.startswith(platform + CONNECTED, autoescape=True)
+    query = select(legs.c.processor).distinct().where(AT_CONNECTED, of_it, lately)
+    return frozenset(connection.execute(query).scalars())
+
+
 def requeue_waiting_for(connection: Connection, processor: str | None, now: float) -> None:
-    """Make due now the legs that were postponed while the processor, or all of them (None), was paused."""
+    """Make due now the legs that were postponed while the processor, or all of them (None), was paused.
+
+    This includes the legs over its connected accounts.
+    """
     put_off = legs.c.status.in_(AWAITING_SEND)
-    waiting = put_off if processor is None else and_(put_off, legs.c.processor == processor)
+    waiting = put_off if processor is None else and_(put_off, is_at(legs.c.processor, processor))
     of_it = refunds.c.refund_id.in_(select(legs.c.refund_id).where(waiting))
     # Lock the refunds first, as all others do: a process that has claimed one would write its legs back unchanged.
     connection.execute(locked(connection, select(refunds.c.refund_id).where(of_it).order_by(refunds.c.refund_id)))

@@ -144,6 +144,10 @@ payments = Table(
     _amount("outside_minor", server_default="0"),
     _count("open_disputes"),
     Column("closed_at", Double),
+    # The connected account of a payment, and what a refund takes back from it; null if the payment has none.
+    Column("connect_account", Text),
+    Column("connect_reverse_transfer", Boolean),
+    Column("connect_refund_application_fee", Boolean),
     CheckConstraint("amount_minor > 0 AND credits > 0", name="positive"),
     CheckConstraint("credits_taken >= 0 AND credits_taken <= credits", name="credits_room"),
     CheckConstraint("money_taken >= 0 AND money_taken <= amount_minor", name="money_room"),
@@ -236,6 +240,8 @@ ledger_entries = Table(
 )
 
 TROUBLED = text("status IN ('needs_attention', 'failed')")
+# The legs over connected accounts: the account's name is behind its platform's.
+AT_CONNECTED = text("processor LIKE '%/%'")
 IN_FLIGHT = text("status NOT IN ('succeeded', 'failed', 'canceled')")
 
 refunds = Table(
@@ -275,6 +281,8 @@ refunds = Table(
     Column("requested_by_note", Text),
     # The customer's address for instructions; null 35 days after the refund's end. `body` has only a salted hash of it.
     Column("instructions_email", Text),
+    # The ways that may be tried when a payment refuses for good, separated by commas; null for all of the setting.
+    Column("destinations", Text),
     # The key first: callers who may see all clients search by the key alone.
     UniqueConstraint("idempotency_key", "client"),
     CheckConstraint("credits > 0", name="credits"),
@@ -368,6 +376,7 @@ legs = Table(
         sqlite_where=IN_FLIGHT,
         postgresql_where=IN_FLIGHT,
     ),
+    Index("ix_legs_connected", "processor", sqlite_where=AT_CONNECTED, postgresql_where=AT_CONNECTED),
 )
 
 attempts = Table(

@@ -56,6 +56,16 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
         "The signature is older than five minutes, or from the future.",
         "Check the clocks, and sign again before each try.",
     ),
+    "processor_account_missing": _final(
+        422,
+        "The payment's processor has several accounts here, and the request names none.",
+        "Send `processor_account` with the account that took the payment.",
+    ),
+    "processor_account_unknown": _final(
+        422,
+        "The request names an account at a processor that is not configured.",
+        "Correct `processor_account`, or add the account to `PROCESSORS_FILE` of every process.",
+    ),
     "forbidden": _final(403, "The role of the key may not do this.", "Use a key of a role that may."),
     "not_found": _final(
         404,

@@ -168,7 +168,22 @@ def document(
 def schema_of(body: type[Schema]) -> dict[str, Any]:
     """Return the schema of a request's body under its public name, such as RefundRequest."""
     name = body.__name__.removesuffix("Schema").removesuffix("Body") + "Request"
-    return body.model_json_schema(mode="validation") | {"title": name}
+    whole = body.model_json_schema(mode="validation") | {"title": name}
+    definitions = whole.pop("$defs", {})
+    inlined: dict[str, Any] = _inlined(whole, definitions)
+    return inlined
+
+
+def _inlined(part: Any, definitions: Mapping[str, Any]) -> Any:
+    """Return the schema with its definitions in their places: a request's body is described in one piece."""
+    if isinstance(part, list):
+        return [_inlined(each, definitions) for each in part]
+    if not isinstance(part, dict):
+        return part
+    name = str(part.get("$ref", "")).removeprefix("#/$defs/")
+    if name in definitions:
+        return _inlined(definitions[name], definitions)
+    return {key: _inlined(value, definitions) for key, value in part.items()}
 
 
 def _headers(names: Iterable[str]) -> dict[str, Any]:
@@ -188,16 +203,8 @@ def webhook_of_account_document() -> Document:
     text = (
         "An event, as the account's processor sends and signs it. The header of its signature is the processor's own."
     )
-    schema = {"title": "AccountEvent", "description": text}
-    return document({200: Received}, (400, 404, 413), schema=schema, guarded=False)
-
-
-def challenge_document() -> Document:
-    """Return the description of the request by which some processors check the address of a webhook."""
-    found = document({}, (404,), guarded=False)
-    text = {"text/plain": {"schema": {"type": "string"}, "example": "the text that the processor expects"}}
-    found.responses[200] = {"description": "OK", "headers": _headers(()), "content": text}
-    return found
+    schema = {"type": "object", "properties": {}, "title": "AccountEvent", "description": text}
+    return document({200: Received}, (400, 404, 413), schema=schema, example={}, guarded=False)
 
 
 def webhook_document(processor: str, webhooks: Webhooks) -> Document:

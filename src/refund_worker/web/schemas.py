@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 
 from refund_worker.engine.intake.schemas import (
+    AccountName,
     KnownId,
     OptionalReason,
-    ProcessorName,
     Reason,
     Reference,
     RefundSchema,
@@ -69,7 +69,7 @@ class ResolveBody(ActionBody):
 class ReconciliationBody(Schema):
     """The account and the time to compare; a day stands for its beginning, or for its end in `until`."""
 
-    processor_account: ProcessorName
+    processor_account: AccountName
     since: Since | None = None
     until: Until | None = None
 

@@ -16,16 +16,17 @@ from sqlalchemy import Connection
 from starlette.concurrency import run_in_threadpool
 
 from refund_worker.alarms import Condition, warn_of
+from refund_worker.domain.account_names import connected_name
 from refund_worker.engine.context import Context
 from refund_worker.errors import NotFound
 from refund_worker.metrics import WEBHOOKS_REFUSED, WEBHOOKS_STORED, count
 from refund_worker.processors import registry
-from refund_worker.processors.accounts import Account
+from refund_worker.processors.accounts import SHORT_FORM, Account
 from refund_worker.processors.base import InvalidEvent, Webhooks
 from refund_worker.store import inbox
 from refund_worker.web.auth import WEBHOOKS
 from refund_worker.web.dependencies import TheAppState, TheContext
-from refund_worker.web.openapi import challenge_document, webhook_document, webhook_of_account_document
+from refund_worker.web.openapi import webhook_document, webhook_of_account_document
 from refund_worker.web.problems import BadSignature
 from refund_worker.web.request_body import BODY_BYTES_MAX, limited_body
 
@@ -33,20 +34,20 @@ log = logging.getLogger(__name__)
 
 WARN_SECONDS = 60.0
 _warned_at: dict[str, float] = {}
-_ANY, _CHALLENGE = webhook_of_account_document(), challenge_document()
+_ANY = webhook_of_account_document()
 
 Answer = Callable[[Request, TheAppState], Awaitable[Response]]
 
 
 def make_router() -> APIRouter:
-    """Return the routes `/webhooks/ACCOUNT`: one described for each adapter that has webhooks, and one for any account.
+    """Return the routes `/webhooks/ACCOUNT`: one for any account, and one for the account of the short form.
 
-    An account without a label has its processor's name, so the described routes are those of most installations.
+    The second is the same, and is described with the header and the events of its processor.
     """
     router = APIRouter(tags=["webhooks"])
-    for entry in registry.entries():
-        if entry.webhooks is not None:
-            _add_route(router, entry.name, entry.webhooks)
+    entry = registry.find_entry(SHORT_FORM)
+    if entry is not None and entry.webhooks is not None:
+        _add_route(router, entry.name, entry.webhooks)
     router.add_api_route(
         WEBHOOKS + "{account}",
         take_event,
@@ -54,13 +55,7 @@ def make_router() -> APIRouter:
         openapi_extra=_ANY.extra,
         responses=_ANY.responses,
     )
-    router.add_api_route(
-        WEBHOOKS + "{account}",
-        answer_challenge,
-        methods=["GET"],
-        openapi_extra=_CHALLENGE.extra,
-        responses=_CHALLENGE.responses,
-    )
+    router.add_api_route(WEBHOOKS + "{account}", answer_challenge, methods=["GET"], include_in_schema=False)
     return router
 
 
@@ -116,9 +111,11 @@ def _take(context: Context, account: Account, webhooks: Webhooks, headers: Mappi
     webhooks.verify_event(account.settings, headers, body, time.time())
     events = [(*webhooks.event_name(part), part) for part in webhooks.split(body)]
     for event_id, kind, part in events:
-        if _store(context, account.name, event_id, kind, part):
+        connected = webhooks.connected_account(part)
+        whose = account.name if connected is None else connected_name(account.name, connected)
+        if _store(context, whose, event_id, kind, part):
             count(WEBHOOKS_STORED, account.name)
-            log.info("stored an event of kind %s", kind, extra={"event_id": event_id, "processor": account.name})
+            log.info("stored an event of kind %s", kind, extra={"event_id": event_id, "processor": whose})
 
 
 def _note_refused(processor: str, error: InvalidEvent) -> None:

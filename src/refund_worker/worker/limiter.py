@@ -13,6 +13,7 @@ from collections import defaultdict
 import redis
 from redis.asyncio import Redis
 
+from refund_worker.domain.account_names import platform_of
 from refund_worker.processors.accounts import accounts_of
 from refund_worker.settings import Settings
 from refund_worker.worker.broker_tls import for_redis_py
@@ -181,13 +182,15 @@ class ProcessorLimiters:
         self._by_name = {name: BrokerLimiter(settings, rate) for name, rate in rates.items() if rate > 0}
 
     async def acquire(self, slot: str) -> None:
-        """Wait for one slot. `slot` is a processor's name, perhaps with a purpose behind a colon (`NAME:reads`).
+        """Wait for one slot. `slot` is an account's name, perhaps with a purpose behind a blank (`NAME reads`).
 
-        Slots of different names are independent, each at the processor's whole rate.
+        Slots of different names are independent, each at the account's whole rate. A connected account has the slots
+        of its platform.
         """
-        limiter = self._by_name.get(slot.partition(":")[0])
+        name, blank, purpose = slot.partition(" ")
+        limiter = self._by_name.get(platform_of(name))
         if limiter is not None:
-            await limiter.acquire(slot)
+            await limiter.acquire(platform_of(name) + blank + purpose)
 
     async def close(self) -> None:
         """Close the connections to the broker."""

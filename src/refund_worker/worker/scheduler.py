@@ -19,6 +19,7 @@ from refund_worker.engine.jobs.due import due_ids
 from refund_worker.engine.jobs.erase_addresses import erase_addresses
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
+from refund_worker.engine.processor_sync.connected_sync import ConnectedSync
 from refund_worker.engine.processor_sync.funds import read_balance
 from refund_worker.engine.processor_sync.listing import ListDenied, NotListed
 from refund_worker.engine.processor_sync.reconciliation.run import run_due
@@ -78,6 +79,9 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
         sync = RecentSync()
         jobs.append(Job("watch", settings.poll_seconds * 12, partial(sync.sync_all, processor=name)))
         jobs.append(Job("look", settings.sweep_seconds, partial(sync.sync_when_due, processor=name), at_once=True))
+    for name, account in accounts.items():
+        if account.capabilities.connects:
+            jobs.append(Job("connected", settings.poll_seconds / 5, partial(ConnectedSync().sync_due, platform=name)))
     for name in accounts.with_balances():
         jobs.append(Job("funds", settings.poll_seconds, partial(read_balance, processor=name), at_once=True))
     if settings.notify_url is not None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import select
 from tests.support.engine_world import World
 
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.views.api_objects import refund_view
 from refund_worker.engine.views.failure_codes import FAILURE_CODES
+from refund_worker.processors.accounts import Accounts
 from refund_worker.processors.payment_ids import check_payment_id, check_processor_name
 from refund_worker.store import tables
 
@@ -19,9 +23,10 @@ CODE = "payment_id_unusable"
 
 @pytest.mark.parametrize("id", ["ch_a.b", SECRET, "PAYID-1"])
 def test_a_refund_over_it_goes_to_a_person_and_no_batch_breaks(world: World, id: str) -> None:
-    world.pay(1)
+    payment = world.pay(1)
     good = world.withdraw(10, "good")
-    world.pay(9, processor_payment_id=id)
+    by_an_earlier_version = replace(world.context, accounts=Accounts({}))
+    assert record_payments(by_an_earlier_version, [replace(payment, payment_id="pay9", processor_payment_id=id)])
     bad = world.withdraw(10, "bad")
     world.work()
     view = refund_view(world.refund(bad))

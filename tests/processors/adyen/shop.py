@@ -106,12 +106,6 @@ class Shop:
         with Web(self.settings) as web:
             return int(web.call("GET", "/v1/customers/c").json()["balance"])
 
-    def events_of(self, refund_id: str) -> list[str]:
-        """Return the kinds of the events in the refund's history."""
-        with Web(self.settings) as web:
-            shown = web.call("GET", f"/v1/refunds/{refund_id}/events").json()
-        return [each["kind"] for each in shown.get("items", shown.get("events", []))]
-
 
 @contextmanager
 def open_shop(url: str, **others: str) -> Iterator[Shop]:

@@ -13,7 +13,6 @@ from tests.web.client import Web
 from tests.web.console.visitor import text_of, visitor
 
 from refund_worker.engine.processor_sync import webhook_inbox
-from refund_worker.processors import registry
 from refund_worker.processors.stripe.entry import ENTRY
 from refund_worker.store import inbox
 from refund_worker.store.reporting import console_queries
@@ -115,7 +114,8 @@ def test_event_that_cannot_be_read_is_not_called_another_event(web: Web, monkeyp
     person = visitor(web, "operator")
     with monkeypatch.context() as patched:
         broken_entry = replace(ENTRY, webhooks=replace(ENTRY.webhooks, event_hint=broken))
-        patched.setattr(registry, "find_entry", lambda name: broken_entry)
+        account = replace(web.context.accounts["stripe"], entry=broken_entry)
+        patched.setattr(web.context.accounts, "_by_name", {"stripe": account})
         webhook_inbox.process_inbox(web.context)
         page = person.get("/webhooks", status="not_understood")
     assert "not understood: the next poll finds the change" in rows_of(page)["evt_1"]

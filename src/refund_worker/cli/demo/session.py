@@ -63,7 +63,7 @@ class Demo:
     def balance(self, customer_id: str) -> int:
         """Return the credits of a customer."""
         with self.context.database.read() as connection:
-            return int(api_objects.customer(connection, customer_id, self.context.policy.allocation)["balance"])
+            return int(api_objects.customer(connection, customer_id, self.context.policy)["balance"])
 
     def amounts_at_processor(self, charge: str) -> list[int]:
         """Return the succeeded refunds of a payment in the sandbox's records, in minor units."""

@@ -73,7 +73,7 @@ def correct(
         check_as_seen(connection, account, seen)
         _check_available(account, credits)
         if payable_only and wanted is Purpose.PAYOUT:
-            check_payable(connection, account, -credits, context.policy.allocation)
+            check_payable(connection, account, -credits, context.policy)
         id, own_id = context.new_id("txn"), account.customer_id
         enter(connection, id, own_id, credits, wanted, reason=reason, actor=actor, at=now)
         idempotency.insert_act(connection, client, idempotency_key, json.dumps(body), id, now)

@@ -6,6 +6,7 @@ from sqlalchemy import Connection
 
 from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.allocation import Payable, payable_by_currency, split_by_currency
+from refund_worker.domain.decision import Policy
 from refund_worker.errors import AmountTooSmall, ExceedsRefundable
 from refund_worker.store import accounts
 
@@ -13,23 +14,23 @@ from refund_worker.store import accounts
 NAMED_MAX = 3
 
 
-def payable_parts(connection: Connection, customer_id: str, credits: int, allocation: str) -> tuple[Payable, ...]:
+def payable_parts(connection: Connection, customer_id: str, credits: int, policy: Policy) -> tuple[Payable, ...]:
     """Return how many of `credits` the customer's payments could pay out in each currency, and the money for them.
 
     All payments count, as they do when the withdrawal is accepted.
     """
-    payments = accounts.payments_for(connection, customer_id, credits, allocation)
-    return payable_by_currency(credits, payments, allocation)
+    payments = accounts.payments_for(connection, customer_id, credits, policy)
+    return payable_by_currency(credits, payments, policy.allocation)
 
 
-def check_payable(connection: Connection, account: CustomerAccount, credits: int, allocation: str) -> None:
+def check_payable(connection: Connection, account: CustomerAccount, credits: int, policy: Policy) -> None:
     """Check that `credits` could be taken off the balance and paid out by one withdrawal.
 
     Raises `ExceedsRefundable` that says how much could be paid out instead, and which earlier corrections are still to
     be paid out, or `AmountTooSmall`.
     """
     payable = account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))
-    parts = payable_parts(connection, account.customer_id, payable, allocation)
+    parts = payable_parts(connection, account.customer_id, payable, policy)
     enough = [part for part in parts if part.credits >= credits]
     if any(part.money_for(credits) for part in enough):
         return

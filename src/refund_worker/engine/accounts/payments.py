@@ -13,6 +13,7 @@ from refund_worker.domain.ledger import Posting
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.accounts.claims import Terms, match_claims
 from refund_worker.engine.accounts.fraud_warnings import match_warnings
+from refund_worker.engine.accounts.payment_accounts import with_accounts
 from refund_worker.engine.accounts.recorded_again import ClosedRecords
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
@@ -39,7 +40,8 @@ def record_payments(
 ) -> list[Recorded | RefundWorkerError]:
     """Store payments in one commit; each raises its customer's balance. Return one answer for each record, in order.
 
-    A record gets `AlreadyRecorded` if its id is stored with another body, or its processor payment belongs to another
+    A record gets `ProcessorAccountMissing` or `ProcessorAccountUnknown` if its account cannot be found. It gets
+    `AlreadyRecorded` if its id is stored with another body, or its processor payment belongs to another
     id, by any of the processor's ids for it. It gets `InvalidRequest` if a closed payment had its processor payment,
     and `refunded_minor` is less than what our refunds over that one have paid. A payment that recorded itself takes the
     first other id that names it with equal money, credits and customer, and both ids name it from then on. `names` are
@@ -51,12 +53,23 @@ def record_payments(
 def answers_to_known_ids(context: Context, records: Sequence[PaymentRecord]) -> dict[str, Recorded | RefundWorkerError]:
     """Return, by payment_id, the answers that `record_payments` has for records whose id is stored. Nothing changes."""
     with context.database.read() as connection:
+        placed = with_accounts(connection, context, records)
+        records = [record for record in placed if isinstance(record, PaymentRecord)]
         earlier = _Earlier.read(connection, records, NO_NAMES)
     stored = ((record, earlier.by_id(record.payment_id)) for record in records)
     return {r.payment_id: _same(same, r, is_named=earlier.names_it(same, r)) for r, same in stored if same is not None}
 
 
 def _record_payments(
+    connection: Connection, context: Context, given: Sequence[PaymentRecord], names: Mapping[str, Sequence[str]]
+) -> list[Recorded | RefundWorkerError]:
+    placed = with_accounts(connection, context, given)
+    records = [record for record in placed if isinstance(record, PaymentRecord)]
+    answers = iter(_record_placed(connection, context, records, names))
+    return [next(answers) if isinstance(record, PaymentRecord) else record for record in placed]
+
+
+def _record_placed(
     connection: Connection, context: Context, records: Sequence[PaymentRecord], names: Mapping[str, Sequence[str]]
 ) -> list[Recorded | RefundWorkerError]:
     now = context.clock(connection)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction
 from refund_worker.domain.allocation import Payable, split_by_currency
+from refund_worker.domain.decision import Policy
 from refund_worker.domain.ledger import Purpose
 from refund_worker.engine.accounts import corrections
 from refund_worker.engine.accounts.payable import payable_parts
@@ -37,11 +38,11 @@ class Division:
 
 
 def payable_of_correction(
-    connection: Connection, account: CustomerAccount, correction: RefundableTransaction, allocation: str
+    connection: Connection, account: CustomerAccount, correction: RefundableTransaction, policy: Policy
 ) -> tuple[Payable, ...]:
     """Return how many credits of the correction could be paid out in each currency, and the money for them."""
     most = min(correction.left, account.payable_at_most)
-    return payable_parts(connection, account.customer_id, most, allocation)
+    return payable_parts(connection, account.customer_id, most, policy)
 
 
 def divided(account: CustomerAccount, credits: int, payable: tuple[Payable, ...], first: str) -> Division:
@@ -78,7 +79,7 @@ def split_correction(
             check_same_act(key.idempotency_key, body, json.loads(earlier["body"]))
             return corrections.visible_transaction(connection, earlier["result_id"], None)
         corrections.check_reversible(connection, row)
-        division = _division_now(connection, account, transaction_id, first, context.policy.allocation)
+        division = _division_now(connection, account, transaction_id, first, context.policy)
         if str(division) != shown or not division.parts:
             raise ChangedMeanwhile(f"what can be paid out has changed since this form was opened: {division}")
         made = [(context.new_id("txn"), *part) for part in division.corrections()]
@@ -94,10 +95,10 @@ def split_correction(
 
 
 def _division_now(
-    connection: Connection, account: CustomerAccount, transaction_id: str, first: str, allocation: str
+    connection: Connection, account: CustomerAccount, transaction_id: str, first: str, policy: Policy
 ) -> Division:
     correction = accounts.refundable_transactions(connection, [transaction_id]).get(transaction_id)
     if correction is None or correction.reversed:
         raise NotReversible(f"{transaction_id} is not to be paid out, or it is deleted")
-    payable = payable_of_correction(connection, account, correction, allocation)
+    payable = payable_of_correction(connection, account, correction, policy)
     return divided(account, correction.credits, payable, first)

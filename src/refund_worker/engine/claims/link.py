@@ -8,6 +8,7 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from refund_worker.domain.acceptance import accept, accepted
+from refund_worker.domain.account_limits import usable_payments
 from refund_worker.domain.claims.claim import Claim, ClaimKind
 from refund_worker.domain.claims.link import leg_to_link, link
 from refund_worker.domain.claims.settle import give_back
@@ -123,7 +124,8 @@ def _pay(connection: Connection, context: Context, claim: Claim, refund: Refund,
     customer_id = claim.customer_id or ""
     if refund.customer_id != customer_id:
         raise InvalidRequest(f"refund {refund.refund_id} is of another customer", field="refund_id")
-    payments = accounts.refundable_payments(connection, [customer_id]).get(customer_id, [])
+    found = accounts.refundable_payments(connection, [customer_id]).get(customer_id, [])
+    payments = usable_payments(found, context.policy, now)
     leg = leg_to_link(refund, claim)
     decision, paid_minor = link(
         refund, leg, claim, now=now, policy=context.policy, payments=payments, actor=actor, reason=reason

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from sqlalchemy import Connection
 
+from refund_worker.domain.account_limits import usable_payments
 from refund_worker.domain.claims.claim import Claim, ClaimKind, Phase, ShortfallRule
 from refund_worker.domain.claims.displace import CHARGED_BACK, PAYMENT_CLOSED, displace, resume_disputed
 from refund_worker.domain.claims.link import take_back_manual_payment
@@ -137,7 +138,7 @@ def _displace(
     """Take the unsent legs of these refunds off the payment."""
     # Only now, under the lock: the customer may have been merged into another meanwhile.
     owner = payments.payments_by_id(connection, [payment_id])[payment_id].customer_id
-    others = accounts.refundable_payments(connection, [owner]).get(owner, [])
+    others = usable_payments(accounts.refundable_payments(connection, [owner]).get(owner, []), context.policy, now)
     decisions: list[Decision] = []
     for refund in locked:
         decision = displace(refund, payment_id, code, now, context.policy, others)

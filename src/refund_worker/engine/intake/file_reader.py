@@ -47,7 +47,8 @@ PAYMENT_COLUMNS = (
     "credits",
     "captured_at",
 )
-PAYMENT_COLUMNS_OPTIONAL = ("captured_minor", "refunded_minor")
+CONNECT_COLUMNS = ("connect_account", "connect_reverse_transfer", "connect_refund_application_fee")
+PAYMENT_COLUMNS_OPTIONAL = ("captured_minor", "refunded_minor", "processor_account", *CONNECT_COLUMNS)
 SPEND_COLUMNS = ("transaction_id", "customer_id", "kind", "credits", "description", "occurred_at")
 REFUND_COLUMNS = (
     "idempotency_key",
@@ -61,13 +62,23 @@ REFUND_COLUMNS = (
     "requested_by",
     "requested_at",
 )
-REFUND_COLUMNS_OPTIONAL = ("currency", "instructions_email")
+REFUND_COLUMNS_OPTIONAL = ("currency", "instructions_email", "destinations")
 # An empty cell in these columns counts as absent. In the others it is an empty text, which most of them refuse.
 MAY_BE_EMPTY = (
-    *("transaction_id", "credits", "currency", "note", "requested_by", "requested_at", "instructions_email"),
+    *(
+        "transaction_id",
+        "credits",
+        "currency",
+        "note",
+        "requested_by",
+        "requested_at",
+        "instructions_email",
+        "destinations",
+    ),
     *PAYMENT_COLUMNS_OPTIONAL,
 )
-INTEGERS = ("amount_minor", "credits", *PAYMENT_COLUMNS_OPTIONAL)
+INTEGERS = ("amount_minor", "credits", "captured_minor", "refunded_minor")
+BOOLEANS = {"true": True, "false": False}
 _INTEGER = re.compile(r"-?[0-9]+")
 
 # Common files that are not text, recognised by their first bytes.
@@ -107,8 +118,21 @@ class _Asked(Schema):
 def read_payments(path: Path) -> Rows[PaymentRecord]:
     """Read the payments of a CSV file. Raises `UnreadableFile` saying where and what to do."""
     return _csv_rows(
-        path, PAYMENT_COLUMNS, PAYMENT_COLUMNS_OPTIONAL, lambda cells: parse_schema(PaymentSchema, cells).record()
+        path,
+        PAYMENT_COLUMNS,
+        PAYMENT_COLUMNS_OPTIONAL,
+        lambda cells: parse_schema(PaymentSchema, _with_connect(cells)).record(),
     )
+
+
+def _with_connect(cells: Cells) -> Cells:
+    """Return the cells with those of the connected account as one object, as the body of a request has them."""
+    connect = {name.removeprefix("connect_"): cells[name] for name in CONNECT_COLUMNS if cells.get(name) is not None}
+    for name in ("reverse_transfer", "refund_application_fee"):
+        if name in connect:
+            connect[name] = BOOLEANS.get(connect[name], connect[name])
+    others = {name: value for name, value in cells.items() if name not in CONNECT_COLUMNS}
+    return others | {"connect": connect} if connect else others
 
 
 def read_spends(path: Path) -> Rows[SpendRecord]:
@@ -311,9 +335,11 @@ def _checked_header(
     return named
 
 
-def _cell(name: str, text: str) -> str | int | None:
+def _cell(name: str, text: str) -> str | int | list[str] | None:
     if not text and name in MAY_BE_EMPTY:
         return None
+    if name == "destinations":
+        return [way.strip() for way in text.split(",")]
     if name not in INTEGERS:
         return text
     return strict_integer(text, name)

@@ -137,6 +137,10 @@ Reference = Annotated[
 ]
 Positive = Annotated[int, Field(gt=0, le=AMOUNT_MAX)]
 ProcessorName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+# An account at a processor, perhaps a connected one.
+AccountName = Annotated[
+    str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}(:[a-z0-9][a-z0-9_-]{0,39})?(/[A-Za-z0-9_]{1,255})?$")
+]
 # A processor's status or a failure code.
 Code = Annotated[str, Field(pattern=r"^[a-z0-9_]{1,100}$")]
 # Accepted in lower or upper case; stored in upper case.
@@ -188,6 +192,18 @@ class Schema(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
+class ConnectSchema(Schema):
+    """The connected account of a payment. A payment that was made on it is refunded there.
+
+    With `reverse_transfer` the payment was made on the platform's own account, and a refund takes its share back from
+    the connected account. With `refund_application_fee` it returns the platform's fee.
+    """
+
+    account: Annotated[str | None, Field(pattern=r"^acct_[A-Za-z0-9]{1,250}$")] = None
+    reverse_transfer: bool | None = None
+    refund_application_fee: bool | None = None
+
+
 class PaymentSchema(Schema):
     """Money once paid in through a processor, and the credits it bought."""
 
@@ -203,6 +219,10 @@ class PaymentSchema(Schema):
     refunded_minor: Annotated[
         Annotated[int, Field(ge=0, le=AMOUNT_MAX)] | None, Field(description="what was returned before")
     ] = None
+    processor_account: Annotated[
+        AccountName | None, Field(description="the account at the processor, where it has several")
+    ] = None
+    connect: Annotated[ConnectSchema | None, Field(description="the connected account of the payment")] = None
 
     @field_validator("refunded_minor")
     @classmethod
@@ -221,7 +241,15 @@ class PaymentSchema(Schema):
 
     def record(self) -> PaymentRecord:
         """Return the payment as a record, with `refunded_minor` 0 if absent."""
-        return PaymentRecord(**self.model_dump() | {"refunded_minor": self.refunded_minor or 0})
+        values = self.model_dump(exclude={"processor_account", "connect"})
+        connect = self.connect or ConnectSchema()
+        return PaymentRecord(
+            **values | {"refunded_minor": self.refunded_minor or 0},
+            asked_account=self.processor_account,
+            connect_account=connect.account,
+            connect_reverse_transfer=connect.reverse_transfer,
+            connect_refund_application_fee=connect.refund_application_fee,
+        )
 
 
 class SpendSchema(Schema):
@@ -271,6 +299,19 @@ class CorrectionSchema(Schema):
         return Purpose(self.purpose) if self.purpose else None
 
 
+def _each_once(ways: list[str]) -> list[str]:
+    if len(set(ways)) != len(ways):
+        raise ValueError("must name each destination once")
+    return ways
+
+
+Destinations = Annotated[
+    list[Literal["payments", "balance", "payout", "manual"]],
+    Field(min_length=1, description="of the setting FALLBACK, what may be tried when a payment refuses for good"),
+    AfterValidator(_each_once),
+]
+
+
 class RefundSchema(Schema):
     """A request to give back."""
 
@@ -285,6 +326,11 @@ class RefundSchema(Schema):
     requested_by: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     metadata: Metadata = {}
     instructions_email: Email | None = None
+    destinations: Destinations | None = None
+
+    @property
+    def _destinations(self) -> str | None:
+        return None if self.destinations is None else ",".join(self.destinations)
 
     def request(
         self,
@@ -302,7 +348,7 @@ class RefundSchema(Schema):
             actor=actor,
             bulk=bulk,
             requested_at=requested_at,
-            **(self.model_dump() | {"kind": Kind(self.kind), "to": To(self.to)}),
+            **(self.model_dump() | {"kind": Kind(self.kind), "to": To(self.to), "destinations": self._destinations}),
         )
 
 
@@ -382,6 +428,10 @@ PATTERNS = {
     r"^[A-Za-z]{3}$": "must be the three letters of a currency, such as EUR",
     r"^[a-z0-9_]{1,100}$": "must be a word of lower-case letters, digits and underscores, such as needs_response",
     r"^[a-z][a-z0-9_]{0,39}$": "must be the name of a processor: a small letter, then small letters, digits or _",
+    r"^[a-z][a-z0-9_]{0,39}(:[a-z0-9][a-z0-9_-]{0,39})?(/[A-Za-z0-9_]{1,255})?$": (
+        "must be the name of an account at a processor, such as stripe or stripe:old"
+    ),
+    r"^acct_[A-Za-z0-9]{1,250}$": "must be the id of a connected account, acct_…",
 }
 
 

@@ -14,7 +14,9 @@ from refund_worker.store import idempotency, processors, refunds, timeline
 
 
 def pause_processor(context: Context, name: str, *, actor: str, reason: str, key: Key | None = None) -> None:
-    """Pause the processor `name`, or all processors ("all"): from the next claim nothing is sent. Look-ups continue.
+    """Pause the account `name`, all accounts of this processor or adapter, or all of them ("all").
+
+    From the next claim nothing is sent; look-ups continue.
 
     The same act under the same `key` again changes nothing, even if the switch was changed in between. Raises
     `KeyReused` if the key was used for another act.
@@ -24,8 +26,9 @@ def pause_processor(context: Context, name: str, *, actor: str, reason: str, key
     def work(connection: Connection) -> None:
         now = context.clock(connection)
         if key is None or _is_first(connection, key, act, name, now):
-            processors.pause(connection, name, now, by=actor, code="paused_by_hand", reason=reason)
-            _note_switch(connection, "processor_paused", name, now, actor=actor, reason=reason)
+            for each in context.accounts.switched_by(name):
+                processors.pause(connection, each, now, by=actor, code="paused_by_hand", reason=reason)
+                _note_switch(connection, "processor_paused", each, now, actor=actor, reason=reason)
 
     context.database.run(work)
 
@@ -33,7 +36,7 @@ def pause_processor(context: Context, name: str, *, actor: str, reason: str, key
 def resume_processor(
     context: Context, name: str, *, actor: str = "unknown", reason: str | None = None, key: Key | None = None
 ) -> bool:
-    """Resume sending; waiting refunds are due at once. Return False if it was not paused.
+    """Resume what `pause_processor` stops; waiting refunds are due at once. Return False if nothing was paused.
 
     `key` is that of `pause_processor`: the same act again changes nothing and returns False.
     """
@@ -43,12 +46,12 @@ def resume_processor(
         now = context.clock(connection)
         if key is not None and not _is_first(connection, key, act, name, now):
             return False
-        resumed = processors.resume(connection, name, now)
-        if resumed:
-            whose = None if name == processors.ALL else name
+        resumed = [each for each in context.accounts.switched_by(name) if processors.resume(connection, each, now)]
+        for each in resumed:
+            whose = None if each == processors.ALL else each
             refunds.requeue_waiting_for(connection, whose, now)
-            _note_switch(connection, "processor_resumed", name, now, actor=actor, reason=reason)
-        return resumed
+            _note_switch(connection, "processor_resumed", each, now, actor=actor, reason=reason)
+        return bool(resumed)
 
     return context.database.run(work)
 

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.api_schema import Switch
+from refund_worker.domain.account_names import platform_of
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.engine.views.api_objects import Json
@@ -25,11 +26,16 @@ def switch_names(context: Context) -> tuple[str, ...]:
 
 
 def is_known(connection: Connection, context: Context, name: str) -> bool:
-    """Return True if the name has a kill switch: it is an account, a payment names it, or it was paused before.
+    """Return True if the name has a kill switch.
+
+    It is an account or an adapter of one, a payment names it, or it was paused before.
 
     A misspelled name must not pass for a processor that was paused.
     """
-    return name in switch_names(context) or metrics.is_known_processor(connection, name)
+    adapters = {account.entry.name for account in context.accounts.values()}
+    if name in adapters or platform_of(name) in switch_names(context):
+        return True
+    return metrics.is_known_processor(connection, name)
 
 
 def switches(connection: Connection, context: Context, *, others: Collection[str] = ()) -> list[Json]:

@@ -46,8 +46,9 @@ def sync_refund(
 ) -> Refund:
     """Ask the processors for everything that they have of this refund, record it, and return the refund.
 
-    A finished refund is asked about too. With `client`, only that client's refunds are visible. The calls count in the
-    rate limit; `seconds` limits the wait for a slot and an answer together. Call it where no event loop runs.
+    A finished refund is asked about too. A processor that cannot be asked leaves its legs as they are. With `client`,
+    only that client's refunds are visible. The calls count in the rate limit; `seconds` limits the wait for a slot and
+    an answer together. Call it where no event loop runs.
 
     Raises `NotFound`, `ProcessorUnavailable` if a processor did not answer, and `NotAtProcessor` if it does not have
     the object of a finished leg. The answers of others are recorded.
@@ -55,7 +56,7 @@ def sync_refund(
     with context.database.read() as connection:
         refund = find_refund(connection, refund_id, client=client)
         asked_at = context.clock(connection)
-    calls = [call for leg in refund.legs for call in _questions(leg)]
+    calls = [call for leg in refund.legs for call in _questions(leg) if _can_be_asked(context, call)]
     answers = asyncio.run(_ask_all(context, access, refund_id, calls, seconds)) if calls else []
     pairs = list(zip(calls, answers, strict=True))
     told = [
@@ -90,6 +91,12 @@ def _questions(leg: Leg) -> Iterator[Fetch | LookUp]:
     may_have_more = not known or leg.unanswered or leg.status in _LATER_SENDS
     if leg.first_intent_at is not None and may_have_more:
         yield LookUp(leg.leg_id, leg.processor, leg.processor_payment_id)
+
+
+def _can_be_asked(context: Context, call: Fetch | LookUp) -> bool:
+    """Return False for a processor that has no such call: only its events tell outcomes."""
+    rules = context.policy.rules_of(call.processor)
+    return rules.reads_refunds if isinstance(call, Fetch) else rules.finds_refunds
 
 
 def _check_ended_legs(refund: Refund, pairs: Iterable[tuple[Fetch | LookUp, Answer]]) -> None:

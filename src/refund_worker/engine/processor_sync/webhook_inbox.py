@@ -1,4 +1,7 @@
-"""Process webhook events. A stored event is only a hint: what counts is the processor's answer when it is asked."""
+"""Process webhook events. A stored event is only a hint: what counts is the processor's answer when it is asked.
+
+Only where a processor cannot be asked for a refund, the signed event itself counts.
+"""
 
 from __future__ import annotations
 
@@ -75,8 +78,11 @@ class InboxEvent:
 
     @property
     def is_to_be_asked(self) -> bool:
-        """Return True if the event is about an object that we have a use for. A refund can be ours or not."""
-        return self.object_id is not None or self.subject is not None
+        """Return True if the event is about an object that we have a use for. A refund can be ours or not.
+
+        Where the processor cannot be asked, the event itself is the answer.
+        """
+        return self.answer is None and (self.object_id is not None or self.subject is not None)
 
 
 def process_inbox(context: Context, limit: int = 100) -> int:
@@ -86,13 +92,18 @@ def process_inbox(context: Context, limit: int = 100) -> int:
     """
     with context.database.read() as connection:
         now = context.clock(connection)
-        refusing = processors.open_circuits(connection, now)
+        refusing = [name for name in processors.open_circuits(connection, now) if _is_asked(context, name)]
         rows = inbox.waiting_events(connection, limit, now, context.policy.retry_base_seconds, without=refusing)
         payments = [new_payment_of(context, row) if context.recording else None for row in rows]
         paid = [(row, ref) for row, ref in zip(rows, payments, strict=True) if ref]
         read = [_read_event(connection, context, row) for row, ref in zip(rows, payments, strict=True) if not ref]
     ended = _process_new_payments(context, paid)
     return ended + _process_refunds(context, read) if read else ended
+
+
+def _is_asked(context: Context, processor: str) -> bool:
+    capabilities = context.accounts.capabilities_of(processor)
+    return capabilities is None or capabilities.reads_refunds
 
 
 def _process_new_payments(context: Context, rows: Sequence[tuple[RowMapping, str]]) -> int:
@@ -161,6 +172,7 @@ def _record_subjects(context: Context, events: Iterable[InboxEvent]) -> frozense
 
 def _read_event(connection: Connection, context: Context, row: RowMapping) -> InboxEvent:
     try:
+        report = _read_report(context, row)
         hint = read_hint(context, row)
     except UnusableEvent:
         raise_alarm(
@@ -172,13 +184,16 @@ def _read_event(connection: Connection, context: Context, row: RowMapping) -> In
             error=True,
         )
         return InboxEvent(row, understood=False)
+    if report is not None:
+        hint = EventHint(report.processor_refund_id, report.leg_id, names_owner=True)
     if hint is None:
         return InboxEvent(row, subject=_read_subject(context, row))
     object_id = hint.processor_refund_id
     place = refund_objects.find_leg(connection, processor=row["processor"], processor_refund_id=object_id)
     if place is None and hint.leg_id is not None:
         place = _place_of_leg(connection, hint.leg_id)
-    return InboxEvent(row, object_id, place, hint.names_owner)
+    answer = None if report is None else Answered(report)
+    return InboxEvent(row, object_id, place, hint.names_owner, answer=answer)
 
 
 def _read_subject(context: Context, row: RowMapping) -> EventSubject | None:
@@ -215,6 +230,23 @@ def read_hint(context: Context, row: RowMapping) -> EventHint | None:
     if hint is not None and not is_plain_id(hint.processor_refund_id):
         raise UnusableEvent
     return hint
+
+
+def _read_report(context: Context, row: RowMapping) -> RefundObject | None:
+    """Return the refund object that a verified event tells, if its processor cannot be asked.
+
+    Raises `UnusableEvent`.
+    """
+    entry = context.accounts.entry_of(row["processor"])
+    if entry is None or entry.webhooks is None or entry.capabilities.reads_refunds:
+        return None
+    try:
+        report = entry.webhooks.event_report(row["kind"], row["body"])
+    except Exception as error:
+        raise UnusableEvent from error
+    if report is not None and not is_plain_id(report.processor_refund_id):
+        raise UnusableEvent
+    return report
 
 
 def refunds_of_events(

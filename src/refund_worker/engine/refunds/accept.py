@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
 from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept, accepted
+from refund_worker.domain.account_limits import usable_payments
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, Policy
 from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval, quotas
@@ -36,9 +37,10 @@ EMAIL = "instructions_email"
 
 # Two requests are the same if these fields are equal. The person who asked is not compared. The time is only checked
 # and not stored. The address is stored as a salted hash, which outlives it.
+LATER_FIELDS = (EMAIL, "destinations")
 BODY_FIELDS = (
     *("kind", "to", "customer_id", "transaction_id", "credits", "currency", "reason", "note", "metadata"),
-    EMAIL,
+    *LATER_FIELDS,
 )
 
 
@@ -131,7 +133,7 @@ def accept_requests(
     """Accept a batch like `request_refunds`, but inside the caller's transaction and without waking workers."""
     now = context.clock(connection)
     batch = BatchAccounts()
-    requests = batch.load(connection, requests, context.limits, now)
+    requests = batch.load(connection, requests, context.policy, context.limits, now)
     # Only now, under the customers' locks: a request that waited for the first one with its key must see that one.
     answers, decisions = _answered(context, requests, batch, _earlier(connection, requests), now)
     apply(connection, decisions, now, notify=context.notify)
@@ -157,7 +159,7 @@ class DryRun:
     ) -> list[Accepted | Refusal]:
         """Return the answers as of now, in order. Nothing is written, and the customers stay locked."""
         now = context.clock(connection)
-        requests = self._accounts.load(connection, requests, context.limits, now)
+        requests = self._accounts.load(connection, requests, context.policy, context.limits, now)
         taken = {key: self._taken[key] for key in map(_key_of, requests) if key in self._taken}
         taken |= _earlier(connection, requests)
         answers, decisions = _answered(context, requests, self._accounts, taken, now)
@@ -234,8 +236,9 @@ def _same_again(
     request: RefundRequest, body: Mapping[str, Any], refund_id: str, earlier: Mapping[str, Any]
 ) -> Accepted:
     # Texts that were erased are no longer there, and cannot be compared; `reason` is always one of them. A body of an
-    # earlier version has no address.
-    compared = (name for name in BODY_FIELDS if name in earlier or (name == EMAIL and "reason" in earlier))
+    # earlier version has no address and no destinations.
+    whole = "reason" in earlier
+    compared = (name for name in BODY_FIELDS if name in earlier or (name in LATER_FIELDS and whole))
     different = tuple(name for name in compared if not _is_equal(name, body[name], earlier.get(name)))
     if different:
         raise KeyReused(request.idempotency_key, different)
@@ -258,7 +261,7 @@ class BatchAccounts:
         self.actors: set[str] = set()
 
     def load(
-        self, connection: Connection, requests: Sequence[RefundRequest], limits: Limits, now: float
+        self, connection: Connection, requests: Sequence[RefundRequest], policy: Policy, limits: Limits, now: float
     ) -> list[RefundRequest]:
         """Lock and read the accounts that are not loaded yet. Accounts that are already loaded keep their changes.
 
@@ -272,7 +275,7 @@ class BatchAccounts:
         merged = accounts.survivors(connection, asked - found.keys())
         customers |= asked - merged.keys()
         for customer, its in accounts.refundable_payments(connection, customers).items():
-            self.payments[customer] = {p.payment_id: p for p in its}
+            self.payments[customer] = {p.payment_id: p for p in usable_payments(its, policy, now)}
         transactions = {
             request.transaction_id for request in requests if request.transaction_id
         } - self.transactions.keys()

@@ -9,6 +9,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, raise_alarm, runbook_link
+from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.decision import PAUSE_SECONDS, Event, ProcessorDenied
 from refund_worker.domain.processor_replies import Denied
 from refund_worker.engine.views.runbook import event_entry
@@ -22,9 +23,12 @@ ALARM_AGAIN_SECONDS = 86_400.0
 
 
 def denials(answers: Iterable[tuple[str, object]]) -> Iterable[ProcessorDenied]:
-    """Return one denial for each processor that refused our set-up in `answers`: (processor, answer)."""
+    """Return one denial for each account that refused our set-up in `answers`: (processor, answer).
+
+    A connected account is called with the credentials of its platform, so the platform is denied.
+    """
     found: Mapping[str, ProcessorDenied] = {
-        name: ProcessorDenied(name, answer.code, answer.message)
+        platform_of(name): ProcessorDenied(platform_of(name), answer.code, answer.message)
         for name, answer in answers
         if isinstance(answer, Denied)
     }

@@ -33,4 +33,4 @@ def facts_for(connection: Connection, context: Context, wanted: Collection[str])
 
 def reading_slot(processor: str) -> str:
     """Return the name of the separate rate limit for payment readings: they must never slow sends down."""
-    return f"{processor}:{READS}"
+    return f"{processor} {READS}"

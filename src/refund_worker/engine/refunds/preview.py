@@ -8,6 +8,8 @@ from sqlalchemy import Connection
 
 from refund_worker import api_schema
 from refund_worker.domain.acceptance import accept, maximum_credits
+from refund_worker.domain.account_limits import usable_payments
+from refund_worker.domain.account_names import processor_of
 from refund_worker.domain.limits import check_velocity, needs_approval
 from refund_worker.domain.refund import Kind, Leg, Refund, RefundRequest, To
 from refund_worker.engine.context import Context
@@ -34,7 +36,8 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
     customer = accounts.find_customer(connection, request.customer_id)
     if customer is not None:
         request = replace(request, customer_id=customer.customer_id)
-    payments = accounts.refundable_payments(connection, [request.customer_id]).get(request.customer_id, [])
+    found = accounts.refundable_payments(connection, [request.customer_id]).get(request.customer_id, [])
+    payments = usable_payments(found, context.policy, now)
     transactions = (
         accounts.refundable_transactions(connection, [request.transaction_id]) if request.transaction_id else {}
     )
@@ -96,7 +99,8 @@ def _change(outcome: Refund | Refusal) -> int:
 def _leg(leg: Leg) -> api_schema.PlannedLeg:
     planned: api_schema.PlannedLeg = {
         "payment_id": leg.payment_id,
-        "processor": leg.processor,
+        "processor": processor_of(leg.processor),
+        "processor_account": leg.processor,
         "amount_minor": leg.amount_minor,
         "currency": leg.currency,
         "credits": leg.credits,

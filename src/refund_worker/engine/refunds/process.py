@@ -14,12 +14,13 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.domain.account_limits import usable_payments
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, PaymentDelta
 from refund_worker.domain.legs import unplaced_legs
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.payment_check import PaymentFacts, with_sent
-from refund_worker.domain.processor_calls import Call, Cancel, Fetch, LookUp, RecordedReply, Send, Verify
+from refund_worker.domain.processor_calls import Call, Cancel, Fetch, LookUp, RecordedReply, Send, SharesBack, Verify
 from refund_worker.domain.processor_replies import Answer, Denied, NotSent
 from refund_worker.domain.refund import Leg
 from refund_worker.engine.context import Context
@@ -162,12 +163,13 @@ def claim_due(
     stranded = sorted({refund.customer_id for refund in claimed if unplaced_legs(refund)})
     if stranded:
         accounts.lock_customers(connection, stranded)
-    refundable = accounts.refundable_payments(connection, stranded) if stranded else {}
+    found = accounts.refundable_payments(connection, stranded) if stranded else {}
+    refundable = {customer: usable_payments(its, context.policy, now) for customer, its in found.items()}
     ahead = payments_ahead(claimed, refundable)
     # A leg that replaces a failed one may go over another processor, which can be paused too.
     named = {leg.processor for refund in claimed for leg in refund.legs}.union(ahead.values())
     paused = send_blocks(connection, context, now, named)
-    unsynced = unsynced_processors(connection, context, now)
+    unsynced = unsynced_processors(connection, context, now, set(ahead.values()))
     suspect = payments.refunded_elsewhere(connection, ahead) | {p for p, name in ahead.items() if name in unsynced}
     facts: Mapping[str, PaymentFacts] = facts_for(connection, context, ahead)
     lease_until = now + context.policy.lease_seconds
@@ -201,17 +203,26 @@ def _freeze(connection: Connection, context: Context, decisions: Sequence[Decisi
     stored = attempts.frozen_bodies(connection, [(leg.leg_id, leg.attempt) for leg in again]) if again else {}
     sends = any(isinstance(call, Send) for _, call in pairs)
     installation = installation_id(connection) if sends else ""
+    over = {legs[call.leg_id].payment_id for _, call in pairs if isinstance(call, Send) and _connects(context, call)}
+    shares = payments.shares_back(connection, over) if over else {}
     questions: list[Question] = []
     begun: list[tuple[Send, Leg, str]] = []
     for decision, call in pairs:
         leg = legs[call.leg_id]
         body = stored.get((leg.leg_id, leg.attempt), "")
         if isinstance(call, Send):
-            body = stored.get((call.leg_id, call.attempt)) or _body(context, call, installation)
+            body = stored.get((call.leg_id, call.attempt)) or _body(
+                context, call, installation, shares.get(leg.payment_id)
+            )
             begun.append((call, leg, body))
         questions.append(Question(decision.after.refund_id, call, leg.processor_payment_id, body))
     attempts.begin_attempts(connection, begun)
     return questions
+
+
+def _connects(context: Context, send: Send) -> bool:
+    capabilities = context.accounts.capabilities_of(send.processor)
+    return capabilities is not None and capabilities.connects
 
 
 def _is_asked_with_its_body(context: Context, call: Call, leg: Leg) -> bool:
@@ -234,13 +245,14 @@ def _adapter(context: Context, processor: str, payment: str, body: str = "") -> 
     return _substitute(context, processor, payment, body) or context.processors.get(processor)
 
 
-def _body(context: Context, send: Send, installation: str) -> str:
+def _body(context: Context, send: Send, installation: str, shares: SharesBack | None) -> str:
     adapter = _adapter(context, send.processor, send.order.processor_payment_id)
     processor = adapter or UnsupportedProcessor(send.processor)
     capabilities = context.accounts.capabilities_of(send.processor)
     takes_email = capabilities is not None and capabilities.takes_email
     email = send.order.instructions_email if takes_email else None
-    return processor.freeze(replace(send.order, installation=installation, instructions_email=email))
+    order = replace(send.order, installation=installation, instructions_email=email)
+    return processor.freeze(order if shares is None else replace(order, shares=shares))
 
 
 async def _call_all(context: Context, claim: Claim, began: float) -> list[Answer]:

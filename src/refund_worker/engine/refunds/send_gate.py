@@ -9,6 +9,7 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection
 
+from refund_worker.domain.account_names import connected_of, platform_of
 from refund_worker.domain.decision import Policy, SendBlock
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
@@ -38,7 +39,7 @@ class KillSwitch:
         now = self._context.monotonic()
         if now - self._read_at >= SWITCH_SECONDS:
             self._paused, self._read_at = self._read(), now
-        return processor in self._paused or ALL in self._paused
+        return not {processor, platform_of(processor), ALL}.isdisjoint(self._paused)
 
     def _read(self) -> Collection[str]:
         try:
@@ -69,15 +70,17 @@ def stale_processors(connection: Connection, context: Context, now: float) -> fr
     return processors.listed_before(connection, now - stale_seconds(context.policy), now)
 
 
-def unsynced_processors(connection: Connection, context: Context, now: float) -> frozenset[str]:
-    """Return the processors whose last listing is too old for a first send to rely on it, although sends continue.
+def unsynced_processors(connection: Connection, context: Context, now: float, named: Collection[str]) -> frozenset[str]:
+    """Return the processors among `named` for which a first send cannot rely on a listing, although sends continue.
 
-    There are none unless `POLL_SECONDS` is less than a minute. Over these processors, each payment's own list is read
-    before its first send.
+    These are connected accounts that were not listed yet and, if `POLL_SECONDS` is less than a minute, all whose last
+    listing is too old. Over these processors, each payment's own list is read before its first send.
     """
+    connected = frozenset(name for name in named if connected_of(name))
+    new = connected - processors.listed_ones(connection, connected) if connected else connected
     if context.policy.poll_seconds >= STALE_SECONDS_MIN:
-        return frozenset()
-    return processors.listed_before(connection, now - context.policy.poll_seconds, now)
+        return new
+    return new | processors.listed_before(connection, now - context.policy.poll_seconds, now)
 
 
 def send_blocks(connection: Connection, context: Context, now: float, named: Collection[str]) -> dict[str, SendBlock]:
@@ -92,8 +95,9 @@ def send_blocks(connection: Connection, context: Context, now: float, named: Col
     for name in named:
         if name in context.accounts and name not in context.processors:  # its credentials may be configured later
             holds[name] = SendBlock(at_last, lookups_allowed=False)
-        elif name in stopped or name in stale or processors.ALL in stopped:
+        elif platform_of(name) in stopped or name in stopped or name in stale or processors.ALL in stopped:
             # A manual pause and a stale listing have no known end: the resume or the listing re-queues the refunds.
-            ends = None if name in stale or processors.ALL in stopped else stopped[name]
+            open_ended = name in stale or processors.ALL in stopped
+            ends = None if open_ended else stopped.get(platform_of(name), stopped.get(name))
             holds[name] = SendBlock(at_last if ends is None else min(ends, at_last))
     return holds

@@ -10,7 +10,9 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker import api_schema
 from refund_worker.domain.acceptance import CustomerAccount
+from refund_worker.domain.account_names import processor_of
 from refund_worker.domain.allocation import Payable, payable_by_currency
+from refund_worker.domain.decision import Policy
 from refund_worker.domain.processor_replies import NO_DETAILS, RefundDetails
 from refund_worker.domain.refund import MISMATCH_SEPARATOR, Leg, LegStatus, Refund
 from refund_worker.domain.state_machine import available_actions, waits_for_customer
@@ -46,6 +48,7 @@ def refund_view(refund: Refund) -> api_schema.Refund:
         "client": refund.client,
         "actor": refund.requested_by,
         "requested_by": refund.requested_by_note,
+        "destinations": refund.destinations.split(",") if refund.destinations else None,  # type: ignore[typeddict-item]
         "instructions_email": masked_email(refund.instructions_email) if refund.instructions_email else None,
         "failure_code": refund.failure_code,
         "failure_message": refund.failure_message,
@@ -73,7 +76,8 @@ def leg_view(leg: Leg) -> api_schema.Leg:
     return {
         "leg_id": leg.leg_id,
         "payment_id": leg.payment_id,
-        "processor": leg.processor,
+        "processor": processor_of(leg.processor),
+        "processor_account": leg.processor,
         "amount_minor": leg.amount_minor,
         "currency": leg.currency,
         "credits": leg.credits,
@@ -185,7 +189,7 @@ def timeline(connection: Connection, refund_id: str) -> list[api_schema.Event]:
     return [event_view(row) for row in store_timeline.events_of(connection, refund_id)]
 
 
-def customer(connection: Connection, customer_id: str, allocation: str) -> api_schema.Customer:
+def customer(connection: Connection, customer_id: str, policy: Policy) -> api_schema.Customer:
     """Return balance, what can be paid out, and recent corrections. Raises `NotFound`."""
     account = accounts.find_customer(connection, customer_id)
     if account is None:
@@ -193,8 +197,8 @@ def customer(connection: Connection, customer_id: str, allocation: str) -> api_s
     ids = accounts.ids_of(connection, account.customer_id)
     rows = ledger.corrections_of(connection, ids, limit=RECENT_CORRECTIONS)
     most = account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))
-    payments = accounts.payments_for(connection, account.customer_id, most, allocation)
-    parts = payable_by_currency(most, payments, allocation)
+    payments = accounts.payments_for(connection, account.customer_id, most, policy)
+    parts = payable_by_currency(most, payments, policy.allocation)
     return customer_view(
         account, parts, [transaction_view(row) for row in rows], ids[1:], accounts.erased_at(connection, ids[0])
     )

@@ -19,6 +19,7 @@ from refund_worker.engine.views.explanations import (
     Explanation,
 )
 from refund_worker.engine.views.sending_codes import SENDING_CODES, SENDING_GROUPS
+from refund_worker.processors import registry
 
 _PAY_OUT_AGAIN = (
     "The refund has ended. Once the cause is gone, pay the credits that are back on the balance out with a new "
@@ -277,6 +278,44 @@ _MANUAL = Explanation(
     course=WAITS_UNSENT,
     worry="If it waits for longer than your customers may wait.",
 )
+_PAY_MANUALLY = Explanation(
+    "No payment takes it: to be paid back manually",
+    "The payment refused for good, and the setting `FALLBACK` says that a person pays then.",
+    "Pay the customer in another way, then resolve with the reference of that payment. Without a reference, resolve "
+    "gives the credits back.",
+    at_end=_PAY_OUT_AGAIN,
+    course=WAITS_UNSENT,
+)
+_NO_WAY_LEFT = Explanation(
+    "No payment takes it, and no other way is allowed",
+    "The payment refused for good. Neither the setting `FALLBACK` nor the request's `destinations` allow another way.",
+    "Pay the customer in another way and resolve with the reference, or resolve without one to give the credits back.",
+    at_end=_PAY_OUT_AGAIN,
+    course=WAITS_UNSENT,
+)
+_REFUNDS_OFF = Explanation(
+    "Refunds are off for this account",
+    "The setting `refunds` of the account at the processor is off. Nothing was sent over its payment.",
+    "Switch it on and retry, or pay the customer in another way and resolve with the reference.",
+    retry_helps=True,
+    at_end=_PAY_OUT_AGAIN,
+    course=WAITS_UNSENT,
+)
+_WINDOW_CLOSED = Explanation(
+    "The payment is too old to be refunded",
+    "The processor refunds a payment only for some time after it was captured. Nothing was sent.",
+    "Nothing has to be done: other payments or the balance get the money. A customer without another payment can only "
+    "be paid in another way.",
+    at_end=_PAY_OUT_AGAIN,
+)
+_REPORT_OVERDUE = Explanation(
+    "No event about the outcome has come",
+    "The processor accepted the refund, cannot be asked about it, and no event of it came in the time allowed.",
+    "Look the refund up at the processor, and check its webhooks: `refund-worker doctor` shows refused ones. Let the "
+    "processor send the event again; the refund ends by it.",
+    course=KEEPS_ASKING,
+    worry="If many refunds get it: then no webhook arrives, and no outcome becomes known.",
+)
 _UNKNOWN_STATUS = Explanation(
     "A status that we do not know",
     "The processor reports a status of the refund that this version does not know.",
@@ -342,6 +381,11 @@ _GROUPS: Mapping[Explanation, str] = {
     _NOT_AT_PROCESSOR: "not_at_processor",
     _PROCESSOR_UNKNOWN: "processor_unknown",
     _MANUAL: "manual_processor",
+    _PAY_MANUALLY: "manual_fallback",
+    _NO_WAY_LEFT: "no_fallback_left",
+    _REFUNDS_OFF: "refunds_off",
+    _WINDOW_CLOSED: "window_closed",
+    _REPORT_OVERDUE: "report_overdue",
     _UNKNOWN_STATUS: "unknown_status",
     _INTERNAL_ERROR: "internal_error",
     _UNEXPECTED: "unexpected_answer blocked",
@@ -363,11 +407,19 @@ CODES_OF_GROUPS: Mapping[str, str] = MappingProxyType(
 
 
 def code_with_entry(code: str | None) -> str:
-    """Return the code itself, or the name of the entry for codes that have none of their own."""
+    """Return the code itself, or the name of the entry for codes that have none of their own.
+
+    An adapter says which code of ours explains one of its processor's.
+    """
     name = code or "unknown"
-    if name in FAILURE_CODES or name in SENDING_CODES:
+    name = name if _is_ours(name) else registry.explained_by().get(name, name)
+    if _is_ours(name):
         return name
     return OTHER_PARAMETER if name.startswith("parameter") else OTHER_CODE
+
+
+def _is_ours(code: str) -> bool:
+    return code in FAILURE_CODES or code in SENDING_CODES
 
 
 def explain(code: str | None, *, ended: bool = False) -> Explanation:

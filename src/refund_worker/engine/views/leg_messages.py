@@ -154,6 +154,9 @@ _CUSTOMERS: Mapping[str, str] = {
     "merchant_request": "The refund was canceled.",
     "unknown": "The payment provider did not say why.",
     "manual_processor": "It is paid by hand.",
+    "manual_fallback": "It is paid in another way.",
+    "window_closed": "This payment is too old to be refunded.",
+    "report_overdue": "The payment provider is still processing it.",
 }
 
 _EXPLANATIONS = {**FAILURE_CODES, **SENDING_CODES}

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection
 
-from refund_worker.api_schema import FraudWarning, PaymentRead, PaymentWord
+from refund_worker.api_schema import Connect, FraudWarning, PaymentRead, PaymentWord
+from refund_worker.domain.account_names import platform_of, processor_of
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.payment_check import PAYMENT_MISMATCH, PaymentFacts, objection_to
 from refund_worker.domain.processor_replies import PaymentReading
@@ -70,7 +71,9 @@ def _view(
     return {
         "payment_id": record.payment_id,
         "customer_id": record.customer_id,
-        "processor": record.processor,
+        "processor": processor_of(record.processor),
+        "processor_account": platform_of(record.processor),
+        "connect": _connect(record),
         "processor_payment_id": record.processor_payment_id,
         "processor_payment_ids": list(refs),
         "other_ids": [] if alias is None else [alias],
@@ -91,6 +94,15 @@ def _view(
         "processor_says": _report(facts.reading, facts.read_at) if facts.reading else None,
         "fraud_warnings": warnings,
     }
+
+
+def _connect(record: PaymentRecord) -> Connect | None:
+    parts: Connect = {
+        "account": record.connect_account,
+        "reverse_transfer": record.connect_reverse_transfer,
+        "refund_application_fee": record.connect_refund_application_fee,
+    }
+    return parts if any(value is not None for value in parts.values()) else None
 
 
 def _report(reading: PaymentReading, read_at: float) -> PaymentWord:

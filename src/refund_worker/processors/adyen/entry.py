@@ -63,6 +63,7 @@ CAPABILITIES: Final = Capabilities(
         "cancels": f"{_SPEC}: no such call for a refund",
         "reads_disputes": "our choice: the Disputes API is another service, and this adapter does not call it",
         "reads_balance": f"{_SPEC}: no such call",
+        "connects": "our choice: platforms with balance accounts (splits, stores) are not served",
         "takes_email": f"{_SPEC}: no such parameter",
         "currency_steps": f"{_DOCS}/development-resources/currency-codes, read 2026-11: decimals only",
         "currency_decimals": (

@@ -27,6 +27,7 @@ except ImportError:
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     Answered,
+    Blocked,
     Denied,
     Found,
     Misconfigured,
@@ -101,12 +102,15 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
         name: str = "stripe",
         account: str | None = None,
         page_pauses_seconds: Sequence[float] = PAGE_PAUSES_SECONDS,
+        http: _Transport | None = None,
     ) -> None:
         if not is_header_value(api_key):
             raise ValueError("the Stripe API key is empty or holds characters that no key has")
         self.name = name
         self._timeout_seconds = timeout_seconds
-        self._http = _Transport(timeout_seconds)
+        self._page_pauses_seconds = page_pauses_seconds
+        self._api_key, self._base, self._account = api_key, base, account
+        self._http = http or _Transport(timeout_seconds)
         self._pages = Pages(self._ask, classify, timeout_seconds, page_pauses_seconds)
         self._failure = _account_failure
         self._client = stripe.StripeClient(
@@ -115,6 +119,18 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
             base_addresses={"api": base.rstrip("/")} if base else None,
             max_network_retries=0,
             http_client=self._http,
+        )
+
+    def connected(self, account_id: str, name: str) -> StripeProcessor:
+        """Return the adapter of a connected account. It shares this one's connections."""
+        return StripeProcessor(
+            self._api_key,
+            base=self._base,
+            timeout_seconds=self._timeout_seconds,
+            name=name,
+            account=account_id,
+            page_pauses_seconds=self._page_pauses_seconds,
+            http=self._http,
         )
 
     def __repr__(self) -> str:
@@ -245,7 +261,7 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
             answer = await self._call(method, path, params)
             refund = to_refund_object(answer.data)
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
-            return classify(error)
+            return naming_account(classify(error), self._account)
         return Answered(refund, request_id=request_id(answer.headers), replayed=is_replayed(answer.headers))
 
     async def _call(self, method: str, path: str, params: Mapping[str, Any]) -> _Response:
@@ -325,6 +341,13 @@ def classify(error: Exception) -> Failure:
     if isinstance(error, TimeoutError):
         return Unanswered("no complete answer within the time allowed")
     return Unanswered(f"lost while sending or reading ({type(error).__name__})")
+
+
+def naming_account(failure: Failure, account: str | None) -> Failure:
+    """Return the failure with the connected account in the text of a temporary refusal: its balance is meant."""
+    if account is None or not isinstance(failure, Blocked):
+        return failure
+    return replace(failure, message=f"connected account {account}: {failure.message}")
 
 
 def _search_failure(error: Exception) -> ListFailure:

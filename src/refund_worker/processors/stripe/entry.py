@@ -30,6 +30,7 @@ CAPABILITIES: Final = Capabilities(
     reads_disputes=True,
     reads_balance=True,
     takes_email=True,
+    connects=True,
     currency_steps=STRIPE_STEP,
     currency_decimals=dict.fromkeys(STRIPE_ZERO_DECIMAL, 0) | dict.fromkeys(STRIPE_THREE_DECIMAL, 3),
     refund_window_seconds=None,
@@ -53,6 +54,7 @@ CAPABILITIES: Final = Capabilities(
         "reads_disputes": "docs.stripe.com/api/disputes, /api/radar/early_fraud_warnings, read 2026-11",
         "reads_balance": "docs.stripe.com/api/balance, read 2026-11: of the account that the key belongs to",
         "takes_email": "docs.stripe.com/api/refunds/create, read 2026-11: instructions_email",
+        "connects": "docs.stripe.com/connect, read 2026-11",
         "currency_steps": "docs.stripe.com/currencies, read 2026-11",
         "currency_decimals": "docs.stripe.com/currencies, read 2026-11",
         "refund_window_seconds": "none published: it differs by payment method",
@@ -117,6 +119,7 @@ ENTRY: Final = ProcessorEntry(
             headers, body, settings.webhook_secrets, now
         ),
         event_name=events.event_name,
+        connected_account=events.connected_account,
         event_hint=events.event_hint,
         event_subject=event_subject,
         signature_header=events.HEADER,

@@ -30,6 +30,7 @@ EVENT_SCHEMA: Final[Mapping[str, Any]] = {
 # Also matches newer versions of the API: refund.updated, charge.refund.updated, v1.refund.failed. It does not match
 # charge.refunded, which is about a charge.
 _ABOUT_A_REFUND = re.compile(r"(?:.*\.)?refund\..*")
+_ACCOUNT_ID = re.compile(r"acct_[A-Za-z0-9]{1,250}")
 _REFUND_ID = re.compile(r"(?:re|pyr)_[A-Za-z0-9_]+")
 
 
@@ -69,6 +70,12 @@ def event_name(body: bytes) -> tuple[str, str]:
         return checked_event_name(event["id"], event["type"])
     except (ValueError, KeyError, TypeError, RecursionError):
         raise InvalidEvent("the body is not an event", EventFault.NO_EVENT) from None
+
+
+def connected_account(body: bytes) -> str | None:
+    """Return the connected account whose event this is, or None for an event of the account itself."""
+    account = json.loads(body.decode("utf-8")).get("account")
+    return account if isinstance(account, str) and _ACCOUNT_ID.fullmatch(account) else None
 
 
 def event_hint(kind: str, body: str) -> EventHint | None:

@@ -40,6 +40,10 @@ def refund_parameters(order: RefundInstruction) -> dict[str, Any]:
     }
     if order.instructions_email is not None:
         parameters["instructions_email"] = order.instructions_email
+    if order.shares.transfer is not None:
+        parameters["reverse_transfer"] = order.shares.transfer
+    if order.shares.application_fee is not None:
+        parameters["refund_application_fee"] = order.shares.application_fee
     return parameters
 
 

@@ -97,7 +97,7 @@ def merge_customer(
     """
     merge_customers(context, caller, customer_id, into=body.into, reason=body.reason)
     with context.database.read() as connection:
-        return JSONResponse(api_objects.customer(connection, customer_id, context.policy.allocation))
+        return JSONResponse(api_objects.customer(connection, customer_id, context.policy))
 
 
 @router.post("/v1/customers/{customer_id}/erase", responses=_ERASE.responses, openapi_extra=_ERASE.extra)
@@ -113,7 +113,7 @@ def erase_the_texts(
     """
     erase_customer(context, caller, customer_id, reason=body.reason)
     with context.database.read() as connection:
-        return JSONResponse(api_objects.customer(connection, customer_id, context.policy.allocation))
+        return JSONResponse(api_objects.customer(connection, customer_id, context.policy))
 
 
 @router.get("/v1/customers/{customer_id}/export", responses=_EXPORT.responses, openapi_extra=_EXPORT.extra)
@@ -126,4 +126,4 @@ def export_all(context: TheContext, customer_id: PathId) -> StreamingResponse:
 def show_customer(context: TheContext, customer_id: PathId) -> JSONResponse:
     """Show the balance, what can be paid out in each currency, and recent corrections."""
     with context.database.read() as connection:
-        return JSONResponse(api_objects.customer(connection, customer_id, context.policy.allocation))
+        return JSONResponse(api_objects.customer(connection, customer_id, context.policy))

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 
 from refund_worker.api_schema import Switch
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import ProcessorName
+from refund_worker.engine.intake.schemas import AccountName
 from refund_worker.engine.processor_sync.status import is_known, switch_of
 from refund_worker.errors import NotFound
 from refund_worker.web.auth import Caller
@@ -31,7 +31,7 @@ _SWITCH = document(
     body_required=False,
 )
 
-Name = Annotated[ProcessorName, Path()]
+Name = Annotated[AccountName, Path()]
 Reason = Annotated[SwitchBody, Depends(json_body(SwitchBody, may_be_empty=True))]
 
 

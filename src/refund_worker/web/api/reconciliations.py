@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from refund_worker import api_schema
 from refund_worker.engine.context import Context
-from refund_worker.engine.intake.schemas import ProcessorName
+from refund_worker.engine.intake.schemas import AccountName
 from refund_worker.engine.processor_sync.reconciliation import views
 from refund_worker.engine.processor_sync.reconciliation.kinds import Kind, State
 from refund_worker.web import authorised
@@ -54,7 +54,7 @@ CSV = "text/csv"
 class ReconciliationQuery(Page):
     """Filter of the list of reconciliations."""
 
-    processor_account: ProcessorName | None = None
+    processor_account: AccountName | None = None
 
 
 class DifferenceQuery(BaseModel):

@@ -85,7 +85,7 @@ def add_credits(page: ThePage) -> Response:
 def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
     id = form.get("customer", "")
     with page.context.database.read() as connection:
-        customer = api_objects.customer(connection, id, page.context.policy.allocation)
+        customer = api_objects.customer(connection, id, page.context.policy)
         account = accounts.find_customer(connection, id) or CustomerAccount(customer_id=id)
         seen = state_of(connection, account)
         # Free credits must not take the place of those that wait to be paid out.
@@ -175,7 +175,7 @@ def _correction(connection: Connection, transaction_id: str) -> RowMapping:
 
 
 def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | None = None) -> HTMLResponse:
-    allocation = page.context.policy.allocation
+    allocation = page.context.policy
     with page.context.database.read() as connection:
         entry = _correction(connection, form.get("id", ""))
         account = accounts.find_customer(connection, entry["customer_id"]) or CustomerAccount(customer_id="")

@@ -105,7 +105,7 @@ def _customer_named(page: Page) -> str:
 
 def _customer_page(page: Page, id: str, error: RefundWorkerError | None = None) -> HTMLResponse:
     with page.context.database.read() as connection:
-        customer = api_objects.customer(connection, id, page.context.policy.allocation)
+        customer = api_objects.customer(connection, id, page.context.policy)
         account = accounts.find_customer(connection, id) or CustomerAccount(customer_id=id)
         payable = account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))
         paid = console_queries.latest_payments(connection, account.customer_id)

@@ -131,7 +131,7 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
     left, full = _left(page, entry), -entry["credits"]
     with page.context.database.read() as connection:
         customer_id = accounts.survivor_of(connection, entry["customer_id"])
-        payable = payable_parts(connection, customer_id, left, page.context.policy.allocation)
+        payable = payable_parts(connection, customer_id, left, page.context.policy)
         earlier = _earlier(connection, page, entry)
     currencies = [part.currency for part in payable]
     to = To.SOURCE if form.get("to") == "source" else To.BALANCE

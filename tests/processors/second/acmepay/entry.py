@@ -40,6 +40,7 @@ CAPABILITIES: Final = Capabilities(
         "cancels": f"{_MANUAL}: a void, while the customer is asked",
         "reads_disputes": f"{_MANUAL}: no such call",
         "reads_balance": f"{_MANUAL}: no such call",
+        "connects": f"{_MANUAL}: no such thing",
         "currency_steps": f"{_MANUAL}: none",
         "currency_decimals": _MANUAL,
         "refund_window_seconds": f"{_MANUAL}: 180 days",
