@@ -14,12 +14,13 @@ from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import Answered, RefundObject, Reply
 from refund_worker.processors.adyen.adapter import AdyenProcessor
 from refund_worker.processors.adyen.entry import ENTRY, AdyenSettings
+from refund_worker.processors.base import Webhooks
 
 T = TypeVar("T")
 INSTALLATION = "inst_" + "0123456789abcdef" * 2
 LEG = "rf_0199a2b3c4d50001a2b3c4d5e6-1"
-WEBHOOKS = ENTRY.webhooks
-assert WEBHOOKS is not None
+assert ENTRY.webhooks is not None
+WEBHOOKS: Webhooks = ENTRY.webhooks
 
 
 class Bench:
@@ -98,7 +99,6 @@ def an_event(item: dict[str, Any] | None = None, *, live: str = "false", key: st
 
 def report_of(body: bytes) -> RefundObject | None:
     """Return what the only event of a body reports."""
-    assert WEBHOOKS is not None
     (part,) = WEBHOOKS.split(body)
     _, kind = WEBHOOKS.event_name(part)
     return WEBHOOKS.event_report(kind, part.decode())

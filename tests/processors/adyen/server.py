@@ -276,6 +276,11 @@ def _sent(server: AdyenServer, event: dict[str, Any]) -> dict[str, Any]:
     return event
 
 
+def _break_next(server: AdyenServer, order: dict[str, Any]) -> dict[str, Any]:
+    server.break_next(order["payment"], order["fault"])
+    return {}
+
+
 def _move_clock(server: AdyenServer, order: dict[str, Any]) -> dict[str, Any]:
     server.book.clock_offset += order["seconds"]
     return {"now": server.book.now()}
@@ -323,7 +328,7 @@ def _described(server: AdyenServer, order: dict[str, Any]) -> dict[str, Any]:
 CONTROLS: dict[str, Callable[[AdyenServer, dict[str, Any]], dict[str, Any]]] = {
     "payments": lambda server, order: {"psp": server.book.capture(**order).psp},  # value, currency, captured
     "refunds": lambda server, order: {"psp": server.book.refund(order["payment"], order["value"]).psp},  # by others
-    "faults": lambda server, order: server.break_next(order["payment"], order["fault"]) or {},
+    "faults": _break_next,  # payment, fault
     "land": lambda server, order: {"landed": server.land()},
     "process": lambda server, order: _sent(server, server.book.process(order["psp"], reason=order.get("reason"))),
     "settle": _settle,

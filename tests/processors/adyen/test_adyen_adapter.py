@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import unused_port
@@ -75,7 +77,7 @@ def test_longest_ids_fit_into_the_reference_and_come_back() -> None:
 
 
 @pytest.mark.parametrize("changes", [{"leg_id": "x" * 70}, {"leg_id": "a:b"}, {"leg_id": "a.b"}, {"leg_id": ""}])
-def test_ids_that_do_not_fit_are_refused(adyen: Bench, changes: dict[str, str]) -> None:
+def test_ids_that_do_not_fit_are_refused(adyen: Bench, changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="does not fit"):
         adyen.adapter.freeze(order("9913140798220028", **changes))
 
@@ -153,8 +155,6 @@ def test_key_in_progress_is_unanswered_not_busy(adyen: Bench) -> None:
     adyen.server.break_next(payment, "slow")
 
     async def both() -> list[object]:
-        import asyncio
-
         body = adyen.adapter.freeze(order(payment))
         first = asyncio.create_task(adyen.adapter.send("k", body))
         await asyncio.sleep(0.1)
@@ -167,8 +167,6 @@ def test_key_in_progress_is_unanswered_not_busy(adyen: Bench) -> None:
 
 
 def test_refused_connection_proves_that_nothing_was_sent() -> None:
-    import asyncio
-
     adapter = AdyenProcessor(API_KEY, MERCHANT, base=f"http://127.0.0.1:{unused_port()}", live=False, timeout_seconds=2)
 
     async def send() -> object:
@@ -180,8 +178,6 @@ def test_refused_connection_proves_that_nothing_was_sent() -> None:
 
 
 def test_server_that_never_answers_is_left_in_time() -> None:
-    import asyncio
-
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         adapter = AdyenProcessor(API_KEY, MERCHANT, base=f"http://127.0.0.1:{port}", live=False, timeout_seconds=0.2)
