@@ -118,6 +118,13 @@ def test_message_with_a_card_number_is_masked() -> None:
     assert reply.message.isprintable()
 
 
+@pytest.mark.parametrize("code", ["a b", "x" * 41, "4111 1111 1111 1111", "\n", "ä"])
+def test_code_that_is_not_plain_is_not_repeated(code: str) -> None:
+    reply = classify(answer_of(422, code, "validation"))
+    assert isinstance(reply, UnknownRefusal)
+    assert reply.code == "adyen_unreadable"
+
+
 # --- reasons in events ------------------------------------------------------------------------------------------------
 
 

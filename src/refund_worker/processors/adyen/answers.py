@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any, Final
 
 from refund_worker.domain.processor_replies import (
@@ -23,6 +24,9 @@ INDEFINITE_STATUSES: Final = frozenset({408, 409, 424, 425})
 # docs.adyen.com/development-resources/api-idempotency, read 2026-11: "true" means that the same key may be sent again.
 TRANSIENT: Final = "transient-error"
 
+# A code is stored, shown and counted, so it is short and plain.
+_CODE: Final = re.compile("[A-Za-z0-9_.-]{1,40}")
+
 Failure = Misconfigured | UnknownRefusal | Busy | Unanswered | Denied
 
 
@@ -36,7 +40,8 @@ def classify(answer: HttpAnswer) -> Failure:
     if answer.status == 429:
         return Busy("rate_limit", _retry_after_seconds(answer.headers.get("retry-after")))
     error = _own_error(answer)
-    code = clean(str(error.get("errorCode", "")))
+    given = str(error.get("errorCode", ""))
+    code = given if _CODE.fullmatch(given) else "unreadable"
     kind = error.get("errorType")
     summary = " ".join(str(part) for part in (f"HTTP {answer.status}", clean(str(kind or "")), code) if part)
     transient = answer.headers.get(TRANSIENT, "").strip().lower() == "true"
