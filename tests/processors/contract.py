@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, ClassVar, TypeVar
@@ -46,6 +47,7 @@ class Part(StrEnum):
     READS = "reads payments"
     READS_DISPUTES = "reads the disputes of a payment and of the account"  # open_dispute
     READS_BALANCE = "reads the account's balance"
+    FETCHES = "returns a refund object by its id"
     CHANGES = "returns the state that an object has now"  # change
     FAILURE_CODES = "passes on the failure codes of its table"  # change
     CANCELS = "cancels a refund that waits for the customer"  # break_next("waits for the customer")
@@ -56,7 +58,9 @@ class Part(StrEnum):
     SERVER_ERROR = "reports a server error as unanswered"  # break_next("server error")
     WINDOW = "refuses a refund after the window of its table"  # pass_time
     PAYMENT_IDS = "refuses ids that its payments cannot have"  # wrong_payment_ids
-    WEBHOOKS = "verifies and reads webhook events"  # secret, event_about, signed
+    WEBHOOKS = "verifies and reads webhook events"  # secret, event_about
+    SIGNED_HEADERS = "verifies a header that signs the whole body and the time"  # signed
+    REPORTS = "tells the outcome of a refund by a signed event"  # report, altered
 
 
 class Subject:
@@ -72,6 +76,8 @@ class Subject:
     errors_stick: ClassVar[bool] = False  # a server error is stored under its key
     keeps_errors: ClassVar[bool] = True  # a server error may stay stored under its key, as far as the adapter knows
     says_replayed: ClassVar[bool] = True  # the processor says that an answer repeats an earlier one
+    signs_headers: ClassVar[bool] = True  # a header signs the whole body and the time; otherwise the body holds it
+    coarser_currencies: ClassVar[frozenset[str]] = frozenset()  # the adapter refuses what is no multiple of their step
     accepted_status: ClassVar[str] = "succeeded"  # of a refund that was just accepted
     unknown_payment: ClassVar[str] = ""
     unknown_refund: ClassVar[str] = "re_nobodyKnows"
@@ -82,6 +88,8 @@ class Subject:
     secret: ClassVar[str] = ""
     event_seconds: ClassVar[float] = 86_400.0  # an event that was signed this long ago is refused
     coarser_currencies: ClassVar[frozenset[str]] = frozenset()  # whose step is coarser than that of our books
+    another_secret: ClassVar[str] = "another"
+    answers_have_times: ClassVar[bool] = True  # an answer says when the refund was created
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._loop = asyncio.new_event_loop()
@@ -148,6 +156,17 @@ class Subject:
         """Return the body of a webhook event that is about no refund object."""
         raise NotImplementedError
 
+    def report(self, processor_refund_id: str, status: str, failure_code: str | None) -> tuple[dict[str, str], bytes]:
+        """Give a refund object at the server one of our statuses, and return the request that tells it.
+
+        It is (the headers by lower-case name, the body), signed with `secret`.
+        """
+        raise NotImplementedError
+
+    def altered(self, body: bytes) -> Iterable[bytes]:
+        """Return copies of a signed body, each with one byte of a signed value or of the signature changed."""
+        raise NotImplementedError
+
     def account(self, *secrets: str) -> AccountSettings:
         """Return the settings of an account whose webhook secrets are these."""
         assert self.entry is not None
@@ -176,14 +195,21 @@ class Subject:
             Part.READS: cls.reads_payments,
             Part.READS_DISPUTES: table.reads_disputes,
             Part.READS_BALANCE: table.reads_balance,
-            Part.CHANGES: not table.answers_are_final,
-            Part.FAILURE_CODES: bool(table.disputed_codes or table.unfunded_codes),
+            Part.FETCHES: table.reads_refunds,
+            Part.CHANGES: table.reads_refunds and not table.answers_are_final,
+            Part.FAILURE_CODES: table.reads_refunds and bool(table.disputed_codes or table.unfunded_codes),
             **dict.fromkeys((Part.CANCELS, Part.CANCEL_REFUSED), table.cancels),
             Part.WINDOW: table.refund_window_seconds is not None,
             Part.PAYMENT_IDS: cls.entry is not None and bool(cls.wrong_payment_ids),
-            Part.WEBHOOKS: cls.entry is not None and cls.entry.webhooks is not None,
+            **dict.fromkeys((Part.WEBHOOKS, Part.SIGNED_HEADERS, Part.REPORTS), cls._has_webhooks()),
         }
+        by_table[Part.SIGNED_HEADERS] &= cls.signs_headers
+        by_table[Part.REPORTS] &= not table.reads_refunds
         return frozenset(always | {part for part, claimed in by_table.items() if claimed})
+
+    @classmethod
+    def _has_webhooks(cls) -> bool:
+        return cls.entry is not None and cls.entry.webhooks is not None
 
     @classmethod
     def claims(cls) -> frozenset[Part]:
@@ -240,6 +266,11 @@ class Client:
         """Close the adapter and the subject."""
         self.run(self.adapter.close())
         self.subject.close()
+
+
+def same_object(one: RefundObject, other: RefundObject, *, answers_have_times: bool) -> bool:
+    """Return True if two answers describe one object alike. Where answers have no time, the adapter's clock differs."""
+    return one == (other if answers_have_times else replace(other, created_at=one.created_at))
 
 
 def answered(reply: Reply) -> Answered:
