@@ -435,6 +435,8 @@ class ProcessorEntry:
     - `preload()`: import the adapter's module before the fork, so that all worker processes share it.
     - `address(settings)`: the URL of the server that `make`'s adapter calls.
     - `extra`: the extra that installs what the adapter imports; "" if it needs none.
+    - `capabilities_of(settings)`: the table of an account, where its settings change it, or None for `capabilities`.
+      `capabilities` is then the table of an account without such settings: the most careful one.
     - `permissions`, `events`: what the credentials must be allowed, and the events to subscribe to, for people.
     - `live(settings)`: whether its objects must be live ones, or None if the credentials do not show it.
     - `check_payment_id(id)`: raise ValueError, without the id in it, for an id that the processor cannot have.
@@ -443,6 +445,7 @@ class ProcessorEntry:
 
     name: str
     capabilities: Capabilities
+    capabilities_of: Callable[[Any], Capabilities] | None = None
     settings: type[AccountSettings] = AccountSettings
     make: Callable[[str, Any, float], Processor]
     preload: Callable[[], object] = do_nothing
