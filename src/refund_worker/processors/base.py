@@ -201,6 +201,7 @@ class Capabilities:
     - `report_seconds`: where only events tell outcomes, how long an event may take at most. Afterwards a person looks.
     - `partial_refunds`: less than the captured amount can be refunded, and more than once.
     - `cancels`: a refund object that waits for the customer can be canceled.
+    - `reads_payments`: the captured and refunded amounts of a payment can be read (`find_payment`).
     - `reads_disputes`: the disputes and early fraud warnings of the account can be fetched and listed.
     - `reads_balance`: the available and pending money of the account can be read.
     - `takes_email`: an address can be named to which the processor writes when the customer must act.
@@ -227,6 +228,7 @@ class Capabilities:
     report_seconds: float | None = None
     partial_refunds: bool
     cancels: bool
+    reads_payments: bool = False
     reads_disputes: bool = False
     reads_balance: bool = False
     takes_email: bool = False

@@ -87,6 +87,7 @@ CAPABILITIES: Final = Capabilities(
             *("reads_refunds", "key_use_seconds", "finds_refunds", "answers_are_outcomes", "report_seconds"),
             *("partial_refunds", "cancels", "takes_email", "reads_disputes", "reads_balance", "currency_steps"),
             *(
+                "reads_payments",
                 "currency_decimals",
                 "refund_window_seconds",
                 "rate_per_second",
