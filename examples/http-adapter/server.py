@@ -111,8 +111,8 @@ class Handler(BaseHTTPRequestHandler):
                 status, answer, *replayed = self.route(ours, body)
         except Problem as problem:
             status, answer, replayed = problem.status, problem.answer, ()
-        self.reply(status, json.dumps(answer).encode(), any(replayed))
         ours.send_events()
+        self.reply(status, json.dumps(answer).encode(), any(replayed))
 
     do_POST = do_GET
 

@@ -86,18 +86,19 @@ class Caller:
         self._http = HttpClient(timeout_seconds)
         self._now = now
 
-    async def ask(self, call: Call) -> HttpAnswer | NotSent | Unanswered:
-        """Send a call and return its answer, of whatever status."""
-        query = f"?{urlencode(call.query, quote_via=quote)}" if call.query else ""
-        # The client writes an address in its own way, and the server verifies what it receives: sign that.
-        url = URL(f"{self._base}{call.path}{query}")
-        return await self._http.request(
-            call.method, str(url), headers=self.headers(call, url.raw_path_qs), body=call.body or None
-        )
+    async def ask(self, call: Call, headers: Mapping[str, str] | None = None) -> HttpAnswer | NotSent | Unanswered:
+        """Send a call and return its answer, of any status. `headers` are those of `headers(call)` by default."""
+        sent = self.headers(call) if headers is None else headers
+        return await self._http.request(call.method, str(self.url(call)), headers=sent, body=call.body or None)
 
-    def headers(self, call: Call, target: str) -> dict[str, str]:
-        """Return the headers of a call, signed for this path and query."""
-        content = signing.content_of_request(call.method, target, call.key, call.body)
+    def url(self, call: Call) -> URL:
+        """Return the address of a call as the HTTP client writes it: the server verifies what it receives."""
+        query = f"?{urlencode(call.query, quote_via=quote)}" if call.query else ""
+        return URL(f"{self._base}{call.path}{query}")
+
+    def headers(self, call: Call) -> dict[str, str]:
+        """Return the headers of a call, signed now."""
+        content = signing.content_of_request(call.method, self.url(call).raw_path_qs, call.key, call.body)
         headers = signing.signature_headers(self._secrets, f"req_{uuid.uuid4().hex}", int(self._now()), content)
         if call.key:
             headers[signing.KEY] = call.key

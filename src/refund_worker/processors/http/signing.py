@@ -22,6 +22,7 @@ from typing import Final
 ID: Final = "webhook-id"
 TIMESTAMP: Final = "webhook-timestamp"
 SIGNATURE: Final = "webhook-signature"
+HEADERS: Final = (ID, TIMESTAMP, SIGNATURE)
 KEY: Final = "Idempotency-Key"
 TOLERANCE_SECONDS: Final = 300
 # During a rotation there is one signature for each secret. More than these are not compared.
