@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from tests.processors.contract import Part, Subject
+from tests.processors.http.subject import OverHttp
 from tests.processors.other_subjects import Manual, Scripted, Simulated, Unsupported, Unusable, Walked
 from tests.processors.second.subject import AcmePay
 from tests.processors.stripe_subjects import SandboxCharge, SandboxIntent, ThirdParty
@@ -20,6 +21,7 @@ SUBJECTS: tuple[type[Subject], ...] = (
     Walked,
     Simulated,
     AcmePay,
+    OverHttp,
 )
 
 

@@ -180,10 +180,10 @@ class Bench:
 
     def may_create(self) -> None:
         """Raise `NotAsked` if no refund may be created here."""
-        if self.why_not:
-            raise NotAsked(self.why_not)
         if not self.table.creates_refunds:
             raise NotAsked("this adapter creates no refunds: a person pays")
+        if self.why_not:
+            raise NotAsked(self.why_not)
 
     async def payment(self, units: int, *, partly: bool = True) -> Refundable:
         """Return a payment of which at least `units` steps of its currency are left.

@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from refund_worker.domain.processor_calls import RefundInstruction
-from refund_worker.domain.processor_replies import RefundObject
+from refund_worker.domain.processor_replies import NotSent, RefundObject
 from refund_worker.processors.base import Processor
 from refund_worker.processors.conformance.bench import Bench, Refundable, words
 from refund_worker.processors.conformance.results import Broken, NotAsked
@@ -106,7 +106,9 @@ class HttpBench(Bench):
             await caller.close()
         if not isinstance(answer, HttpAnswer):
             what = f"{call.method} {call.path} was not answered: {words(answer)}"
-            raise Broken(what, "Answer every request within a few seconds; an unexpected error is a 500.")
+            start = "Start the server, and check its address, its port and the network."
+            slow = "Answer every request within a few seconds; an unexpected error is a 500."
+            raise Broken(what, start if isinstance(answer, NotSent) else slow)
         return answer
 
     async def document(self, call: Call) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -67,8 +68,8 @@ async def capabilities(bench: HttpBench) -> None:
 
 def settings_of(offered: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of an account that are what a server offers. Raises `ValueError` naming a wrong field."""
-    fields: dict[str, Any] = {name: offered.get(name, False) for name in FLAGS}
-    for name, value in fields.items():
+    flags = {name: offered.get(name, False) for name in FLAGS}
+    for name, value in flags.items():
         if not isinstance(value, bool):
             raise ValueError(f"{name} is neither true nor false")
     steps = offered.get("currency_steps", {})
@@ -78,9 +79,9 @@ def settings_of(offered: Mapping[str, Any]) -> dict[str, Any]:
     numbers = {name: offered.get(name) for name in ("key_seconds", "refund_window_seconds")}
     if not all(value is None or type(value) in (int, float) for value in numbers.values()):
         raise ValueError("key_seconds or refund_window_seconds is no number")
+    fields: dict[str, Any] = {"mode": "live" if offered.get("live") else "test"}
     fields |= {"key_seconds": numbers["key_seconds"] or 0, "finds_by": offered.get("finds_by", "nothing")}
-    fields |= {"refund_window_seconds": numbers["refund_window_seconds"], "currency_steps": text}
-    fields["mode"] = "live" if offered.get("live") else "test"
+    fields |= flags | {"refund_window_seconds": numbers["refund_window_seconds"], "currency_steps": text}
     try:
         HttpSettings(**fields)
     except ValidationError as error:
@@ -263,7 +264,11 @@ async def wrong_bodies(bench: HttpBench) -> None:
     for how, body in spoiled.items():
         answer = await bench.raw(Call("POST", "/refunds", key=bench.key(), body=body))
         made = _note(bench, payment, answer)
-        expect(not made, f"a refund {how} was executed", "Check every field before money moves: 400 bad_request.")
+        expect(
+            not made and answer.status >= 400,
+            f"a refund {how} was executed, or answered as if it were (HTTP {answer.status})",
+            "Check every field before money moves: 400 bad_request.",
+        )
         _expect_problem(answer, "bad_request", f"a refund {how}")
 
 
@@ -290,6 +295,32 @@ async def odd_ids(bench: HttpBench) -> None:
             "Undo percent-encoding once, after the path is split at its slashes. Verify the path as it was sent.",
         )
         _expect_problem(answer, "not_found", "a refund that does not exist")
+
+
+async def bounds_of_time(bench: HttpBench) -> None:
+    """In the list since a time, since is the first moment that counts, and until the first one that does not."""
+    if not bench.table.lists_refunds:
+        raise NotAsked("the account's refunds are not listed (lists_refunds is false)")
+    payment = await bench.payment(20, partly=False)
+    order = bench.order(payment, bench.amount(payment, 3))
+    made = (await bench.created(payment, order, bench.key())).object
+    at, before, after = (made.created_at + timedelta(seconds=n) for n in (0, -30, 1))
+    for since, until, is_in in ((at, after, True), (before, at, False), (after, None, False)):
+        query = {"since": _text(since)} | ({"until": _text(until)} if until else {})
+        listed = (await bench.document(Call("GET", "/refunds", query=query))).get("data")
+        ids = [each.get("id") for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        expect(
+            (made.processor_refund_id in ids) is is_in,
+            "the list since a time does not keep its bounds: with "
+            + " and ".join(f"{name}={value}" for name, value in query.items())
+            + (" it lacks" if is_in else " it has")
+            + f" a refund made at {_text(at)}",
+            "since is the first moment that counts, and until the first one that does not.",
+        )
+
+
+def _text(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")
 
 
 async def other_currencies(bench: HttpBench) -> None:
@@ -403,6 +434,7 @@ CHECKS: Final = (
     Check("wrong bodies", "A wrong body is refused as bad_request, and creates nothing.", wrong_bodies),
     Check("unknown fields", "Fields that the server does not know are ignored.", later_versions),
     Check("odd ids", "An id of any characters is looked up as it is.", odd_ids),
+    Check("since and until", "The list since a time keeps its bounds.", bounds_of_time),
     Check("other currencies", "Amounts are in minor units in every currency.", other_currencies),
     Check("disputed payment", "A disputed payment is not refunded.", disputed_payment),
     Check("events", "Each change of a refund is told by a signed event.", signed_events),

@@ -12,11 +12,9 @@ from refund_worker.domain.processor_replies import (
     Denied,
     Found,
     Misconfigured,
-    Page,
     PaymentRead,
     RefundObject,
 )
-from refund_worker.processors.base import Paged
 from refund_worker.processors.conformance.bench import INSTALLATION, LAG_SECONDS_MAX, Bench, Refundable, words
 from refund_worker.processors.conformance.results import Broken, Check, NotAsked, expect
 
@@ -152,27 +150,6 @@ async def recent_list(bench: Bench) -> None:
         "be made good",
         "List every refund with created_at at or after since, newest first.",
     )
-    if isinstance(bench.processor, Paged):
-        await _pages_of_a_time(bench, made)
-
-
-async def _pages_of_a_time(bench: Bench, made: RefundObject) -> None:
-    """Check that the bounds of the time are kept: since is included, until is not."""
-    assert isinstance(bench.processor, Paged)
-    for since, until, is_in in (
-        (made.created_at, made.created_at + timedelta(seconds=1), True),
-        (made.created_at - timedelta(seconds=30), made.created_at, False),
-        (made.created_at + timedelta(seconds=1), None, False),
-    ):
-        page = await bench.paced(bench.processor.page(since, until, ""))
-        if not isinstance(page, Page):
-            raise Broken(f"a page of the list since a time cannot be read: {words(page)}", WHOLE)
-        expect(
-            any(_is_same(each, made) for each in page.objects) is is_in,
-            "the list since a time does not keep its bounds: " + ("it lacks" if is_in else "it has") + " a refund "
-            f"made at {made.created_at.isoformat()}",
-            "since is the first moment that counts, and until the first one that does not.",
-        )
 
 
 async def payment_is_read(bench: Bench) -> None:

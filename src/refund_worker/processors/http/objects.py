@@ -34,7 +34,7 @@ def is_usable_id(value: object) -> bool:
 def check_payment_id(processor_payment_id: str) -> None:
     """Raise ValueError, without the id in it, for an id that cannot be a part of a path."""
     if not is_usable_id(processor_payment_id):
-        raise ValueError("must have 1 to 200 visible ASCII characters, without blanks, and not be . or ..")
+        raise ValueError("must have 1 to 200 visible ASCII characters, without blanks, and be no dot segment")
 
 
 def refund_body(order: RefundInstruction) -> dict[str, Any]:
