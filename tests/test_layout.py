@@ -99,7 +99,8 @@ PARTS_WITHIN_PARTS = ("processors.sandbox",)
 TABLES = "store.tables"
 STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe/adapter.py"
 
-TOP_LEVEL = {"pyproject.toml", "src", "client", "tests", "docs", "deploy", "examples", "docker-compose.yml", "Procfile"} | {
+TOP_LEVEL = {"pyproject.toml", "src", "client", "tests", "docs", "deploy", "docker-compose.yml", "Procfile"} | {
+    "examples",
     "README.md",
     "Makefile",
     "LICENSE",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 EXIT_FAILED = 1
 SECRET_VARIABLE = "ADAPTER_SECRET"  # noqa: S105 -- the name of a variable
-SECONDS_DEFAULT, SECONDS_MAX = 120.0, 3_600.0
+SECONDS_DEFAULT, SECONDS_MAX = 300.0, 3_600.0
 SECRET_BYTES_MAX = 4_096
 DAY, HOUR = 86_400, 3_600
 _PAYMENT = re.compile(r"(?P<id>[!-~]{1,255}):(?P<amount>[1-9][0-9]{0,11}):(?P<currency>[A-Z]{3})")
@@ -73,7 +73,7 @@ def _add_check(app: typer.Typer) -> None:
         ] = None,
         live: Annotated[bool, typer.Option("--live", help="create refunds although money is real")] = False,
         seconds: Annotated[
-            float, typer.Option("--seconds", min=1, max=SECONDS_MAX, help="when to end at the latest")
+            float, typer.Option("--seconds", min=1, max=SECONDS_MAX, help="end after this time at the latest")
         ] = SECONDS_DEFAULT,
         listen: Annotated[str, typer.Option("--listen", help="where to receive events")] = "127.0.0.1:0",
         events_url: Annotated[

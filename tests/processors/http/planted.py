@@ -423,10 +423,13 @@ FAULTS = (
 )
 
 
-def planted_server(fault: Planted | None, folder: Path) -> Process:
-    """Return the reference server with this fault, in a copy below `folder`; not started yet."""
+def planted_server(fault: Planted | None, folder: Path, *options: str) -> Process:
+    """Return the reference server with this fault, in a copy below `folder`; not started yet.
+
+    `options` replace `--test-calls`.
+    """
     copy = folder / "http-adapter"
-    shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(EXAMPLE, copy, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     if fault is not None:
         file = copy / fault.file
         text = file.read_text("utf-8")
@@ -434,5 +437,5 @@ def planted_server(fault: Planted | None, folder: Path) -> Process:
         file.write_text(text.replace(fault.old, fault.new), "utf-8")
     secret = folder / "secret"
     secret.write_text(SECRET, "utf-8")
-    command = (sys.executable, "server.py", "--port", "0", "--secret-file", str(secret), "--test-calls")
-    return Process(*command, folder=copy)
+    command = (sys.executable, "server.py", "--port", "0", "--secret-file", str(secret))
+    return Process(*command, *(options or ("--test-calls",)), folder=copy)

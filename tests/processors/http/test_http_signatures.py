@@ -100,7 +100,7 @@ def test_broken_headers_are_named_as_such(headers: dict[str, str]) -> None:
     assert refused.value.fault is EventFault.NO_SIGNATURE
 
 
-def test_one_good_signature_of_several_and_any_of_our_secrets_is_enough() -> None:
+def test_one_good_signature_by_any_of_our_secrets_is_enough() -> None:
     signature = openssl(SECRET, b"evt-1.%d." % AT + BODY)
     verify(headers_of(f"v1,AAAA {signature} v2,BBBB"))
     verify(headers_of(signature), secrets=f"{WRONG_SECRET}, {SECRET}")

@@ -161,7 +161,7 @@ class Bench:
         return tuple(each for each in await self.find(payment, order.leg_id) if each.leg_id == order.leg_id)
 
     async def fetched(self, refund: RefundObject) -> RefundObject:
-        """Return the current state of a refund. Raises `Broken` if there is none."""
+        """Return the current state of a refund. Raises `Broken` if it cannot be read."""
         reply = await self.paced(self.processor.fetch(refund.processor_refund_id))
         if not isinstance(reply, Answered):
             what = f"a refund that was created cannot be read: {words(reply)}"
@@ -188,7 +188,7 @@ class Bench:
     async def payment(self, units: int, *, partly: bool = True) -> Refundable:
         """Return a payment of which at least `units` steps of its currency are left.
 
-        With `partly`, less than all that is left will be refunded. Raises `NotAsked` if there is none.
+        With `partly`, less than all that is left will be refunded. Raises `NotAsked` without one.
         """
         self.may_create()
         if partly and not self.table.partial_refunds:
@@ -239,7 +239,7 @@ class Bench:
         raise NotAsked("the size of a page cannot be chosen with this adapter")
 
     def stranger(self) -> Processor:
-        """Return an adapter with wrong credentials. Raises `NotAsked` if there is none."""
+        """Return an adapter with wrong credentials. Raises `NotAsked` without one."""
         raise NotAsked("wrong credentials are tried with the adapter http only")
 
     def unknown_payment(self) -> str:
@@ -256,9 +256,14 @@ def _another(identifier: str) -> str:
     """Return an id of the same form that nothing has. Raises `NotAsked` for an empty one."""
     if not identifier:
         raise NotAsked("needs a known id, to derive an unknown one of the same form")
-    tail = "".join("Z" if c.isupper() else "z" if c.islower() else "9" if c.isdigit() else c for c in identifier[-12:])
-    changed = identifier[:-12] + tail
+    prefix = max(identifier.rfind("_"), identifier.rfind("-")) + 1
+    begin = max(prefix if 0 < prefix < len(identifier) else min(2, len(identifier) - 1), len(identifier) - 12)
+    changed = identifier[:begin] + "".join(map(_of_its_kind, identifier[begin:]))
     return changed if changed != identifier else identifier[:-1] + "0"
+
+
+def _of_its_kind(char: str) -> str:
+    return "Z" if char.isupper() else "z" if char.islower() else "9" if char.isdigit() else char
 
 
 def money(order: RefundInstruction) -> str:

@@ -24,7 +24,7 @@ from refund_worker.processors.conformance.results import Check, NotAsked, expect
 
 KNOWN_STATUSES: Final = frozenset({"pending", "requires_action", "succeeded", "failed", "canceled"})
 AT_ONCE: Final = 6
-# Steps of the currency that a payment needs: a repeat that is executed must not be refused for want of money.
+# Steps of the currency that a payment needs: a repeat that is executed must not be refused because too little is left.
 ROOM: Final = 100
 KEEP_KEYS: Final = (
     "Store each key with its body and its answer, in the same transaction as the refund, before the money moves. "

@@ -84,7 +84,7 @@ class HttpBench(Bench):
         signed_as: Call | None = None,
         without: Sequence[str] = (),
     ) -> HttpAnswer:
-        """Send a call and return its answer. Raises `Broken` if there is none.
+        """Send a call and return its answer. Raises `Broken` without an answer.
 
         It can be spoiled: signed with other `secrets`, at another time, as if it were another call, or `without` some
         headers.
@@ -228,7 +228,7 @@ class HttpBench(Bench):
 
 
 async def _request(reader: asyncio.StreamReader) -> Received:
-    """Return one HTTP request. Raises `ValueError` or `asyncio.IncompleteReadError` for what is none."""
+    """Return one HTTP request. Raises `ValueError` or `asyncio.IncompleteReadError` for anything else."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[1:]
     pairs = (line.partition(":") for line in head if ":" in line)
     headers = {name.strip().lower(): value.strip() for name, _, value in pairs}

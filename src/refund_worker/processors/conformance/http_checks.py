@@ -375,7 +375,7 @@ def _note(bench: HttpBench, payment: Refundable, answer: HttpAnswer) -> bool:
 
 
 async def signed_events(bench: HttpBench) -> None:
-    """Each refund that is created or changes is told by a signed event that names it."""
+    """The server posts a signed event for each refund that is created or changes."""
     payment = await bench.payment(20, partly=False)
     async with bench.receiver() as queue:
         order = bench.order(payment, bench.amount(payment, 3))
@@ -437,6 +437,6 @@ CHECKS: Final = (
     Check("since and until", "The list since a time keeps its bounds.", bounds_of_time),
     Check("other currencies", "Amounts are in minor units in every currency.", other_currencies),
     Check("disputed payment", "A disputed payment is not refunded.", disputed_payment),
-    Check("events", "Each change of a refund is told by a signed event.", signed_events),
+    Check("events", "Each change of a refund is reported by a signed event.", signed_events),
 )
 FIRST: Final = Check("capabilities", "GET /capabilities describes the paying system.", capabilities)

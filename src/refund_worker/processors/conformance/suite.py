@@ -31,11 +31,11 @@ FIRST_SECONDS_MAX: Final = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the caller chose. `payments` are (id, minor units, currency) of payments that may be refunded."""
+    """The choices of the caller. `payments` are (id, minor units, currency) of payments that may be refunded."""
 
     payments: Sequence[tuple[str, int, str]] = ()
     live: bool = False
-    seconds: float = 120.0
+    seconds: float = 300.0
     timeout_seconds: float = 10.0
     listen: tuple[str, int] = ("127.0.0.1", 0)
     events_url: str = ""
@@ -84,7 +84,8 @@ class Suite:
         first = _bench(settings, self.options, {}, is_described, rate)
         try:
             result = await result_of(_READABLE, first, FIRST_SECONDS_MAX)
-            self.offered = first.offered
+            if result.verdict is Verdict.OK:
+                self.offered = first.offered
         finally:
             await first.processor.close()
         try:

@@ -16,7 +16,13 @@ from datetime import UTC, datetime
 from typing import Final, Literal
 from urllib.parse import quote, urlencode
 
-from yarl import URL
+from refund_worker.extras import require
+
+try:
+    from yarl import URL
+except ImportError:
+    require("worker")
+    raise
 
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (

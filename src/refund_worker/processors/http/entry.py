@@ -175,6 +175,7 @@ ENTRY: Final = ProcessorEntry(
     settings=HttpSettings,
     make=_make,
     preload=lambda: importlib.import_module(_ADAPTER),
+    extra="worker",
     permissions="a secret that your server shares with this account",
     events="refund.created and refund.updated, which your server posts there, signed",
     live=lambda settings: None if settings.mode is None else settings.mode == "live",

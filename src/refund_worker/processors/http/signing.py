@@ -2,8 +2,8 @@
 
 Three headers carry it: `webhook-id`, `webhook-timestamp` (seconds since the epoch) and `webhook-signature`. The last is
 `v1,` and the base64 of HMAC-SHA256 over `ID.TIMESTAMP.CONTENT`, keyed with the bytes of the secret. The content of an
-event is its body. The content of a request has two more lines before the body, so that nobody can send a captured
-signature with another path or another key:
+event is its body. The content of a request has two more lines before the body, so that a captured
+signature is good for no other path and no other key:
 
     POST /refunds
     the header Idempotency-Key, or an empty line
@@ -32,7 +32,7 @@ _VERSION: Final = "v1,"
 
 
 class WrongSignature(ValueError):
-    """None of our secrets made the signature."""
+    """The signature was made by another secret than ours."""
 
 
 class NoSignature(WrongSignature):
