@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, TypeVar
 
 from refund_worker.domain.money import as_text, smallest_step
@@ -160,8 +161,17 @@ class Bench:
         payment = Refundable(order.processor_payment_id, order.currency, 0)
         return tuple(each for each in await self.find(payment, order.leg_id) if each.leg_id == order.leg_id)
 
+    async def recent(self, since: datetime) -> tuple[RefundObject, ...]:
+        """Return the refunds of the account made since then. Raises `Broken` if the list cannot be read."""
+        reply = await self.paced(self.processor.recent(since))
+        if not isinstance(reply, Found):
+            raise Broken(f"the list since a time cannot be read: {words(reply)}", "Answer the list with all its pages.")
+        return reply.objects
+
     async def fetched(self, refund: RefundObject) -> RefundObject:
         """Return the current state of a refund. Raises `Broken` if it cannot be read."""
+        if not self.table.reads_refunds:
+            raise NotAsked("a refund cannot be read here: only events tell its state")
         reply = await self.paced(self.processor.fetch(refund.processor_refund_id))
         if not isinstance(reply, Answered):
             what = f"a refund that was created cannot be read: {words(reply)}"
