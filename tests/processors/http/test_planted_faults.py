@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.processors.http.planted import FAULTS, Planted, planted_server
+from tests.processors.http.planted import FAULTS, PAYING, SERVER, Planted, planted_server
 
 from refund_worker.cli.app import run_command
 from refund_worker.processors.conformance import bench, http_checks, reading, run
@@ -49,6 +49,40 @@ def test_reference_server_keeps_every_promise(tmp_path: Path, capsys: pytest.Cap
     code, report = check(None, tmp_path, capsys)
     assert [row for row in report["data"] if row["verdict"] != "ok"] == []
     assert (code, report["ok"], report["failed"], report["not_asked"]) == (0, len(report["data"]), 0, 0)
+
+
+WHOLE = '"finds_by": "payment",\n    "lists_refunds": True,\n    "list_proves_absence": True,\n'
+# Servers that can do less than the reference server, and say so.
+LESS = (
+    Planted("keeps no keys", PAYING, '"key_seconds": 30 * DAY', '"key_seconds": 0', "", ""),
+    Planted("finds by our ids", PAYING, '"finds_by": "payment"', '"finds_by": "leg"', "", ""),
+    Planted("has no lists", PAYING, WHOLE, '"finds_by": "nothing",\n', "", ""),
+    Planted("is final", PAYING, '"answers_are_final": False', '"answers_are_final": True', "", ""),
+    Planted("reads no payments", PAYING, '"reads_payments": True', '"reads_payments": False', "", ""),
+    Planted("refunds whole payments", PAYING, '"partial_refunds": True', '"partial_refunds": False', "", ""),
+    Planted("has a step", PAYING, '"currency_steps": {}', '"currency_steps": {"EUR": 100}', "", ""),
+    Planted(
+        "is busy now and then",
+        SERVER,
+        "            with ours.lock, ours.db:  # the",
+        "            Handler.turn = getattr(Handler, 'turn', 0) + 1\n"
+        "            if Handler.turn % 5 == 0:\n"
+        "                raise Problem(503, 'busy', 'not now')\n"
+        "            with ours.lock, ours.db:  # the",
+        "",
+        "",
+    ),
+)
+
+
+@pytest.mark.parametrize("less", LESS, ids=lambda less: less.name)
+def test_server_that_can_do_less_fails_nothing(
+    less: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, report = check(less, tmp_path, capsys)
+    assert [row for row in report["data"] if row["verdict"] == "failed"] == []
+    assert code == 0
+    assert report["ok"] >= 20
 
 
 def test_planted_faults_are_many_and_named_once() -> None:

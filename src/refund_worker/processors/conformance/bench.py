@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, TypeVar
@@ -90,6 +90,16 @@ class Bench:
             await asyncio.sleep(max(0.0, wait))
         return await call
 
+    async def asked(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Return the result of a call, made again while the account is busy: nothing was executed then."""
+        reply = await self.paced(call())
+        for _ in range(BUSY_TRIES):
+            if not isinstance(reply, Busy):
+                break
+            await asyncio.sleep(min(reply.retry_after_seconds or 0.3, BUSY_SECONDS_MAX))
+            reply = await self.paced(call())
+        return reply
+
     def key(self) -> str:
         """Return a new idempotency key."""
         return f"check-{self._run}:{next(self._numbers)}"
@@ -103,13 +113,7 @@ class Bench:
     async def send(self, order: RefundInstruction, key: str) -> Reply:
         """Send the order under the key, and again while the account is busy."""
         body = self.processor.freeze(order)
-        reply: Reply = Busy("not_sent")
-        for _ in range(BUSY_TRIES):
-            reply = await self.paced(self.processor.send(key, body))
-            if not isinstance(reply, Busy):
-                break
-            await asyncio.sleep(min(reply.retry_after_seconds or 0.3, BUSY_SECONDS_MAX))
-        return reply
+        return await self.asked(lambda: self.processor.send(key, body))
 
     async def created(self, payment: Refundable, order: RefundInstruction, key: str) -> Answered:
         """Send the order, which must be accepted, and note the refund. Raises `Broken` if it is not."""
@@ -141,7 +145,7 @@ class Bench:
         """Return all refunds of the payment. Raises `Broken` for no whole list, and `NotAsked` without lists."""
         if not self.table.finds_refunds:
             raise NotAsked("the refunds of a payment cannot be listed here")
-        reply: SearchReply = await self.paced(self.processor.find(payment.payment_id, leg_id))
+        reply: SearchReply = await self.asked(lambda: self.processor.find(payment.payment_id, leg_id))
         if not isinstance(reply, Found):
             what = f"the refunds of a payment cannot be listed: {words(reply)}"
             raise Broken(what, "Answer the list with all its pages: data, and next or null.")
@@ -163,7 +167,7 @@ class Bench:
 
     async def recent(self, since: datetime) -> tuple[RefundObject, ...]:
         """Return the refunds of the account made since then. Raises `Broken` if the list cannot be read."""
-        reply = await self.paced(self.processor.recent(since))
+        reply = await self.asked(lambda: self.processor.recent(since))
         if not isinstance(reply, Found):
             raise Broken(f"the list since a time cannot be read: {words(reply)}", "Answer the list with all its pages.")
         return reply.objects
@@ -172,7 +176,7 @@ class Bench:
         """Return the current state of a refund. Raises `Broken` if it cannot be read."""
         if not self.table.reads_refunds:
             raise NotAsked("a refund cannot be read here: only events tell its state")
-        reply = await self.paced(self.processor.fetch(refund.processor_refund_id))
+        reply = await self.asked(lambda: self.processor.fetch(refund.processor_refund_id))
         if not isinstance(reply, Answered):
             what = f"a refund that was created cannot be read: {words(reply)}"
             raise Broken(what, "Answer GET /refunds/ID with the refund as soon as it is created.")
@@ -180,7 +184,7 @@ class Bench:
 
     async def paid_back(self, payment: Refundable) -> int:
         """Return the refunded amount of the payment, in minor units, as the account reports it."""
-        reply = await self.paced(self.processor.find_payment(payment.payment_id))
+        reply = await self.asked(lambda: self.processor.find_payment(payment.payment_id))
         if not isinstance(reply, PaymentRead) or reply.reading.refunded_minor is None:
             what = f"a payment cannot be read: {words(reply)}"
             raise Broken(what, "Answer with captured, refunded, currency; or set reads_payments = false.")

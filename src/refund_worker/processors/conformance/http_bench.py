@@ -17,19 +17,21 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from refund_worker.domain.processor_calls import RefundInstruction
-from refund_worker.domain.processor_replies import NotSent, RefundObject
+from refund_worker.domain.processor_replies import Busy, NotSent, RefundObject
 from refund_worker.processors.base import Processor
-from refund_worker.processors.conformance.bench import Bench, Refundable, words
+from refund_worker.processors.conformance.bench import BUSY_SECONDS_MAX, BUSY_TRIES, Bench, Refundable, words
 from refund_worker.processors.conformance.results import Broken, NotAsked
 from refund_worker.processors.http import signing
 from refund_worker.processors.http.adapter import Call, Caller, HttpProcessor
 from refund_worker.processors.http.entry import HttpSettings, capabilities_of
+from refund_worker.processors.http.errors import CODES, classify
 from refund_worker.processors.http.objects import to_refund_object
 from refund_worker.processors.wire import HttpAnswer, Unreadable, clean
 
 CURRENCY: Final = "EUR"
 EVENT_BYTES_MAX: Final = 65_536
 EVENT_SECONDS_MAX: Final = 10.0
+BUSY_STATUSES: Final = CODES["busy"].statuses
 TEST_CALLS: Final = ", or offer POST /test/payments in a test environment"
 
 
@@ -101,7 +103,12 @@ class HttpBench(Bench):
             headers |= {name: others[name] for name in signing.HEADERS}
         headers = {name: value for name, value in headers.items() if name not in without}
         try:
-            answer = await self.paced(caller.ask(call, headers))
+            for _ in range(BUSY_TRIES):
+                answer = await self.paced(caller.ask(call, headers))
+                busy = classify(answer) if isinstance(answer, HttpAnswer) and answer.status in BUSY_STATUSES else None
+                if not isinstance(busy, Busy):
+                    break
+                await asyncio.sleep(min(busy.retry_after_seconds or 0.3, BUSY_SECONDS_MAX))
         finally:
             await caller.close()
         if not isinstance(answer, HttpAnswer):

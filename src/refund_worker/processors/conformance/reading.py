@@ -40,7 +40,7 @@ async def unknown_refund(bench: Bench) -> None:
     """A refund that does not exist is answered with not_found."""
     if not bench.table.reads_refunds:
         raise NotAsked("a refund cannot be read here: only events tell its state")
-    reply = await bench.paced(bench.processor.fetch(bench.unknown_refund()))
+    reply = await bench.asked(lambda: bench.processor.fetch(bench.unknown_refund()))
     expect(
         isinstance(reply, Misconfigured),
         f"a refund that does not exist was not answered with not_found: {words(reply)}",
@@ -78,7 +78,7 @@ async def pages_of_a_payment(bench: Bench) -> None:
         payment = await bench.payment(30)
         for n in range(1, MANY + 1):
             await bench.created(payment, bench.order(payment, bench.amount(payment, n)), bench.key())
-        reply = await bench.paced(small.find(payment.payment_id, ""))
+        reply = await bench.asked(lambda: small.find(payment.payment_id, ""))
         expect(
             isinstance(reply, Found),
             f"a list of pages with {PAGE_SIZE} refunds was not read to its end: {words(reply)}",
@@ -100,7 +100,7 @@ async def list_of_an_unknown_payment(bench: Bench) -> None:
     """The list of an unknown payment is not_found, and not an empty list."""
     if not bench.table.finds_refunds or bench.lists_by_leg:
         raise NotAsked("the refunds of a payment cannot be listed here")
-    reply = await bench.paced(bench.processor.find(bench.unknown_payment(), ""))
+    reply = await bench.asked(lambda: bench.processor.find(bench.unknown_payment(), ""))
     expect(
         isinstance(reply, Misconfigured),
         f"the list of a payment that does not exist was not answered with not_found: {words(reply)}. A wrong id would "
@@ -157,7 +157,7 @@ async def payment_is_read(bench: Bench) -> None:
     if not bench.table.reads_payments:
         raise NotAsked("payments cannot be read here (reads_payments is false)")
     payment = await bench.payment(20, partly=False)
-    reply = await bench.paced(bench.processor.find_payment(payment.payment_id))
+    reply = await bench.asked(lambda: bench.processor.find_payment(payment.payment_id))
     if not isinstance(reply, PaymentRead):
         raise Broken(
             f"a payment cannot be read: {words(reply)}", "Answer GET /payments/ID, or say reads_payments: false."
@@ -182,7 +182,7 @@ async def payment_is_read(bench: Bench) -> None:
         f"after a refund of {amount} minor units, refunded_minor went from {before} to {after}",
         "Count every refund of the payment that has not failed or been canceled.",
     )
-    if not isinstance(await bench.paced(bench.processor.find_payment(bench.unknown_payment())), Misconfigured):
+    if not isinstance(await bench.asked(lambda: bench.processor.find_payment(bench.unknown_payment())), Misconfigured):
         raise Broken("a payment that does not exist is not answered with not_found", "Answer 404 not_found.")
 
 
@@ -218,7 +218,7 @@ async def cancel_of_a_paid_refund(bench: Bench) -> None:
     made = (await bench.created(payment, order, bench.key())).object
     if made.status != "succeeded":
         raise NotAsked(f"the refund is {made.status}, and not succeeded")
-    reply = await bench.paced(bench.processor.cancel(made.processor_refund_id))
+    reply = await bench.asked(lambda: bench.processor.cancel(made.processor_refund_id))
     now = await bench.fetched(made)
     expect(
         not isinstance(reply, Answered) and now.status == "succeeded",
@@ -231,12 +231,12 @@ async def wrong_credentials(bench: Bench) -> None:
     """Wrong credentials are denied, by reading and by creating."""
     stranger = bench.stranger()
     try:
-        replies = [await bench.paced(stranger.fetch(bench.unknown_refund()))]
+        replies = [await bench.asked(lambda: stranger.fetch(bench.unknown_refund()))]
         if not bench.why_not:
             payment = await bench.payment(20, partly=False)
             order = bench.order(payment, bench.amount(payment, 3))
             body = stranger.freeze(order)
-            reply = await bench.paced(stranger.send(bench.key(), body))
+            reply = await bench.asked(lambda: stranger.send(bench.key(), body))
             if isinstance(reply, Answered):
                 bench.note(payment, reply.object)
             replies.append(reply)

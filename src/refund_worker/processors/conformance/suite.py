@@ -165,11 +165,11 @@ async def _read_capabilities(bench: HttpBench) -> None:
 async def _can_be_asked(bench: Bench) -> None:
     """The account answers a question that only reads."""
     if bench.table.lists_refunds:
-        listed = await bench.paced(bench.processor.recent(datetime.now(UTC)))
+        listed = await bench.asked(lambda: bench.processor.recent(datetime.now(UTC)))
         if not isinstance(listed, Found):
             raise Broken(f"the list of new refunds cannot be read: {words(listed)}", _DOCTOR)
         return
-    fetched = await bench.paced(bench.processor.fetch("no-such-refund"))
+    fetched = await bench.asked(lambda: bench.processor.fetch("no-such-refund"))
     if not isinstance(fetched, Answered | Misconfigured):
         raise Broken(f"a refund cannot be read: {words(fetched)}", _DOCTOR)
 
