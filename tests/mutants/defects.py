@@ -5833,7 +5833,7 @@ DEFECTS = (
     Defect(
         "a pause of all processors is no cause of a wait",
         ENGINE + "processor_sync/refund_waits.py",
-        "everything or by_name.get(name)",
+        "everything or by_name.get(platform_of(name))",
         "by_name.get(name)",
         ("tests/web/console/test_why_it_waits.py",),
     ),

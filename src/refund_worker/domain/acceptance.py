@@ -120,7 +120,6 @@ def accept(
         raise UnknownCustomer(f"customer {request.customer_id} is not known: import a payment of theirs first")
     of_correction = request.kind is Kind.WITHDRAWAL and request.transaction_id is not None
     _check_transaction(request, transaction)
-    _check_left_as_seen(request, transaction)
     credits = _credits_to_refund(request, customer, transaction, payments)
     if request.kind is Kind.WITHDRAWAL and not of_correction and credits > customer.available:
         raise InsufficientBalance(f"{credits} credits requested, {customer.available} available on the balance")
@@ -214,6 +213,7 @@ def _check_transaction(request: RefundRequest, transaction: RefundableTransactio
     if not fits:
         what = "a spend" if wanted is EntryKind.SPEND else "an unreversed negative correction with the purpose payout"
         raise UnknownTransaction(f"{request.transaction_id} is not {what}, of customer {request.customer_id}")
+    _check_left_as_seen(request, transaction)
 
 
 def _check_left_as_seen(request: RefundRequest, transaction: RefundableTransaction | None) -> None:

@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr, StrictBool, field_validator, model_valida
 
 from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry, Webhooks
 from refund_worker.processors.http import events
+from refund_worker.processors.http.explained import EXPLAINED_BY
 from refund_worker.processors.http.objects import check_payment_id
 from refund_worker.setting_values import Number, check_signing_secret, listed
 
@@ -174,6 +175,7 @@ ENTRY: Final = ProcessorEntry(
     capabilities=CAPABILITIES,
     capabilities_of=capabilities_of,
     settings=HttpSettings,
+    explained_by=EXPLAINED_BY,
     make=_make,
     preload=lambda: importlib.import_module(_ADAPTER),
     extra="worker",

@@ -9,7 +9,6 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import SecretStr, field_validator
 
-from refund_worker.processors.paypal.explained import EXPLAINED_BY
 from refund_worker.processors.base import (
     AccountSettings,
     Capabilities,
@@ -21,6 +20,7 @@ from refund_worker.processors.base import (
 )
 from refund_worker.processors.paypal import events
 from refund_worker.processors.paypal.errors import EMPTY
+from refund_worker.processors.paypal.explained import EXPLAINED_BY
 from refund_worker.processors.paypal.objects import CURRENCY_DECIMALS, check_payment_id
 from refund_worker.setting_values import listed
 
