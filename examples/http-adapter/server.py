@@ -1,4 +1,4 @@
-"""A reference server of refund-worker's HTTP protocol, to copy. It needs nothing but Python.
+"""A reference server of refund-worker's HTTP protocol, to copy. It needs nothing but Python 3.11.
 
 This file is the protocol: signatures, keys, paths and events. It can stay as it is. `paying_system.py` is what you
 replace. The page docs/paying-systems/http.md describes the protocol. Start the server, and check it:
@@ -104,7 +104,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self):
         ours = self.server.ours
-        body = self.rfile.read(min(int(self.headers.get("Content-Length") or 0), BODY_BYTES_MAX))
+        length = int(self.headers.get("Content-Length") or 0)
+        self.close_connection = self.close_connection or not 0 <= length <= BODY_BYTES_MAX
+        body = self.rfile.read(max(0, min(length, BODY_BYTES_MAX)))  # one that is cut off has no good signature
         try:
             check_signature(self.headers, ours.options.secrets, self.command, self.path, body)
             with ours.lock, ours.db:  # the lock: one at a time; the database: all or nothing

@@ -11,6 +11,7 @@ import pytest
 from tests.processors.http.server import SECRET, Process, misbehaving
 from tests.processors.http.subject import TABLE
 from tests.support.migrated import migrated_sqlite_url, sqlite_template
+from tests.support.web_process import WebProcess
 from tests.web.client import Web, settings_for
 
 from refund_worker.domain.records import PaymentRecord
@@ -194,6 +195,20 @@ def test_late_failure_by_a_signed_event_returns_the_credits(shop: Shop) -> None:
     assert process_inbox(shop.runtime.context) == 1
     shop.work_until_status(refund_id, RefundStatus.FAILED)
     assert shop.refund(refund_id).failure_code == "declined"
+
+
+def test_event_that_the_server_posts_is_taken_and_believed(shop: Shop, migrated_sqlite_url: str) -> None:
+    """Over sockets in both directions: the server signs, our web process verifies."""
+    shop.payment()
+    refund_id = shop.withdraw()
+    shop.work_until_status(refund_id, RefundStatus.SUCCEEDED)
+    (made,) = shop.refunds_of(refund_id)
+    accounts = json.dumps({"house": {"adapter": "http", "webhook_secret": SECRET}})  # the web process needs no more
+    with WebProcess(migrated_sqlite_url, PROCESSORS=accounts) as web:
+        shop.server.control("test/events", {"url": f"{web.url}/webhooks/house"})
+        shop.server.control(f"test/refunds/{made}", {"status": "failed", "failure_code": "declined"})
+        shop.work_until(lambda: process_inbox(shop.runtime.context) > 0)
+    shop.work_until_status(refund_id, RefundStatus.FAILED)
 
 
 def test_lost_event_is_made_good_by_the_list(shop: Shop) -> None:

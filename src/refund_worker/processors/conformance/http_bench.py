@@ -178,12 +178,13 @@ class HttpBench(Bench):
         tls = ssl.create_default_context() if url.scheme == "https" else None
         try:
             _, writer = await asyncio.open_connection(url.host, url.port, ssl=tls)
+        except OSError as error:
+            raise Broken(f"no connection to the server: {type(error).__name__}", "Accept connections.") from None
+        with contextlib.suppress(OSError):  # the server may have closed it first
             writer.write("\r\n".join(lines).encode() + call.body)
             await writer.drain()
             writer.close()
             await writer.wait_closed()
-        except OSError as error:
-            raise Broken(f"no connection to the server: {type(error).__name__}", "Accept connections.") from None
 
     def with_small_pages(self, size: int) -> Processor:
         """Return an adapter that asks for pages of `size`."""
@@ -223,7 +224,10 @@ class HttpBench(Bench):
             writer.close()
 
         host, port = self.listen
-        listener = await asyncio.start_server(take, host, port, limit=EVENT_BYTES_MAX)
+        try:
+            listener = await asyncio.start_server(take, host, port, limit=EVENT_BYTES_MAX)
+        except OSError as error:
+            raise NotAsked(f"events cannot be received at {host}:{port} ({error.strerror}): --listen") from None
         async with listener:
             port = listener.sockets[0].getsockname()[1]
             url = self.events_url or f"http://{host}:{port}/webhooks/check"
