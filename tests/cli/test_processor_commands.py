@@ -88,12 +88,12 @@ def test_reconcile_of_a_time_to_come_is_refused(
 
 
 def test_processor_that_only_payments_name_can_be_paused(cli: Cli, tmp_path: Path) -> None:
-    assert cli("processors", "pause", "paypal").code == 4
+    assert cli("processors", "pause", "worldpay").code == 4
     payments = tmp_path / "payments.csv"
     payments.write_text(
         "payment_id,customer_id,processor,processor_payment_id,amount_minor,currency,credits,captured_at\n"
-        "p,c,paypal,PAYID-1,100,EUR,10,2026-11-01T09:00:00Z\n"
+        "p,c,worldpay,PAYID-1,100,EUR,10,2026-11-01T09:00:00Z\n"
     )
     assert cli("import", "payments", str(payments)).code == 0
-    assert cli("processors", "pause", "paypal", "-o", "json").json["paused"] is True
-    assert cli("processors", "resume", "paypal", "-o", "json").json["paused"] is False
+    assert cli("processors", "pause", "worldpay", "-o", "json").json["paused"] is True
+    assert cli("processors", "resume", "worldpay", "-o", "json").json["paused"] is False

@@ -89,6 +89,7 @@ class SandboxCharge(OverStripe):
     errors_stick = True
     kind: ClassVar[str] = "ch"
     unknown_payment = "ch_nobodyKnows"
+    connected_id: ClassVar[str | None] = None  # the connected account of the charges
     _LOST: ClassVar[dict[str, dict[str, Any]]] = {
         "timeout": {"timeout": {"effect": "now"}},
         "reset": {"reset": "after"},
@@ -122,18 +123,19 @@ class SandboxCharge(OverStripe):
 
     def new_payment(self, amount_minor: int, *, disputed: bool = False) -> str:
         payment_id = f"{self.kind}_contract{next(_numbers)}"
-        self.sandbox.register_payment(payment_id, amount_minor, CURRENCY, disputed=disputed)
+        self.sandbox.register_payment(payment_id, amount_minor, CURRENCY, disputed=disputed, account=self.connected_id)
         return payment_id
 
     def booked(self, payment_id: str) -> list[int]:
-        made = self.sandbox.refunds()
+        made = [each for each in self.sandbox.refunds() if each.get("account") == self.connected_id]
         return [each["amount"] for each in made if payment_id in (each["charge"], each["payment_intent"])]
 
     def open_dispute(self, payment_id: str, amount_minor: int) -> str:
-        return str(self.sandbox.act("open_dispute", payment=payment_id, amount_minor=amount_minor)["id"])
+        whose = {"account": self.connected_id} if self.connected_id else {}
+        return str(self.sandbox.act("open_dispute", payment=payment_id, amount_minor=amount_minor, **whose)["id"])
 
     def change(self, processor_refund_id: str, status: str, failure_code: str | None) -> None:
-        self.sandbox.advance_refund(processor_refund_id, status, failure_code)
+        self.sandbox.advance_refund(processor_refund_id, status, failure_code, self.connected_id or "")
 
     def pass_time(self, seconds: float) -> None:
         self.sandbox.advance_clock(seconds)
@@ -149,6 +151,42 @@ class SandboxIntent(SandboxCharge):
     name = "sandbox-payment-intent"
     kind = "pi"
     unknown_payment = "pi_nobodyKnows"
+
+
+class ConnectedSandbox(SandboxCharge):
+    """Direct charges of a connected account at our sandbox, through the adapter of its platform.
+
+    The platform has equal charges of its own, which must never be meant.
+    """
+
+    name = "sandbox-connected-account"
+    connected_id: ClassVar[str] = "acct_Contract1"
+
+    def __init__(self, request: pytest.FixtureRequest) -> None:
+        super().__init__(request)
+        self.sandbox.act("connect_account", account=self.connected_id)
+        self._equal_ids: set[str] = set()
+
+    def adapter(self, *, timeout_seconds: float = 10) -> Processor:
+        return self._of(API_KEY, timeout_seconds)
+
+    def stranger(self) -> Processor:
+        return self._of(self.wrong_secret, 10)
+
+    def _of(self, api_key: str, timeout_seconds: float) -> Processor:
+        platform = StripeProcessor(api_key, base=self.url, timeout_seconds=timeout_seconds)
+        return platform.connected(self.connected_id, f"stripe/{self.connected_id}")
+
+    def new_payment(self, amount_minor: int, *, disputed: bool = False) -> str:
+        payment_id = super().new_payment(amount_minor, disputed=disputed)
+        self.sandbox.register_payment(payment_id, amount_minor, CURRENCY)
+        self._equal_ids.add(payment_id)
+        return payment_id
+
+    def close(self) -> None:
+        own = [each["charge"] for each in self.sandbox.refunds() if "account" not in each]
+        super().close()
+        assert self._equal_ids.isdisjoint(own)
 
 
 class ThirdParty(OverStripe):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tests.processors.contract import Part, Subject
 from tests.processors.other_subjects import Manual, Scripted, Simulated, Unsupported, Unusable, Walked
-from tests.processors.stripe_subjects import SandboxCharge, SandboxIntent, ThirdParty
+from tests.processors.stripe_subjects import ConnectedSandbox, SandboxCharge, SandboxIntent, ThirdParty
 
 # A module with the subjects of an adapter that lives outside this project, such as `acme_refunds.subject`.
 OUTSIDE = "REFUND_WORKER_TEST_SUBJECTS"
@@ -31,6 +31,7 @@ def _found() -> Iterator[type[Subject]]:
 SUBJECTS: tuple[type[Subject], ...] = (
     SandboxCharge,
     SandboxIntent,
+    ConnectedSandbox,
     ThirdParty,
     Manual,
     Unsupported,

@@ -89,7 +89,7 @@ def test_event_with_a_signature_of_ours_is_accepted(client: Client) -> None:
         ((client.subject.secret,), body + b" ", AT),
         (("another",), body, AT),
         ((), body, AT),
-        ((client.subject.secret,), body, AT + 86_400),
+        ((client.subject.secret,), body, AT + client.subject.event_seconds),
     ):
         with pytest.raises(InvalidEvent):
             webhooks.verify_event(account(*secrets), headers, sent, now)

@@ -9,6 +9,7 @@ from sqlalchemy import text
 from tests.support.sales import paid
 
 from refund_worker.domain.allocation import payable_by_currency
+from refund_worker.domain.decision import Policy
 from refund_worker.store import accounts, payments
 from refund_worker.store.database import Database
 
@@ -49,7 +50,7 @@ def test_first_payments_pay_out_as_much_as_all_of_them(database: Database) -> No
             every = accounts.refundable_payments(connection, [customer])[customer]
             for allocation in ALLOCATIONS:
                 for credits in (1, 8, 150, 10_000):
-                    some = accounts.payments_for(connection, customer, credits, allocation)
+                    some = accounts.payments_for(connection, customer, credits, Policy(allocation=allocation))
                     fewer += len(every) - len(some)
                     parts = payable_by_currency(credits, some, allocation)
                     whole = payable_by_currency(credits, every, allocation)
@@ -67,7 +68,7 @@ def test_small_amount_reads_one_payment_of_many(database: Database, allocation: 
     with database.write() as connection:
         accounts.insert_missing_customers(connection, ["often"], 1.0)
         payments.insert_payments(connection, made, 1.0)
-        (found,) = accounts.payments_for(connection, "often", 100, allocation)
+        (found,) = accounts.payments_for(connection, "often", 100, Policy(allocation=allocation))
         assert found.payment_id == ("p-n-0" if allocation == "oldest_first" else "p-n-49")
-        assert len(accounts.payments_for(connection, "often", 101, allocation)) == 2
-        assert accounts.payments_for(connection, "often", 0, allocation) == []
+        assert len(accounts.payments_for(connection, "often", 101, Policy(allocation=allocation))) == 2
+        assert accounts.payments_for(connection, "often", 0, Policy(allocation=allocation)) == []

@@ -126,7 +126,7 @@ def test_slots_of_one_name_do_not_wait_for_another_name(fake_redis: str) -> None
         limiter = make_limiter(settings_with(fake_redis, 1 / turn_seconds))
         began = time.monotonic()
         await limiter.acquire("stripe")
-        await limiter.acquire("stripe:reads")
+        await limiter.acquire("stripe reads")
         await limiter.acquire("manual")
         await limiter.close()
         return time.monotonic() - began

@@ -60,7 +60,7 @@ CUSTOMER_COLUMNS = (
 PAYMENT_COLUMNS = (
     Column("id", whole=True),
     Column("customer"),
-    Column("processor", only_wide=True),
+    Column("account", only_wide=True),
     Column("at the processor"),
     Column("amount", right=True),
     Column("credits", right=True),
@@ -254,7 +254,7 @@ def _payment_row(row: Any) -> tuple[object, ...]:
     return (
         row["payment_id"],
         row["customer_id"],
-        row["processor"],
+        row["processor_account"],
         row["processor_payment_id"],
         monies([(row["currency"], row["amount_minor"])]),
         count(row["credits"]),

@@ -31,6 +31,7 @@ from refund_worker.cli.output import (
     print_table,
     yes_no,
 )
+from refund_worker.domain.account_names import platform_of
 from refund_worker.engine.views.money_format import monies
 from refund_worker.errors import BadSettings, InvalidRequest, Unavailable
 
@@ -68,7 +69,7 @@ def _processor_to_compare(context: Context, wanted: str | None) -> str:
         raise BadSettings(f"{missing} is not set: there are no records to compare with")
     if wanted is None and len(configured) == 1:
         return configured[0]
-    if wanted not in configured:
+    if wanted is None or platform_of(wanted) not in configured or not context.accounts.lists(wanted):
         raise InvalidRequest(f"name the processor to compare with, with --processor: {', '.join(configured)}")
     return wanted
 

@@ -199,9 +199,14 @@ def show_preview(preview: Preview) -> None:
     )
     if preview["legs"]:
         print()
-        columns = Column("payment"), Column("processor"), Column("amount", right=True), Column("credits", right=True)
+        columns = Column("payment"), Column("account"), Column("amount", right=True), Column("credits", right=True)
         print_table(columns, (_preview_row(leg) for leg in preview["legs"]))
 
 
 def _preview_row(leg: PlannedLeg) -> tuple[object, ...]:
-    return leg["payment_id"], leg["processor"], monies([(leg["currency"], leg["amount_minor"])]), f"{leg['credits']:,}"
+    return (
+        leg["payment_id"],
+        leg["processor_account"],
+        monies([(leg["currency"], leg["amount_minor"])]),
+        f"{leg['credits']:,}",
+    )

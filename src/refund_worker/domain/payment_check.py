@@ -135,9 +135,10 @@ def is_forbidden(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | None)
         "in_doubt": None,
         "blocked_by": (),
     }
-    outcome = LegOutcome.DISPLACED if code == WINDOW_CLOSED else LegOutcome.BLOCKED
-    alarm = code != WINDOW_CLOSED and leg.attention_code != code
-    builder.transition_leg(leg, outcome, reason=code, alarm=alarm, **changes)
+    if code == WINDOW_CLOSED:
+        builder.transition_leg(leg, LegOutcome.DISPLACED, reason=code, **changes)
+    else:
+        builder.transition_leg(leg, LegOutcome.BLOCKED, reason=code, alarm=leg.attention_code != code, **changes)
     return True
 
 

@@ -11,11 +11,18 @@ from refund_worker.domain.processor_replies import Answer
 class SharesBack:
     """The shares of others that a refund takes back: True or False, or None for the processor's default.
 
-    `transfer` is the part that was transferred to a connected account, `application_fee` the platform's fee.
+    `transfer` is the part that was transferred to the connected account `destination`, `application_fee` the platform's
+    fee.
     """
 
     transfer: bool | None = None
     application_fee: bool | None = None
+    destination: str | None = None
+
+    @property
+    def payer(self) -> str | None:
+        """Return the connected account from which a share is taken back, or None."""
+        return self.destination if self.transfer else None
 
 
 NO_SHARES = SharesBack()

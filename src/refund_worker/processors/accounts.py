@@ -168,6 +168,11 @@ class Accounts(Mapping[str, Account]):
         """Return the names of the accounts whose refunds are listed, and so are synchronised and reconciled."""
         return tuple(name for name, account in self.items() if account.capabilities.lists_refunds)
 
+    def lists(self, name: str) -> bool:
+        """Return True if the refunds of this account are listed; a connected account is one too."""
+        capabilities = self.capabilities_of(name)
+        return capabilities is not None and capabilities.lists_refunds
+
     def with_webhooks(self) -> tuple[str, ...]:
         """Return the names of the accounts that send events."""
         return tuple(name for name, account in self.items() if account.entry.webhooks is not None)

@@ -69,11 +69,13 @@ def shares_back(connection: Connection, payment_ids: Collection[str]) -> dict[st
     """Return whose shares the refunds of these payments take back, by payment_id, for those that say so."""
     p = payments.c
     given = or_(p.connect_reverse_transfer.is_not(None), p.connect_refund_application_fee.is_not(None))
-    query = select(p.payment_id, p.connect_reverse_transfer, p.connect_refund_application_fee).where(given)
+    query = select(p.payment_id, p.connect_reverse_transfer, p.connect_refund_application_fee, p.connect_account).where(
+        given
+    )
     found = {}
     for chunk in batched(sorted(payment_ids), IDS_AT_ONCE):
-        for payment_id, transfer, fee in connection.execute(query.where(p.payment_id.in_(chunk))):
-            found[payment_id] = SharesBack(transfer, fee)
+        for payment_id, *shares in connection.execute(query.where(p.payment_id.in_(chunk))):
+            found[payment_id] = SharesBack(*shares)
     return found
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, RowMapping, and_, bindparam, case, func, or_, select
+from sqlalchemy import Connection, RowMapping, and_, bindparam, case, exists, func, or_, select
 
+from refund_worker.domain.account_names import CONNECTED
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into
@@ -116,11 +117,19 @@ def open_circuits(connection: Connection, now: float) -> frozenset[str]:
 
 _listed_at = processors.c.looked_at
 _switch_of_all = processors.alias()
+_platform = processors.alias()
+# A connected account was not listed since the end of the pause of its platform.
+_PLATFORM_PAUSED = exists().where(
+    _platform.c.paused_until <= bindparam("now"),
+    _listed_at < _platform.c.paused_until,
+    processors.c.name.startswith(_platform.c.name + CONNECTED),
+)
 _all_paused_until = select(_switch_of_all.c.paused_until).where(_switch_of_all.c.name == ALL).scalar_subquery()
 _OLD = or_(
     _listed_at < bindparam("at"),
     _listed_at > bindparam("now") + CLOCK_SLACK_SECONDS,
     *(and_(until <= bindparam("now"), _listed_at < until) for until in (processors.c.paused_until, _all_paused_until)),
+    _PLATFORM_PAUSED,
 )
 _ON_ANOTHER = and_(_listed_at.is_not(None), processors.c.listed_on.is_distinct_from(func.refund_worker_server()))
 _STALE = {
@@ -131,6 +140,8 @@ _STALE = {
 
 def listed_before(connection: Connection, at: float, now: float) -> frozenset[str]:
     """Return the processors that were not listed since `at`, since the end of their last pause, or on this server.
+
+    The pause of a platform is one of its connected accounts too.
 
     A list in the future counts for nothing: the clock went back, so the age of the list is unknown. Another server
     is a promoted standby, or holds a restored backup: the last commits may be missing there.
@@ -157,6 +168,13 @@ def last_listing(connection: Connection, name: str) -> tuple[float | None, float
 def record_listing(connection: Connection, name: str, at: float, server: str | None) -> None:
     """Record that the processor's refunds were listed at `at`, when the database server was `server`."""
     _set(connection, name, looked_at=at, listed_on=server)
+
+
+def forget_listing(connection: Connection, name: str) -> bool:
+    """Forget that the processor's refunds were ever listed; return False if they were not."""
+    p = processors.c
+    known = processors.update().where(p.name == name, p.looked_at.is_not(None))
+    return connection.execute(known.values(looked_at=None, listed_on=None)).rowcount > 0
 
 
 def set_alerted(connection: Connection, name: str, until: float) -> None:

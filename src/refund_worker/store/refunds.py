@@ -8,7 +8,20 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Integer, RowMapping, Select, Text, and_, bindparam, case, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Integer,
+    RowMapping,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    case,
+    or_,
+    select,
+    update,
+)
 
 from refund_worker.domain.account_names import CONNECTED
 from refund_worker.domain.decision import Decision
@@ -322,10 +335,20 @@ def put_off(
 
 
 def connected_accounts(connection: Connection, platform: str, since: float) -> frozenset[str]:
-    """Return the connected accounts over which money is to be sent, or was sent since `since` (epoch seconds)."""
-    lately = or_(legs.c.status.in_(ACTIVE), legs.c.last_sent_at >= since)
+    """Return the connected accounts with open legs, or to which money was sent since `since` (epoch seconds)."""
+    return _connected(connection, platform, or_(legs.c.status.in_(ACTIVE), legs.c.last_sent_at >= since))
+
+
+def connected_accounts_to_send_to(connection: Connection, platform: str) -> frozenset[str]:
+    """Return the connected accounts to which money is to be sent without a person's act."""
+    under_way = select(refunds.c.refund_id).where(refunds.c.due_at.is_not(None))
+    awaiting = legs.c.status.in_(AWAITING_SEND)
+    return _connected(connection, platform, and_(legs.c.refund_id.in_(under_way), awaiting))
+
+
+def _connected(connection: Connection, platform: str, which: ColumnElement[bool]) -> frozenset[str]:
     of_it = legs.c.processor.startswith(platform + CONNECTED, autoescape=True)
-    query = select(legs.c.processor).distinct().where(AT_CONNECTED, of_it, lately)
+    query = select(legs.c.processor).distinct().where(AT_CONNECTED, of_it, which)
     return frozenset(connection.execute(query).scalars())
 
 

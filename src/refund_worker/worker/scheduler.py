@@ -81,7 +81,9 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
         jobs.append(Job("look", settings.sweep_seconds, partial(sync.sync_when_due, processor=name), at_once=True))
     for name, account in accounts.items():
         if account.capabilities.connects:
-            jobs.append(Job("connected", settings.poll_seconds / 5, partial(ConnectedSync().sync_due, platform=name)))
+            connected = ConnectedSync()
+            jobs.append(Job("connected", settings.sweep_seconds * 5, partial(connected.sync_due, platform=name)))
+            jobs.append(Job("connected-all", settings.poll_seconds * 12, partial(connected.sync_all, platform=name)))
     for name in accounts.with_balances():
         jobs.append(Job("funds", settings.poll_seconds, partial(read_balance, processor=name), at_once=True))
     if settings.notify_url is not None:

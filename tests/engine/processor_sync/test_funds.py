@@ -243,7 +243,7 @@ def test_reading_takes_a_slot_of_its_own_rate(world: World) -> None:
 
     world.context = replace(world.context, limiter=Slots())
     assert read(world, 100)
-    assert taken == ["stripe:reads"]
+    assert taken == ["stripe reads"]
 
 
 # --- shortfalls -------------------------------------------------------------------------------------------------------

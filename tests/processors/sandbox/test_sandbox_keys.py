@@ -70,6 +70,7 @@ def test_same_key_at_another_endpoint_is_an_idempotency_error(client: stripe.Str
 
 def test_key_belongs_to_its_account(client: stripe.StripeClient, sandbox: Sandbox, charge: str) -> None:
     client.v1.refunds.create({"charge": charge, "amount": 1}, key(charge))
+    sandbox.register_payment(charge, 1000, account="acct_other")
     client.v1.refunds.create({"charge": charge, "amount": 2}, {**key(charge), "stripe_account": "acct_other"})
     assert len(ids_of(sandbox, charge)) == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ from sqlalchemy import Connection
 
 from refund_worker import api_schema
 from refund_worker.alarms import Condition
+from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.refund import Refund
 from refund_worker.domain.waiting import Wait, WaitCause, waits
 from refund_worker.engine.context import Context
@@ -41,7 +43,8 @@ class Waiting:
 
 def waits_of(connection: Connection, context: Context, refund: Refund) -> tuple[Wait, ...]:
     """Return the causes for which the refund waits now."""
-    blocked = _blocked(stored_switches(connection, context), {leg.processor for leg in refund.legs})
+    names = {leg.processor for leg in refund.legs}
+    blocked = _blocked(stored_switches(connection, context, others=names), names)
     return waits(refund, context.clock(connection), blocked, attempts.last_codes(connection, refund.refund_id))
 
 
@@ -59,14 +62,20 @@ def wait_view(wait: Wait) -> api_schema.Wait:
 
 
 def waiting_by_processor(connection: Connection, switches: Sequence[Json]) -> list[Waiting]:
-    """Return, by name, the processors to which nothing is sent while refunds wait for them."""
-    if not any(switch["state"] in _CAUSES for switch in switches):
+    """Return, by name, the processors to which nothing is sent while refunds wait for them.
+
+    The refunds of connected accounts count for their platform where it is what stops them.
+    """
+    stopped = {switch["name"] for switch in switches if switch["state"] in _CAUSES}
+    if not stopped:
         return []
-    counts = metrics.count_to_be_sent(connection)
+    counts: Counter[str] = Counter()
+    for name, refunds in metrics.count_to_be_sent(connection).items():
+        counts[name if name in stopped else platform_of(name)] += refunds
     return [
         Waiting(name, counts[name], wait, entry_of(wait.cause, wait.code))
         for name, wait in sorted(_blocked(switches, counts).items())
-        if counts.get(name)
+        if counts[name]
     ]
 
 
@@ -78,11 +87,11 @@ def entry_of(cause: WaitCause, code: str | None) -> str:
 def _blocked(switches: Sequence[Json], names: Collection[str]) -> dict[str, Wait]:
     """Return the wait for each of the processors `names` to which nothing is sent.
 
-    A pause of all of them goes before what is known of one.
+    A pause of all of them goes before what is known of one, and what is known of a platform before its connected one.
     """
     by_name = {switch["name"]: switch for switch in switches if switch["state"] in _CAUSES}
     everything = by_name.get(ALL) if by_name.get(ALL, {}).get("paused") else None
-    found = ((name, everything or by_name.get(name)) for name in names)
+    found = ((name, everything or by_name.get(platform_of(name)) or by_name.get(name)) for name in names)
     return {name: _wait(name, switch) for name, switch in found if switch is not None}
 
 

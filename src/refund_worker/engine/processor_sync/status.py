@@ -7,7 +7,7 @@ from collections.abc import Collection
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.api_schema import Switch
-from refund_worker.domain.account_names import platform_of
+from refund_worker.domain.account_names import connected_of
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.engine.views.api_objects import Json
@@ -33,7 +33,7 @@ def is_known(connection: Connection, context: Context, name: str) -> bool:
     A misspelled name must not pass for a processor that was paused.
     """
     adapters = {account.entry.name for account in context.accounts.values()}
-    if name in adapters or platform_of(name) in switch_names(context):
+    if name in adapters or name in context.accounts or name == processors.ALL:
         return True
     return metrics.is_known_processor(connection, name)
 
@@ -42,7 +42,8 @@ def switches(connection: Connection, context: Context, *, others: Collection[str
     """Return the switches, sorted by name: {name, state, paused, paused_by, paused_at, paused_until, code, reason,
     looked_at, sent_last_minute, rate_per_second}.
 
-    They are those of the accounts, of all that were ever paused or listed, and of `others`. `state` is
+    They are those of the accounts, of all that were ever paused or listed, and of `others`. Connected accounts are only
+    among them while one is paused, or its old list holds refunds up: there can be any number of them. `state` is
     "sending"; "paused" by a person; "open" for a circuit that the program opened and tries again after `paused_until`;
     or "stale" until the processor's refunds have been listed again.
     """
@@ -57,9 +58,9 @@ def switches(connection: Connection, context: Context, *, others: Collection[str
     ]
 
 
-def stored_switches(connection: Connection, context: Context) -> list[Json]:
+def stored_switches(connection: Connection, context: Context, *, others: Collection[str] = ()) -> list[Json]:
     """Return the switches like `switches`, without the two rates, and only of processors ever paused or listed."""
-    return list(_by_name(connection, context, ()).values())
+    return list(_by_name(connection, context, others).values())
 
 
 def switch_of(connection: Connection, context: Context, name: str) -> Switch:
@@ -81,9 +82,11 @@ def _by_name(connection: Connection, context: Context, names: Collection[str]) -
     rows = {row["name"]: row for row in processors.status_of_processors(connection)}
     stopped = processors.paused_processors(connection, now)
     stale = stale_processors(connection, context, now)
+    connected = frozenset(name for name in rows if connected_of(name)) - stopped.keys()
+    holding_up = connected & stale & metrics.count_to_be_sent(connection).keys() if connected & stale else frozenset()
     return {
         name: _switch(name, rows.get(name), paused=name in stopped, stale=name in stale)
-        for name in sorted({*names, *rows})
+        for name in sorted({*names, *(rows.keys() - connected), *holding_up})
     }
 
 

@@ -20,8 +20,18 @@ from refund_worker.domain.decision import Decision, PaymentDelta
 from refund_worker.domain.legs import unplaced_legs
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.payment_check import PaymentFacts, with_sent
-from refund_worker.domain.processor_calls import Call, Cancel, Fetch, LookUp, RecordedReply, Send, SharesBack, Verify
-from refund_worker.domain.processor_replies import Answer, Denied, NotSent
+from refund_worker.domain.processor_calls import (
+    NO_SHARES,
+    Call,
+    Cancel,
+    Fetch,
+    LookUp,
+    RecordedReply,
+    Send,
+    SharesBack,
+    Verify,
+)
+from refund_worker.domain.processor_replies import Answer, Blocked, Denied, NotSent
 from refund_worker.domain.refund import Leg
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.apply import apply
@@ -50,12 +60,14 @@ class Question:
     """One call to make about `payment` (the processor's id for it).
 
     `body` is the attempt's frozen body. It is filled for a send, and for a payment that no adapter here can ask about.
+    `shares` are what a send takes back from others.
     """
 
     refund_id: str
     call: Call
     payment: str
     body: str = ""
+    shares: SharesBack = NO_SHARES
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,13 +221,11 @@ def _freeze(connection: Connection, context: Context, decisions: Sequence[Decisi
     begun: list[tuple[Send, Leg, str]] = []
     for decision, call in pairs:
         leg = legs[call.leg_id]
-        body = stored.get((leg.leg_id, leg.attempt), "")
+        body, back = stored.get((leg.leg_id, leg.attempt), ""), shares.get(leg.payment_id, NO_SHARES)
         if isinstance(call, Send):
-            body = stored.get((call.leg_id, call.attempt)) or _body(
-                context, call, installation, shares.get(leg.payment_id)
-            )
+            body = stored.get((call.leg_id, call.attempt)) or _body(context, call, installation, back)
             begun.append((call, leg, body))
-        questions.append(Question(decision.after.refund_id, call, leg.processor_payment_id, body))
+        questions.append(Question(decision.after.refund_id, call, leg.processor_payment_id, body, back))
     attempts.begin_attempts(connection, begun)
     return questions
 
@@ -245,14 +255,13 @@ def _adapter(context: Context, processor: str, payment: str, body: str = "") -> 
     return _substitute(context, processor, payment, body) or context.processors.get(processor)
 
 
-def _body(context: Context, send: Send, installation: str, shares: SharesBack | None) -> str:
+def _body(context: Context, send: Send, installation: str, shares: SharesBack) -> str:
     adapter = _adapter(context, send.processor, send.order.processor_payment_id)
     processor = adapter or UnsupportedProcessor(send.processor)
     capabilities = context.accounts.capabilities_of(send.processor)
     takes_email = capabilities is not None and capabilities.takes_email
     email = send.order.instructions_email if takes_email else None
-    order = replace(send.order, installation=installation, instructions_email=email)
-    return processor.freeze(order if shares is None else replace(order, shares=shares))
+    return processor.freeze(replace(send.order, installation=installation, instructions_email=email, shares=shares))
 
 
 async def _call_all(context: Context, claim: Claim, began: float) -> list[Answer]:
@@ -292,7 +301,21 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
     if attempt is not None:
         observe(CLAIM_TO_SEND, context.monotonic() - began, name)
     with log_fields(refund_id=question.refund_id, leg_id=question.call.leg_id, attempt=attempt):
-        return await call_safely(context, name, NAMES[type(question.call)], _call(processor, question))
+        answer = await call_safely(context, name, NAMES[type(question.call)], _call(processor, question))
+    return _naming_payer(context, question, answer)
+
+
+def _naming_payer(context: Context, question: Question, answer: Answer) -> Answer:
+    """Return the answer; one that says that a balance is too low names the connected account that pays a share.
+
+    The processor does not say whether that account or the platform lacks the money.
+    """
+    payer, capabilities = question.shares.payer, context.accounts.capabilities_of(question.call.processor)
+    if payer is None or capabilities is None or not isinstance(answer, Blocked):
+        return answer
+    if answer.code not in capabilities.low_balance_codes or payer in answer.message:
+        return answer
+    return replace(answer, message=f"{question.call.processor} or its connected account {payer}: {answer.message}")
 
 
 async def _has_slot(context: Context, slot: str, began: float) -> bool:

@@ -15,7 +15,7 @@ from refund_worker.processors.sandbox.journal import BookError
 from refund_worker.processors.sandbox.server import serve, webhook_secret_in
 
 
-def main(learn: Callable[[str], JsonObject | None] | None = None) -> int:
+def main(learn: Callable[[str, str], JsonObject | None] | None = None) -> int:
     """Run the sandbox until a signal stops it. Return 0, or 2 if it cannot start. `learn` is as in `serve`."""
     parser = argparse.ArgumentParser(prog="python -m refund_worker.processors.sandbox", description=__doc__)
     parser.add_argument("--port", type=int, required=True, help="0 takes a free port")

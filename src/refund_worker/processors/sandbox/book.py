@@ -11,15 +11,16 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
-from refund_worker.processors.sandbox import postings
+from refund_worker.processors.sandbox.account_book import PLATFORM, AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.journal import Journal
-from refund_worker.processors.sandbox.ledger import PAYOUT, Ledger, Transaction
-from refund_worker.processors.sandbox.records import Dispute, FraudWarning, Ordered, Payment, Refund
+from refund_worker.processors.sandbox.records import Refund
 from refund_worker.processors.sandbox.refund_objects import awaits_reference
+
+# The records that belong to no account.
+OF_ALL_ACCOUNTS = frozenset({"opened", "clock", "key", "later", "done"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,10 @@ class StoredKey:
     created: float
 
 
-class Book:
-    """The sandbox's whole state. With `path=None` the book exists in memory only.
+class Book(AccountBook):
+    """The sandbox's whole state: the platform's own account, and the connected ones.
+
+    With `path=None` the book exists in memory only.
 
     Raises `BookError` if the file is damaged or another process has it open.
     """
@@ -47,24 +50,15 @@ class Book:
         fsync: bool = False,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__(PLATFORM)
         self._clock = clock
         self.clock_offset = 0.0
         self.seed = ""
-        self.payments: dict[str, Payment] = {}
-        self.payment_list: Ordered[Payment] = Ordered()
-        self.refunds: dict[str, Refund] = {}
-        self.refund_list: Ordered[Refund] = Ordered()
-        self.disputes: dict[str, Dispute] = {}
-        self.dispute_list: Ordered[Dispute] = Ordered()
-        self.warnings: dict[str, FraudWarning] = {}
-        self.warning_list: Ordered[FraudWarning] = Ordered()
         self.keys: dict[tuple[str, str], StoredKey] = {}
-        self.ledger = Ledger()
-        self.captured: dict[str, int] = {}
-        self.refunded: dict[str, int] = {}
-        # Called with the id of an unregistered payment; returns its record, or None.
-        self.learn: Callable[[str], JsonObject | None] | None = None
-        self._references: list[tuple[int, str]] = []
+        # Called with the id of an unregistered payment and its account; returns its record, or None.
+        self.learn: Callable[[str, str], JsonObject | None] | None = None
+        self._connected: dict[str, AccountBook] = {}
+        self._references: list[tuple[int, str, str]] = []
         self._later: list[tuple[float, int, JsonObject]] = []
         self._later_done: set[int] = set()
         self._later_count = 0
@@ -99,43 +93,66 @@ class Book:
             return None
         return self._later[0][1], self._later[0][2]
 
+    def await_reference(self, second: int, refund_id: str, account: str) -> None:
+        """Note that a refund waits for its trace reference since this second."""
+        heapq.heappush(self._references, (second, refund_id, account))
+
     def reference_awaited_since(self) -> int | None:
         """Return since when the refund that has waited longest waits for its trace reference, or None."""
-        while self._references and not awaits_reference(self.refunds[self._references[0][1]].object):
+        while self._references:
+            second, refund_id, account = self._references[0]
+            if awaits_reference(self.of(account).refunds[refund_id].object):
+                return second
             heapq.heappop(self._references)
-        return self._references[0][0] if self._references else None
+        return None
 
-    def take_references(self, until: float, count_max: int) -> list[Refund]:
-        """Return up to `count_max` refunds that wait since `until` or longer. Commit the reference of each."""
-        taken: list[Refund] = []
+    def take_references(self, until: float, count_max: int) -> list[tuple[Refund, str]]:
+        """Return up to `count_max` refunds that wait since `until` or longer, with their account.
+
+        Commit the reference of each.
+        """
+        taken: list[tuple[Refund, str]] = []
         while len(taken) < count_max and (since := self.reference_awaited_since()) is not None and since <= until:
-            taken.append(self.refunds[heapq.heappop(self._references)[1]])
+            _, refund_id, account = heapq.heappop(self._references)
+            taken.append((self.of(account).refunds[refund_id], account))
         return taken
 
     def postponed(self) -> list[JsonObject]:
         """Return the content of every scheduled item that is not done."""
         return [what for _, number, what in self._later if number not in self._later_done]
 
-    # -- reading ------------------------------------------------------------------------------------------------------
+    # -- accounts -----------------------------------------------------------------------------------------------------
 
-    def find_payment(self, reference: str) -> Payment | None:
-        """Return the payment with this id or this charge. Return None if there is no such payment."""
-        found = self.payments.get(reference)
-        if found is None and reference.startswith("ch_"):
-            found = self.payments.get("pi_" + reference.removeprefix("ch_"))
-        if found is None and self.learn is not None and (record := self.learn(reference)) is not None:
-            self.commit({"created": int(self.now()), **record})
-            found = self.payments.get(reference)
-        return found
+    @property
+    def whole(self) -> Book:
+        """This book."""
+        return self
 
-    def new_id(self, prefix: str, *name: object) -> str:
-        """Return an id derived from the book's seed and `name`, so that the same requests get the same ids."""
-        text = ":".join((self.seed, prefix, *map(str, name)))
-        return f"{prefix}_{blake2b(text.encode(), digest_size=12).hexdigest()}"
+    def of(self, account: str) -> AccountBook:
+        """Return the part of an account; that of an account without any record is empty."""
+        if account == PLATFORM:
+            return self
+        return self._connected.setdefault(account, AccountBook(account, self))
 
-    def charge_transaction_id(self, payment_id: str) -> str:
-        """Return the id of the balance transaction of the payment's charge."""
-        return self.new_id("txn", payment_id, "charge")
+    def find_account(self, account: str) -> AccountBook | None:
+        """Return the part of an account that our key has access to, or None.
+
+        A sandbox that learns its payments has access to every account.
+        """
+        if account == PLATFORM:
+            return self
+        found = self.of(account)
+        if found.connected is None and self.learn is not None:
+            found.open()
+        if found.connected is None:
+            del self._connected[account]  # a stranger's name is not kept
+        return found if found.connected else None
+
+    def every(self) -> list[AccountBook]:
+        """Return all accounts, the platform's own first."""
+        return [self, *self._connected.values()]
+
+    # -- keys ---------------------------------------------------------------------------------------------------------
 
     def find_key(self, account: str, key: str, life_seconds: float) -> StoredKey | None:
         """Return what is stored under the key, or None if the key is unknown or older than `life_seconds`."""
@@ -144,14 +161,16 @@ class Book:
 
     # -- records ------------------------------------------------------------------------------------------------------
 
-    def commit(self, *records: JsonObject) -> None:
+    def commit(self, *records: JsonObject, account: str = PLATFORM) -> None:
         """Make the records true together: first on the disk, then in memory.
 
-        Raises `OSError` if the disk refuses them; then none of them is true.
+        They belong to `account`, unless they name another one. Raises `OSError` if the disk refuses them; then none of
+        them is true.
         """
+        written = [{"account": account, **record} for record in records] if account else list(records)
         if self._journal is not None:
-            self._journal.append(list(records))
-        for record in records:
+            self._journal.append(written)
+        for record in written:
             self._apply(record)
 
     def close(self) -> None:
@@ -160,108 +179,16 @@ class Book:
             self._journal.close()
 
     def _apply(self, record: JsonObject) -> None:
-        getattr(self, "_apply_" + record["kind"])(record)
+        if record["kind"] in OF_ALL_ACCOUNTS:
+            getattr(self, "_apply_" + record["kind"])(record)
+        else:
+            self.of(record.get("account", PLATFORM)).apply(record)
 
     def _apply_opened(self, record: JsonObject) -> None:
         self.seed = record["seed"]
 
     def _apply_clock(self, record: JsonObject) -> None:
         self.clock_offset = record["offset_seconds"]
-
-    def _apply_payment(self, record: JsonObject) -> None:
-        known = self.payments.get(record["id"])
-        if known is not None:
-            known.flagged = record["disputed"]
-            return
-        payment = Payment.of_record(record, len(self.payments))
-        self.payments[payment.id] = payment
-        self.payment_list.add(payment)
-        self._count_captured(payment, payment.captured)
-        if payment.earns:
-            self._post_charge(payment, payment.created)
-
-    def _apply_payment_changed(self, record: JsonObject) -> None:
-        payment = self.payments[record["id"]]
-        captured, earned = payment.captured, payment.earns
-        for name, value in record["set"].items():
-            setattr(payment, name, value)
-        self._count_captured(payment, payment.captured - captured)
-
-        if payment.earns and not earned:
-            self._post_charge(payment, record["at"])
-        elif earned and not payment.earns:
-            transaction_id = self.new_id("txn", payment.id, "failure")
-            self.ledger.add(postings.of_failed_charge(payment, transaction_id, captured, record["at"]))
-
-    def _post_charge(self, payment: Payment, second: int) -> None:
-        payment.transaction_id = self.charge_transaction_id(payment.id)
-        self.ledger.add(postings.of_charge(payment, payment.transaction_id, second))
-
-    def _post_refund(self, refund: Refund, second: int) -> None:
-        for transaction in postings.of_refund(self.payment_of(refund), refund, second):
-            self.ledger.add(transaction)
-
-    def _apply_transaction(self, record: JsonObject) -> None:
-        """Apply a top-up or a payout."""
-        names = ("id", "type", "amount", "currency", "source", "created")
-        transaction = Transaction(**{name: record[name] for name in names})
-        if transaction.type == PAYOUT:
-            self.ledger.pay_out(transaction, automatic=record["automatic"])
-        else:
-            self.ledger.add(transaction)
-
-    def _apply_balance(self, record: JsonObject) -> None:
-        self.ledger.shift(record["currency"], record["available"], record["pending"])
-        self.ledger.policies[record["currency"]] = record["policy"]
-
-    def _count_captured(self, payment: Payment, amount: int) -> None:
-        self.captured[payment.currency] = self.captured.get(payment.currency, 0) + amount
-
-    def _apply_refund(self, record: JsonObject) -> None:
-        refund = Refund(record["refund"], record["key"], len(self.refunds))
-        self.refunds[refund.id] = refund
-        self.refund_list.add(refund)
-        payment = self.payment_of(refund)
-        payment.refunds.add(refund)
-        self._await_reference(refund, refund.created)
-        self._post_refund(refund, refund.created)
-        if not refund.void:
-            self._count(payment, refund, +1)
-
-    def _apply_changed(self, record: JsonObject) -> None:
-        refund = self.refunds[record["id"]]
-        was_void = refund.void
-        refund.object.update(record["set"])
-        self._await_reference(refund, record.get("at", refund.created))
-        self._post_refund(refund, record.get("at", refund.created))
-        if refund.void != was_void:
-            self._count(self.payment_of(refund), refund, +1 if was_void else -1)
-
-    def _await_reference(self, refund: Refund, second: int) -> None:
-        if awaits_reference(refund.object):
-            heapq.heappush(self._references, (second, refund.id))
-
-    def _apply_dispute(self, record: JsonObject) -> None:
-        dispute = Dispute(record["dispute"], len(self.disputes))
-        self.disputes[dispute.id] = dispute
-        self.dispute_list.add(dispute)
-        self.payment_of(dispute).disputes.add(dispute)
-        self._post_dispute(dispute)
-
-    def _apply_dispute_changed(self, record: JsonObject) -> None:
-        dispute = self.disputes[record["id"]]
-        dispute.object.update(record["set"])
-        self._post_dispute(dispute)
-
-    def _post_dispute(self, dispute: Dispute) -> None:
-        for transaction in postings.of_dispute(dispute):
-            self.ledger.add(transaction)
-
-    def _apply_warning(self, record: JsonObject) -> None:
-        warning = FraudWarning(record["warning"], len(self.warnings))
-        self.warnings[warning.id] = warning
-        self.warning_list.add(warning)
-        self.payment_of(warning).warnings.add(warning)
 
     def _apply_key(self, record: JsonObject) -> None:
         self.keys[record["account"], record["key"]] = StoredKey(
@@ -270,56 +197,38 @@ class Book:
 
     def _apply_later(self, record: JsonObject) -> None:
         self._later_count += 1
-        heapq.heappush(self._later, (record["due"], self._later_count, record["what"]))
+        what = {**record["what"], "account": record.get("account", PLATFORM)}
+        heapq.heappush(self._later, (record["due"], self._later_count, what))
 
     def _apply_done(self, record: JsonObject) -> None:
         self._later_done.add(record["number"])
 
-    def _count(self, payment: Payment, refund: Refund, sign: int) -> None:
-        amount = sign * refund.object["amount"]
-        payment.refunded += amount
-        self.refunded[payment.currency] = self.refunded.get(payment.currency, 0) + amount
-
-    def payment_of(self, entry: Refund | Dispute | FraudWarning) -> Payment:
-        """Return the payment that the object belongs to."""
-        return self.payments[entry.object["payment_intent"] or entry.object["charge"]]
-
     def summary(self) -> JsonObject:
         """Return the whole book as JSON: payments, refunds (with their key), disputes, totals for each currency.
 
-        A dispute's `received` is the money that the customer has through it: withdrawn and not reinstated. `received`
-        of the book has the same for each currency, and the refunds that succeeded.
+        Each object of a connected account names it as `account`. A dispute's `received` is the money that the customer
+        has through it: withdrawn and not reinstated. `received` of the book has the same for each currency, and the
+        refunds that succeeded. `balances` has the money of each account by currency; that of the platform is "".
         """
+        books = self.every()
+        parts = [book.objects() for book in books]
         return {
-            "payments": [
-                {
-                    "id": payment.id,
-                    "amount": payment.captured,
-                    "currency": payment.currency,
-                    "refunded": payment.refunded,
-                    "disputed": payment.disputed,
-                }
-                for payment in self.payments.values()
-            ],
-            "refunds": [
-                {**refund.object, "idempotency_key": refund.idempotency_key} for refund in self.refunds.values()
-            ],
-            "disputes": [{**dispute.object, "received": dispute.withdrawn} for dispute in self.disputes.values()],
-            "received": self._received(),
-            "totals": {
-                currency: {"captured": captured, "refunded": self.refunded.get(currency, 0)}
-                for currency, captured in self.captured.items()
-            },
+            **{name: [each for part in parts for each in part[name]] for name in ("payments", "refunds", "disputes")},
+            "received": _summed([book.received() for book in books]),
+            "totals": _summed([book.totals() for book in books]),
+            "balances": {book.account: book.balance() for book in books},
         }
 
-    def _received(self) -> JsonObject:
-        received = {currency: {"refunds": 0, "disputes": 0} for currency in self.captured}
-        for refund in self.refunds.values():
-            if refund.object["status"] == "succeeded":
-                received[refund.object["currency"]]["refunds"] += refund.object["amount"]
-        for dispute in self.disputes.values():
-            received[dispute.object["currency"]]["disputes"] += dispute.withdrawn
-        return received
+
+def _summed(parts: list[JsonObject]) -> JsonObject:
+    """Return the sums of equal names in equal currencies."""
+    total: JsonObject = {}
+    for part in parts:
+        for currency, amounts in part.items():
+            sums = total.setdefault(currency, dict.fromkeys(amounts, 0))
+            for name, amount in amounts.items():
+                sums[name] += amount
+    return total
 
 
 def done(number: int) -> JsonObject:

@@ -10,6 +10,7 @@ from refund_worker.processors.sandbox.form import Params, parse_form
 
 BODY_BYTES_MAX = 1024 * 1024
 KEY_CHARACTERS_MAX = 255
+ACCOUNT_HEADER = b"stripe-account"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,7 @@ def read_call(request: Request, route: Route) -> Call:
     params = parse_form(request.query)
     if request.method == "POST":
         params = {**params, **parse_form(request.body)}
-    account = request.header(b"stripe-account")
+    account = request.header(ACCOUNT_HEADER)
     key = request.header(b"idempotency-key") or None
     if request.method != "POST" or key is None:
         return Call(route, params, account)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError
-from refund_worker.processors.sandbox.book import Book, later
+from refund_worker.processors.sandbox.book import later
 from refund_worker.processors.sandbox.decisions import Decision, Notice
 from refund_worker.processors.sandbox.fields import FIELDS
 from refund_worker.processors.sandbox.records import Payment
@@ -16,19 +17,24 @@ from refund_worker.processors.sandbox.refunds import CHARGE_PENDING, Step, decid
 # The optional fields of a registered payment, and what they are in `Payment`.
 OPTIONS: Mapping[str, str] = {
     "action_seconds": "action_seconds",
+    "application_fee_minor": "application_fee",
     "available_on": "available_on",
     "captured_minor": "captured",
     "created": "created",
     "customer": "customer",
     "customer_email": "email",
     "customer_must_act": "customer_must_act",
+    "destination": "destination",
     "fee_minor": "fee",
     "intent_metadata": "intent_metadata",
     "livemode": "livemode",
     "metadata": "metadata",
     "payment_method": "method",
     "refund_type": "refund_type",
+    "transfer_minor": "transfer",
 }
+# These connect a payment with another account.
+CONNECTION = frozenset({"application_fee_minor", "destination", "transfer_minor"})
 # A bank debit is pending for days, and then succeeds or fails.
 PENDING, SUCCEEDED, FAILED = "pending", "succeeded", "failed"
 FAILURE_CODE, FAILURE_MESSAGE = "insufficient_funds", "The payment failed."
@@ -44,10 +50,25 @@ def options_of(fields: Mapping[str, Any], amount: int) -> JsonObject:
             raise StripeError(400, f"{name} must be {FIELDS[name].takes}.", param=name)
     if fields.get("captured_minor", amount) > amount:
         raise StripeError(400, "captured_minor must not exceed amount_minor.", param="captured_minor")
-    return {OPTIONS[name]: value for name, value in fields.items() if name in OPTIONS}
+    options: JsonObject = {OPTIONS[name]: value for name, value in fields.items() if name in OPTIONS}
+    return options | _connection(fields, amount) if CONNECTION & fields.keys() else options
 
 
-def decide_new_charge(book: Book, fields: JsonObject) -> Decision:
+def _connection(fields: Mapping[str, Any], amount: int) -> JsonObject:
+    """Check what connects the payment with another account, and return its transfer: the whole amount by default."""
+    if "destination" not in fields and "account" not in fields:
+        raise StripeError(
+            400, "A transfer or an application fee needs a destination or an account.", param="destination"
+        )
+    if "account" in fields and ("destination" in fields or "transfer_minor" in fields):
+        raise StripeError(400, "A charge of a connected account has no destination here.", param="destination")
+    transfer = fields.get("transfer_minor", amount) if "destination" in fields else 0
+    if transfer > amount or fields.get("application_fee_minor", 0) > amount:
+        raise StripeError(400, "transfer_minor and application_fee_minor must not exceed amount_minor.")
+    return {"transfer": transfer}
+
+
+def decide_new_charge(book: AccountBook, fields: JsonObject) -> Decision:
     """Capture a new payment. Its fields are `payment` (its id), `amount_minor`, `currency`, and options.
 
     A pending charge can succeed or fail some seconds later. Raises `StripeError` (400) for a payment
@@ -78,7 +99,7 @@ def decide_new_charge(book: Book, fields: JsonObject) -> Decision:
 
 
 def decide_move_charge(
-    book: Book, payment: Payment, status: str, failure_code: str | None = None, at: float | None = None
+    book: AccountBook, payment: Payment, status: str, failure_code: str | None = None, at: float | None = None
 ) -> Decision:
     """Let a charge succeed or fail, and with it the refunds that wait for it. A charge can fail after it succeeded.
 
@@ -101,7 +122,7 @@ def decide_move_charge(
     return Decision(tuple(records), _after(book, payment, changes), tuple(notices))
 
 
-def decide_capture(book: Book, payment: Payment, captured: int | None) -> Decision:
+def decide_capture(book: AccountBook, payment: Payment, captured: int | None) -> Decision:
     """Capture an authorized payment, in part if `captured` is less than its amount.
 
     Raises `StripeError` (400) if it is captured already, or for more than its amount.
@@ -119,12 +140,12 @@ def decide_capture(book: Book, payment: Payment, captured: int | None) -> Decisi
     return Decision((_change(book, payment, changes, None),), shown, notices)
 
 
-def _change(book: Book, payment: Payment, changes: JsonObject, at: float | None) -> JsonObject:
+def _change(book: AccountBook, payment: Payment, changes: JsonObject, at: float | None) -> JsonObject:
     second = int(book.now() if at is None else at)
     return {"kind": "payment_changed", "id": payment.id, "set": changes, "at": second}
 
 
-def _after(book: Book, payment: Payment, changes: Mapping[str, Any]) -> JsonObject:
+def _after(book: AccountBook, payment: Payment, changes: Mapping[str, Any]) -> JsonObject:
     after = replace(payment, **changes)
     if after.earns:
         after.transaction_id = book.charge_transaction_id(payment.id)
@@ -144,12 +165,14 @@ def _intent_notice(payment: Payment, status: str) -> tuple[Notice, ...]:
 def charge_object(payment: Payment) -> JsonObject:
     """Return the payment as Stripe's charge object, without its list of refunds."""
     failed = payment.status == FAILED
+    transfer = {"amount": payment.transfer, "destination": payment.destination} if payment.destination else None
     return {
         "id": payment.charge_id,
         "object": "charge",
         "amount": payment.amount,
         "amount_captured": payment.captured,
         "amount_refunded": payment.refunded,
+        "application_fee_amount": payment.application_fee or None,
         "balance_transaction": payment.transaction_id,
         "billing_details": {"email": payment.email},
         "captured": payment.captured > 0,
@@ -166,6 +189,7 @@ def charge_object(payment: Payment) -> JsonObject:
         "payment_method_details": {"type": payment.method, payment.method: {}},
         "refunded": payment.captured > 0 and payment.refundable == 0,
         "status": payment.status,
+        "transfer_data": transfer,
     }
 
 

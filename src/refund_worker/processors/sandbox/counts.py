@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.calls import Route
 
 
@@ -11,15 +12,25 @@ class Counts:
     """Requests by method and kind, and by status. `unanswered` counts the requests that got no complete answer."""
 
     def __init__(self) -> None:
-        self._by_kind: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._by_kind: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
 
-    def add(self, route: Route, status: int | None, headers: tuple[tuple[str, str], ...]) -> None:
+    def add(self, route: Route, status: int | None, headers: tuple[tuple[str, str], ...], account: str) -> None:
         """Count a request. `status` must be None without a complete answer. A replay is also counted as `replayed`."""
-        counter = self._by_kind[f"{route.method} {route.path_kind}"]
+        counter = self._by_kind[account, f"{route.method} {route.path_kind}"]
         counter["unanswered" if status is None else str(status)] += 1
         if ("Idempotent-Replayed", "true") in headers:
             counter["replayed"] += 1
 
     def summary(self) -> dict[str, dict[str, int]]:
         """Return the counts, such as {"POST create": {"200": 3, "replayed": 1, "unanswered": 1}}."""
-        return {kind: dict(counter) for kind, counter in self._by_kind.items()}
+        found: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        for (_, kind), counter in self._by_kind.items():
+            found[kind] += counter
+        return {kind: dict(counter) for kind, counter in found.items()}
+
+    def by_account(self) -> JsonObject:
+        """Return the counts by the account in the header Stripe-Account; "" is the platform itself."""
+        found: defaultdict[str, JsonObject] = defaultdict(dict)
+        for (account, kind), counter in self._by_kind.items():
+            found[account][kind] = dict(counter)
+        return found

@@ -9,11 +9,15 @@ from refund_worker.processors.sandbox.answers import JsonObject
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """An event to send to the webhook receiver, about one object. `previous` has the values that changed."""
+    """An event to send to the webhook receiver, about one object. `previous` has the values that changed.
+
+    `account` is the object's account, or None for that of the decision.
+    """
 
     type: str
     object_id: str
     previous: JsonObject | None = None
+    account: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError
-from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.decisions import Decision, Notice
 from refund_worker.processors.sandbox.ledger import ADJUSTMENT, Transaction, transaction_object
 from refund_worker.processors.sandbox.records import CARD, Dispute, Payment
@@ -70,7 +70,7 @@ class Opening:
     fails_pending_refunds: bool = False
 
 
-def decide_open(book: Book, payment: Payment, opening: Opening) -> Decision:
+def decide_open(book: AccountBook, payment: Payment, opening: Opening) -> Decision:
     """Open a dispute or an inquiry. A dispute withdraws the money at once, an inquiry does not.
 
     Raises `StripeError` (400) if more than the captured amount would be disputed.
@@ -91,7 +91,7 @@ def decide_open(book: Book, payment: Payment, opening: Opening) -> Decision:
     return Decision(tuple(records), dispute, tuple(notices))
 
 
-def _new_dispute(book: Book, payment: Payment, opening: Opening) -> JsonObject:
+def _new_dispute(book: AccountBook, payment: Payment, opening: Opening) -> JsonObject:
     created = int(book.now()) if opening.created is None else opening.created
     rule = STATUSES.get(opening.status, UNKNOWN)
     return {
@@ -151,7 +151,7 @@ class Move:
     refundable: bool | None = None
 
 
-def decide_move(book: Book, dispute: Dispute, move: Move) -> Decision:
+def decide_move(book: AccountBook, dispute: Dispute, move: Move) -> Decision:
     """Move a dispute to another status, as banks do, and the money with it.
 
     A won or prevented dispute gets its money back. An inquiry that becomes a dispute loses it, and so does a won one
@@ -178,7 +178,7 @@ def decide_move(book: Book, dispute: Dispute, move: Move) -> Decision:
     return _changed(dispute, changes, types)
 
 
-def decide_withdrawal(book: Book, dispute: Dispute, fee: int = 0) -> Decision:
+def decide_withdrawal(book: AccountBook, dispute: Dispute, fee: int = 0) -> Decision:
     """Withdraw the disputed amount. Raise `StripeError` (400) if it is already withdrawn."""
     if dispute.withdrawn:
         raise StripeError(400, f"The funds of dispute {dispute.id} are already withdrawn.")
@@ -186,7 +186,7 @@ def decide_withdrawal(book: Book, dispute: Dispute, fee: int = 0) -> Decision:
     return _changed(dispute, {"balance_transactions": movements}, ["charge.dispute.funds_withdrawn"])
 
 
-def decide_reinstatement(book: Book, dispute: Dispute) -> Decision:
+def decide_reinstatement(book: AccountBook, dispute: Dispute) -> Decision:
     """Give the withdrawn amount back, in every status: a loss too can be reinstated later.
 
     Raises `StripeError` (400) if nothing is withdrawn.
@@ -197,7 +197,7 @@ def decide_reinstatement(book: Book, dispute: Dispute) -> Decision:
     return _changed(dispute, {"balance_transactions": movements}, ["charge.dispute.funds_reinstated"])
 
 
-def decide_close(book: Book, dispute: Dispute) -> Decision:
+def decide_close(book: AccountBook, dispute: Dispute) -> Decision:
     """Concede a dispute: it is lost. Raise `StripeError` (400, executed) unless it waits for our response."""
     if dispute.status not in CAN_BE_CLOSED:
         message = f"Only a dispute in needs_response can be closed; this one is {dispute.status}."
@@ -205,12 +205,12 @@ def decide_close(book: Book, dispute: Dispute) -> Decision:
     return decide_move(book, dispute, Move("lost"))
 
 
-def _after(book: Book, dispute: Dispute, amount: int, fee: int = 0) -> list[JsonObject]:
+def _after(book: AccountBook, dispute: Dispute, amount: int, fee: int = 0) -> list[JsonObject]:
     earlier: list[JsonObject] = dispute.object["balance_transactions"]
     return [*earlier, _movement(book, dispute.object, amount, fee, int(book.now()))]
 
 
-def _movement(book: Book, dispute: JsonObject, amount: int, fee: int, second: int) -> JsonObject:
+def _movement(book: AccountBook, dispute: JsonObject, amount: int, fee: int, second: int) -> JsonObject:
     transaction_id = book.new_id("txn", dispute["id"], len(dispute["balance_transactions"]))
     transaction = Transaction(transaction_id, ADJUSTMENT, amount, dispute["currency"], dispute["id"], second, fee)
     return transaction_object(transaction, second)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.actions import Plan
 from refund_worker.processors.sandbox.answers import JsonObject, missing
-from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.calls import Call
 from refund_worker.processors.sandbox.charges import charge_object, payment_intent_object
 from refund_worker.processors.sandbox.decisions import Decision
@@ -40,7 +40,7 @@ def validate(call: Call) -> None:
         refuse_unknown(call.params, ("expand",))
 
 
-def decide(book: Book, faults: Faults, call: Call, plan: Plan) -> Decision:
+def decide(book: AccountBook, faults: Faults, call: Call, plan: Plan) -> Decision:
     """Return the effect of a call and its answer. Raise `StripeError` if the call is refused."""
     decision = _decide(book, faults, call, plan)
     if "expand" not in call.params:
@@ -48,12 +48,12 @@ def decide(book: Book, faults: Faults, call: Call, plan: Plan) -> Decision:
     return replace(decision, object=expanded(book, decision.object, call.params))
 
 
-def _decide(book: Book, faults: Faults, call: Call, plan: Plan) -> Decision:
+def _decide(book: AccountBook, faults: Faults, call: Call, plan: Plan) -> Decision:
     kind, object_id = call.route.path_kind, call.route.object_id or ""
     if kind == "create":
         return decide_create(book, read_create_request(call.params), call.key, faults.balance, plan.lifecycle)
     if kind == "balance":
-        return Decision((), balance_object(book, faults.balance))
+        return Decision((), balance_object(book, {} if book.account else faults.balance))
     if kind in CHANGES:
         return CHANGES[kind](book, object_id, call.params)
     if kind in LISTS:
@@ -64,7 +64,7 @@ def _decide(book: Book, faults: Faults, call: Call, plan: Plan) -> Decision:
     return Decision((), READINGS[kind](book, object_id, call.params))
 
 
-def refund_named(book: Book, refund_id: str) -> Refund:
+def refund_named(book: AccountBook, refund_id: str) -> Refund:
     """Return the refund. Raise `StripeError` (404 resource_missing) if it is unknown."""
     refund = book.refunds.get(refund_id)
     if refund is None:
@@ -72,7 +72,7 @@ def refund_named(book: Book, refund_id: str) -> Refund:
     return refund
 
 
-def dispute_named(book: Book, dispute_id: str) -> Dispute:
+def dispute_named(book: AccountBook, dispute_id: str) -> Dispute:
     """Return the dispute. Raise `StripeError` (404 resource_missing) if it is unknown."""
     dispute = book.disputes.get(dispute_id)
     if dispute is None:
@@ -80,40 +80,40 @@ def dispute_named(book: Book, dispute_id: str) -> Dispute:
     return dispute
 
 
-def _payment(book: Book, reference: str, what: str) -> Payment:
+def _payment(book: AccountBook, reference: str, what: str) -> Payment:
     payment = book.find_payment(reference)
     if payment is None or (what == "charge") == reference.startswith("pi_"):
         raise missing(what, reference, "id")
     return payment
 
 
-def _read_warning(book: Book, warning_id: str, params: Params) -> JsonObject:
+def _read_warning(book: AccountBook, warning_id: str, params: Params) -> JsonObject:
     warning = book.warnings.get(warning_id)
     if warning is None:
         raise missing("early_fraud_warning", warning_id, "early_fraud_warning")
     return warning_object(book, warning)
 
 
-def _read_transaction(book: Book, transaction_id: str, params: Params) -> JsonObject:
+def _read_transaction(book: AccountBook, transaction_id: str, params: Params) -> JsonObject:
     transaction = book.ledger.transactions.get(transaction_id)
     if transaction is None:
         raise missing("balance transaction", transaction_id, "id")
     return transaction_object(transaction, book.now())
 
 
-def _read_intent(book: Book, reference: str, params: Params) -> JsonObject:
+def _read_intent(book: AccountBook, reference: str, params: Params) -> JsonObject:
     payment = _payment(book, reference, "payment_intent")
     return payment_intent_object(payment)
 
 
 # Requests that change an object, and requests that read one, by their kind.
-CHANGES: Mapping[str, Callable[[Book, str, Params], Decision]] = {
+CHANGES: Mapping[str, Callable[[AccountBook, str, Params], Decision]] = {
     "update": lambda book, object_id, params: decide_update(refund_named(book, object_id), params),
     "cancel": lambda book, object_id, _: decide_cancel(refund_named(book, object_id)),
     "expire": lambda book, object_id, _: decide_expiry(book, refund_named(book, object_id)),
     "close_dispute": lambda book, object_id, _: decide_close(book, dispute_named(book, object_id)),
 }
-READINGS: Mapping[str, Callable[[Book, str, Params], JsonObject]] = {
+READINGS: Mapping[str, Callable[[AccountBook, str, Params], JsonObject]] = {
     "retrieve": lambda book, object_id, _: refund_named(book, object_id).object,
     "dispute": lambda book, object_id, _: dispute_named(book, object_id).object,
     "fraud_warning": _read_warning,

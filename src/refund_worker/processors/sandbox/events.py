@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject
-from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.charges import charge_object, payment_intent_object
 from refund_worker.processors.sandbox.decisions import Notice
 from refund_worker.processors.sandbox.fraud_warnings import warning_object
@@ -23,7 +23,7 @@ class Topic:
     idempotency_key: str | None = None
 
 
-def topic_of(book: Book, notice: Notice) -> Topic:
+def topic_of(book: AccountBook, notice: Notice) -> Topic:
     """Return what the event is about."""
     match notice.type.split("."):
         case ["charge", "dispute", _]:
@@ -45,7 +45,7 @@ def topic_of(book: Book, notice: Notice) -> Topic:
             return Topic(shown, payment, refund.idempotency_key)
 
 
-def event_object(book: Book, notice: Notice, topic: Topic, number: int) -> JsonObject:
+def event_object(book: AccountBook, notice: Notice, topic: Topic, number: int) -> JsonObject:
     """Return the event, the object's event of this `number` since the start of the sandbox.
 
     Its id depends on the time too: a restart counts from one again, and a receiver drops an id that it has seen.
@@ -54,6 +54,7 @@ def event_object(book: Book, notice: Notice, topic: Topic, number: int) -> JsonO
     if notice.previous is not None and notice.type.endswith(".updated"):
         data["previous_attributes"] = notice.previous
     return {
+        **({"account": book.account} if book.account else {}),
         "id": book.new_id("evt", notice.object_id, notice.type, topic.object.get("status"), number, book.now()),
         "object": "event",
         "api_version": API_VERSION,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError
-from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.charges import charge_object, payment_intent_object
 from refund_worker.processors.sandbox.form import Params
 from refund_worker.processors.sandbox.ledger import transaction_object
@@ -14,27 +14,27 @@ from refund_worker.processors.sandbox.ledger import transaction_object
 DEPTH_MAX = 4
 
 
-def _charge(book: Book, charge_id: str) -> JsonObject | None:
+def _charge(book: AccountBook, charge_id: str) -> JsonObject | None:
     payment = book.find_payment(charge_id)
     return None if payment is None else charge_object(payment)
 
 
-def _intent(book: Book, intent_id: str) -> JsonObject | None:
+def _intent(book: AccountBook, intent_id: str) -> JsonObject | None:
     payment = book.find_payment(intent_id)
     return None if payment is None else payment_intent_object(payment)
 
 
-def _transaction(book: Book, transaction_id: str) -> JsonObject | None:
+def _transaction(book: AccountBook, transaction_id: str) -> JsonObject | None:
     transaction = book.ledger.transactions.get(transaction_id)
     return None if transaction is None else transaction_object(transaction, book.now())
 
 
-def _source(book: Book, source_id: str) -> JsonObject | None:
+def _source(book: AccountBook, source_id: str) -> JsonObject | None:
     entry = book.refunds.get(source_id) or book.disputes.get(source_id)
     return entry.object if entry is not None else _charge(book, source_id)
 
 
-Resolve = Callable[[Book, str], JsonObject | None]
+Resolve = Callable[[AccountBook, str], JsonObject | None]
 # The properties that can be expanded, by the kind of object.
 OF_PAYMENT: Mapping[str, Resolve] = {"charge": _charge, "payment_intent": _intent}
 EXPANDABLE: Mapping[str, Mapping[str, Resolve]] = {
@@ -47,7 +47,7 @@ EXPANDABLE: Mapping[str, Mapping[str, Resolve]] = {
 }
 
 
-def expanded(book: Book, shown: JsonObject, params: Params) -> JsonObject:
+def expanded(book: AccountBook, shown: JsonObject, params: Params) -> JsonObject:
     """Return the answer with what `expand[]` asks for. Raise `StripeError` (400) for another property."""
     asked = params.get("expand")
     if not isinstance(asked, dict):
@@ -63,7 +63,7 @@ def expanded(book: Book, shown: JsonObject, params: Params) -> JsonObject:
     return shown
 
 
-def _with(book: Book, shown: JsonObject, steps: Sequence[str], path: str) -> JsonObject:
+def _with(book: AccountBook, shown: JsonObject, steps: Sequence[str], path: str) -> JsonObject:
     resolve = EXPANDABLE.get(shown.get("object", ""), {}).get(steps[0]) if steps else None
     if resolve is None:
         raise StripeError(400, f"This property cannot be expanded ({path[:80]}).", param="expand")

@@ -30,7 +30,8 @@ The parts of a rule's `match` must all agree with the request:
 - `payment`: the id that the request names, or the payment of the object that it names;
 - `metadata`: pairs that are all present on the request's refund;
 - `nth`: a number or a list of numbers, counted from 1 among the requests that match the other parts;
-- `event`: the type of a webhook.
+- `event`: the type of a webhook;
+- `account`: the connected account, or "" for the platform's own.
 
 `times` (default 1) is how often the rule acts; null means without limit. `probability` (default 1) is the chance that
 it acts. At most one rule acts on a request: the first that applies. The others can apply to a later request.
@@ -101,6 +102,7 @@ class Subject:
     object_id: str | None = None
     event: str | None = None
     replaying: bool = False
+    account: str = ""
 
 
 NOTHING = Plan()
@@ -126,6 +128,7 @@ class Rule:
             "path_kind": subject.path_kind,
             "payment": subject.payment,
             "event": subject.event,
+            "account": subject.account,
         }
         return (
             all(wanted[name] == value for name, value in actual.items() if name in wanted)
@@ -230,7 +233,9 @@ class Faults:
         """Return the faults of this request or event. The call counts it, so call once for each."""
         if not self.active:
             return NOTHING
-        identity = (subject.path_kind, subject.event, subject.object_id or subject.payment)
+        identity: tuple[object, ...] = (subject.path_kind, subject.event, subject.object_id or subject.payment)
+        if subject.account:
+            identity = (*identity, subject.account)
         self._asked[identity] += 1
         occasion = (*identity, self._asked[identity])
         acting: Rule | None = None
@@ -285,7 +290,7 @@ SETTINGS: dict[str, Callable[[Any], bool]] = {
     "rules": lambda value: isinstance(value, list),
 }
 
-MATCHES = frozenset({"method", "path_kind", "payment", "metadata", "nth", "event"})
+MATCHES = frozenset({"account", "method", "path_kind", "payment", "metadata", "nth", "event"})
 
 
 def make_rule(rule: Any) -> Rule:

@@ -10,6 +10,7 @@ from typing import Any
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError
 from refund_worker.processors.sandbox.refund_objects import CARD_TYPES
 
+ACCOUNT_ID = re.compile(r"acct_[A-Za-z0-9]{1,250}\Z", re.ASCII)
 CURRENCY = re.compile(r"[A-Za-z]{3}\Z", re.ASCII)
 TEXT_CHARACTERS_MAX = 500
 NUMBER_MAX = 10**15
@@ -30,6 +31,10 @@ def _is_text(value: Any) -> bool:
 
 def _is_integer(value: Any, least: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= NUMBER_MAX
+
+
+def _is_account(value: Any) -> bool:
+    return isinstance(value, str) and ACCOUNT_ID.match(value) is not None
 
 
 def _is_number(value: Any) -> bool:
@@ -54,11 +59,14 @@ SECOND = Field("a whole number of seconds; a time counts from 1970", _is_integer
 METADATA = Field("an object of at most 50 texts", _is_metadata)
 CURRENCY_CODE = Field("three letters", lambda value: isinstance(value, str) and bool(CURRENCY.match(value)))
 REFUND_TYPE = Field("refund, reversal or pending", lambda value: isinstance(value, str) and value in CARD_TYPES)
+ACCOUNT = Field("the id of a connected account, acct_…", _is_account)
 FIELDS: Mapping[str, Field] = {
+    "account": ACCOUNT,
     "actionable": FLAG,
     "action_seconds": SECOND,
     "after_seconds": SECONDS,
     "amount_minor": AMOUNT,
+    "application_fee_minor": AMOUNT,
     "available_minor": WHOLE,
     "available_on": SECOND,
     "captured_minor": AMOUNT_OR_ZERO,
@@ -67,6 +75,7 @@ FIELDS: Mapping[str, Field] = {
     "customer": TEXT,
     "customer_email": TEXT,
     "customer_must_act": FLAG,
+    "destination": ACCOUNT,
     "dispute": TEXT,
     "due_by": SECOND,
     "failure_code": TEXT,
@@ -85,12 +94,15 @@ FIELDS: Mapping[str, Field] = {
     "pending_reason": TEXT,
     "policy": TEXT,
     "reason": TEXT,
+    "refund_application_fee": FLAG,
+    "reverse_transfer": FLAG,
     "reference": TEXT,
     "refund": TEXT,
     "refund_type": REFUND_TYPE,
     "refundable": FLAG,
     "status": TEXT,
     "succeeds_after_seconds": SECONDS,
+    "transfer_minor": AMOUNT,
     "undocumented": FLAG,
     "withdraw": FLAG,
 }

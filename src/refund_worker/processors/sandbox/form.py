@@ -75,6 +75,14 @@ def integer_of(value: str, name: str, least: int = 0) -> int:
     return number
 
 
+def boolean_of(params: Params, name: str) -> bool:
+    """Return the parameter, False if it was not sent. Raise `StripeError` (400) unless it is true or false."""
+    value = text_of(params, name)
+    if value not in (None, "true", "false"):
+        raise StripeError(400, f"Invalid boolean: {value[:40]}", param=name)
+    return value == "true"
+
+
 def metadata_of(params: Params) -> dict[str, str] | None:
     """Return the metadata hash: {} for an explicit empty value, or None if it was not sent.
 

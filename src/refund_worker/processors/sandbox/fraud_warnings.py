@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject
-from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.decisions import Decision, Notice
 from refund_worker.processors.sandbox.records import FraudWarning, Payment
 
@@ -17,7 +17,7 @@ FRAUD_TYPES = frozenset(
 
 
 def decide_warning(
-    book: Book,
+    book: AccountBook,
     payment: Payment,
     *,
     fraud_type: str = "made_with_stolen_card",
@@ -41,6 +41,6 @@ def decide_warning(
     return Decision(({"kind": "warning", "warning": warning},), shown, (notice,))
 
 
-def warning_object(book: Book, warning: FraudWarning) -> JsonObject:
+def warning_object(book: AccountBook, warning: FraudWarning) -> JsonObject:
     """Return the warning as Stripe shows it: `actionable` until the payment is disputed or refunded in full."""
     return {**warning.object, "actionable": warning.object["actionable"] and book.payment_of(warning).actionable}

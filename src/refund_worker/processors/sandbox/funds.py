@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError
-from refund_worker.processors.sandbox.book import Book
+from refund_worker.processors.sandbox.connect import OFF, POLICIES, needs_of
 from refund_worker.processors.sandbox.decisions import Decision
-from refund_worker.processors.sandbox.refunds import INSUFFICIENT_FUNDS, POLICIES, Step, decide_move
+from refund_worker.processors.sandbox.refunds import INSUFFICIENT_FUNDS, Step, decide_move
 
 # An account without any money has a sum of zero in its own currency.
 OWN_CURRENCY = "usd"
 
 
-def balance_object(book: Book, limits: Mapping[str, int]) -> JsonObject:
+def balance_object(book: AccountBook, limits: Mapping[str, int]) -> JsonObject:
     """Return the account's balance as Stripe shows it. `limits` are the amounts for all refunds of a fault file."""
     now = book.now()
     available = {currency: book.ledger.available(currency, now) for currency in book.ledger.currencies()}
@@ -36,7 +38,7 @@ def _sums(amounts: Mapping[str, int]) -> list[JsonObject]:
     ]
 
 
-def decide_set_balance(book: Book, fields: JsonObject) -> Decision:
+def decide_set_balance(book: AccountBook, fields: JsonObject) -> Decision:
     """Set the available or pending sum of a currency, or what happens to refunds beyond it (`policy`).
 
     Raises `StripeError` (400) for an unknown policy.
@@ -62,7 +64,7 @@ def decide_set_balance(book: Book, fields: JsonObject) -> Decision:
     return _with_released(book, Decision((record,), shown), currency, shown["available_minor"])
 
 
-def decide_top_up(book: Book, fields: JsonObject) -> Decision:
+def decide_top_up(book: AccountBook, fields: JsonObject) -> Decision:
     """Add money to the balance; the held refunds that it pays go out, oldest first."""
     currency, now = fields["currency"].lower(), book.now()
     source = book.new_id("tu", currency, *_number(book))
@@ -73,7 +75,7 @@ def decide_top_up(book: Book, fields: JsonObject) -> Decision:
     return _with_released(book, Decision((record,), shown), currency, available)
 
 
-def decide_payout(book: Book, fields: JsonObject) -> Decision:
+def decide_payout(book: AccountBook, fields: JsonObject) -> Decision:
     """Pay money to our bank account. Without an amount the payout is automatic: all that is available.
 
     Raises `StripeError` (400 balance_insufficient) if less is available.
@@ -91,11 +93,11 @@ def decide_payout(book: Book, fields: JsonObject) -> Decision:
     return Decision((record,), shown)
 
 
-def _number(book: Book) -> tuple[int]:
+def _number(book: AccountBook) -> tuple[int]:
     return (len(book.ledger.transactions),)
 
 
-def _transaction(book: Book, type: str, amount: int, currency: str, source: str) -> JsonObject:
+def _transaction(book: AccountBook, type: str, amount: int, currency: str, source: str) -> JsonObject:
     return {
         "kind": "transaction",
         "id": book.new_id("txn", source),
@@ -107,14 +109,35 @@ def _transaction(book: Book, type: str, amount: int, currency: str, source: str)
     }
 
 
-def _with_released(book: Book, decision: Decision, currency: str, available: int) -> Decision:
-    """Return the decision with the held refunds that the available money now pays, oldest first."""
+def _with_released(book: AccountBook, decision: Decision, currency: str, available: int) -> Decision:
+    """Return the decision with the held refunds that the money now pays, oldest first.
+
+    A refund on the platform's account can wait for the money of a connected account, its destination.
+    """
     records, notices = list(decision.records), list(decision.notices)
-    for refund in book.refunds.values():
-        held = refund.object["status"] == "pending" and refund.object["pending_reason"] == INSUFFICIENT_FUNDS
-        if held and refund.object["currency"] == currency and refund.object["amount"] <= available:
-            available -= refund.object["amount"]
-            moved = decide_move(book, refund, Step("succeeded"))
-            records += moved.records
-            notices += moved.notices
+    left = {book.account: available}
+    for holder in dict.fromkeys((book, book.whole)):
+        for refund in holder.refunds.values():
+            held = refund.object["status"] == "pending" and refund.object["pending_reason"] == INSUFFICIENT_FUNDS
+            if not held or refund.object["currency"] != currency:
+                continue
+            needs = needs_of(holder, holder.payment_of(refund), refund.object["amount"], refund.shares)
+            if book.account in needs and _are_paid(book, currency, needs, left):
+                moved = decide_move(holder, refund, Step("succeeded"))
+                records += ({"account": holder.account, **record} for record in moved.records)
+                notices += (replace(notice, account=holder.account) for notice in moved.notices)
     return Decision(tuple(records), decision.object, tuple(notices))
+
+
+def _are_paid(book: AccountBook, currency: str, needs: Mapping[str, int], left: dict[str, int]) -> bool:
+    """Return True if all accounts have what is needed, and take it from what is `left`."""
+    for account in needs:
+        its = book.whole.of(account)
+        left.setdefault(account, its.ledger.available(currency, its.now()))
+    for account, amount in needs.items():
+        is_limited = account == book.account or book.whole.of(account).ledger.policies.get(currency, OFF) != OFF
+        if is_limited and amount > left[account]:
+            return False
+    for account, amount in needs.items():
+        left[account] -= amount
+    return True

@@ -11,6 +11,8 @@ from refund_worker.processors.sandbox.records import Ordered
 
 # Stripe's types, and how its reports name them. An adjustment is the money of a dispute: its sign tells the direction.
 REPORTING_CATEGORIES = {
+    "application_fee": "platform_earning",
+    "application_fee_refund": "platform_earning_refund",
     "charge": "charge",
     "payment": "charge",
     "payment_failure_refund": "charge_failure",
@@ -19,13 +21,18 @@ REPORTING_CATEGORIES = {
     "refund": "refund",
     "refund_failure": "refund_failure",
     "topup": "topup",
+    "transfer": "transfer",
+    "transfer_refund": "transfer_reversal",
 }
 ADJUSTMENT, DISPUTE, DISPUTE_REVERSAL, PAYOUT = "adjustment", "dispute", "dispute_reversal", "payout"
 
 
 @dataclass(slots=True)
 class Transaction:
-    """One movement of money: `amount` and `fee` in minor units of `currency`, times in epoch seconds."""
+    """One movement of money: amounts in minor units of `currency`, times in epoch seconds.
+
+    `fee` is Stripe's, `application_fee` the platform's; one that is returned is below zero.
+    """
 
     id: str
     type: str
@@ -36,16 +43,18 @@ class Transaction:
     fee: int = 0
     available_on: int = 0
     sequence: int = 0
+    application_fee: int = 0
 
     @property
     def net(self) -> int:
-        """The amount without the fee."""
-        return self.amount - self.fee
+        """The amount without the fees."""
+        return self.amount - self.fee - self.application_fee
 
 
 def transaction_object(transaction: Transaction, now: float) -> JsonObject:
     """Return a balance transaction as Stripe shows it."""
-    amount, fee, currency = transaction.amount, transaction.fee, transaction.currency
+    amount, currency = transaction.amount, transaction.currency
+    fees = {"stripe_fee": transaction.fee, "application_fee": transaction.application_fee}
     category = REPORTING_CATEGORIES.get(transaction.type) or (DISPUTE if amount < 0 else DISPUTE_REVERSAL)
     available_on = max(transaction.available_on, transaction.created)
     return {
@@ -58,8 +67,8 @@ def transaction_object(transaction: Transaction, now: float) -> JsonObject:
         "currency": currency,
         "description": None,
         "exchange_rate": None,
-        "fee": fee,
-        "fee_details": [{"amount": fee, "currency": currency, "type": "stripe_fee"}] if fee else [],
+        "fee": sum(fees.values()),
+        "fee_details": [{"amount": fee, "currency": currency, "type": type} for type, fee in fees.items() if fee],
         "net": transaction.net,
         "reporting_category": category,
         "source": transaction.source,

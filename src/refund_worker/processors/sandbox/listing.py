@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
-from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.charges import charge_object
 from refund_worker.processors.sandbox.form import Params, integer_of, refuse_unknown, text_of
 from refund_worker.processors.sandbox.fraud_warnings import warning_object
@@ -34,13 +34,13 @@ class Listable(Generic[AnyEntry]):
     what: str
     url: str
     params: frozenset[str]
-    candidates: Callable[[Book, Params], Sequence[AnyEntry]]
-    find: Callable[[Book, str], AnyEntry | None]
-    show: Callable[[Book, AnyEntry], JsonObject]
+    candidates: Callable[[AccountBook, Params], Sequence[AnyEntry]]
+    find: Callable[[AccountBook, str], AnyEntry | None]
+    show: Callable[[AccountBook, AnyEntry], JsonObject]
 
 
 def list_objects(
-    book: Book,
+    book: AccountBook,
     listable: Listable[AnyEntry],
     params: Params,
     *,
@@ -84,12 +84,12 @@ def _end_of_older(entries: Sequence[AnyEntry], cursor: AnyEntry, disorder: Disor
     return min(len(entries), end + 1) if disorder == "repeat" else end - 1 if disorder == "shift" else end
 
 
-def _page(book: Book, listable: Listable[AnyEntry], entries: Sequence[AnyEntry], *, more: bool) -> JsonObject:
+def _page(book: AccountBook, listable: Listable[AnyEntry], entries: Sequence[AnyEntry], *, more: bool) -> JsonObject:
     data = [listable.show(book, entry) for entry in entries]
     return {"object": "list", "data": data, "has_more": more, "url": listable.url}
 
 
-def _cursor(book: Book, listable: Listable[AnyEntry], params: Params, name: str) -> AnyEntry | None:
+def _cursor(book: AccountBook, listable: Listable[AnyEntry], params: Params, name: str) -> AnyEntry | None:
     object_id = text_of(params, name)
     if object_id is None:
         return None
@@ -121,7 +121,9 @@ def _bounds(params: Params) -> tuple[float, float]:
 # -- the lists --------------------------------------------------------------------------------------------------------
 
 
-def payment_named(book: Book, params: Params, names: Collection[str] = ("charge", "payment_intent")) -> Payment | None:
+def payment_named(
+    book: AccountBook, params: Params, names: Collection[str] = ("charge", "payment_intent")
+) -> Payment | None:
     """Return the payment that the parameters ask for, or None if they name no payment.
 
     Raises `StripeError` (404 resource_missing) if there is no such payment.
@@ -137,33 +139,33 @@ def payment_named(book: Book, params: Params, names: Collection[str] = ("charge"
     return chosen
 
 
-def _refunds(book: Book, params: Params) -> Sequence[Refund]:
+def _refunds(book: AccountBook, params: Params) -> Sequence[Refund]:
     payment = payment_named(book, params)
     return (book.refund_list if payment is None else payment.refunds).oldest_first()
 
 
-def _disputes(book: Book, params: Params) -> Sequence[Dispute]:
+def _disputes(book: AccountBook, params: Params) -> Sequence[Dispute]:
     payment = payment_named(book, params)
     return (book.dispute_list if payment is None else payment.disputes).oldest_first()
 
 
-def _warnings(book: Book, params: Params) -> Sequence[FraudWarning]:
+def _warnings(book: AccountBook, params: Params) -> Sequence[FraudWarning]:
     payment = payment_named(book, params)
     return (book.warning_list if payment is None else payment.warnings).oldest_first()
 
 
-def _charges(book: Book, params: Params) -> Sequence[Payment]:
+def _charges(book: AccountBook, params: Params) -> Sequence[Payment]:
     payment = payment_named(book, params, ("payment_intent",))
     payments = book.payment_list.oldest_first() if payment is None else [payment]
     customer = text_of(params, "customer")
     return payments if customer is None else [each for each in payments if each.customer == customer]
 
 
-def _find_charge(book: Book, charge_id: str) -> Payment | None:
+def _find_charge(book: AccountBook, charge_id: str) -> Payment | None:
     return None if charge_id.startswith("pi_") else book.find_payment(charge_id)
 
 
-def _transactions(book: Book, params: Params) -> Sequence[Transaction]:
+def _transactions(book: AccountBook, params: Params) -> Sequence[Transaction]:
     type, currency = text_of(params, "type"), text_of(params, "currency")
     source, payout = text_of(params, "source"), text_of(params, "payout")
     if source is None and payout is None:
@@ -179,7 +181,7 @@ def _transactions(book: Book, params: Params) -> Sequence[Transaction]:
     return sorted(found, key=position)
 
 
-def _as_stored(book: Book, entry: Any) -> JsonObject:
+def _as_stored(book: AccountBook, entry: Any) -> JsonObject:
     shown: JsonObject = entry.object
     return shown
 

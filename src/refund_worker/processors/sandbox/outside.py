@@ -1,8 +1,9 @@
 """The actions of others at the processor: banks, customers, people in its dashboard. `POST /_actions` does one.
 
 The request is one JSON object: the name of the action as `action`, and the action's fields. `ACTIONS` lists them,
-`fields.py` explains the fields, and `GET /_actions` answers with both. The answer is the object that changed. Its
-events are sent. A refused action changes nothing.
+`fields.py` explains the fields, and `GET /_actions` answers with both. Every action takes `account`: what it names is
+of this connected account then, and not of the platform's own. The answer is the object that changed. Its events are
+sent. A refused action changes nothing.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from refund_worker.processors.sandbox import charges, disputes, funds, refunds
+from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
-from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.decisions import Decision
 from refund_worker.processors.sandbox.endpoints import dispute_named, refund_named
 from refund_worker.processors.sandbox.fields import FIELDS, check
@@ -26,13 +27,16 @@ class Action:
     """One action: what it does, in words and as a function of book and fields, and its fields."""
 
     does: str
-    decide: Callable[[Book, JsonObject], Decision]
+    decide: Callable[[AccountBook, JsonObject], Decision]
     required: frozenset[str]
     optional: frozenset[str] = frozenset()
 
 
-def decide_action(book: Book, sent: Any) -> Decision:
-    """Return the effect of an action. Raise `StripeError` (400 or 404) that says what is wrong with it."""
+def decide_action(book: AccountBook, sent: Any) -> Decision:
+    """Return the effect of an action on an account.
+
+    Raise `StripeError` (400 or 404) that says what is wrong with it.
+    """
     if not isinstance(sent, dict) or not isinstance(sent.get("action"), str):
         raise StripeError(400, "Send an object with an action and its fields; GET /_actions lists them.")
     fields = {name: value for name, value in sent.items() if name != "action"}
@@ -40,8 +44,8 @@ def decide_action(book: Book, sent: Any) -> Decision:
     if action is None:
         message = f"There is no action {sent['action'][:40]}. There are: {', '.join(sorted(ACTIONS))}."
         raise StripeError(400, message, param="action")
-    check(sent["action"], fields, action.required, action.optional)
-    return action.decide(book, fields)
+    check(sent["action"], fields, action.required, action.optional | {"account"})
+    return action.decide(book, {name: value for name, value in fields.items() if name != "account"})
 
 
 def actions_as_json() -> JsonObject:
@@ -51,14 +55,14 @@ def actions_as_json() -> JsonObject:
             name: {
                 "does": action.does,
                 "required": {field: FIELDS[field].takes for field in sorted(action.required)},
-                "optional": {field: FIELDS[field].takes for field in sorted(action.optional)},
+                "optional": {field: FIELDS[field].takes for field in sorted(action.optional | {"account"})},
             }
             for name, action in ACTIONS.items()
         }
     }
 
 
-def payment_named(book: Book, fields: JsonObject) -> Payment:
+def payment_named(book: AccountBook, fields: JsonObject) -> Payment:
     """Return the payment in the field `payment`. Raise `StripeError` (404) if it is not registered."""
     payment = book.find_payment(fields["payment"])
     if payment is None:
@@ -69,14 +73,14 @@ def payment_named(book: Book, fields: JsonObject) -> Payment:
 # -- disputes ---------------------------------------------------------------------------------------------------------
 
 
-def _open_dispute(book: Book, fields: JsonObject) -> Decision:
+def _open_dispute(book: AccountBook, fields: JsonObject) -> Decision:
     payment = payment_named(book, fields)
     _check_known(fields, "status", disputes.STATUSES)
     _check_known(fields, "reason", disputes.REASONS)
     return disputes.decide_open(book, payment, disputes.Opening(**_named(fields, "payment")))
 
 
-def _move_dispute(book: Book, fields: JsonObject) -> Decision:
+def _move_dispute(book: AccountBook, fields: JsonObject) -> Decision:
     dispute = dispute_named(book, fields["dispute"])
     _check_known(fields, "status", disputes.STATUSES)
     return disputes.decide_move(book, dispute, disputes.Move(**_named(fields, "dispute")))
@@ -88,47 +92,58 @@ def _named(fields: JsonObject, *without: str) -> JsonObject:
     return {name.removesuffix("_minor"): value for name, value in fields.items() if name not in left_out}
 
 
-def _withdraw_funds(book: Book, fields: JsonObject) -> Decision:
+def _withdraw_funds(book: AccountBook, fields: JsonObject) -> Decision:
     return disputes.decide_withdrawal(book, dispute_named(book, fields["dispute"]), fields.get("fee_minor", 0))
 
 
-def _reinstate_funds(book: Book, fields: JsonObject) -> Decision:
+def _reinstate_funds(book: AccountBook, fields: JsonObject) -> Decision:
     return disputes.decide_reinstatement(book, dispute_named(book, fields["dispute"]))
 
 
 # -- payments, refunds and fraud warnings -----------------------------------------------------------------------------
 
 
-def _dashboard_refund(book: Book, fields: JsonObject) -> Decision:
+def _dashboard_refund(book: AccountBook, fields: JsonObject) -> Decision:
     payment = payment_named(book, fields)
     _check_known(fields, "reason", refunds.REASONS)
+    shares = {name: fields.get(name, False) for name in ("reverse_transfer", "refund_application_fee")}
     request = refunds.CreateRequest(
-        payment.charge_id, "charge", fields.get("amount_minor"), fields.get("reason"), fields.get("metadata", {})
+        payment.charge_id,
+        "charge",
+        fields.get("amount_minor"),
+        fields.get("reason"),
+        fields.get("metadata", {}),
+        **shares,
     )
     step = {name: fields[name] for name in ("status", "failure_reason", "pending_reason") if name in fields}
     life = (refunds.Step(**{"status": "succeeded", **step}),)
     return refunds.decide_create(book, request, None, {}, life, created=fields.get("created"))
 
 
-def _move_refund(book: Book, fields: JsonObject) -> Decision:
+def _move_refund(book: AccountBook, fields: JsonObject) -> Decision:
     step = refunds.Step(**{name: value for name, value in fields.items() if name != "refund"})
     return refunds.decide_move(book, refund_named(book, fields["refund"]), step)
 
 
-def _customer_acts(book: Book, fields: JsonObject) -> Decision:
+def _customer_acts(book: AccountBook, fields: JsonObject) -> Decision:
     return refunds.decide_customer_acts(book, refund_named(book, fields["refund"]), fields.get("after_seconds", 0))
 
 
-def _edit_refund(book: Book, fields: JsonObject) -> Decision:
+def _edit_refund(book: AccountBook, fields: JsonObject) -> Decision:
     return refunds.decide_edit(refund_named(book, fields["refund"]), fields["metadata"])
 
 
-def _move_charge(book: Book, fields: JsonObject) -> Decision:
+def _move_charge(book: AccountBook, fields: JsonObject) -> Decision:
     payment = payment_named(book, fields)
     return charges.decide_move_charge(book, payment, fields["status"], fields.get("failure_code"))
 
 
-def _fraud_warning(book: Book, fields: JsonObject) -> Decision:
+def _connection(book: AccountBook, *, connected: bool) -> Decision:
+    shown: JsonObject = {"id": book.account, "object": "account", "connected": connected}
+    return Decision(({"kind": "connection", "connected": connected},), shown)
+
+
+def _fraud_warning(book: AccountBook, fields: JsonObject) -> Decision:
     payment = payment_named(book, fields)
     _check_known(fields, "fraud_type", FRAUD_TYPES)
     return decide_warning(book, payment, **_named(fields, "payment"))
@@ -179,7 +194,7 @@ ACTIONS: Mapping[str, Action] = {
         frozenset({"payment"}),
         frozenset(
             {"amount_minor", "created", "failure_reason", "metadata", "pending_reason", "reason", "status"}
-            | {"undocumented"}
+            | {"refund_application_fee", "reverse_transfer", "undocumented"}
         ),
     ),
     "move_refund": Action(
@@ -245,6 +260,16 @@ ACTIONS: Mapping[str, Action] = {
         funds.decide_payout,
         frozenset({"currency"}),
         frozenset({"amount_minor"}),
+    ),
+    "connect_account": Action(
+        "The account is connected with the platform, perhaps again. An account of a payment is connected already.",
+        lambda book, _: _connection(book, connected=True),
+        frozenset({"account"}),
+    ),
+    "disconnect_account": Action(
+        "The account ends its connection: from now on our key has no access to it (403 account_invalid).",
+        lambda book, _: _connection(book, connected=False),
+        frozenset({"account"}),
     ),
     "fraud_warning": Action(
         "A bank suspects the payment: an early fraud warning.",

@@ -163,6 +163,11 @@ class Sandbox:
         refunds: list[dict[str, Any]] = self.book()["refunds"]
         return refunds
 
+    def requests(self, account: str = "") -> dict[str, dict[str, int]]:
+        """Return the counted requests by kind and outcome that named this connected account; "" for none."""
+        counts: dict[str, dict[str, int]] = self._ask("GET", "/_requests").get(account, {})
+        return counts
+
     def register_payment(
         self,
         processor_payment_id: str,
@@ -198,9 +203,11 @@ class Sandbox:
         """End all faults."""
         self._ask("DELETE", "/_faults")
 
-    def advance_refund(self, refund_id: str, status: str | None, failure_reason: str | None = None) -> dict[str, Any]:
-        """Move a refund to `status` and send its webhooks. Return the refund object."""
-        move = {"status": status, "failure_reason": failure_reason}
+    def advance_refund(
+        self, refund_id: str, status: str | None, failure_reason: str | None = None, account: str = ""
+    ) -> dict[str, Any]:
+        """Move a refund to `status` and send its webhooks. Return the refund object. `account` is a connected one."""
+        move = {"status": status, "failure_reason": failure_reason, "account": account}
         return self._ask("POST", f"/_refunds/{quote(refund_id, safe='')}", move)
 
     def act(self, action: str, **fields: Any) -> dict[str, Any]:
@@ -214,9 +221,14 @@ class Sandbox:
         """Advance the sandbox's clock, which ages keys and runs scheduled steps."""
         self._ask("POST", "/_clock", {"advance_seconds": seconds})
 
-    def send_webhooks_to(self, url: str | None, secret: str | None = None) -> None:
-        """Send events from now on to `url`, signed with `secret`; without a url nothing is sent, and none waits."""
-        self._ask("POST", "/_webhook", {"url": url, "secret": secret})
+    def send_webhooks_to(
+        self, url: str | None, secret: str | None = None, *, connect_secret: str | None = None
+    ) -> None:
+        """Send events from now on to `url`, signed with `secret`; without a url nothing is sent, and none waits.
+
+        `connect_secret` signs those of connected accounts instead.
+        """
+        self._ask("POST", "/_webhook", {"url": url, "secret": secret, "connect_secret": connect_secret})
 
     def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)

@@ -70,13 +70,31 @@ class Ordered(Generic[AnyEntry]):
         return iter(self.oldest_first())
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The shares of others that a refund takes back, in minor units.
+
+    `transfer` is taken from the destination of the payment, `fee` from the platform's application fee.
+    """
+
+    transfer: int = 0
+    fee: int = 0
+
+
+NO_SHARES = Shares()
+
+
 @dataclass(slots=True)
 class Refund:
-    """A refund object as Stripe shows it, the key it was created with, and its place in the order of creation."""
+    """A refund object as Stripe shows it, the key it was created with, and its place in the order of creation.
+
+    `shares` is what it takes back from others.
+    """
 
     object: JsonObject
     idempotency_key: str | None
     sequence: int
+    shares: Shares = NO_SHARES
 
     @property
     def id(self) -> str:
@@ -155,7 +173,8 @@ class Payment:
     `amount` and `captured` are in minor units of `currency` (lower case); `refunded` sums the refunds that are not
     void. `flagged` is True for a payment that was registered as disputed, without a dispute object. With
     `customer_must_act`, its refunds wait for the customer's bank details, for `action_seconds`. `refund_type` is the
-    type of a card's refunds.
+    type of a card's refunds. Of a destination charge, `transfer` went to the account `destination`, and of a charge
+    with `application_fee` this part went to the platform; `transfer_reversed` and `fee_refunded` came back.
     """
 
     id: str
@@ -178,8 +197,13 @@ class Payment:
     refund_type: str = "refund"
     customer_must_act: bool = False
     action_seconds: int = ACTION_SECONDS
+    destination: str | None = None
+    transfer: int = 0
+    application_fee: int = 0
     transaction_id: str | None = None
     refunded: int = 0
+    transfer_reversed: int = 0
+    fee_refunded: int = 0
     refunds: Ordered[Refund] = field(default_factory=Ordered)
     disputes: Ordered[Dispute] = field(default_factory=Ordered)
     warnings: Ordered[FraudWarning] = field(default_factory=Ordered)
@@ -205,6 +229,11 @@ class Payment:
     def refundable(self) -> int:
         """The amount that can still be refunded, in minor units."""
         return self.captured - self.refunded
+
+    def take_back(self, shares: Shares, sign: int) -> None:
+        """Count what a refund takes back from others (+1), or does not after all (-1)."""
+        self.transfer_reversed += sign * shares.transfer
+        self.fee_refunded += sign * shares.fee
 
     @property
     def earns(self) -> bool:

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
-from refund_worker.processors.sandbox.book import Book, later
+from refund_worker.processors.sandbox.book import later
+from refund_worker.processors.sandbox.connect import HOLD, account_without_money, needs_of, refusal_of, shares_of
 from refund_worker.processors.sandbox.decisions import Decision, Notice
-from refund_worker.processors.sandbox.form import Params, integer_of, metadata_of, refuse_unknown, text_of
-from refund_worker.processors.sandbox.records import VOID_STATUSES, Payment, Refund
+from refund_worker.processors.sandbox.form import Params, boolean_of, integer_of, metadata_of, refuse_unknown, text_of
+from refund_worker.processors.sandbox.records import NO_SHARES, VOID_STATUSES, Payment, Refund, Shares
 from refund_worker.processors.sandbox.refund_objects import destination_details, next_action, with_reference
 
 CREATE_PARAMS = frozenset(
@@ -27,9 +29,6 @@ MONEY_MOVED = frozenset({"succeeded", "pending"})
 PENDING_REASON, CHARGE_PENDING, INSUFFICIENT_FUNDS = "processing", "charge_pending", "insufficient_funds"
 # These wait before the money leaves our account.
 MONEY_WAITS = frozenset({CHARGE_PENDING, INSUFFICIENT_FUNDS})
-# The fate of a refund beyond the available money: it goes out, is refused, or waits for a top-up.
-OFF, REFUSE, HOLD = "off", "refuse", "hold"
-POLICIES = frozenset({OFF, REFUSE, HOLD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,8 @@ class CreateRequest:
     reason: str | None
     metadata: dict[str, str]
     instructions_email: str | None = None
+    reverse_transfer: bool = False
+    refund_application_fee: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,12 @@ def read_create_request(params: Params) -> CreateRequest:
         reason,
         {key: value for key, value in (metadata_of(params) or {}).items() if value},
         email,
+        **{name: boolean_of(params, name) for name in ("reverse_transfer", "refund_application_fee")},
     )
 
 
 def decide_create(
-    book: Book,
+    book: AccountBook,
     request: CreateRequest,
     key: str | None,
     balance: Mapping[str, int],
@@ -106,18 +108,27 @@ def decide_create(
     named has no limit. `created` is in epoch seconds; the default is now.
 
     Raises `StripeError` (executed): resource_missing, charge_disputed, charge_already_refunded, an amount above the
-    remaining one (param amount, no code), balance_insufficient.
+    remaining one (param amount, no code), balance_insufficient, and what `shares_of` refuses.
     """
     payment = _payment_for(book, request)
     amount = _amount_for(payment, request)
+    shares = shares_of(
+        payment,
+        amount,
+        reverse_transfer=request.reverse_transfer,
+        refund_application_fee=request.refund_application_fee,
+    )
     life = life or _life_of(payment)
-    if life[0].status not in VOID_STATUSES and not _has_funds(book, payment.currency, amount, balance):
-        if book.ledger.policies.get(payment.currency) != HOLD:
-            raise StripeError(400, "The account's balance is too small.", "balance_insufficient", executed=True)
-        life = (Step("pending", pending_reason=INSUFFICIENT_FUNDS),)
+    if life[0].status not in VOID_STATUSES:
+        life = _paid(book, payment, amount, shares, balance, life)
     refund = _new_refund(book, payment, amount, request, life[0])
     refund["created"] = refund["created"] if created is None else created
-    records: list[JsonObject] = [{"kind": "refund", "refund": refund, "key": key}, *_expiry(refund, payment)]
+    if shares.transfer:
+        refund["transfer_reversal"] = book.new_id("trr", refund["id"])
+    record: JsonObject = {"kind": "refund", "refund": refund, "key": key}
+    if shares != NO_SHARES:
+        record["shares"] = asdict(shares)
+    records: list[JsonObject] = [record, *_expiry(refund, payment)]
     due = book.now()
     for step in life[1:]:
         due += step.after_seconds
@@ -130,12 +141,25 @@ def decide_create(
     return Decision(tuple(records), refund, tuple(notices))
 
 
-def _has_funds(book: Book, currency: str, amount: int, balance: Mapping[str, int]) -> bool:
-    policy = book.ledger.policies.get(currency)
-    if policy is None:
-        limit = balance.get(currency)
-        return limit is None or book.refunded.get(currency, 0) + amount <= limit
-    return policy == OFF or amount <= book.ledger.available(currency, book.now())
+def _paid(
+    book: AccountBook,
+    payment: Payment,
+    amount: int,
+    shares: Shares,
+    balance: Mapping[str, int],
+    life: tuple[Step, ...],
+) -> tuple[Step, ...]:
+    """Return the refund's life, or that of one which waits for money. Raise `StripeError` if it is refused for it."""
+    currency = payment.currency
+    limit = None if book.account or currency in book.ledger.policies else balance.get(currency)
+    poor = account_without_money(book, currency, needs_of(book, payment, amount, shares))
+    if limit is not None and book.refunded.get(currency, 0) + amount > limit:
+        poor = book
+    if poor is None:
+        return life
+    if poor.ledger.policies.get(currency) != HOLD:
+        raise refusal_of(poor, book)
+    return (Step("pending", pending_reason=INSUFFICIENT_FUNDS),)
 
 
 def scheduled_move(due: float, refund_id: str, step: Step) -> JsonObject:
@@ -150,7 +174,7 @@ def _life_of(payment: Payment) -> tuple[Step, ...]:
     return (Step(REQUIRES_ACTION),) if payment.customer_must_act else SUCCEEDS_AT_ONCE
 
 
-def _payment_for(book: Book, request: CreateRequest) -> Payment:
+def _payment_for(book: AccountBook, request: CreateRequest) -> Payment:
     payment = book.find_payment(request.reference)
     if payment is None or (request.param == "charge") == request.reference.startswith("pi_"):
         raise missing(request.param, request.reference, request.param)
@@ -175,7 +199,7 @@ def _amount_for(payment: Payment, request: CreateRequest) -> int:
     return amount
 
 
-def _new_refund(book: Book, payment: Payment, amount: int, request: CreateRequest, first: Step) -> JsonObject:
+def _new_refund(book: AccountBook, payment: Payment, amount: int, request: CreateRequest, first: Step) -> JsonObject:
     name = (payment.id, len(payment.refunds))
     status = first.status
     pending_reason = (first.pending_reason or PENDING_REASON) if status == "pending" else None
@@ -207,7 +231,7 @@ def _new_refund(book: Book, payment: Payment, amount: int, request: CreateReques
     return {**refund, **first.set}
 
 
-def _action(book: Book, payment: Payment, refund: JsonObject) -> JsonObject:
+def _action(book: AccountBook, payment: Payment, refund: JsonObject) -> JsonObject:
     return next_action(refund.get("instructions_email") or payment.email, book.now(), payment.action_seconds)
 
 
@@ -243,7 +267,7 @@ def decide_cancel(refund: Refund) -> Decision:
     return _changed(refund, changes, ("refund.updated",))
 
 
-def decide_move(book: Book, refund: Refund, step: Step, at: float | None = None) -> Decision:
+def decide_move(book: AccountBook, refund: Refund, step: Step, at: float | None = None) -> Decision:
     """Move a refund to the status of the step, as banks and customers do. `at` is when, by default now.
 
     Raise `StripeError` (400) if it already failed or was canceled.
@@ -278,7 +302,7 @@ def decide_move(book: Book, refund: Refund, step: Step, at: float | None = None)
     )
 
 
-def decide_expiry(book: Book, refund: Refund, at: float | None = None) -> Decision:
+def decide_expiry(book: AccountBook, refund: Refund, at: float | None = None) -> Decision:
     """Let a refund expire whose customer did not act. `at` is when, by default now.
 
     Raises `StripeError` (400, executed) if it does not wait for the customer.
@@ -287,7 +311,7 @@ def decide_expiry(book: Book, refund: Refund, at: float | None = None) -> Decisi
     return decide_move(book, refund, Step("failed"), at)
 
 
-def decide_customer_acts(book: Book, refund: Refund, after_seconds: float) -> Decision:
+def decide_customer_acts(book: AccountBook, refund: Refund, after_seconds: float) -> Decision:
     """Record that the customer gave bank details: the refund is pending, and succeeds `after_seconds` later.
 
     Raises `StripeError` (400) if the refund does not wait for the customer.

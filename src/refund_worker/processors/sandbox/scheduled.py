@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject
-from refund_worker.processors.sandbox.book import Book
 from refund_worker.processors.sandbox.charges import decide_move_charge
 from refund_worker.processors.sandbox.decisions import Decision
 from refund_worker.processors.sandbox.refunds import REQUIRES_ACTION, Step, decide_expiry, decide_move
 
 
-def decide_scheduled(book: Book, what: JsonObject, at: float) -> Decision | None:
+def decide_scheduled(book: AccountBook, what: JsonObject, at: float) -> Decision | None:
     """Return the effect of a scheduled change that was due `at`, or None if something else happened first."""
     if what["do"] == "charge":
         payment = book.payments[what["id"]]
@@ -21,5 +21,5 @@ def decide_scheduled(book: Book, what: JsonObject, at: float) -> Decision | None
         return None
     if what["do"] == "expire":
         return decide_expiry(book, refund, at) if refund.object["status"] == REQUIRES_ACTION else None
-    step = {name: value for name, value in what.items() if name not in ("do", "id")}
+    step = {name: value for name, value in what.items() if name not in ("account", "do", "id")}
     return decide_move(book, refund, Step(**step), at)

@@ -303,14 +303,14 @@ def serve(
     ready: Callable[[int], None] | None = None,
     fsync: bool = False,
     until_stdin_closes: bool = False,
-    learn: Callable[[str], JsonObject | None] | None = None,
+    learn: Callable[[str, str], JsonObject | None] | None = None,
 ) -> None:
     """Run the sandbox until SIGTERM or SIGINT. Port 0 takes a free port.
 
     The chosen port is passed to `ready` and printed on standard output. `payments` is a payments import file; payments
     that the book already has stay as they are. `until_stdin_closes` ends the server with the process that started it.
-    `learn` is called with the id of an unregistered payment; it returns processor_payment_id, amount_minor and
-    currency, or None.
+    `learn` is called with the id of an unregistered payment and its connected account, or ""; it returns
+    processor_payment_id, amount_minor and currency, and optional fields, or None.
 
     Raises `BookError`, `FaultFileError`, `PaymentError` or `OSError` if the server cannot start, and `OSError` if the
     book can no longer be written.
@@ -320,7 +320,7 @@ def serve(
     try:
         server = Server(kept, in_force)
         if learn is not None:
-            kept.learn = lambda reference: payment_record(found) if (found := learn(reference)) else None
+            kept.learn = lambda *asked: payment_record(found) if (found := learn(*asked)) else None
         if payments is not None:
             register(server.service, payments_in(payments))
         if webhook_url is not None:

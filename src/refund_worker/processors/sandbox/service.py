@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from refund_worker.processors.sandbox.account_book import PLATFORM
 from refund_worker.processors.sandbox.actions import Effect, Plan, key_in_use
 from refund_worker.processors.sandbox.answers import Answer, JsonObject, StripeError, answer_of
 from refund_worker.processors.sandbox.book import Book, StoredKey, done, later
-from refund_worker.processors.sandbox.calls import Call, Request, Route, read_call, route_of
+from refund_worker.processors.sandbox.calls import ACCOUNT_HEADER, Call, Request, Route, read_call, route_of
 from refund_worker.processors.sandbox.counts import Counts
 from refund_worker.processors.sandbox.decisions import Decision, Notice
 from refund_worker.processors.sandbox.endpoints import decide, validate
@@ -46,9 +47,12 @@ BATCH = 500
 
 
 class Service:
-    """Stripe's refund API over a book, with faults. `send_event` is called with the events of each commit."""
+    """Stripe's refund API over a book, with faults.
 
-    def __init__(self, book: Book, faults: Faults, send_event: Callable[[Notice], None] = lambda _: None) -> None:
+    `send_event` is called with the events of each commit and the account they are about.
+    """
+
+    def __init__(self, book: Book, faults: Faults, send_event: Callable[[Notice, str], None] = lambda *_: None) -> None:
         self.book = book
         self.faults = faults
         self.counts = Counts()
@@ -72,14 +76,16 @@ class Service:
             return self._finish(route, Sent(unknown.answer()))
         try:
             call = read_call(request, route)
+            if self.book.find_account(call.account) is None:
+                raise no_access(call.account)
         except StripeError as refused:
-            return self._finish(route, Sent(refused.answer()))
+            return self._finish(route, Sent(refused.answer()), request.header(ACCOUNT_HEADER))
         plan = self.faults.plan(self._subject(call)) if self.faults.active else NOTHING
         if plan.timeout is not None and plan.timeout.effect == "later" and self._executable(call):
             self._postpone(call, plan, plan.timeout)
-            return self._finish(route, Sent(NO_ANSWER, "hang"))
+            return self._finish(route, Sent(NO_ANSWER, "hang"), call.account)
         if not plan.delay_seconds:
-            return self._finish(route, self._proceed(call, plan))
+            return self._finish(route, self._proceed(call, plan), call.account)
         return self._slowly(call, plan)
 
     def _slowly(self, call: Call, plan: Plan) -> Wait:
@@ -90,7 +96,7 @@ class Service:
         def resume() -> Sent:
             if locked:
                 self._unlock_key(call)
-            return self._finish(call.route, self._proceed(call, plan))
+            return self._finish(call.route, self._proceed(call, plan), call.account)
 
         return Wait(plan.delay_seconds, resume)
 
@@ -108,8 +114,8 @@ class Service:
             return Sent(answer, "mid_body" if plan.reset == "mid_body" else "reset")
         return Sent(answer, "truncated" if plan.truncate else "whole")
 
-    def _finish(self, route: Route, sent: Sent) -> Sent:
-        self.counts.add(route, sent.answer.status if sent.manner == "whole" else None, sent.answer.headers)
+    def _finish(self, route: Route, sent: Sent, account: str = PLATFORM) -> Sent:
+        self.counts.add(route, sent.answer.status if sent.manner == "whole" else None, sent.answer.headers, account)
         return sent
 
     # -- idempotency --------------------------------------------------------------------------------------------------
@@ -181,26 +187,28 @@ class Service:
         if plan.refuse is not None:
             return None, plan.refuse.answer()
         try:
-            decision = decide(self.book, self.faults, call, plan)
+            decision = decide(self.book.of(call.account), self.faults, call, plan)
         except StripeError as refused:
             return None, refused.answer()
         return decision, answer_of(_altered(decision.object, plan))
 
-    def commit(self, decision: Decision) -> JsonObject:
+    def commit(self, decision: Decision, account: str = PLATFORM) -> JsonObject:
         """Commit a decision of the sandbox itself and send its events. Return the object it is about."""
-        self.book.commit(*decision.records)
-        for notice in decision.notices:
-            self._send_event(notice)
+        self.book.commit(*decision.records, account=account)
+        self._send_events(decision, account)
         return decision.object
+
+    def _send_events(self, decision: Decision | None, account: str) -> None:
+        for notice in decision.notices if decision is not None else ():
+            self._send_event(notice, account if notice.account is None else notice.account)
 
     def _commit(self, call: Call, decision: Decision | None, kept: Answer | None) -> None:
         records = list(decision.records) if decision is not None else []
         if call.key is not None and kept is not None:
             records.append(self._key_record(call, kept))
         if records:
-            self.book.commit(*records)
-        for notice in decision.notices if decision is not None else ():
-            self._send_event(notice)
+            self.book.commit(*records, account=call.account)
+        self._send_events(decision, call.account)
 
     def _key_record(self, call: Call, kept: Answer) -> JsonObject:
         return {
@@ -261,19 +269,18 @@ class Service:
         if wait_seconds is None or self.book.reference_awaited_since() is None:
             return 0
         refunds = self.book.take_references(self.book.now() - wait_seconds, BATCH)
-        decisions = [decide_reference(refund) for refund in refunds]
+        decisions = [(decide_reference(refund), account) for refund, account in refunds]
         if decisions:
-            self.book.commit(*(record for decision in decisions for record in decision.records))
-        for decision in decisions:
-            for notice in decision.notices:
-                self._send_event(notice)
+            self.book.commit(*({**each, "account": account} for made, account in decisions for each in made.records))
+        for decision, account in decisions:
+            self._send_events(decision, account)
         return len(decisions)
 
     def _run_change(self, number: int, what: JsonObject, at: float) -> None:
-        decision = decide_scheduled(self.book, what, at)
-        self.book.commit(done(number), *(decision.records if decision is not None else ()))
-        for notice in decision.notices if decision is not None else ():
-            self._send_event(notice)
+        account = what["account"]
+        decision = decide_scheduled(self.book.of(account), what, at)
+        self.book.commit(done(number), *(decision.records if decision is not None else ()), account=account)
+        self._send_events(decision, account)
 
     def _run_call(self, number: int, what: JsonObject) -> None:
         call = Call.of_record(what["call"])
@@ -291,10 +298,8 @@ class Service:
     # -- the subject of faults ----------------------------------------------------------------------------------------
 
     def _subject(self, call: Call) -> Subject:
-        object_id = call.route.object_id or ""
-        entry = (
-            self.book.refunds.get(object_id) or self.book.disputes.get(object_id) or self.book.warnings.get(object_id)
-        )
+        object_id, book = call.route.object_id or "", self.book.of(call.account)
+        entry = book.refunds.get(object_id) or book.disputes.get(object_id) or book.warnings.get(object_id)
         metadata = entry.object.get("metadata", {}) if entry is not None else call.params.get("metadata", {})
         return Subject(
             method=call.route.method,
@@ -303,15 +308,17 @@ class Service:
             metadata=metadata if isinstance(metadata, dict) else {},
             object_id=call.route.object_id,
             replaying=call.route.method == "POST" and not self._executable(call),
+            account=call.account,
         )
 
     def _payment_named(self, call: Call, entry: Refund | Dispute | FraudWarning | None) -> str | None:
+        book = self.book.of(call.account)
         if entry is not None:
-            return self.book.payment_of(entry).id
+            return book.payment_of(entry).id
         named = call.params.get("charge") or call.params.get("payment_intent") or call.route.object_id
         if not isinstance(named, str):
             return None
-        payment = self.book.find_payment(named)
+        payment = book.find_payment(named)
         return payment.id if payment is not None else named
 
 
@@ -323,6 +330,15 @@ def other_use(call: Call, *, same_endpoint: bool) -> StripeError:
     """Return the 400 idempotency_error of a key that belongs to another request."""
     what = "other parameters" if same_endpoint else "another endpoint"
     return StripeError(400, f"The idempotency key was first used with {what}.", type="idempotency_error")
+
+
+def no_access(account: str) -> StripeError:
+    """Return the 403 error of an account that is not connected with the key's account."""
+    message = (
+        f"The provided key 'sk_test_***' does not have access to account '{account[:80]}' (or that account does not"
+        " exist). Application access may have been revoked."
+    )
+    return StripeError(403, message, "account_invalid")
 
 
 def _replay(call: Call, stored: StoredKey) -> Answer:

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,14 @@ def signature_header(secret: str, body: bytes, at_second: int) -> str:
     return f"t={at_second},v1={digest}"
 
 
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """The body of an event on its way. `of_connected` is True if it is about a connected account."""
+
+    body: bytes
+    of_connected: bool
+
+
 class Webhooks:
     """Sends events to one receiver. Without a receiver, events are neither sent nor stored for later.
 
@@ -48,16 +57,20 @@ class Webhooks:
         self._book = book
         self._faults = faults
         self._url: str | None = None
-        self._secret = ""
+        self._secret = self._connect_secret = ""
         self._event_counts: Counter[str] = Counter()
-        self._lanes: list[asyncio.Queue[bytes]] = []
-        self._held_back: dict[str, list[bytes]] = {}
+        self._lanes: list[asyncio.Queue[Delivery]] = []
+        self._held_back: dict[str, list[Delivery]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._session: aiohttp.ClientSession | None = None
 
-    def set_receiver(self, url: str | None, secret: str) -> None:
-        """Send events from now on to `url`, signed with `secret`; without a url nothing is sent, and none waits."""
-        self._url, self._secret = url, secret
+    def set_receiver(self, url: str | None, secret: str, connect_secret: str | None = None) -> None:
+        """Send events from now on to `url`, signed with `secret`; without a url nothing is sent, and none waits.
+
+        At Stripe the events of connected accounts have an endpoint of their own: here it has the same address, and
+        `connect_secret` signs them.
+        """
+        self._url, self._secret, self._connect_secret = url, secret, connect_secret or secret
         if url is None:
             self._drop_what_waits()
 
@@ -67,19 +80,20 @@ class Webhooks:
         self._lanes.clear()
         self._held_back.clear()
 
-    def send(self, notice: Notice) -> None:
+    def send(self, notice: Notice, account: str = "") -> None:
         """Build the event and send it with the faults of its plan. Needs the running loop if there is a receiver."""
         if self._url is None:
             return
-        topic = topic_of(self._book, notice)
+        book = self._book.of(account)
+        topic = topic_of(book, notice)
         metadata = topic.object.get("metadata", {})
-        subject = Subject("POST", WEBHOOK, topic.payment.id, metadata, notice.object_id, event=notice.type)
+        subject = Subject("POST", WEBHOOK, topic.payment.id, metadata, notice.object_id, notice.type, account=account)
         how = self._faults.plan(subject).webhook
         if how.get("lose"):
             return
         self._event_counts[notice.object_id] += 1
-        event = event_object(self._book, notice, topic, self._event_counts[notice.object_id])
-        body = json.dumps(event, separators=(",", ":")).encode()
+        event = event_object(book, notice, topic, self._event_counts[notice.object_id])
+        body = Delivery(json.dumps(event, separators=(",", ":")).encode(), bool(account))
         delay_seconds = how.get("delay_seconds", 0)
         for _ in range(how.get("copies", 1)):
             if how.get("after_next"):
@@ -93,7 +107,7 @@ class Webhooks:
 
     # -- order --------------------------------------------------------------------------------------------------------
 
-    def _hold_back(self, object_id: str, body: bytes) -> None:
+    def _hold_back(self, object_id: str, body: Delivery) -> None:
         self._held_back.setdefault(object_id, []).append(body)
         self._after(HELD_SECONDS_MAX, lambda: self._release_held_back(object_id))
 
@@ -101,7 +115,7 @@ class Webhooks:
         for body in self._held_back.pop(object_id, ()):
             self._enqueue(object_id, body)
 
-    def _enqueue(self, object_id: str, body: bytes) -> None:
+    def _enqueue(self, object_id: str, body: Delivery) -> None:
         if not self._lanes:
             self._lanes = [asyncio.Queue() for _ in range(LANES)]
             for lane in self._lanes:
@@ -112,13 +126,13 @@ class Webhooks:
 
     # -- delivery -----------------------------------------------------------------------------------------------------
 
-    async def _work(self, lane: asyncio.Queue[bytes]) -> None:
+    async def _work(self, lane: asyncio.Queue[Delivery]) -> None:
         while True:
             body = await lane.get()
             if not await self._delivered(body):
                 self._start(self._retry(body))
 
-    async def _retry(self, body: bytes) -> None:
+    async def _retry(self, body: Delivery) -> None:
         wait_seconds = self._faults.webhook_retry_seconds
         for _ in range(TRIES_MAX - 1):
             await asyncio.sleep(wait_seconds)
@@ -127,7 +141,7 @@ class Webhooks:
             wait_seconds *= 2
         log.warning("an event was dropped after %d tries", TRIES_MAX)
 
-    async def _delivered(self, body: bytes) -> bool:
+    async def _delivered(self, delivery: Delivery) -> bool:
         """Try to deliver once. Return True if the receiver answered 2xx, or if there is no receiver any more."""
         if self._url is None:
             return True
@@ -135,9 +149,10 @@ class Webhooks:
 
         if self._session is None:
             self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT_SECONDS))
+        body, secret = delivery.body, self._connect_secret if delivery.of_connected else self._secret
         headers = {
             "Content-Type": "application/json; charset=utf-8",
-            "Stripe-Signature": signature_header(self._secret, body, int(time.time())),
+            "Stripe-Signature": signature_header(secret, body, int(time.time())),
         }
         try:
             async with self._session.post(self._url, data=body, headers=headers, allow_redirects=False) as answer:

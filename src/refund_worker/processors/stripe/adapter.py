@@ -13,6 +13,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 from refund_worker.extras import require
@@ -27,7 +28,6 @@ except ImportError:
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     Answered,
-    Blocked,
     Denied,
     Found,
     Misconfigured,
@@ -49,6 +49,7 @@ from refund_worker.processors.stripe.answers import (
     Failure,
     ListFailure,
     as_list_failure,
+    as_of_connected,
     classify_answer,
     is_replayed,
     request_id,
@@ -112,7 +113,7 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
         self._api_key, self._base, self._account = api_key, base, account
         self._http = http or _Transport(timeout_seconds)
         self._pages = Pages(self._ask, classify, timeout_seconds, page_pauses_seconds)
-        self._failure = _account_failure
+        self._failure = partial(_account_failure, account=account)
         self._client = stripe.StripeClient(
             api_key,
             stripe_account=account,
@@ -181,7 +182,7 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
         try:
             return Found(await self._pages.of_payment(_REFUNDS, where))
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
-            return _search_failure(error)
+            return _search_failure(error, self._account)
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
         """GET the charge, or the payment intent with its charge, within one deadline.
@@ -199,7 +200,7 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
                     disputed = await self._is_blocked_by_dispute(processor_payment_id)
                     read = replace(read, reading=replace(read.reading, disputed=disputed))
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
-            return _reading_failure(error)
+            return _reading_failure(error, self._account)
         return read
 
     async def _is_blocked_by_dispute(self, processor_payment_id: str) -> bool:
@@ -233,7 +234,7 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
         try:
             return Found(await self._pages.recent(_REFUNDS, where))
         except Exception as error:  # noqa: BLE001 -- as in `find`
-            return _search_failure(error)
+            return _search_failure(error, self._account)
 
     async def page(self, created_gte: datetime, created_lt: datetime | None, after: str) -> PageReply:
         """Return up to 100 refund objects of the account made in this time, newest first, after the object `after`.
@@ -249,7 +250,7 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
             if has_more and (not listed or listed[-1].processor_refund_id == after):
                 raise Unreadable("the list says there is more but does not advance")
         except Exception as error:  # noqa: BLE001 -- as in `find`
-            return _search_failure(error)
+            return _search_failure(error, self._account)
         return Page(tuple(listed), listed[-1].processor_refund_id if has_more else None)
 
     async def close(self) -> None:
@@ -261,7 +262,7 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
             answer = await self._call(method, path, params)
             refund = to_refund_object(answer.data)
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
-            return naming_account(classify(error), self._account)
+            return classify(error, self._account)
         return Answered(refund, request_id=request_id(answer.headers), replayed=is_replayed(answer.headers))
 
     async def _call(self, method: str, path: str, params: Mapping[str, Any]) -> _Response:
@@ -326,8 +327,8 @@ class _Transport(stripe.HTTPClient):
         return self._session
 
 
-def classify(error: Exception) -> Failure:
-    """Return the meaning of a failed call. Pure.
+def classify(error: Exception, account: str | None = None) -> Failure:
+    """Return the meaning of a failed call; `account` is the connected account that it was about. Pure.
 
     The result is `Unanswered` unless there is a proof: a connection that was never made (`NotSent`), or an HTTP
     error that Stripe documents.
@@ -335,7 +336,9 @@ def classify(error: Exception) -> Failure:
     if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
         return NotSent(clean(f"{type(error).__name__}: {error}"))
     if isinstance(error, stripe.StripeError) and error.http_status is not None:
-        return classify_answer(ErrorAnswer.of(error))
+        answer = ErrorAnswer.of(error)
+        failure = classify_answer(answer)
+        return failure if account is None else as_of_connected(failure, answer, account)
     if isinstance(error, Unreadable):
         return Unanswered(clean(f"unreadable answer: {error}"))
     if isinstance(error, TimeoutError):
@@ -343,23 +346,16 @@ def classify(error: Exception) -> Failure:
     return Unanswered(f"lost while sending or reading ({type(error).__name__})")
 
 
-def naming_account(failure: Failure, account: str | None) -> Failure:
-    """Return the failure with the connected account in the text of a temporary refusal: its balance is meant."""
-    if account is None or not isinstance(failure, Blocked):
-        return failure
-    return replace(failure, message=f"connected account {account}: {failure.message}")
-
-
-def _search_failure(error: Exception) -> ListFailure:
+def _search_failure(error: Exception, account: str | None) -> ListFailure:
     """Return the meaning of a failed list. A list cannot refuse a refund: an error that would do so is a fault of
     the set-up here.
     """
     if isinstance(error, stripe.StripeError) and getattr(error, "param", None) == "starting_after":
         return Unanswered("the object that the next page starts after has gone: the list shifted")
-    return as_list_failure(classify(error))
+    return as_list_failure(classify(error, account))
 
 
-def _reading_failure(error: Exception) -> PaymentUnreadable | ListFailure:
+def _reading_failure(error: Exception, account: str | None) -> PaymentUnreadable | ListFailure:
     """Return the meaning of a failed reading. A refund must not wait for a reading that this server or key does not
     allow.
     """
@@ -367,16 +363,16 @@ def _reading_failure(error: Exception) -> PaymentUnreadable | ListFailure:
         answer = ErrorAnswer.of(error)
         if is_no_way_to_read(answer.status, answer.code, answer.param):
             return PaymentUnreadable(answer.message or summary(answer))
-    return _search_failure(error)
+    return _search_failure(error, account)
 
 
-def _account_failure(error: Exception) -> NotReadable | ListFailure:
+def _account_failure(error: Exception, account: str | None) -> NotReadable | ListFailure:
     """Return the meaning of a failed reading of disputes, warnings or the balance.
 
     Refunds need none of them, so only a key that is refused as such is a fault of the set-up: whatever else the server
     or the key does not allow is `NotReadable`.
     """
-    failure = _reading_failure(error)
+    failure = _reading_failure(error, account)
     if isinstance(failure, PaymentUnreadable):
         return NotReadable(failure.reason)
     is_refused_key = isinstance(error, stripe.StripeError) and error.http_status == 401

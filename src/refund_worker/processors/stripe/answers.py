@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from refund_worker.domain.processor_replies import (
@@ -21,7 +21,7 @@ from refund_worker.domain.processor_replies import (
     Unanswered,
     UnknownRefusal,
 )
-from refund_worker.processors.stripe.errors import BLOCKED, BUSY, STRIPE_TYPES, Meaning, meaning_of
+from refund_worker.processors.stripe.errors import BLOCKED, BUSY, STRIPE_TYPES, Meaning, is_about_account, meaning_of
 from refund_worker.processors.wire import clean
 
 RETRY_AFTER_SECONDS_MAX: Final = 86_400.0
@@ -107,6 +107,23 @@ def classify_answer(answer: ErrorAnswer) -> Failure:
     if answer.kind == "idempotency_error":
         return KeyConflict(answer.message or summary(answer))
     return _classify_refusal(answer)
+
+
+def as_of_connected(failure: Failure, answer: ErrorAnswer, account: str) -> Failure:
+    """Return the meaning of a failed call about a connected account.
+
+    A refusal of that account is no fault of our set-up: a person must look at this account, and all others go on. The
+    account is named where its balance is meant or its access.
+    """
+    if isinstance(failure, Blocked):
+        return replace(failure, message=_named(account, failure.message))
+    if isinstance(failure, Denied) and is_about_account(answer.status, answer.code, answer.message):
+        return Misconfigured(failure.code, _named(account, failure.message), answer.request_id, answer.replayed)
+    return failure
+
+
+def _named(account: str, message: str) -> str:
+    return f"connected account {account}: {message}"
 
 
 def _is_about_one_record(answer: ErrorAnswer) -> bool:

@@ -86,14 +86,20 @@ OURS: Final = frozenset(
 _OURS_BY_PREFIX: Final = ("parameter_", "parameters_")
 # Messages without a code that concern the account or the version, not one record. Matched only at the beginning, so
 # that a quoted value cannot pass for it. MonoSketch#578, alphagov/pay-connector#3788, stripe-python#1660.
-_OURS_BY_MESSAGE: Final = re.compile(
+_ACCOUNT_BY_MESSAGE: Final = re.compile(
     r"your account cannot currently make (live )?(charges|refunds)"
     r"|(this|your) account is not currently able to (make|create|refund) "
-    r"|your account (has been|is) (disabled|closed|deactivated|suspended|rejected)\b"
-    r"|invalid stripe api version\b"
+    r"|your account (has been|is) (disabled|closed|deactivated|suspended|rejected)\b",
+    re.IGNORECASE,
+)
+_OURS_BY_MESSAGE: Final = re.compile(
+    r"invalid stripe api version\b"
     r"|[^'\"]{0,120}\bstripe-context\b",  # an organisation's key without the account to use
     re.IGNORECASE,
 )
+# Codes that concern the account of the call. With a header Stripe-Account that is the connected account, and all other
+# accounts of the platform can be refunded. `platform_account_required`: the platform has no connected accounts.
+ACCOUNT: Final = frozenset({"account_invalid", "platform_account_required", "testmode_charges_only"})
 
 # Parameters that differ from record to record: one unusual record must never stop all others.
 RECORD_PARAMS: Final = frozenset(
@@ -160,6 +166,16 @@ def meaning_of(code: str, param: str, message: str) -> Meaning:
     if param == "amount":
         # The only refusal of a payment without a code: more was requested than is left of it.
         return Meaning.MORE_THAN_LEFT
-    if name in FORM_PARAMS or (not param and _OURS_BY_MESSAGE.match(message)):
+    if name in FORM_PARAMS or (not param and (_OURS_BY_MESSAGE.match(message) or _ACCOUNT_BY_MESSAGE.match(message))):
         return Meaning.OURS
     return Meaning.UNKNOWN
+
+
+def is_about_account(status: int, code: str, message: str) -> bool:
+    """Return True for a refusal that concerns the account of the call, or what our key may do there.
+
+    A key that is refused as such (401) concerns all accounts.
+    """
+    if status == 401:
+        return False
+    return status == 403 or code in ACCOUNT or (not code and _ACCOUNT_BY_MESSAGE.match(message) is not None)

@@ -6,7 +6,7 @@ Finished refunds are not counted in the tables: that would cost more each day.
 from __future__ import annotations
 
 import platform
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from importlib.metadata import version
@@ -20,6 +20,7 @@ from sqlalchemy import Connection
 
 from refund_worker import metrics as m
 from refund_worker.alarms import Alarm, Condition, condition_of_database
+from refund_worker.domain.account_names import connected_of, platform_of
 from refund_worker.domain.refund import NON_FINAL
 from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.metric_flush import flush
@@ -122,11 +123,16 @@ def _of_processors(connection: Connection, context: Context) -> dict[Metric, _Va
     switches = stored_switches(connection, context)
     compared = reconciliation.latest(connection)
     blocked = waiting_by_processor(connection, switches)
-    waiting = {(each.processor, each.wait.cause.value): each.refunds for each in blocked}
-    names = {*(switch["name"] for switch in switches), *(each.processor for each in blocked)} - {processors.ALL}
+    waiting: Counter[tuple[str, str]] = Counter()
+    for each in blocked:
+        waiting[platform_of(each.processor), each.wait.cause.value] += each.refunds
+    # There can be any number of connected accounts: their platform's name stands for them.
+    switches = [switch for switch in switches if connected_of(switch["name"]) is None]
+    compared = {name: row for name, row in compared.items() if connected_of(name) is None}
+    names = {*(switch["name"] for switch in switches), *(name for name, _ in waiting)} - {processors.ALL}
     listed = {switch["name"]: processors.last_listing(connection, switch["name"])[0] for switch in switches}
     return {
-        m.WAITING: {(name, cause): waiting.get((name, cause), 0) for name in sorted(names) for cause in BLOCKING},
+        m.WAITING: {(name, cause): waiting[name, cause] for name in sorted(names) for cause in BLOCKING},
         m.PAUSED: {(switch["name"],): switch["paused"] for switch in switches},
         m.STATE: {(switch["name"], state): switch["state"] == state for switch in switches for state in STATES},
         m.LAST_SYNC: {(name,): at for name, at in listed.items() if at is not None},
@@ -137,7 +143,12 @@ def _of_processors(connection: Connection, context: Context) -> dict[Metric, _Va
 
 def _of_funds(connection: Connection, context: Context) -> dict[Metric, _Values]:
     """Return the funds; an unknown amount has no value, which is not zero."""
-    found = {(fund["processor_account"], fund["currency"]): fund for fund in funds_view(connection, context)}
+    every = funds_view(connection, context)
+    found = {
+        (fund["processor_account"], fund["currency"]): fund
+        for fund in every
+        if connected_of(fund["processor_account"]) is None
+    }
     known = {key: fund for key, fund in found.items() if fund["state"] == "current"}
     read = {name: reading.read_at for name, reading in funds.readings(connection).items()}
     return {

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path
 from fastapi.responses import JSONResponse
+from pydantic import BeforeValidator
 
 from refund_worker.api_schema import Switch
 from refund_worker.engine.context import Context
@@ -16,6 +17,7 @@ from refund_worker.web.auth import Caller
 from refund_worker.web.authorised import pause_processor, resume_processor
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import document
+from refund_worker.web.paths import decoded
 from refund_worker.web.request_body import json_body
 from refund_worker.web.schemas import SwitchBody
 
@@ -31,7 +33,8 @@ _SWITCH = document(
     body_required=False,
 )
 
-Name = Annotated[AccountName, Path()]
+# The slash before a connected account is sent as %2F.
+Name = Annotated[AccountName, BeforeValidator(decoded), Path()]
 Reason = Annotated[SwitchBody, Depends(json_body(SwitchBody, may_be_empty=True))]
 
 

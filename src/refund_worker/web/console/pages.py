@@ -25,6 +25,7 @@ from refund_worker.engine.views.failure_codes import explain
 from refund_worker.engine.views.fraud_warning_objects import reason_for
 from refund_worker.engine.views.money_format import money
 from refund_worker.engine.views.runbook import code_anchor
+from refund_worker.processors.accounts import SHORT_FORM
 from refund_worker.settings import Settings
 from refund_worker.web.console import svg
 from refund_worker.web.console.forms import error_message, sentence
@@ -269,8 +270,9 @@ class Page:
         return answer
 
     def _processor_url(self, processor: str, id: str) -> str | None:
-        """Return the address of an id at a processor; payments outside any processor have none."""
-        elsewhere = processor in self.context.accounts.with_lists() and not id.startswith(MANUAL_PREFIX)
+        """Return the address of an id at the processor that `PROCESSOR_URL_TEMPLATE` is for; others have none."""
+        entry = self.context.accounts.entry_of(processor)
+        elsewhere = entry is not None and entry.name == SHORT_FORM and not id.startswith(MANUAL_PREFIX)
         return filled(self.settings.processor_url_template, id) if elsewhere else None
 
     def _done(self) -> Done | None:

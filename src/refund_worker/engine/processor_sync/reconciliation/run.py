@@ -46,7 +46,7 @@ def start_reconciliation(
     Without `since` it begins `DAYS` before `until` or now, whichever is earlier, and without `until` it has no end.
     Raises `InvalidRequest` for a processor that lists no refunds, or for a time in which nothing was made yet.
     """
-    if processor not in context.accounts.with_lists():
+    if not context.accounts.lists(processor):
         known = ", ".join(context.accounts.with_lists())
         raise InvalidRequest(
             f"only accounts that list their refunds can be compared: {known}", field="processor_account"

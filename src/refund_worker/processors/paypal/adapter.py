@@ -1,0 +1,285 @@
+"""The PayPal adapter: refunds of captures over the REST API. It makes no decisions about refunds.
+
+Facts: payments_payment_v2.json 2.5 and checkout_orders_v2.json 2.13 (github paypal/paypal-rest-api-specifications)
+and developer.paypal.com/reference/guidelines/idempotency, read 2026-11.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final
+
+from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.domain.processor_replies import (
+    Answered,
+    Denied,
+    Found,
+    KeyConflict,
+    Misconfigured,
+    NotSent,
+    PaymentRead,
+    PaymentReply,
+    PaymentUnreadable,
+    RefundObject,
+    Reply,
+    SearchReply,
+    Unanswered,
+)
+from refund_worker.processors.base import RefundsOnly
+from refund_worker.processors.paypal.access import Access, Token
+from refund_worker.processors.paypal.answers import (
+    ErrorAnswer,
+    Failure,
+    ListFailure,
+    as_list_failure,
+    classify_answer,
+    debug_id,
+)
+from refund_worker.processors.paypal.objects import (
+    OBJECT_ID,
+    Capture,
+    FrozenBody,
+    check_payment_id,
+    frozen_body,
+    refunds_in_order,
+    to_capture,
+    to_refund_object,
+)
+from refund_worker.processors.wire import HttpAnswer, HttpClient, Unreadable, clean
+
+KEY_LENGTH_MAX: Final = 108  # published for the Orders API; none is published for refunds
+
+
+class _Failed(Exception):
+    """A call without the answer that was asked for. `status` is 0 if there was no answer at all."""
+
+    def __init__(self, reply: Failure, status: int = 0) -> None:
+        super().__init__()
+        self.reply = reply
+        self.status = status
+
+
+class PayPalProcessor(RefundsOnly):
+    """One PayPal account behind the `Processor` protocol. Make it after the fork and use it from one event loop.
+
+    `base` is the server's URL; `live` says whether it moves real money. `timeout_seconds` is the total deadline of each
+    member of the protocol, its token and all its requests included.
+    """
+
+    reads_payments = True
+
+    def __init__(
+        self,
+        client_id: str,
+        client_secret: str,
+        *,
+        base: str,
+        live: bool,
+        timeout_seconds: float = 30,
+        name: str = "paypal",
+    ) -> None:
+        self.name = name
+        self._base = base.rstrip("/")
+        self._live = live
+        self._timeout_seconds = timeout_seconds
+        self._http = HttpClient(timeout_seconds)
+        self._access = Access(self._http, self._base, client_id, client_secret)
+
+    def __repr__(self) -> str:
+        return f"PayPalProcessor(name={self.name!r})"
+
+    def freeze(self, order: RefundInstruction) -> str:
+        """Return the capture and the request of its refund as canonical JSON.
+
+        Raises ValueError for what PayPal cannot take: see `frozen_body`.
+        """
+        return frozen_body(order)
+
+    async def send(self, key: str, body: str) -> Reply:
+        """POST the refund that is frozen in `body`, under the header PayPal-Request-Id.
+
+        A repeat of the key returns the first refund in its current state. Nothing published says what another body
+        under it does, so an answer about another request of ours is a `KeyConflict`. Raises ValueError, before
+        anything is sent, for a key or a body that the engine and `freeze` do not make.
+        """
+        if not key.isascii() or not key.isprintable() or not 0 < len(key.strip()) == len(key) <= KEY_LENGTH_MAX:
+            raise ValueError(f"a key has 1 to {KEY_LENGTH_MAX} printable ASCII characters")
+        frozen = FrozenBody.of(body)
+        # Without this preference the answer has no amount and none of our ids.
+        extra = {"PayPal-Request-Id": key, "Prefer": "return=representation"}
+        path = f"/v2/payments/captures/{frozen.capture_id}/refund"
+        reply = await self._refund("POST", path, frozen.request, extra)
+        if isinstance(reply, Answered) and not frozen.fits(reply.object):
+            return KeyConflict("the key belongs to another refund: PayPal answered with that one")
+        return reply
+
+    async def fetch(self, processor_refund_id: str) -> Reply:
+        """GET one refund."""
+        if not OBJECT_ID.fullmatch(processor_refund_id):
+            return Misconfigured("bad_refund_id", "this is no id of a refund at PayPal; nothing was asked")
+        return await self._refund("GET", f"/v2/payments/refunds/{processor_refund_id}")
+
+    async def cancel(self, processor_refund_id: str) -> Reply:
+        """Return `Misconfigured`: PayPal cancels no refund on request."""
+        return Misconfigured("no_cancel", "PayPal has no way to cancel a refund; nothing was asked")
+
+    async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
+        """GET the capture and then its order, which lists the refunds. `leg_id` is not used.
+
+        A capture without an order is `Misconfigured`, like one whose order PayPal does not know: there is no list of
+        its refunds. An order that lists less than PayPal's own totals say is `Unanswered`.
+        """
+        try:
+            check_payment_id(processor_payment_id)
+        except ValueError as error:
+            return Misconfigured("bad_payment_id", str(error))
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                refunds = await self._refunds_of(await self._capture(processor_payment_id))
+        except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer
+            return _list_failure(error)
+        if refunds is None:
+            return Misconfigured("no_order", "the capture has no order at PayPal, which would list its refunds")
+        return Found(refunds)
+
+    async def recent(self, created_gte: datetime) -> SearchReply:
+        """Return `Misconfigured`: only reports list an account's refunds, hours late and with another permission."""
+        return Misconfigured("no_list", "PayPal has no timely list of an account's refunds; nothing was asked")
+
+    async def find_payment(self, processor_payment_id: str) -> PaymentReply:
+        """GET the capture, and its order if only that says how much was refunded.
+
+        `PaymentUnreadable` if our app may refund captures and not read them.
+        """
+        try:
+            check_payment_id(processor_payment_id)
+        except ValueError as error:
+            return Misconfigured("bad_payment_id", str(error))
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                capture = await self._capture(processor_payment_id)
+                refunded = capture.refunded_minor
+                if refunded is None:
+                    refunded = await self._refunded_by_order(capture)
+            reading = capture.reading(live=self._live, refunded_minor=refunded)
+            return PaymentRead(reading, (capture.capture_id,))
+        except _Failed as failed:
+            if failed.status == 403 and isinstance(failed.reply, Denied):
+                return PaymentUnreadable(failed.reply.message)
+            return as_list_failure(failed.reply)
+        except Exception as error:  # noqa: BLE001 -- as in `find`
+            return _list_failure(error)
+
+    async def close(self) -> None:
+        """Close the connections; a second call does nothing."""
+        await self._access.close()
+        await self._http.close()
+
+    async def _capture(self, capture_id: str) -> Capture:
+        return to_capture((await self._ok("GET", f"/v2/payments/captures/{capture_id}")).json(), capture_id)
+
+    async def _refunds_of(self, capture: Capture) -> tuple[RefundObject, ...] | None:
+        """Return the refunds of a capture, or None if it has no order at PayPal. Raises `_Failed` or `Unreadable`."""
+        if capture.order_id is None:
+            return None
+        try:
+            answer = await self._ok("GET", f"/v2/checkout/orders/{capture.order_id}")
+        except _Failed as failed:
+            if isinstance(failed.reply, Misconfigured) and failed.reply.code == "not_found":
+                return None
+            raise
+        return refunds_in_order(answer.json(), capture, live=self._live)
+
+    async def _refunded_by_order(self, capture: Capture) -> int | None:
+        """Return the sum of the refunds that have not failed, in minor units, or None without an order."""
+        refunds = await self._refunds_of(capture)
+        if refunds is None:
+            return None
+        return sum(refund.amount_minor for refund in refunds if refund.status not in ("failed", "canceled"))
+
+    async def _refund(
+        self, method: str, path: str, body: bytes | None = None, extra: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Make a call whose answer is one refund. After the token, a lost answer leaves the outcome unknown."""
+        stage = _Stage()
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                answer = await self._ok(method, path, body, extra, stage)
+            refund = to_refund_object(answer.json(), live=self._live)
+        except _Failed as failed:
+            return failed.reply
+        except TimeoutError:
+            return stage.lost("no complete answer within the time allowed")
+        except Unreadable as error:
+            return Unanswered(clean(f"unreadable answer: {error}"))
+        except Exception as error:  # noqa: BLE001 -- as in `find`
+            return stage.lost(f"lost while sending or reading ({type(error).__name__})")
+        # Not read: known, that a repeated key is answered with 200 instead of 201.
+        return Answered(refund, request_id=debug_id(answer), replayed=method == "POST" and answer.status == 200)
+
+    async def _ok(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        extra: Mapping[str, str] | None = None,
+        stage: _Stage | None = None,
+    ) -> HttpAnswer:
+        """Return a 200 or 201 answer. Raises `_Failed`. A token that PayPal refuses is renewed once."""
+        stage = stage or _Stage()
+        token = await self._token(None)
+        stage.begin()
+        answer = await self._asked(method, path, body, extra, token)
+        if answer.status == 401 and ErrorAnswer.of(answer).name:
+            # PayPal itself refused the token, so nothing was executed. Without its error object, a proxy may have.
+            token = await self._token(token)
+            answer = await self._asked(method, path, body, extra, token)
+        if answer.status not in (200, 201):
+            raise _Failed(classify_answer(ErrorAnswer.of(answer)), answer.status)
+        return answer
+
+    async def _token(self, refused: Token | None) -> Token:
+        got = await self._access.token(refused=refused)
+        if not isinstance(got, Token):
+            raise _Failed(got)
+        return got
+
+    async def _asked(
+        self, method: str, path: str, body: bytes | None, extra: Mapping[str, str] | None, token: Token
+    ) -> HttpAnswer:
+        headers = {"Authorization": f"Bearer {token.value}", "Accept": "application/json", **(extra or {})}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        answer = await self._http.request(method, self._base + path, headers=headers, body=body)
+        if not isinstance(answer, HttpAnswer):
+            raise _Failed(answer)
+        return answer
+
+
+class _Stage:
+    """How far a call came: until it has a token, no byte of the refund's request has left."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def begin(self) -> None:
+        """Note that the request itself is sent from now on."""
+        self._begun = True
+
+    def lost(self, reason: str) -> NotSent | Unanswered:
+        """Return the meaning of a call that ended without an answer."""
+        return Unanswered(reason) if self._begun else NotSent(f"no access token: {reason}")
+
+
+def _list_failure(error: Exception) -> ListFailure:
+    """Return the meaning of a failed reading, which changes nothing at PayPal."""
+    match error:
+        case _Failed():
+            return as_list_failure(error.reply)
+        case Unreadable():
+            return Unanswered(clean(f"unreadable answer: {error}"))
+        case TimeoutError():
+            return Unanswered("no complete answer within the time allowed")
+    return Unanswered(f"lost while sending or reading ({type(error).__name__})")

@@ -1,0 +1,554 @@
+"""A local server that behaves like PayPal, with a book of its own, a clock that moves, faults and signed webhooks.
+
+In a test: `with PayPalServer() as server: … server.url`. As a process of its own, for other programs:
+
+    python -m tests.processors.paypal.server --port 0
+
+It prints its URL and serves until its standard input closes. Other programs drive it over HTTP with JSON:
+
+| request | effect |
+|---|---|
+| POST /_control/orders {amount, currency, disputed?, state?, reason?, without_order?} | capture a payment: its ids |
+| POST /_control/faults {capture_id, fault, times?} | the next refunds of the capture meet a fault, see `FAULTS` |
+| POST /_control/refunds {capture_id, amount} | refund as a person does in the dashboard |
+| POST /_control/refunds/ID {status, reason?} | give a refund another status: FAILED, COMPLETED, CANCELLED, PENDING |
+| POST /_control/captures/ID {disputed?, state?, reason?} | open a dispute, or change the state of a capture |
+| POST /_control/webhooks {url, webhook_id?} | send an event for every change from now on, signed; url null: stop |
+| POST /_control/events {refund_id, kind?} | send one event about a refund now, as it is |
+| POST /_control/clock {seconds} | let time pass |
+| POST /_control/settings {balance?, lag_seconds?, token_seconds?, revoke_tokens?, token_fault?} | change the account |
+| GET /_control/book | the book: captures, refunds, keys, events and their answers |
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import base64
+import itertools
+import json
+import secrets
+import sys
+import threading
+import zlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Self
+
+import aiohttp
+from aiohttp import web
+from tests.processors.paypal.book import Book, Refund, Refusal, capture_json, order_json, refund_json
+from tests.processors.paypal.signing import signer
+
+CLIENT_ID = "local_paypal_client"
+CLIENT_SECRET = "local_paypal_secret_0123456789"
+WEBHOOK_ID = "1JE4291016473214C"
+TOKEN_SECONDS = 32_400
+CERTIFICATE = "/v1/notifications/certs/CERT-360caa42-fca2a594-a5cafa77"
+RETRY_AFTER_SECONDS = 3
+SLOW_SECONDS = 2.0
+HANG_SECONDS_MAX = 60.0
+DELIVERIES_MAX = 5
+KINDS = {
+    "COMPLETED": "PAYMENT.CAPTURE.REFUNDED",
+    "PENDING": "PAYMENT.REFUND.PENDING",
+    "FAILED": "PAYMENT.REFUND.FAILED",
+    "CANCELLED": "PAYMENT.REFUND.CANCELLED",
+}
+FAULTS = {
+    "timeout": "the refund is made, and no answer comes",
+    "reset": "the refund is made, and the connection breaks",
+    "cut": "the refund is made, and the answer ends early",
+    "slow": "the refund is made, and the answer comes late",
+    "error500": "the refund is made, and the answer is a 500",
+    "error503": "no refund is made, and the answer is a 503",
+    "lost": "no refund is made, and the connection breaks",
+    "409": "no refund is made: the same key is in progress",
+    "429": "no refund is made: too many requests",
+    "proxy": "the refund is made, and a proxy answers 403 with a page",
+    "pending": "the refund is made, and is PENDING",
+    "minimal": "the refund is made, and the answer has neither amount nor ids",
+}
+_NAMES = {400: "INVALID_REQUEST", 401: "AUTHENTICATION_FAILURE", 403: "NOT_AUTHORIZED", 404: "RESOURCE_NOT_FOUND"}
+_MESSAGES = {
+    "INVALID_REQUEST": "Request is not well-formed, syntactically incorrect, or violates schema.",
+    "AUTHENTICATION_FAILURE": "Authentication failed due to missing authorization header, or invalid authentication "
+    "credentials.",
+    "NOT_AUTHORIZED": "Authorization failed due to insufficient permissions.",
+    "RESOURCE_NOT_FOUND": "The specified resource does not exist.",
+    "RESOURCE_CONFLICT": "The server has detected a conflict while processing this request.",
+    "UNPROCESSABLE_ENTITY": "The requested action could not be performed, semantically incorrect, or failed business "
+    "validation.",
+    "INTERNAL_SERVER_ERROR": "An internal server error occurred.",
+    "SERVICE_UNAVAILABLE": "Service Unavailable.",
+}
+
+
+@dataclass
+class Exchange:
+    """A request of the API and its answer, for checks against the published description."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    request: Any
+    status: int
+    answer: Any
+
+
+@dataclass
+class Event:
+    """An event that was sent, with the statuses of the answers; 0 is no answer."""
+
+    kind: str
+    event_id: str
+    body: bytes
+    answers: list[int] = field(default_factory=list)
+
+
+class PayPalServer:
+    """The local PayPal on 127.0.0.1, in a thread of this process."""
+
+    def __init__(self, port: int = 0) -> None:
+        self.book = Book()
+        self.url = ""
+        self.exchanges: deque[Exchange] = deque(maxlen=2_000)
+        self.events: list[Event] = []
+        self.token_seconds: float = TOKEN_SECONDS
+        self.token_fault = ""  # "", "error500", "html", "hang", "429"
+        self.token_requests = 0
+        self.verifications = 0
+        self.certificate_requests = 0
+        self.verify_fault = ""  # "", "error500", "html"
+        self.webhook_url: str | None = None
+        self.webhook_id = WEBHOOK_ID
+        self._tokens: dict[str, float] = {}
+        self._running: set[str] = set()
+        self._event_numbers = itertools.count(1)
+        self._port = port
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._ready = threading.Event()
+        self._deliveries: set[asyncio.Task[None]] = set()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+
+    # --- what tests do ------------------------------------------------------------------------------------------------
+
+    def new_payment(self, amount: str, currency: str = "GBP", **more: Any) -> str:
+        """Capture a payment and return the capture's id."""
+        return self.book.new_capture(amount, currency, **more).capture_id
+
+    def refunds_of(self, capture_id: str) -> list[Refund]:
+        """Return the refunds of a capture in the book."""
+        return self.book.refunds_of(self.book.captures[capture_id])
+
+    def refund_elsewhere(self, capture_id: str, amount: str) -> Refund:
+        """Refund as a person does in the dashboard."""
+        return self._changed(self.book.refund(self.book.captures[capture_id], Decimal(amount)))
+
+    def change(self, refund_id: str, status: str, reason: str | None = None) -> Refund:
+        """Give a refund another status."""
+        return self._changed(self.book.change(refund_id, status, reason))
+
+    def revoke_tokens(self) -> None:
+        """Make all tokens invalid."""
+        self._tokens.clear()
+
+    def event(self, refund: Refund, kind: str | None = None) -> tuple[str, bytes]:
+        """Return the id and body of an event about a refund as it is now."""
+        event_id = f"WH-{secrets.token_hex(8).upper()}-{next(self._event_numbers)}"
+        event = {
+            "id": event_id,
+            "event_version": "1.0",
+            "create_time": refund_json(refund, self.url)["update_time"],
+            "resource_type": "refund",
+            "resource_version": "2.0",
+            "event_type": kind or KINDS[refund.status],
+            "summary": f"A refund of {refund.amount} {refund.capture.currency}",
+            "resource": refund_json(refund, self.url),
+            "links": [
+                {"href": f"{self.url}/v1/notifications/webhooks-events/{event_id}", "rel": "self", "method": "GET"}
+            ],
+        }
+        return event_id, json.dumps(event).encode()
+
+    def signed(self, body: bytes, *, at: float | None = None, webhook_id: str | None = None) -> dict[str, str]:
+        """Return the headers, by lower-case name, that sign an event at a time (epoch seconds; default: now)."""
+        return signer().headers(
+            body,
+            webhook_id=webhook_id or self.webhook_id,
+            at=self.book.now() if at is None else at,
+            certificate_url=self.url + CERTIFICATE,
+        )
+
+    # --- the API ------------------------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        app = web.Application(middlewares=[self._recorded])
+        app.router.add_post("/v1/oauth2/token", self._token)
+        app.router.add_post("/v2/payments/captures/{id}/refund", self._refund)
+        app.router.add_get("/v2/payments/captures/{id}", self._capture)
+        app.router.add_get("/v2/payments/refunds/{id}", self._show)
+        app.router.add_get("/v2/checkout/orders/{id}", self._order)
+        app.router.add_post("/v1/notifications/verify-webhook-signature", self._verify)
+        app.router.add_get(CERTIFICATE, self._certificate)
+        _Control(self).add_routes(app)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
+        self._loop.run_until_complete(runner.setup())
+        self._loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", self._port).start())
+        host, port = runner.addresses[0][:2]
+        self.url = f"http://{host}:{port}"
+        self._ready.set()
+        self._loop.run_forever()
+        self._loop.run_until_complete(runner.cleanup())
+        left = asyncio.all_tasks(self._loop)  # events on their way, and answers that never come
+        for task in left:
+            task.cancel()
+        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        self._loop.close()
+
+    @web.middleware
+    async def _recorded(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """Turn refusals into answers, and keep what was said."""
+        try:
+            response = await handler(request)
+        except Refusal as refusal:
+            response = _error(refusal.status, refusal.issue, refusal.field)
+        if isinstance(response, web.Response) and request.path.startswith("/v2/"):
+            sent, text = await request.text(), response.text or ""
+            self.exchanges.append(
+                Exchange(
+                    request.method,
+                    request.path,
+                    {name.lower(): value for name, value in request.headers.items()},
+                    json.loads(sent) if sent else None,
+                    response.status,
+                    json.loads(text) if text.startswith("{") else text,
+                )
+            )
+        return response
+
+    async def _token(self, request: web.Request) -> web.StreamResponse:
+        self.token_requests += 1
+        if self.token_fault == "hang":
+            await asyncio.sleep(HANG_SECONDS_MAX)
+        if self.token_fault == "error500":
+            return _error(500, "")
+        if self.token_fault == "html":
+            return web.Response(status=403, text="<html>blocked</html>", content_type="text/html")
+        if self.token_fault == "429":
+            return _error(429, "", name="RATE_LIMIT_REACHED")
+        good = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
+        if request.headers.get("Authorization") != f"Basic {good}":
+            body = {"error": "invalid_client", "error_description": "Client Authentication failed"}
+            return web.json_response(body, status=401)
+        if (await request.post()).get("grant_type") != "client_credentials":
+            return web.json_response({"error": "unsupported_grant_type"}, status=400)
+        value = f"A21AA{secrets.token_hex(24)}"
+        self._tokens[value] = self.book.now() + self.token_seconds
+        shown = {"access_token": value, "token_type": "Bearer", "expires_in": self.token_seconds, "app_id": "APP-LOCAL"}
+        return web.json_response({"scope": "https://uri.paypal.com/services/payments/refund", **shown})
+
+    def _is_known(self, request: web.Request) -> bool:
+        scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+        return scheme == "Bearer" and self._tokens.get(value, 0) > self.book.now()
+
+    async def _refund(self, request: web.Request) -> web.StreamResponse:
+        if not self._is_known(request):
+            return _invalid_token()
+        key, capture_id, text = request.headers["PayPal-Request-Id"], request.match_info["id"], await request.text()
+        if key in self._running:
+            raise Refusal("PREVIOUS_REQUEST_IN_PROGRESS")
+        fault = self.book.faults[capture_id].popleft() if self.book.faults[capture_id] else ""
+        if fault in ("409", "429", "error503", "lost") or fault.startswith("issue:"):
+            return self._not_executed(request, fault)
+        self._running.add(key)
+        try:
+            await asyncio.sleep(0.01)  # a request takes a moment: others under its key meet it
+            status = "PENDING" if fault == "pending" else "COMPLETED"
+            refund, repeated = self.book.request(key, capture_id, json.loads(text or "{}"), status)
+        finally:
+            self._running.discard(key)
+        if not repeated:
+            self._changed(refund)
+        minimal = fault == "minimal" or request.headers.get("Prefer") != "return=representation"
+        answer = refund_json(refund, self.url, minimal=minimal)
+        if fault not in ("", "pending", "minimal"):
+            return await _break(request, fault, answer)
+        headers = {"PayPal-Debug-Id": secrets.token_hex(7)}
+        return web.json_response(answer, status=200 if repeated else 201, headers=headers)
+
+    def _not_executed(self, request: web.Request, fault: str) -> web.StreamResponse:
+        if fault == "409":
+            raise Refusal("PREVIOUS_REQUEST_IN_PROGRESS")
+        if fault.startswith("issue:"):
+            raise Refusal(fault.removeprefix("issue:"))
+        if fault == "429":
+            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            return _error(429, "", name="RATE_LIMIT_REACHED", headers=headers)
+        if fault == "error503":
+            return _error(503, "")
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async def _capture(self, request: web.Request) -> web.StreamResponse:
+        if not self._is_known(request):
+            return _invalid_token()
+        capture = self.book.captures.get(request.match_info["id"])
+        if capture is None:
+            raise Refusal("INVALID_RESOURCE_ID", "capture_id")
+        if self.book.faults[f"read {capture.capture_id}"]:
+            raise Refusal(self.book.faults[f"read {capture.capture_id}"].popleft())
+        return web.json_response(capture_json(self.book, capture, self.url))
+
+    async def _show(self, request: web.Request) -> web.StreamResponse:
+        if not self._is_known(request):
+            return _invalid_token()
+        refund = self.book.refunds.get(request.match_info["id"])
+        if refund is None:
+            raise Refusal("INVALID_RESOURCE_ID", "refund_id")
+        return web.json_response(refund_json(refund, self.url))
+
+    async def _order(self, request: web.Request) -> web.StreamResponse:
+        if not self._is_known(request):
+            return _invalid_token()
+        order_id = request.match_info["id"]
+        shown = None if order_id in self.book.forgotten_orders else order_json(self.book, order_id, self.url)
+        if shown is None:
+            raise Refusal("INVALID_RESOURCE_ID", "order_id")
+        return web.json_response(shown)
+
+    async def _verify(self, request: web.Request) -> web.StreamResponse:
+        self.verifications += 1
+        if self.verify_fault == "error500":
+            return _error(500, "")
+        if self.verify_fault == "html":
+            return web.Response(text="<html>maintenance</html>", content_type="text/html")
+        if not self._is_known(request):
+            return _invalid_token()
+        raw = await request.read()
+        asked = json.loads(raw)
+        event = raw.split(b'"webhook_event": ', 1)[1][:-1]
+        text = "|".join(
+            (asked["transmission_id"], asked["transmission_time"], asked["webhook_id"], str(zlib.crc32(event)))
+        )
+        # The signature of RSA with this padding is always the same, so making it again checks it.
+        expected = await asyncio.to_thread(signer().sign, text.encode())
+        is_good = asked["transmission_sig"] == base64.b64encode(expected).decode()
+        status = "SUCCESS" if is_good and asked["webhook_id"] == self.webhook_id else "FAILURE"
+        return web.json_response({"verification_status": status})
+
+    async def _certificate(self, request: web.Request) -> web.StreamResponse:
+        self.certificate_requests += 1
+        return web.Response(text=(await asyncio.to_thread(signer)).certificate_pem)
+
+    # --- webhooks -----------------------------------------------------------------------------------------------------
+
+    def _changed(self, refund: Refund) -> Refund:
+        """Send an event about a refund, if there is an address. Any thread may call it."""
+        if self.webhook_url is not None:
+            event_id, body = self.event(refund)
+            self._loop.call_soon_threadsafe(self._begin, Event(KINDS[refund.status], event_id, body))
+        return refund
+
+    def _begin(self, event: Event) -> None:
+        self.events.append(event)
+        task = self._loop.create_task(self._deliver(event))
+        self._deliveries.add(task)
+        task.add_done_callback(self._deliveries.discard)
+
+    async def _deliver(self, event: Event) -> None:
+        for number in range(DELIVERIES_MAX):
+            url, headers = self.webhook_url, await asyncio.to_thread(self.signed, event.body)
+            if url is None:
+                return
+            status = await _post(url, event.body, headers)
+            event.answers.append(status)
+            if 200 <= status < 300:
+                return
+            await asyncio.sleep(0.2 * 2**number)
+
+
+class _Control:
+    """The requests by which other programs drive the server."""
+
+    def __init__(self, server: PayPalServer) -> None:
+        self._server = server
+
+    def add_routes(self, app: web.Application) -> None:
+        """Add the routes below /_control."""
+        app.router.add_get("/_control/book", self._book)
+        app.router.add_post("/_control/refunds/{id}", self._change)
+        app.router.add_post("/_control/captures/{id}", self._dispute)
+        for name in ("orders", "faults", "refunds", "webhooks", "events", "clock", "settings"):
+            app.router.add_post(f"/_control/{name}", getattr(self, f"_post_{name}"))
+
+    async def _post_orders(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        order_id = None if asked.get("without_order") else asked.get("order_id", "")
+        made = self._server.book.new_capture(
+            str(asked["amount"]),
+            asked.get("currency", "GBP"),
+            order_id=order_id,
+            disputed=asked.get("disputed", ""),
+            state=asked.get("state", ""),
+            reason=asked.get("reason"),
+        )
+        return web.json_response({"capture_id": made.capture_id, "order_id": made.order_id})
+
+    async def _post_faults(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        fault = asked["fault"]
+        if fault not in FAULTS and not fault.startswith("issue:"):
+            return web.json_response({"faults": FAULTS}, status=400)
+        self._server.book.faults[asked["capture_id"]].extend([fault] * int(asked.get("times", 1)))
+        return web.json_response({})
+
+    async def _post_refunds(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        made = self._server.refund_elsewhere(asked["capture_id"], str(asked["amount"]))
+        return web.json_response(refund_json(made, self._server.url))
+
+    async def _change(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        changed = self._server.change(request.match_info["id"], asked["status"], asked.get("reason"))
+        return web.json_response(refund_json(changed, self._server.url))
+
+    async def _dispute(self, request: web.Request) -> web.Response:
+        asked, capture = await request.json(), self._server.book.captures[request.match_info["id"]]
+        capture.disputed = asked.get("disputed", capture.disputed)
+        capture.state = asked.get("state", capture.state)
+        capture.reason = asked.get("reason", capture.reason)
+        return web.json_response(capture_json(self._server.book, capture, self._server.url))
+
+    async def _post_webhooks(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        self._server.webhook_url = asked["url"]
+        self._server.webhook_id = asked.get("webhook_id", self._server.webhook_id)
+        return web.json_response({"webhook_id": self._server.webhook_id})
+
+    async def _post_events(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        refund = self._server.book.refunds[asked["refund_id"]]
+        kind = asked.get("kind") or KINDS[refund.status]
+        event_id, body = self._server.event(refund, kind)
+        self._server._begin(Event(kind, event_id, body))
+        return web.json_response({"event_id": event_id})
+
+    async def _post_clock(self, request: web.Request) -> web.Response:
+        self._server.book.clock_offset += float((await request.json())["seconds"])
+        return web.json_response({"now": self._server.book.now()})
+
+    async def _post_settings(self, request: web.Request) -> web.Response:
+        asked, server = await request.json(), self._server
+        if "balance" in asked:
+            server.book.balance = {name: Decimal(str(value)) for name, value in (asked["balance"] or {}).items()}
+        server.book.lag_seconds = float(asked.get("lag_seconds", server.book.lag_seconds))
+        server.token_seconds = float(asked.get("token_seconds", server.token_seconds))
+        server.token_fault = asked.get("token_fault", server.token_fault)
+        if asked.get("revoke_tokens"):
+            server.revoke_tokens()
+        return web.json_response({})
+
+    async def _book(self, request: web.Request) -> web.Response:
+        server, book = self._server, self._server.book
+        shown = {
+            "url": server.url,
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "webhook_id": server.webhook_id,
+            "now": book.now(),
+            "captures": [capture_json(book, each, server.url) for each in book.captures.values()],
+            "refunds": [
+                refund_json(each, server.url) | {"capture_id": each.capture.capture_id}
+                for each in book.refunds.values()
+            ],
+            "keys": {key: stored.refund and stored.refund.refund_id for key, stored in book.keys.items()},
+            "events": [{"kind": e.kind, "event_id": e.event_id, "answers": e.answers} for e in server.events],
+            "token_requests": server.token_requests,
+            "verifications": server.verifications,
+        }
+        return web.json_response(shown)
+
+
+def _invalid_token() -> web.Response:
+    body = {"error": "invalid_token", "error_description": "Token signature verification failed"}
+    return web.json_response(body, status=401)
+
+
+def _error(
+    status: int, issue: str, field_name: str = "", *, name: str = "", headers: dict[str, str] | None = None
+) -> web.Response:
+    more = {409: "RESOURCE_CONFLICT", 422: "UNPROCESSABLE_ENTITY", 500: "INTERNAL_SERVER_ERROR"}
+    name = name or (_NAMES | more).get(status, "SERVICE_UNAVAILABLE")
+    debug_id = secrets.token_hex(7)
+    body: dict[str, Any] = {"name": name, "debug_id": debug_id}
+    if name in _MESSAGES:
+        body["message"] = _MESSAGES[name]
+    if issue:
+        detail = {"issue": issue} | ({"field": field_name} if field_name else {})
+        body["details"] = [detail]
+    return web.json_response(body, status=status, headers={"PayPal-Debug-Id": debug_id, **(headers or {})})
+
+
+async def _break(request: web.Request, fault: str, answer: dict[str, Any]) -> web.StreamResponse:
+    """Spoil the answer to a request that was executed."""
+    if fault == "error500":
+        return _error(500, "")
+    if fault == "proxy":
+        return web.Response(status=403, text="<html>blocked</html>", content_type="text/html")
+    if fault == "slow":
+        await asyncio.sleep(SLOW_SECONDS)
+        return web.json_response(answer, status=201)
+    if fault == "timeout":
+        await asyncio.sleep(HANG_SECONDS_MAX)
+    if fault == "cut":
+        text = json.dumps(answer)
+        response = web.StreamResponse(status=201, headers={"Content-Length": str(len(text))})
+        await response.prepare(request)
+        await response.write(text[: len(text) // 2].encode())
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+async def _post(url: str, body: bytes, headers: dict[str, str]) -> int:
+    """Return the status of the answer to an event, 0 without an answer."""
+    timeout = aiohttp.ClientTimeout(total=10)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(url, data=body, headers={**headers, "Content-Type": "application/json"}) as response,
+        ):
+            await response.read()
+            return response.status
+    except (aiohttp.ClientError, TimeoutError):
+        return 0
+
+
+def main() -> None:
+    """Serve until the standard input closes."""
+    parser = argparse.ArgumentParser(description="A local server that behaves like PayPal.")
+    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
+    port = parser.parse_args().port
+    with PayPalServer(port) as server:
+        print(server.url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

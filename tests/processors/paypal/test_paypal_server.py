@@ -1,0 +1,161 @@
+"""The local PayPal as a process of its own, driven over HTTP as the demonstration and the chaos tests drive it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from tests.processors.paypal.conftest import needs_openssl, order
+from tests.processors.paypal.server import CLIENT_ID, CLIENT_SECRET, FAULTS, WEBHOOK_ID
+from tests.support.pages import ROOT
+
+from refund_worker.domain.processor_replies import Answered, Unanswered
+from refund_worker.processors.paypal import verification
+from refund_worker.processors.paypal.adapter import PayPalProcessor
+from refund_worker.processors.paypal.entry import ENTRY, PayPalSettings
+
+
+class Process:
+    """A server in another process. It ends when its standard input closes."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-m", "tests.processors.paypal.server", "--port", "0"]
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.url = self.process.stdout.readline().strip()
+
+    def control(self, name: str, **asked: Any) -> Any:
+        """Send a request below /_control, and return its answer."""
+        request = urllib.request.Request(f"{self.url}/_control/{name}", json.dumps(asked).encode())
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+    def book(self) -> Any:
+        """Return the server's book."""
+        with urllib.request.urlopen(f"{self.url}/_control/book", timeout=10) as response:
+            return json.load(response)
+
+    def close(self) -> str:
+        """Close the standard input, and return what the server wrote as errors."""
+        _, errors = self.process.communicate(timeout=20)
+        assert self.process.returncode == 0
+        return errors
+
+
+@pytest.fixture
+def process() -> Iterator[Process]:
+    verification.forget()
+    started = Process()
+    yield started
+    assert started.close() == ""
+
+
+class Listener(BaseHTTPRequestHandler):
+    """A receiver of events that refuses the first delivery of each."""
+
+    seen: list[tuple[dict[str, str], bytes]] = []  # noqa: RUF012
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        is_first = body not in [earlier for _, earlier in self.seen]
+        self.seen.append(({name.lower(): value for name, value in self.headers.items()}, body))
+        self.send_response(503 if is_first else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_args: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def listener() -> Iterator[str]:
+    Listener.seen.clear()
+    server = HTTPServer(("127.0.0.1", 0), Listener)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/webhooks/paypal"
+    server.shutdown()
+    server.server_close()
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    """Wait until something is so."""
+    until = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+async def refund(url: str, capture_id: str, *, timeout_seconds: float = 5) -> list[Any]:
+    """Send the same refund twice with one adapter, and return both replies."""
+    adapter = PayPalProcessor(CLIENT_ID, CLIENT_SECRET, base=url, live=False, timeout_seconds=timeout_seconds)
+    try:
+        body = adapter.freeze(order(capture_id, 1_250))
+        return [await adapter.send("k:1", body), await adapter.send("k:1", body)]
+    finally:
+        await adapter.close()
+
+
+def test_other_programs_make_payments_and_faults(process: Process) -> None:
+    made = process.control("orders", amount="12.50")
+    process.control("faults", capture_id=made["capture_id"], fault="reset")
+    first, again = asyncio.run(refund(process.url, made["capture_id"]))
+    assert isinstance(first, Unanswered)
+    assert isinstance(again, Answered)
+    book = process.book()
+    assert (book["client_id"], book["webhook_id"]) == (CLIENT_ID, WEBHOOK_ID)
+    assert [each["status"] for each in book["captures"]] == ["REFUNDED"]
+    assert [(each["capture_id"], each["amount"]["value"]) for each in book["refunds"]] == [
+        (made["capture_id"], "12.50")
+    ]
+    assert book["keys"] == {"k:1": again.object.processor_refund_id}
+
+
+@needs_openssl
+def test_events_are_signed_and_delivered_until_they_are_taken(process: Process, listener: str) -> None:
+    made = process.control("orders", amount="12.50", currency="EUR")
+    process.control("webhooks", url=listener)
+    refund_id = process.control("refunds", capture_id=made["capture_id"], amount="1.00")["id"]
+    process.control(f"refunds/{refund_id}", status="FAILED", reason="ECHECK")
+    wait_for(lambda: [event["answers"] for event in process.book()["events"]] == [[503, 200], [503, 200]])
+    kinds = [event["kind"] for event in process.book()["events"]]
+    assert kinds == ["PAYMENT.CAPTURE.REFUNDED", "PAYMENT.REFUND.FAILED"]
+    settings = PayPalSettings(
+        client_id=CLIENT_ID, client_secret=CLIENT_SECRET, api_base=process.url, webhook_id=WEBHOOK_ID
+    )
+    assert ENTRY.webhooks is not None
+    for headers, body in Listener.seen:
+        ENTRY.webhooks.verify_event(settings, headers, body, time.time())
+        kind = json.loads(body)["event_type"]
+        hint = ENTRY.webhooks.event_hint(kind, body.decode())
+        assert hint is not None
+        assert hint.processor_refund_id == refund_id
+    process.control("webhooks", url=None)
+    process.control("events", refund_id=refund_id)
+    process.control(f"refunds/{refund_id}", status="COMPLETED")
+    assert len(process.book()["events"]) == 3
+
+
+def test_account_clock_and_disputes_are_changed(process: Process) -> None:
+    made = process.control("orders", amount="12.50", without_order=True)
+    assert made["order_id"] is None
+    process.control(f"captures/{made['capture_id']}", disputed="chargeback", reason="CHARGEBACK", state="PENDING")
+    assert process.book()["captures"][0]["status_details"] == {"reason": "CHARGEBACK"}
+    before = process.book()["now"]
+    assert process.control("clock", seconds=86_400)["now"] > before + 86_399
+    process.control("settings", balance={"GBP": "5.00"}, lag_seconds=5, token_seconds=60, revoke_tokens=True)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        process.control("faults", capture_id=made["capture_id"], fault="earthquake")
+    assert json.load(refused.value)["faults"] == FAULTS
+    refused.value.close()
