@@ -36,6 +36,8 @@ PARTS = {
     "cli.dev_sandbox": "all",
     "cli.stack": "all",
     "processors.stripe.adapter": "stripe",
+    "processors.http.adapter": "worker",
+    "processors.conformance.suite": "worker",
     "processors.sandbox": "sandbox",
     "otel": "otel",
     "testing": "testing",

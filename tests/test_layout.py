@@ -100,6 +100,7 @@ TABLES = "store.tables"
 STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe/adapter.py"
 
 TOP_LEVEL = {"pyproject.toml", "src", "client", "tests", "docs", "deploy", "docker-compose.yml", "Procfile"} | {
+    "examples",
     "README.md",
     "Makefile",
     "LICENSE",

@@ -87,7 +87,6 @@ class Subject:
     busy: ClassVar[Mapping[str, Busy]] = {}
     secret: ClassVar[str] = ""
     event_seconds: ClassVar[float] = 86_400.0  # an event that was signed this long ago is refused
-    coarser_currencies: ClassVar[frozenset[str]] = frozenset()  # whose step is coarser than that of our books
     another_secret: ClassVar[str] = "another"
     answers_have_times: ClassVar[bool] = True  # an answer says when the refund was created
 

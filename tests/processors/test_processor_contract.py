@@ -96,6 +96,7 @@ def test_adapter_has_its_name_and_closes_twice(client: Client) -> None:
 @claiming()
 def test_adapter_that_reads_no_payments_says_so(client: Client) -> None:
     assert client.adapter.reads_payments or not client.subject.reads_payments
+    assert client.subject.entry is None or client.adapter.reads_payments == client.subject.capabilities.reads_payments
     reply = client.run(client.adapter.find_payment(client.subject.new_payment(5000)))
     assert isinstance(reply, PaymentRead) if client.subject.reads_payments else isinstance(reply, PaymentUnreadable)
 

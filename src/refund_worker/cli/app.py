@@ -17,6 +17,7 @@ from typing import Annotated
 import typer
 
 from refund_worker.cli import (
+    adapters,
     admin,
     audit,
     claims,
@@ -65,6 +66,7 @@ PARTS = (
     failures,
     explain,
     admin,
+    adapters,
     reconcile,
     funds,
     notifications,

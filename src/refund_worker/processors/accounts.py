@@ -53,8 +53,9 @@ class Account:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Return the capability table of the adapter."""
-        return self.entry.capabilities
+        """Return the capability table of the account: the adapter's, unless the account's settings change it."""
+        of = self.entry.capabilities_of
+        return self.entry.capabilities if of is None else of(self.settings)
 
     @property
     def has_access(self) -> bool:

@@ -210,6 +210,7 @@ class Capabilities:
     - `report_seconds`: where only events tell outcomes, how long an event may take at most. Afterwards a person looks.
     - `partial_refunds`: less than the captured amount can be refunded, and more than once.
     - `cancels`: a refund object that waits for the customer can be canceled.
+    - `reads_payments`: the captured and refunded amounts of a payment can be read (`find_payment`).
     - `reads_disputes`: the disputes and early fraud warnings of the account can be fetched and listed.
     - `reads_balance`: the available and pending money of the account can be read.
     - `takes_email`: an address can be named to which the processor writes when the customer must act.
@@ -237,6 +238,7 @@ class Capabilities:
     report_seconds: float | None = None
     partial_refunds: bool
     cancels: bool
+    reads_payments: bool = False
     reads_disputes: bool = False
     reads_balance: bool = False
     takes_email: bool = False
@@ -467,6 +469,8 @@ class ProcessorEntry:
     - `preload()`: import the adapter's module before the fork, so that all worker processes share it.
     - `address(settings)`: the URL of the server that `make`'s adapter calls.
     - `extra`: the extra that installs what the adapter imports; "" if it needs none.
+    - `capabilities_of(settings)`: the table of an account, where its settings change it, or None for `capabilities`.
+      `capabilities` is then the table of an account without such settings: the most careful one.
     - `permissions`, `events`: what the credentials must be allowed, and the events to subscribe to, for people.
     - `explained_by`: codes of this processor → the code of ours (docs/runbook.md) whose text explains them to people.
       Any other code is shown with the processor's own message.
@@ -477,6 +481,7 @@ class ProcessorEntry:
 
     name: str
     capabilities: Capabilities
+    capabilities_of: Callable[[Any], Capabilities] | None = None
     settings: type[AccountSettings] = AccountSettings
     make: Callable[[str, Any, float], Processor]
     preload: Callable[[], object] = do_nothing

@@ -94,6 +94,7 @@ CAPABILITIES: Final = Capabilities(
             ),
             *("partial_refunds", "cancels", "takes_email", "reads_disputes", "reads_balance", "currency_steps"),
             *(
+                "reads_payments",
                 "currency_decimals",
                 "refund_window_seconds",
                 "rate_per_second",

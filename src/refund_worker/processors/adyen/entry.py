@@ -12,6 +12,7 @@ from pydantic import SecretStr, field_validator, model_validator
 from refund_worker.processors.adyen import events
 from refund_worker.processors.adyen.errors import PERSON_DECIDES, UNFUNDED
 from refund_worker.processors.adyen.objects import THREE_DECIMAL, ZERO_DECIMAL, check_payment_id
+from refund_worker.processors.adyen.explained import EXPLAINED_BY
 from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry, Webhooks
 from refund_worker.setting_values import listed
 
@@ -43,6 +44,7 @@ CAPABILITIES: Final = Capabilities(
     unfunded_codes=UNFUNDED,
     low_balance_codes=UNFUNDED,
     sources={
+        "reads_payments": f"{_SPEC}: no such call",
         "creates_refunds": f"{_SPEC}: POST /payments/{{paymentPspReference}}/refunds",
         "key_seconds": (
             f"{_DOCS}/development-resources/api-idempotency, read 2026-11: copies of the page say 7 to 14 days, and at "
@@ -205,9 +207,11 @@ ENTRY: Final = ProcessorEntry(
     name=NAME,
     capabilities=CAPABILITIES,
     settings=AdyenSettings,
+    explained_by=EXPLAINED_BY,
     make=_make,
     preload=lambda: importlib.import_module(_ADAPTER),
     address=address,
+    extra="worker",
     # Not read, known: the names of the roles.
     permissions="an API credential with the roles Checkout webservice role and Merchant PAL Webservice role",
     events=f"{events.REFUND}, {events.REFUND_FAILED}, {events.REFUNDED_REVERSED}, {events.POSTPONED_REFUND}, "

@@ -9,6 +9,7 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import SecretStr, field_validator
 
+from refund_worker.processors.paypal.explained import EXPLAINED_BY
 from refund_worker.processors.base import (
     AccountSettings,
     Capabilities,
@@ -44,12 +45,15 @@ CAPABILITIES: Final = Capabilities(
     answers_are_outcomes=True,
     reads_refunds=True,
     partial_refunds=True,
+    reads_payments=True,
     cancels=False,
     currency_decimals=CURRENCY_DECIMALS,
     refund_window_seconds=180 * DAY,
     rate_per_second=10.0,
     low_balance_codes=EMPTY,
     sources={
+        "connects": "not built: PayPal-Auth-Assertion of platforms",
+        "reads_payments": f"{_PAYMENTS}: GET /v2/payments/captures/ID",
         "creates_refunds": f"{_PAYMENTS}: POST /v2/payments/captures/ID/refund",
         "key_seconds": f"{_PAYMENTS}: PayPal-Request-Id, 45 days",
         "key_use_seconds": "our choice: five days less than PayPal keeps a key",
@@ -174,6 +178,7 @@ ENTRY: Final = ProcessorEntry(
     name=NAME,
     capabilities=CAPABILITIES,
     settings=PayPalSettings,
+    explained_by=EXPLAINED_BY,
     address=lambda settings: settings.server,
     extra="worker",
     permissions="a REST app of the account that captured the payments; it needs no permission beside the default ones",

@@ -1,0 +1,20 @@
+"""Adyen's codes, each with the code of ours whose text explains it to people."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_GROUPS: Final = {
+    "balance_insufficient": "insufficient_balance",
+    "amount_exceeds_unrefunded": "payment_balance_too_low",
+    "charge_invalid_parameter": "payment_not_captured",
+    "charge_not_refundable": "refund_refused refund_reversed",
+    "card_declined": "rejected_by_scheme",
+    "http_401": "000",
+    "account_invalid": "010 901",
+    "parameter_unknown": "702",
+    "resource_missing": "167",
+    "amount_too_large": "137 905",
+    "unexpected_answer": "not_readable",
+}
+EXPLAINED_BY: Final = {code: ours for ours, codes in _GROUPS.items() for code in codes.split()}
