@@ -11,8 +11,8 @@ from pydantic import SecretStr, field_validator, model_validator
 
 from refund_worker.processors.adyen import events
 from refund_worker.processors.adyen.errors import PERSON_DECIDES, UNFUNDED
-from refund_worker.processors.adyen.objects import THREE_DECIMAL, ZERO_DECIMAL, check_payment_id
 from refund_worker.processors.adyen.explained import EXPLAINED_BY
+from refund_worker.processors.adyen.objects import THREE_DECIMAL, ZERO_DECIMAL, check_payment_id
 from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry, Webhooks
 from refund_worker.setting_values import listed
 
