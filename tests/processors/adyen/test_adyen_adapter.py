@@ -28,11 +28,14 @@ from refund_worker.processors.adyen.adapter import AdyenProcessor
 from refund_worker.processors.adyen.objects import (
     THREE_DECIMAL,
     ZERO_DECIMAL,
+    frozen_text,
     idempotency_key,
     marks_of,
     reference_of,
+    thawed,
     to_adyen_value,
     to_our_minor,
+    to_refund_object,
 )
 from refund_worker.processors.wire import Unreadable
 
@@ -198,6 +201,8 @@ def test_answer_about_another_refund_is_a_key_conflict(adyen: Bench) -> None:
     assert isinstance(adyen.send(first, 900), Answered)
     for payment, amount in ((second, 900), (first, 901)):
         assert isinstance(adyen.send(payment, amount), KeyConflict)
+    other_leg = adyen.adapter.freeze(order(first, 900, leg_id="rf_another-1"))
+    assert isinstance(adyen.run(adyen.adapter.send(f"{LEG}:1", other_leg)), KeyConflict)
     adyen.server.break_next(second, "other_payment")
     assert isinstance(adyen.send(second, key="another"), KeyConflict)
 
@@ -209,6 +214,18 @@ def test_key_that_adyen_has_forgotten_would_refund_again(adyen: Bench) -> None:
     adyen.server.book.clock_offset += KEY_SECONDS + 1
     adyen.send(payment)
     assert adyen.server.book.paid(payment) == [900, 900]
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "refused"])
+def test_status_that_adyen_does_not_publish_is_none_of_ours(status: str) -> None:
+    sent = thawed(frozen_text(order("9913140798220028"), MERCHANT))
+    answer = {"pspReference": "QFQTPCQ8HXSKGK82", "paymentPspReference": sent.payment, "status": status}
+    described = {**answer, "amount": sent.request["amount"]}
+    made = to_refund_object(described, sent, now=datetime.now(UTC), live=False)
+    assert (made.status, made.leg_id) == (f"adyen_{status}", LEG), "without a reference, it is the one that was sent"
+    for name in (*answer, "amount"):
+        with pytest.raises(Unreadable):
+            to_refund_object({**described, name: None}, sent, now=datetime.now(UTC), live=False)
 
 
 # --- amounts ----------------------------------------------------------------------------------------------------------

@@ -17,10 +17,13 @@ from refund_worker.processors.adyen.errors import (
     PAYMENT_NOT_CAPTURED,
     PERSON_DECIDES,
     REFUND_REFUSED,
+    REFUND_REVERSED,
+    REJECTED_BY_SCHEME,
     UNFUNDED,
     code_of_reason,
     is_tried_again,
 )
+from refund_worker.processors.adyen.explained import EXPLAINED_BY
 from refund_worker.processors.wire import HttpAnswer
 
 # (status, code, error type) → the class of the reply.
@@ -68,6 +71,12 @@ def test_every_code_of_the_published_description_is_classified_above() -> None:
     published = described(CHECKOUT).values_in_examples("errorCode")
     assert published
     assert published <= {code for _, code, _ in TABLE}
+
+
+def test_every_code_that_people_see_is_explained() -> None:
+    seen = {reply.code for reply in map(classify, (answer_of(*case) for case in TABLE)) if hasattr(reply, "code")}
+    known = {code for code in seen if code.removeprefix("adyen_") in CODES} | {"not_found"}
+    assert known | PERSON_DECIDES | UNFUNDED | {REJECTED_BY_SCHEME, REFUND_REVERSED} <= EXPLAINED_BY.keys()
 
 
 def test_unknown_payment_has_the_code_that_the_engine_knows() -> None:

@@ -10,11 +10,11 @@ _GROUPS: Final = {
     "charge_invalid_parameter": "payment_not_captured",
     "charge_not_refundable": "refund_refused refund_reversed",
     "card_declined": "rejected_by_scheme",
-    "http_401": "000",
-    "account_invalid": "010 901",
-    "parameter_unknown": "702",
-    "resource_missing": "167",
-    "amount_too_large": "137 905",
+    "http_401": "adyen_000",
+    "account_invalid": "adyen_010 adyen_901",
+    "parameter_unknown": "adyen_702",
+    "resource_missing": "not_found",
+    "amount_too_large": "adyen_137 adyen_905",
     "unexpected_answer": "not_readable",
 }
 EXPLAINED_BY: Final = {code: ours for ours, codes in _GROUPS.items() for code in codes.split()}
