@@ -31,6 +31,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
+from tests.simulation.account_checks import check_new_leg, check_ways, note_pauses
 from tests.simulation.allowed_changes import (
     BY_LEGS,
     ENDS,
@@ -60,10 +61,13 @@ class Watch(Watched):
         """Check everything that the commit of this process changed."""
         self.commits += 1
         self._read_events()
+        note_pauses(self)
         for (object_id,) in self.connection.raw("SELECT object_id FROM claims"):
             self.claimed_at.setdefault(object_id, self.world.now)
+        known = len(self.transactions)
         self._read_ledger()
         self._read_refunds(process)
+        check_ways(self, self.transactions[known:])
         self._check_accounts()
 
     def _read_events(self) -> None:
@@ -100,13 +104,18 @@ class Watch(Watched):
         said_paid = kind in ("leg_paid_by_hand", "linked")
         if said_paid and leg_id:
             self.by_hand.add(leg_id)
-        if said_paid and leg_id and leg_id in self.legs and self.legs[leg_id]["status"] == "unknown":
-            self.paid_in_doubt.add(leg_id)
+        leg = self.legs.get(leg_id or "")
+        if said_paid and leg and (leg["status"] == "unknown" or self._is_unproved(leg)):
+            self.paid_in_doubt.add(leg["leg_id"])
         if kind == "retry_requested":  # the person who retries has seen the lists
             for known, leg in self.legs.items():
                 if leg["refund_id"] == refund_id and known in self.bank.listings:
                     accepted = self.accepted_others[refund_id, leg["processor_payment_id"]]
                     accepted |= self.bank.listings[known].others
+
+    def _is_unproved(self, leg: Row) -> bool:
+        """Return True if a person decided about a call whose outcome the silent processor will perhaps tell later."""
+        return self.is_silent(leg) and leg["attention"] == "outcome_unknown"
 
     def _read_ledger(self) -> None:
         """Check I3 and I12: new postings sum to zero; each refund object pays once, and is reversed at most once."""
@@ -168,6 +177,8 @@ class Watch(Watched):
             if before != row:
                 if before is not None:
                     self._check_leg(before, row)
+                else:
+                    check_new_leg(self, row)
                 self._note_intent(row)
                 self.legs[row["leg_id"]] = row
         self._check_asked()
