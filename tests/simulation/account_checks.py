@@ -72,7 +72,9 @@ def check_ways(watch: Watched, new: Iterable[tuple[Any, ...]]) -> None:
             continue
         refund = watch.refunds[refund_id]
         legs = [leg for leg in watch.legs.values() if leg["refund_id"] == refund_id]
-        by_person = refund_id in watch.with_links or any(leg["leg_id"] in watch.given_up for leg in legs)
+        by_person = refund_id in watch.with_links | watch.returned_by_person or any(
+            leg["leg_id"] in watch.given_up for leg in legs
+        )
         if "balance" not in ways_of(watch, refund) and not by_person and not any(_may_return(watch, x) for x in legs):
             raise Violation(f"I16 {transaction_id} returns {credits} credits, and the balance is no way of {refund_id}")
 

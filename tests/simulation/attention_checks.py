@@ -112,7 +112,8 @@ def _is_silent_for_good(watch: Watched, leg: Row, refund_objects: list[BankRefun
     """Return True if nothing about the leg's call can be learned any more, except by an event that may never come.
 
     The quiet window has passed since the last send, by either clock. The key is too old for another send, or it must
-    not be sent again: its stored answer is an error, its age is unknown since a clock jump, or a person asked again.
+    not be sent again: its stored answer is an error or a false one, its age is unknown since a clock jump, or a person
+    asked again.
     """
     times, leg_id = watch.times_of(leg), leg["leg_id"]
     true, dated = watch.intents[leg_id, leg["attempt"]]
@@ -123,8 +124,10 @@ def _is_silent_for_good(watch: Watched, leg: Row, refund_objects: list[BankRefun
     lands_in_time = age + watch.policy.lease_seconds + times.quiet_seconds <= times.key_seconds
     expired = age >= times.key_use_seconds or not lands_in_time
     never_again = any(getattr(one.told, "server_error", False) or isinstance(one.told, MUST_NOT_REPEAT) for one in sent)
+    never_again |= leg_id in watch.bank.falsified
     asked_again = any(row[1:5:3] == (leg["refund_id"], None) and row[2] == "retry_requested" for row in watch.events)
-    told = any(item.id in watch.objects for item in refund_objects if item.attempt == leg["attempt"])
+    # One that was told falsely is known without a state.
+    told = any(watch.objects.get(item.id) for item in refund_objects if item.attempt == leg["attempt"])
     return quiet and (expired or never_again or jumped or asked_again) and not told
 
 

@@ -84,6 +84,8 @@ class Watch(Watched):
                 self.approved_by[refund_id] = actor
             if kind == "leg_given_up" and actor not in SYSTEM:
                 self.given_up.add(leg_id)
+            if kind == "refund_returning" and actor not in SYSTEM:
+                self.returned_by_person.add(refund_id)
             if kind == "leg_displaced":
                 self.displaced.add(leg_id)
             if kind == "linked":

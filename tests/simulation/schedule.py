@@ -9,11 +9,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from refund_worker.alarms import Alarm
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync import reconciliation
 from refund_worker.engine.sums.statement import make_statement
 from refund_worker.errors import InvalidRequest
+from refund_worker.metrics import ALARMS, COUNTS
 from tests.simulation.allowed_changes import ENDS
 from tests.simulation.bank_records import SILENT, STRIPE, Payment
 from tests.simulation.bookkeepers import Bookkeepers
@@ -30,6 +32,8 @@ from tests.simulation.webhooks import Webhooks
 from tests.simulation.wiring import IN_TIME_SECONDS, Wiring
 
 HEALING_DAYS = 75
+# Alarms that tell of a fault of this program.
+FAULTS_OF_OURS = {Alarm.INTERNAL_ERROR, Alarm.BATCH_FAILED, Alarm.ADAPTER_FAILED, Alarm.JOB_FAILED}
 
 
 @dataclass(slots=True)
@@ -107,8 +111,10 @@ class Schedule(Wiring):
         """Run to the end. Return the first broken promise, or None if there is none."""
         muted = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
+        COUNTS.take()
         try:
             self.run()
+            self._check_no_fault_of_ours()
         except Violation as broken:
             return str(broken)
         except Exception as error:  # a crash of the production code or of the simulation is as bad as a broken promise
@@ -182,6 +188,13 @@ class Schedule(Wiring):
         name = "act_" + what.replace(" ", "_")
         actors = (self.people, self.outsiders, self.bookkeepers)
         next(getattr(actor, name) for actor in actors if hasattr(actor, name))(**arguments)
+
+    @staticmethod
+    def _check_no_fault_of_ours() -> None:
+        """Check L1: no batch, job or adapter of this program broke, even if the engine survived it."""
+        told = {labels[0] for name, labels, _ in COUNTS.take() if name == ALARMS.name}
+        if broken := sorted(told & FAULTS_OF_OURS):
+            raise Violation(f"L1 this program broke: {', '.join(broken)}")
 
     def _check_foreign(self) -> None:
         """Check L5: each event about a foreign refund is stored, and the refund recorded or left to reconciliation."""

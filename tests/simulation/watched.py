@@ -41,6 +41,7 @@ class Watched:
     contradicted: set[str] = field(default_factory=set)
     approved_by: dict[str, str] = field(default_factory=dict)
     given_up: set[str] = field(default_factory=set)  # legs, by a person
+    returned_by_person: set[str] = field(default_factory=set)  # refunds whose credits a person gave back
     asked: dict[str, tuple[int, int]] = field(default_factory=dict)  # money and credits, by refund
     by_hand: set[str] = field(default_factory=set)  # legs that a person called paid
     paid_in_doubt: set[str] = field(default_factory=set)  # legs that a person called paid while in doubt
