@@ -79,7 +79,7 @@ def test_whole_payments_are_taken_whole_or_not_at_all() -> None:
 
 def test_request_that_whole_payments_cannot_take_is_refused() -> None:
     usable = usable_payments([a_payment(1)], with_rules(partial_refunds=False), START)
-    account = CustomerAccount("c1", balance=100, bought=100)
+    account = CustomerAccount(customer_id="c1", balance=100, bought=100)
     asked = RefundRequest(
         idempotency_key="k", kind=Kind.WITHDRAWAL, to=To.SOURCE, customer_id="c1", reason="asked", credits=60
     )

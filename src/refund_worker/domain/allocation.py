@@ -139,7 +139,9 @@ class Payable:
 
     def credits_for(self, credits: int) -> int:
         """Return how many of `credits` these payments can take."""
-        return placeable_credits(min(credits, self.credits), self.payments, self.allocation)
+        if credits >= self.credits:
+            return self.credits
+        return placeable_credits(credits, self.payments, self.allocation)
 
 
 def payable_by_currency(credits: int, payments: Sequence[RefundablePayment], allocation: str) -> tuple[Payable, ...]:
