@@ -44,6 +44,7 @@ class Watched:
     returned_by_person: set[str] = field(default_factory=set)  # refunds whose credits a person gave back
     asked: dict[str, tuple[int, int]] = field(default_factory=dict)  # money and credits, by refund
     by_hand: set[str] = field(default_factory=set)  # legs that a person called paid
+    paid_apart: set[str] = field(default_factory=set)  # legs that had ended unpaid when a person paid them by hand
     paid_in_doubt: set[str] = field(default_factory=set)  # legs that a person called paid while in doubt
     displaced: set[str] = field(default_factory=set)  # legs whose payment others took money of before they were sent
     linked: set[str] = field(default_factory=set)  # legs that a refund of others pays, as a person said
