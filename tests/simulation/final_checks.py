@@ -324,7 +324,9 @@ def _check_claims(watch: Watch, bank: Bank) -> None:
         legs = [leg for leg in watch.legs.values() if leg["payment_id"] == row["payment_id"]]
         # A leg that had left its payment, and that a person then paid by hand, took nothing of it.
         by_legs = sum(
-            leg["payment_credits"] for leg in legs if leg["status"] not in GONE and not _paid_apart(watch, leg)
+            leg["payment_credits"]
+            for leg in legs
+            if leg["status"] not in GONE and leg["leg_id"] not in watch.paid_apart
         )
         by_claims = sum(c["credits"] for c in live)
         gone = sum(c["amount_minor"] - c["explained_minor"] for c in live) + sum(
@@ -337,10 +339,6 @@ def _check_claims(watch: Watch, bank: Bank) -> None:
         worth_nothing = legs and 2 * row["amount_minor"] * rest <= smallest_step(row["currency"]) * row["credits"]
         if rest > 0 and not worth_nothing:
             raise Violation(f"L12 {row['payment_id']}: all its money is gone, {by_claims + by_legs} credits are")
-
-
-def _paid_apart(watch: Watch, leg: Row) -> bool:
-    return leg["leg_id"] in watch.displaced & watch.by_hand
 
 
 def _check_one_place(watch: Watch, bank: Bank) -> None:
