@@ -18,6 +18,8 @@ PAUSE_ACTS_SECONDS = 45.0
 # From the decision about a send to the commit of its intent.
 DECIDED_SECONDS = 60.0
 ALL = "all"
+# A refund goes over a few payments, and each of its legs is replaced by a few others at most.
+LEGS_MAX = 100
 EVERY_WAY = ("payments", "balance", "manual")
 
 
@@ -57,8 +59,10 @@ def ways_of(watch: Watched, refund: Row) -> tuple[str, ...]:
 
 
 def check_new_leg(watch: Watched, leg: Row) -> None:
-    """Check I16: another payment replaces a failed one only if the fallback says so. A link may split a leg."""
+    """Check I16 and L8: another payment replaces a failed one only if the fallback says so. A link may split a leg."""
     refund = watch.refunds[leg["refund_id"]]
+    if int(leg["leg_id"].rpartition("-")[2]) > LEGS_MAX:
+        raise Violation(f"L8 {leg['leg_id']}: one payment after the other is tried without an end")
     if leg["replaces"] is None or leg["refund_id"] in watch.with_links or leg["processor"] == "manual":
         return
     if "payments" not in ways_of(watch, refund):
