@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm, runbook_link
-from refund_worker.domain import mismatch, operator_action, outside_refunds, payment_check, refund_object
+from refund_worker.domain import (
+    fallback,
+    mismatch,
+    next_step,
+    operator_action,
+    outside_refunds,
+    payment_check,
+    refund_object,
+)
 from refund_worker.domain.state_machine import LegOutcome
 from refund_worker.logs import JsonLines
 from tests.support.imports import PACKAGE
@@ -26,8 +34,14 @@ KINDS = {
     "REFUNDED_TWICE": [refund_object.REFUNDED_TWICE],
     "ANSWER_MISMATCH": [mismatch.ANSWER_MISMATCH],
     "BROKE": ["internal_error"],
-    # What a reconciliation shows to a person.
-    "code": [operator_action.NOT_AT_PROCESSOR, mismatch.ANSWER_MISMATCH, refund_object.REFUNDED_TWICE],
+    "outcome": ["leg_blocked"],  # refunds are off; a closed window displaces the leg without an alarm
+    "REPORT_OVERDUE": [next_step.REPORT_OVERDUE],
+    # What a reconciliation shows to a person, and where the fallback ends.
+    "code": [
+        *(operator_action.NOT_AT_PROCESSOR, mismatch.ANSWER_MISMATCH, refund_object.REFUNDED_TWICE),
+        *(fallback.PAY_MANUALLY, fallback.NO_WAY_LEFT),
+    ],
+    "kind": ["funds_short"],  # and what `record_event` is called with, which stands here itself
     # The outcome of an object, whatever it is.
     "meaning.outcome": [f"leg_{outcome}" for outcome in refund_object._OUTCOME_OF_STATE.values()],
     # The payment's reading: its own event, or the code of the objection.
@@ -57,7 +71,7 @@ def kinds_of(call: ast.Call) -> list[str]:
         kind = call.args[3 if name == "hold_for_payment" else 0]
         if name == "hold_for_payment":
             return []  # it records the event itself, as "event or code"
-        return [kind.value] if isinstance(kind, ast.Constant) else KINDS.get(ast.unparse(kind), [])
+        return [kind.value] if isinstance(kind, ast.Constant) else KINDS[ast.unparse(kind)]
     if name == "transition_leg":
         outcome = ast.unparse(call.args[1])
         known = KINDS.get(outcome)
@@ -106,6 +120,9 @@ def test_every_name_is_raised_somewhere() -> None:
         ("processor_paused", None, "restored_backup", Alarm.RESTORED_BACKUP),
         ("paid_by_hand_stands", "succeeded", None, Alarm.MANUAL_PAYMENT_COUNTS_AGAIN),
         ("answer_mismatch", "sending", None, Alarm.ANSWER_MISMATCH),
+        ("report_overdue", "pending", None, Alarm.REFUND_STOPPED),
+        ("manual_fallback", "failed", None, Alarm.REFUND_STOPPED),
+        ("no_fallback_left", "failed", None, Alarm.REFUND_STOPPED),
     ],
 )
 def test_an_event_has_the_alarm_of_its_cause(

@@ -78,6 +78,7 @@ _OF_EVENTS = {
     "processor_paused": Alarm.SENDING_STOPPED,
     "leg_blocked": Alarm.REFUND_STOPPED,
     "leg_unfunded": Alarm.REFUND_STOPPED,
+    # These kinds are failure codes themselves.
     "report_overdue": Alarm.REFUND_STOPPED,
     "manual_fallback": Alarm.REFUND_STOPPED,
     "no_fallback_left": Alarm.REFUND_STOPPED,

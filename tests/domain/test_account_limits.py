@@ -8,14 +8,16 @@ import pytest
 from tests.domain.builders import POLICY, START, a_refund
 from tests.domain.test_allocation import a_payment
 
+from refund_worker.domain.acceptance import CustomerAccount, accept, maximum_credits
 from refund_worker.domain.account_limits import REFUNDS_OFF, WINDOW_CLOSED, usable_payments, why_not_over
-from refund_worker.domain.allocation import allocate, replace_share
+from refund_worker.domain.allocation import allocate, payable_by_currency, replace_share, split_by_currency
 from refund_worker.domain.decision import Policy, ProcessorRules
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import Action, apply_action
 from refund_worker.domain.payment_check import PaymentFacts
 from refund_worker.domain.processor_calls import Send
-from refund_worker.domain.refund import LegStatus, RefundStatus
+from refund_worker.domain.refund import Kind, LegStatus, RefundRequest, RefundStatus, To
+from refund_worker.errors import NoRefundablePayment
 
 DAY = 86_400.0
 
@@ -73,6 +75,41 @@ def test_whole_payments_are_taken_whole_or_not_at_all() -> None:
     assert [s.payment.payment_id for s in allocate(60, usable, "newest_first")] == ["pay2"]
     with pytest.raises(ValueError, match="only as a whole"):
         allocate(60, usable_payments([a_payment(1)], policy, START), "newest_first")
+
+
+def test_request_that_whole_payments_cannot_take_is_refused() -> None:
+    usable = usable_payments([a_payment(1)], with_rules(partial_refunds=False), START)
+    account = CustomerAccount(customer_id="c1", balance=100, bought=100)
+    asked = RefundRequest(
+        idempotency_key="k", kind=Kind.WITHDRAWAL, to=To.SOURCE, customer_id="c1", reason="asked", credits=60
+    )
+
+    def taken(request: RefundRequest) -> int:
+        refund = accept(
+            request,
+            refund_id="r",
+            customer=account,
+            transaction=None,
+            payments=usable,
+            now=START,
+            allocation="newest_first",
+        )
+        return refund.credits
+
+    with pytest.raises(NoRefundablePayment, match="only as a whole"):
+        taken(asked)
+    assert taken(replace(asked, credits=None)) == 100
+    assert maximum_credits(asked, account, None, usable) == 100
+    assert maximum_credits(asked, replace(account, held=40), None, usable) == 0
+
+
+def test_whole_payment_is_payable_only_if_all_of_it_is_asked_for() -> None:
+    usable = usable_payments([a_payment(1)], with_rules(partial_refunds=False), START)
+    (payable,) = payable_by_currency(130, usable, "newest_first")
+    assert (payable.credits, payable.amount_minor) == (100, 1_000)
+    assert (payable.money_for(60), payable.credits_for(60), payable.money_for(100)) == (0, 0, 1_000)
+    assert payable_by_currency(60, usable, "newest_first") == ()
+    assert split_by_currency(60, [payable], "USD") == ()
 
 
 def test_payment_of_which_something_is_gone_cannot_be_taken_whole() -> None:

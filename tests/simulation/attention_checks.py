@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from refund_worker.domain.processor_replies import Blocked, Refused, UnknownRefusal
+from refund_worker.domain.processor_replies import Blocked, Denied, Refused, UnknownRefusal
+from tests.simulation.account_checks import ways_of
 from tests.simulation.allowed_changes import GONE, REACHED
 from tests.simulation.bank_records import BankRefund
 from tests.simulation.kernel import Violation
@@ -12,6 +13,8 @@ from tests.simulation.watched import Row, Watched
 
 # This long after the last fault no processor can be called unreachable.
 REACHABLE_AFTER_SECONDS = 2 * 86_400
+# Answers of our own side's faults or of one call: the key may keep them, or they say nothing about an earlier call.
+MUST_NOT_REPEAT = (Denied, Refused, UnknownRefusal)
 
 
 def check_cause(watch: Watched, leg: Row) -> None:
@@ -63,6 +66,10 @@ def check_attention(watch: Watched, leg: Row) -> None:
         "answer_mismatch": lambda: leg_id in bank.falsified or any(t.mark == leg_id for t in bank.of_others()),
         "unknown_status": lambda: any(word not in REACHED for item in refund_objects for word in item.words),
         "processor_unreachable": lambda: not calm,
+        "report_overdue": lambda: _is_report_overdue(watch, leg),
+        "refunds_off": lambda: watch.world.running is not None and leg["processor"] in watch.world.running.off,
+        "manual_fallback": lambda: "manual" in ways_of(watch, watch.refunds[leg["refund_id"]]),
+        "no_fallback_left": lambda: not {"manual", "balance"} & {*ways_of(watch, watch.refunds[leg["refund_id"]])},
     }
     cause = causes.get(reason)
     good = leg["processor"] == "manual" or (cause is not None and cause())
@@ -93,7 +100,41 @@ def _was_silent_too_long(watch: Watched, leg: Row, refund_objects: list[BankRefu
     The time counts from the first intent of this attempt, by either clock. No list during the lease may have shown
     a refund that is not void.
     """
+    if watch.is_silent(leg):
+        return _is_silent_for_good(watch, leg, refund_objects)
     true, dated = watch.intents[leg["leg_id"], leg["attempt"]]
     age = max(watch.world.now - true, watch.world.database_now - dated)
     seen = [t for t in refund_objects if t.listed_from < watch.world.now - watch.policy.lease_seconds and not t.is_void]
     return age >= watch.policy.key_life_seconds and not seen
+
+
+def _is_silent_for_good(watch: Watched, leg: Row, refund_objects: list[BankRefund]) -> bool:
+    """Return True if nothing about the leg's call can be learned any more, except by an event that may never come.
+
+    The quiet window has passed since the last send, by either clock. The key is too old for another send, or it must
+    not be sent again: its stored answer is an error or a false one, its age is unknown since a clock jump, or a person
+    asked again.
+    """
+    times, leg_id = watch.times_of(leg), leg["leg_id"]
+    true, dated = watch.intents[leg_id, leg["attempt"]]
+    now, jumped = watch.world.now, any(kind == "clock_went_back" for _, _, kind, *_ in watch.events)
+    sent = watch.bank.sent.get(f"{leg_id}:{leg['attempt']}", [])
+    quiet = (now if not sent else now - sent[-1].at) >= times.quiet_seconds or jumped
+    age = max(now - true, watch.world.database_now - dated)
+    lands_in_time = age + watch.policy.lease_seconds + times.quiet_seconds <= times.key_seconds
+    expired = age >= times.key_use_seconds or not lands_in_time
+    never_again = any(getattr(one.told, "server_error", False) or isinstance(one.told, MUST_NOT_REPEAT) for one in sent)
+    never_again |= leg_id in watch.bank.falsified
+    asked_again = any(row[1:5:3] == (leg["refund_id"], None) and row[2] == "retry_requested" for row in watch.events)
+    # One that was told falsely is known without a state.
+    told = any(watch.objects.get(item.id) for item in refund_objects if item.attempt == leg["attempt"])
+    return quiet and (expired or never_again or jumped or asked_again) and not told
+
+
+def _is_report_overdue(watch: Watched, leg: Row) -> bool:
+    """Return True if the silent processor has accepted the leg, and its event is overdue by either clock."""
+    if not watch.is_silent(leg) or leg["status"] != "pending":
+        return False
+    true, dated = watch.intents[leg["leg_id"], leg["attempt"]]
+    age = max(watch.world.now - true, watch.world.database_now - dated)
+    return age >= watch.times_of(leg).report_seconds

@@ -34,6 +34,7 @@ from tests.simulation.bank_records import (
     KEY_SECONDS,
     LAG_SECONDS_MAX,
     LATE_SECONDS_MAX,
+    STRIPE,
     VOID,
     BankDispute,
     BankRefund,
@@ -59,6 +60,9 @@ class Bank:
 
     world: World
     faults: Faults
+    account: str = STRIPE
+    key_seconds: float = KEY_SECONDS
+    late_seconds_max: float = LATE_SECONDS_MAX
     payments: dict[str, Payment] = field(default_factory=dict)
     refund_objects: list[BankRefund] = field(default_factory=list)
     disputes: list[BankDispute] = field(default_factory=list)
@@ -105,7 +109,11 @@ class Bank:
     def keep(self, key: str, body: str, reply: Reply | None) -> None:
         """Store the request and its answer under the key, for at least the key's life."""
         longer = self.world.random.uniform(0, 12 * HOUR) if self.faults.strikes("key kept longer") else 0
-        self.keys[key] = KeyRecord(body, reply, self.world.now + KEY_SECONDS + longer)
+        self.keys[key] = KeyRecord(body, reply, self.world.now + self.key_seconds + longer)
+
+    def own(self) -> list[BankRefund]:
+        """Return the refund objects of this account: another bank may share the book."""
+        return [item for item in self.refund_objects if item.account == self.account]
 
     def of_others(self) -> list[BankRefund]:
         """Return the refund objects that others made."""
@@ -159,9 +167,9 @@ class Bank:
         """Create a refund object. `mark` is the leg in its metadata, if that is not its own leg."""
         world = self.world
         lag = world.random.uniform(0, LAG_SECONDS_MAX) if self.faults.strikes("list lags") else 0
-        life = self._life() if leg_id else life_of_others(world, self.faults)
+        life = self.life(payment, amount) if leg_id else life_of_others(world, self.faults)
         refund_object = BankRefund(
-            id=f"re_{len(self.refund_objects) + 1}",
+            id=self.new_id(),
             payment=payment,
             amount=amount,
             currency=self.payments[payment].currency,
@@ -174,6 +182,7 @@ class Bank:
             failure=life[0][2],
             mark=mark or leg_id,
             installation=installation,
+            account=self.account,
         )
         self.refund_objects.append(refund_object)
         world.note("BOOK", refund_object.id, refund_object.status, amount, leg_id, attempt)
@@ -207,7 +216,12 @@ class Bank:
         self.world.note("BOOK", refund_object.id, "becomes", word)
         self.on_news(refund_object)
 
-    def _life(self) -> Life:
+    def new_id(self) -> str:
+        """Return the id of the next refund object."""
+        return f"re_{len(self.refund_objects) + 1}"
+
+    def life(self, payment: str, amount: int) -> Life:
+        """Return the statuses of a new object that this program asked for."""
         return life_of_ours(
             self.world, self.faults, acts_after=self.acts_no_sooner_than, fails_after=self.fails_no_sooner_than
         )
@@ -314,7 +328,7 @@ class Bank:
             return await future
         if faults.strikes("die during the call"):
             world.after(uniform(0, 1), process.kill)
-        way = self._seconds_there()
+        way = self.seconds_there()
         no_answer = self._no_answer(what)
         if no_answer is not None:
             world.after(way, lambda: answer(no_answer))
@@ -324,7 +338,8 @@ class Bank:
             world.after(way, arrive)
         return await future
 
-    def _seconds_there(self) -> float:
+    def seconds_there(self) -> float:
+        """Return how long a request is under way."""
         seconds = self.world.random.uniform(0.01, 0.3)
         if self.faults.strikes("slow call"):
             seconds = self.world.random.uniform(1, 25)
@@ -353,7 +368,7 @@ class Bank:
     def _late(self, lost: Callable[[], None]) -> bool:
         if not self.faults.strikes("effect later"):
             return False
-        bounds = (2 * DAY, 5 * DAY) if self.very_late else (0, LATE_SECONDS_MAX)
+        bounds = (2 * DAY, 5 * DAY) if self.very_late else (0, self.late_seconds_max)
         self.world.after(self.world.random.uniform(*bounds), lost)
         if self.very_late:  # otherwise the next try with the same key would find the refund
             self.outages.append((self.world.now, self.world.now + 12 * HOUR))

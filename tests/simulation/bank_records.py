@@ -16,6 +16,7 @@ KEY_SECONDS = 24 * HOUR
 LATE_SECONDS_MAX = 4.9 * HOUR
 LAG_SECONDS_MAX = 1 * HOUR
 VOID = ("failed", "canceled")
+STRIPE, SILENT = "stripe", "silent"
 
 
 @dataclass(slots=True)
@@ -35,6 +36,8 @@ class BankRefund:
     failure: str | None = None
     mark: str | None = None  # the leg in its metadata, which any user of the account can edit
     installation: str | None = None
+    account: str = STRIPE
+    told: str | None = None  # at the silent processor: the last status that an event has brought here
 
     @property
     def status(self) -> str | None:
@@ -45,6 +48,22 @@ class BankRefund:
     def is_void(self) -> bool:
         """True if the refund moved no money."""
         return self.status in VOID
+
+
+@dataclass(frozen=True, slots=True)
+class SilentRules:
+    """What the silent processor allows in one schedule. All figures are in seconds.
+
+    `late_seconds_max` is the bound of its late effects, below its quiet window.
+    """
+
+    key_seconds: float
+    key_use_seconds: float
+    quiet_seconds: float
+    late_seconds_max: float
+    report_seconds: float
+    window_seconds: float | None = None
+    partial_refunds: bool = True
 
 
 @dataclass(slots=True)

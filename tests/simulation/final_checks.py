@@ -42,12 +42,15 @@ LASTING = {
     "charge_already_refunded",
     "charge_disputed",
     "manual",
+    "manual_fallback",
     "manual_processor",
     "no_automatic_refund",
+    "no_fallback_left",
     "outcome_unknown",
     "payment_mismatch",
     "refunded_elsewhere",
     "refunded_twice",
+    "refunds_off",
     "resource_missing",
     "unknown_refusal",
 }
@@ -319,7 +322,12 @@ def _check_claims(watch: Watch, bank: Bank) -> None:
         its = [c for c in claims.values() if c["payment_id"] == row["payment_id"]]
         live = [c for c in its if c["phase"] in ("holding", "taken")]
         legs = [leg for leg in watch.legs.values() if leg["payment_id"] == row["payment_id"]]
-        by_legs = sum(leg["payment_credits"] for leg in legs if leg["status"] not in GONE)
+        # A leg that had left its payment, and that a person then paid by hand, took nothing of it.
+        by_legs = sum(
+            leg["payment_credits"]
+            for leg in legs
+            if leg["status"] not in GONE and leg["leg_id"] not in watch.paid_apart
+        )
         by_claims = sum(c["credits"] for c in live)
         gone = sum(c["amount_minor"] - c["explained_minor"] for c in live) + sum(
             leg["amount_minor"] for leg in legs if leg["status"] not in GONE

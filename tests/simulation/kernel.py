@@ -40,6 +40,7 @@ class Process:
         self.token = ""
         self.skew = skew
         self.intent = ""
+        self.off: frozenset[str] = frozenset()  # accounts whose refunds are off in its settings
         self._thread = greenlet(lambda: self._run(work), parent=world.hub)
 
     def _run(self, work: Callable[[], None]) -> None:

@@ -18,6 +18,7 @@ from refund_worker.engine.processor_sync.dispute_sync import DISPUTES, ListSync
 from refund_worker.engine.refunds import accept, actions
 from refund_worker.errors import KeyReused, RefundWorkerError, Refusal, Unavailable
 from tests.simulation.allowed_changes import ENDS
+from tests.simulation.bank_records import SILENT, STRIPE
 from tests.simulation.kernel import Violation
 from tests.simulation.plan import DAY, HOUR
 from tests.simulation.processes import Processes
@@ -221,19 +222,34 @@ class People:
 
         return work
 
-    def act_pause(self) -> None:
-        """Pause the processor."""
+    def act_pause(self, account: str = STRIPE) -> None:
+        """Pause the account, or all."""
         self.watch.acted.add("olga")
         self.processes.client(
-            "operator", lambda c: processor_sync_pause.pause_processor(c, "stripe", actor="olga", reason="maintenance")
+            "operator", lambda c: processor_sync_pause.pause_processor(c, account, actor="olga", reason="maintenance")
         )
 
-    def act_resume(self) -> None:
-        """Resume the processor."""
+    def act_resume(self, account: str = STRIPE) -> None:
+        """Resume the account, or end the pause of all."""
         self.watch.acted.add("olga")
         self.processes.client(
-            "operator", lambda context: processor_sync_pause.resume_processor(context, "stripe", actor="olga")
+            "operator", lambda context: processor_sync_pause.resume_processor(context, account, actor="olga")
         )
+
+    def act_resume_all(self) -> None:
+        """End each pause, that of every account and that of all."""
+        self.act_resume()
+        if self.wiring.silent is not None:
+            self.act_resume(SILENT)
+            self.act_resume("all")
+
+    def act_switch_refunds(self, account: str, on: bool) -> None:
+        """Switch an account's refunds off or on: processes that start from now on have the new setting."""
+        if not on:
+            self.faults.count("refunds switched off")
+        policy = self.plan.policy
+        rules = replace(policy.rules_of(account), refunds_on=on)
+        self.plan.policy = replace(policy, processors={**policy.processors, account: rules})
 
     def _resume_beside_another_database(self) -> None:
         """Let an operator resume the processor that was paused because another database uses the same account."""

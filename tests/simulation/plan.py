@@ -12,6 +12,7 @@ from refund_worker.domain.decision import Policy
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.processors.stripe.entry import CAPABILITIES
+from tests.simulation.bank_records import SilentRules
 
 HOUR, DAY = 3_600.0, 86_400.0
 START = 1_790_000_000.0
@@ -25,6 +26,16 @@ class Act:
     at: float
     what: str
     arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Second:
+    """The second account of a schedule: its rules, the rates of its faults, and its outages by time."""
+
+    rules: SilentRules
+    rates: dict[str, float] = field(default_factory=dict)
+    outages: list[tuple[float, float]] = field(default_factory=list)
+    denials: list[tuple[float, float]] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -52,6 +63,7 @@ class Plan:
     notify: bool = False
     velocity_count: int | None = None
     polling_only: bool = False  # no webhooks and no listing: polling alone must finish the refunds
+    second: Second | None = None  # an account at the silent processor
 
 
 def compose(random: Random) -> Plan:

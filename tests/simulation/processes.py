@@ -32,6 +32,9 @@ class Processes:
         """Return the engine's context for this process."""
         world = self.world
 
+        rules = self.plan.policy.processors
+        process.off = frozenset(name for name in rules if not rules[name].refunds_on)
+
         def new_id(prefix: str) -> str:
             self.ids += 1
             made = f"{prefix}_{self.ids:06d}"
@@ -42,6 +45,7 @@ class Processes:
         return Context(
             database=self.wiring.database,
             processors=self.wiring.processors,
+            accounts=self.wiring.accounts,
             policy=self.plan.policy,
             limits=Limits(approval_threshold_minor=self.plan.threshold, velocity_count=self.plan.velocity_count),
             notify=self.plan.notify,

@@ -9,13 +9,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from refund_worker.alarms import Alarm
 from refund_worker.engine.audit import hash_chain
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync import reconciliation
 from refund_worker.engine.sums.statement import make_statement
 from refund_worker.errors import InvalidRequest
+from refund_worker.metrics import ALARMS, COUNTS
 from tests.simulation.allowed_changes import ENDS
-from tests.simulation.bank_records import Payment
+from tests.simulation.bank_records import SILENT, STRIPE, Payment
 from tests.simulation.bookkeepers import Bookkeepers
 from tests.simulation.faults import Faults
 from tests.simulation.final_checks import check_ends, paid_besides
@@ -25,10 +27,13 @@ from tests.simulation.people import People
 from tests.simulation.plan import DAY, HOUR, START, Plan
 from tests.simulation.processes import Processes
 from tests.simulation.receiver import check_told
+from tests.simulation.silent_events import SilentEvents
 from tests.simulation.webhooks import Webhooks
 from tests.simulation.wiring import IN_TIME_SECONDS, Wiring
 
 HEALING_DAYS = 75
+# Alarms that tell of a fault of this program.
+FAULTS_OF_OURS = {Alarm.INTERNAL_ERROR, Alarm.BATCH_FAILED, Alarm.ADAPTER_FAILED, Alarm.JOB_FAILED}
 
 
 @dataclass(slots=True)
@@ -65,7 +70,7 @@ def run_schedule(seed: int) -> Result:
         ends=schedule.ends,
         attention=schedule.attention,
         commits=schedule.watch.commits,
-        calls=schedule.bank.calls,
+        calls=schedule.bank.calls + (schedule.silent.calls if schedule.silent is not None else 0),
         cpu_seconds=time.process_time() - started,
     )
 
@@ -92,6 +97,11 @@ class Schedule(Wiring):
         self.bank.on_news = self.webhooks.tell
         self.bank.on_dispute = self.webhooks.tell_dispute
         self.bank.on_silence = self.people.fall_silent
+        self.silent_events: SilentEvents | None = None
+        if self.silent is not None:
+            self.silent_events = SilentEvents(self, self.silent, self.webhooks)
+            self.silent.on_news = self.silent_events.tell
+            self.silent.on_silence = self.silent.fall_silent
         self.watch.records_outside = self.plan.policy.outside_since == 0
         self.watch.on_doubt = self.outsiders.somebody_pays
         self.ends: Counter[str] = Counter()
@@ -101,8 +111,10 @@ class Schedule(Wiring):
         """Run to the end. Return the first broken promise, or None if there is none."""
         muted = logging.root.manager.disable
         logging.disable(logging.CRITICAL)
+        COUNTS.take()
         try:
             self.run()
+            self._check_no_fault_of_ours()
         except Violation as broken:
             return str(broken)
         except Exception as error:  # a crash of the production code or of the simulation is as bad as a broken promise
@@ -117,7 +129,7 @@ class Schedule(Wiring):
         """Run the phase of faults, the phase of healing, and all final checks."""
         world, plan = self.world, self.plan
         for payment in plan.payments:
-            if payment.processor == "stripe" and payment.processor_payment_id not in plan.unknown_payments:
+            if payment.processor in (STRIPE, SILENT) and payment.processor_payment_id not in plan.unknown_payments:
                 known = plan.recorded_wrong.get(payment.processor_payment_id)
                 self.bank.payments[payment.processor_payment_id] = Payment(
                     *(known or (payment.amount_minor, payment.currency))
@@ -136,7 +148,7 @@ class Schedule(Wiring):
             plan.polling_only = False
             self.people.look_at_the_list(0)
             self._settle()
-        self._people_finish()
+        self._finish()
         self.ends = check_ends(self.watch, self.bank, self.people.accepted)
         if self.receiver is not None:
             check_told(self.watch, self.receiver)
@@ -151,17 +163,23 @@ class Schedule(Wiring):
         self.world.note("HEALING")
         self.healing = True
         self.faults.on = False
-        bank = self.bank
-        bank.outages.clear()
-        bank.denials.clear()
-        bank.empty.clear()
+        for bank in (self.bank, self.silent):
+            if bank is not None:
+                bank.outages.clear()
+                bank.denials.clear()
+                bank.empty.clear()
+        if self.silent_events is not None:
+            self.silent_events.send_what_was_lost()
+            self.world.after(self.silent_events.bank.report_seconds + IN_TIME_SECONDS, self.check_in_time)
+            for account in self.plan.policy.processors:
+                self.people.act_switch_refunds(account, on=True)
         self.plan.database_outages.clear()
         self.watch.calm_since = self.world.now
-        self.people.act_resume()
+        self.people.act_resume_all()
         world_is_awake = (
             self.world.now + 14 * HOUR
         )  # no process is frozen for longer, not even the one that paused the processor
-        self.world.at(world_is_awake, self.people.act_resume)
+        self.world.at(world_is_awake, self.people.act_resume_all)
         self.people.look_at_the_list(DAY)
         self.world.after(IN_TIME_SECONDS, self.check_in_time)
 
@@ -170,6 +188,13 @@ class Schedule(Wiring):
         name = "act_" + what.replace(" ", "_")
         actors = (self.people, self.outsiders, self.bookkeepers)
         next(getattr(actor, name) for actor in actors if hasattr(actor, name))(**arguments)
+
+    @staticmethod
+    def _check_no_fault_of_ours() -> None:
+        """Check L1: no batch, job or adapter of this program broke, even if the engine survived it."""
+        told = {labels[0] for name, labels, _ in COUNTS.take() if name == ALARMS.name}
+        if broken := sorted(told & FAULTS_OF_OURS):
+            raise Violation(f"L1 this program broke: {', '.join(broken)}")
 
     def _check_foreign(self) -> None:
         """Check L5: each event about a foreign refund is stored, and the refund recorded or left to reconciliation."""
@@ -189,6 +214,17 @@ class Schedule(Wiring):
             raise Violation(f"L1 still running after {HEALING_DAYS} days: {', '.join(self.world.processes)}")
         if not self.world.idle:
             raise Violation(f"L1 something is still due after {HEALING_DAYS} days")
+
+    def _finish(self) -> None:
+        """Let people finish. They ask the silent processor for what it never told, before that or after it."""
+        early = self.silent_events is not None and self.world.random.random() < 0.5
+        if self.silent_events is not None and early:
+            self.silent_events.send_what_people_ask_for()
+            self._settle()
+        self._people_finish()
+        if self.silent_events is not None and not early:
+            self.silent_events.send_what_people_ask_for()
+            self._settle()
 
     def _people_finish(self) -> None:
         """Let operators finish about half of the refunds that wait for a person, then let time pass again."""
@@ -223,7 +259,11 @@ class Schedule(Wiring):
         false = [d for d in others if not (stuck and d.subject == "clearing")]
         if false:
             raise Violation(f"L7 a false alarm: {false}")
-        paid = [item for item in self.bank.refund_objects if item.leg_id and item.status == "succeeded"]
+        paid = [
+            item
+            for item in self.bank.refund_objects
+            if item.leg_id and item.status == "succeeded" and item.account == STRIPE
+        ]
         if paid and self.world.random.random() < 0.3:
             paid[0].amount += 1
             self.processes.client(

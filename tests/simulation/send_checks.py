@@ -15,7 +15,8 @@ from refund_worker.domain.processor_replies import (
     Refused,
     UnknownRefusal,
 )
-from tests.simulation.bank_records import KEY_SECONDS, LATE_SECONDS_MAX, Sent
+from tests.simulation.account_checks import check_account, is_void_here
+from tests.simulation.bank_records import Sent
 from tests.simulation.kernel import Violation
 from tests.simulation.watched import Row, Watched
 
@@ -47,6 +48,7 @@ def check_sending(watch: Watched, key: str, body: str) -> None:
     _check_others(watch, leg_id, attempt, key)
     _check_age(watch, key)
     _check_approval(watch, leg_id)
+    check_account(watch, watch.legs[leg_id], key, order["amount"])
 
 
 def _check_proof(watch: Watched, leg_id: str, attempt: int) -> None:
@@ -65,6 +67,8 @@ def _check_others(watch: Watched, leg_id: str, attempt: int, key: str) -> None:
     """
     if leg_id in watch.paid_in_doubt:
         raise Violation(f"I16 {leg_id} is sent although a person has called it paid")
+    if watch.is_silent(watch.legs[leg_id]):
+        return  # it has no list
     listing = watch.bank.listings.get(leg_id)
     if attempt > 1 and key not in watch.bank.sent:
         # Use the time of the intent: a worker can die or freeze before the call, and then the key is sent again.
@@ -111,17 +115,19 @@ def _is_proved(watch: Watched, leg_id: str, number: int, sent: list[Sent]) -> bo
     """Return True if it is proved that the attempt moved no money.
 
     That is so if all its objects are void, if each send was answered, if one answer is valid for every copy, or if
-    the quiet window has passed.
+    the quiet window has passed. At the silent processor, time proves nothing, and only what it has told counts.
     """
+    leg = watch.legs[leg_id]
+    is_silent, times = watch.is_silent(leg), watch.times_of(leg)
     refund_objects = [item for item in watch.bank.refund_objects if (item.leg_id, item.attempt) == (leg_id, number)]
     if refund_objects:
-        return all(item.is_void for item in refund_objects)
-    if watch.world.now - sent[-1].at >= watch.policy.quiet_seconds:
+        return all(item.is_void and (not is_silent or is_void_here(watch, item.id)) for item in refund_objects)
+    if not is_silent and watch.world.now - sent[-1].at >= watch.policy.quiet_seconds:
         return True
     if all(isinstance(one.told, NOT_EXECUTED + MADE_NOTHING) for one in sent):
         return True
     # The answer was stored under the key for longer than any copy of a send can be in transit.
-    kept = sent[0].at + KEY_SECONDS >= sent[-1].at + LATE_SECONDS_MAX
+    kept = sent[0].at + times.key_seconds >= sent[-1].at + times.late_seconds_max
     told = (sent_once.told for sent_once in sent)
     return kept and any(isinstance(reply, (*MADE_NOTHING, Denied)) and reply.replayed for reply in told)
 
@@ -132,7 +138,8 @@ def _check_age(watch: Watched, key: str) -> None:
     The check uses true time. The sends of a claim leave within its lease.
     """
     doubtful = [sent.at for sent in watch.bank.sent.get(key, ()) if not isinstance(sent.told, NOT_EXECUTED)]
-    if doubtful and watch.world.now - doubtful[0] >= watch.policy.key_life_seconds + watch.policy.lease_seconds:
+    used = watch.times_of(watch.legs[key.rpartition(":")[0]]).key_use_seconds + watch.policy.lease_seconds
+    if doubtful and watch.world.now - doubtful[0] >= used:
         raise Violation(f"I10 {key} is sent again blindly after {watch.world.now - doubtful[0]:.0f} s")
 
 

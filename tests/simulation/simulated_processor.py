@@ -26,7 +26,7 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.processors.base import RefundsOnly
 from tests.simulation.bank import Bank
-from tests.simulation.bank_records import LATE_SECONDS_MAX, Listing, Sent
+from tests.simulation.bank_records import Listing, Sent
 
 
 class SimulatedProcessor(RefundsOnly):
@@ -96,11 +96,11 @@ class SimulatedProcessor(RefundsOnly):
             return error
         if faults.strikes("500, effect later"):
             bank.keep(key, body, error)
-            world.after(world.random.uniform(1, LATE_SECONDS_MAX), lambda: bank.create(json.loads(body)))
+            world.after(world.random.uniform(1, bank.late_seconds_max), lambda: bank.create(json.loads(body)))
             return error
         if faults.strikes("effect later, key in use"):
             bank.keep(key, body, None)
-            world.after(world.random.uniform(1, LATE_SECONDS_MAX), lambda: self._finish(key, body))
+            world.after(world.random.uniform(1, bank.late_seconds_max), lambda: self._finish(key, body))
             return Unanswered("no answer in time")
         return None
 
@@ -127,7 +127,7 @@ class SimulatedProcessor(RefundsOnly):
         bank.world.note("FETCH", processor_refund_id)
 
         def execute() -> Reply:
-            for refund_object in bank.refund_objects:
+            for refund_object in bank.own():
                 if refund_object.id == processor_refund_id:
                     return self._falsified(Answered(bank.describe(refund_object)))
             return Misconfigured("resource_missing", "no such refund")
@@ -142,9 +142,7 @@ class SimulatedProcessor(RefundsOnly):
 
         def execute() -> SearchReply:
             now = bank.world.now
-            refund_objects = [
-                t for t in bank.refund_objects if t.payment == processor_payment_id and t.listed_from <= now
-            ]
+            refund_objects = [t for t in bank.own() if t.payment == processor_payment_id and t.listed_from <= now]
             others = frozenset(t.id for t in refund_objects if t.leg_id is None and not t.is_void)
             bank.listings[leg_id] = Listing(now, others)
             return bank.listed(refund_objects)
@@ -178,7 +176,7 @@ class SimulatedProcessor(RefundsOnly):
 
         def execute() -> SearchReply:
             now, since = bank.world.now, created_gte.timestamp()
-            return bank.listed([t for t in bank.refund_objects if t.listed_from <= now and t.created >= since])
+            return bank.listed([t for t in bank.own() if t.listed_from <= now and t.created >= since])
 
         reply: SearchReply = await bank.call("recent", execute)
         return reply
@@ -215,7 +213,7 @@ class SimulatedProcessor(RefundsOnly):
         bank.world.note("CANCEL", processor_refund_id)
 
         def execute() -> Reply:
-            for refund_object in bank.refund_objects:
+            for refund_object in bank.own():
                 if refund_object.id == processor_refund_id:
                     if refund_object.status != "requires_action":
                         return UnknownRefusal("invalid_request_error", "it does not wait for the customer")

@@ -7,7 +7,7 @@ import json
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync import webhook_inbox
 from refund_worker.store import inbox
-from tests.simulation.bank_records import BankDispute, BankRefund
+from tests.simulation.bank_records import STRIPE, BankDispute, BankRefund
 from tests.simulation.people import People
 from tests.simulation.plan import DAY, HOUR
 from tests.simulation.processes import Processes
@@ -54,7 +54,7 @@ class Webhooks:
             late = 0.0 if first else random.uniform(0, 2)
             if self.faults.strikes("webhook late"):
                 late = random.uniform(HOUR, 3 * DAY)
-            self.world.after(late, lambda: self._webhook(event_id, body))
+            self.world.after(late, lambda: self.deliver(event_id, body))
         self.world.after(3, lambda: self._send_overtaken(refund_object.id))
 
     def tell_dispute(self, dispute: BankDispute) -> None:
@@ -69,7 +69,7 @@ class Webhooks:
         for _ in range(3 if self.faults.strikes("webhook three times") else 1):
             random = self.world.random
             late = random.uniform(HOUR, 3 * DAY) if self.faults.strikes("webhook late") else random.uniform(0, 2)
-            self.world.after(late, lambda: self._webhook(event_id, body, "charge.dispute.updated"))
+            self.world.after(late, lambda: self.deliver(event_id, body, "charge.dispute.updated"))
 
     def _edit_marks(self, refund_object: BankRefund) -> None:
         """Remove our metadata from an object.
@@ -82,15 +82,15 @@ class Webhooks:
 
     def _send_overtaken(self, thing_id: str) -> None:
         if thing_id in self.overtaken:
-            self._webhook(*self.overtaken.pop(thing_id))
+            self.deliver(*self.overtaken.pop(thing_id))
 
-    def _webhook(self, event_id: str, body: str, kind: str = "refund.updated") -> None:
+    def deliver(self, event_id: str, body: str, kind: str = "refund.updated", account: str = STRIPE) -> None:
         """Deliver the event until it is stored and answered."""
 
         def receive(context: Context) -> None:
             with context.database.write() as connection:
                 now = context.clock(connection)
-                inbox.insert_event(connection, "stripe", event_id, kind, body, now)
+                inbox.insert_event(connection, account, event_id, kind, body, now)
             self.processes.die_if("webhook handler dies")
             self.world.after(0, lambda: self.processes.worker(webhook_inbox.process_inbox, "newsreader"))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from refund_worker.domain.allocation import Allocation, RefundablePayment, allocate
+from refund_worker.domain.allocation import Allocation, RefundablePayment, allocate, placeable_credits
 from refund_worker.domain.credit_postings import reservation_of
 from refund_worker.domain.decision import AccountDelta, Decision, Event
 from refund_worker.domain.decision_builder import payment_deltas
@@ -120,7 +120,7 @@ def accept(
         raise UnknownCustomer(f"customer {request.customer_id} is not known: import a payment of theirs first")
     of_correction = request.kind is Kind.WITHDRAWAL and request.transaction_id is not None
     _check_transaction(request, transaction)
-    credits = _credits_to_refund(request, customer, transaction, payments)
+    credits = _credits_to_refund(request, customer, transaction, payments, allocation)
     if request.kind is Kind.WITHDRAWAL and not of_correction and credits > customer.available:
         raise InsufficientBalance(f"{credits} credits requested, {customer.available} available on the balance")
     shares = _shares(request, credits, payments, allocation) if request.to is To.SOURCE else ()
@@ -226,17 +226,18 @@ def maximum_credits(
     customer: CustomerAccount,
     transaction: RefundableTransaction | None,
     payments: Sequence[RefundablePayment],
+    allocation: str = "newest_first",
 ) -> int:
     """Return the most credits that the same request could ask for, by the transaction, the account and the payments.
 
     No larger request is accepted; one for exactly these credits can still fail a check of another kind. `transaction`
-    is as for `accept`.
+    and `allocation` are as for `accept`.
     """
     if request.transaction_id is not None and transaction is None:
         return 0
     most = _most_by_account(request, customer, transaction)
     if request.to is To.SOURCE:
-        most = min(most, _credits_left(payments, request.currency))
+        most = placeable_credits(most, _in_currency(payments, request.currency), allocation)
     return max(0, most)
 
 
@@ -251,9 +252,9 @@ def _most_by_account(
     return min(transaction.left, customer.payable_at_most)
 
 
-def _credits_left(payments: Sequence[RefundablePayment], currency: str | None) -> int:
-    """Return the credits left on the payments in this currency; in all currencies without one."""
-    return sum(payment.credits_left for payment in payments if currency in (None, payment.currency))
+def _in_currency(payments: Sequence[RefundablePayment], currency: str | None) -> list[RefundablePayment]:
+    """Return the payments in this currency; all of them without one."""
+    return [payment for payment in payments if currency in (None, payment.currency)]
 
 
 def _credits_to_refund(
@@ -261,6 +262,7 @@ def _credits_to_refund(
     customer: CustomerAccount,
     transaction: RefundableTransaction | None,
     payments: Sequence[RefundablePayment],
+    allocation: str,
 ) -> int:
     """Return the credits of the refund: those asked for, or all that are left. Raises a `Refusal` for too many."""
     if request.kind is Kind.CREDIT_REFUND:
@@ -268,7 +270,7 @@ def _credits_to_refund(
         return _credits_of_spend(request, transaction)
     if transaction is not None:
         return _credits_of_correction(request, customer, transaction)
-    return _credits_of_balance(request, customer, payments)
+    return _credits_of_balance(request, customer, payments, allocation)
 
 
 def _credits_of_spend(request: RefundRequest, spend: RefundableTransaction) -> int:
@@ -294,35 +296,39 @@ def _credits_of_correction(request: RefundRequest, customer: CustomerAccount, co
 
 
 def _credits_of_balance(
-    request: RefundRequest, customer: CustomerAccount, payments: Sequence[RefundablePayment]
+    request: RefundRequest, customer: CustomerAccount, payments: Sequence[RefundablePayment], allocation: str
 ) -> int:
     at_most = customer.payable_at_most
     if at_most == 0 or (request.credits is not None and request.credits > at_most):
         raise ExceedsRefundable(f"only {at_most} credits can be paid out")
     asked = request.credits
-    credits = asked if asked is not None else _all_credits(request, customer.payable, payments)
+    credits = asked if asked is not None else _all_credits(request, customer.payable, payments, allocation)
     if credits <= 0:
         raise InsufficientBalance("no credits are available on the balance")
     return credits
 
 
-def _all_credits(request: RefundRequest, available: int, payments: Sequence[RefundablePayment]) -> int:
+def _all_credits(request: RefundRequest, available: int, payments: Sequence[RefundablePayment], allocation: str) -> int:
     """Return all credits that can be paid out in the requested currency, or in the only one there is.
 
-    A leg that replaces a failed one can take more of a payment than its credits. If no payment has any credits left,
+    A leg that replaces a failed one can take more of a payment than its credits. If no payment can take any credits,
     the check of the payments refuses the request later.
     """
     currencies = {p.currency for p in payments if p.credits_left > 0}
     only = currencies.pop() if len(currencies) == 1 else None
     currency = request.currency or only
-    in_currency = _credits_left(payments, currency) if currency else 0
-    return min(available, in_currency) if in_currency else available
+    in_currency = placeable_credits(available, _in_currency(payments, currency), allocation) if currency else 0
+    return in_currency or available
 
 
 def _shares(
     request: RefundRequest, credits: int, payments: Sequence[RefundablePayment], allocation: str
 ) -> tuple[Allocation, ...]:
-    shares = allocate(credits, _payments_to_use(request, credits, payments), allocation)
+    usable = _payments_to_use(request, credits, payments)
+    if (most := placeable_credits(credits, usable, allocation)) < credits:
+        what = "some of the customer's payments can be refunded only as a whole"
+        raise NoRefundablePayment(f"{what}: of {credits} credits, the payments can take {most}")
+    shares = allocate(credits, usable, allocation)
     if not any(share.amount_minor for share in shares):
         raise AmountTooSmall(f"{credits} credits are worth less than the smallest unit of money")
     return shares

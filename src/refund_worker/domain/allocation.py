@@ -131,10 +131,17 @@ class Payable:
     allocation: str = field(default="newest_first", compare=False, repr=False)
 
     def money_for(self, credits: int) -> int:
-        """Return the minor units that `credits` of these would return; a few can be worth nothing."""
-        if credits == self.credits:
+        """Return the minor units that as many of `credits` as these can take would return; few can be worth nothing."""
+        part = self.credits_for(credits)
+        if part == self.credits:
             return self.amount_minor
-        return sum(share.amount_minor for share in allocate(credits, self.payments, self.allocation))
+        return sum(share.amount_minor for share in allocate(part, self.payments, self.allocation))
+
+    def credits_for(self, credits: int) -> int:
+        """Return how many of `credits` these payments can take."""
+        if credits >= self.credits:
+            return self.credits
+        return placeable_credits(credits, self.payments, self.allocation)
 
 
 def payable_by_currency(credits: int, payments: Sequence[RefundablePayment], allocation: str) -> tuple[Payable, ...]:
@@ -146,7 +153,7 @@ def payable_by_currency(credits: int, payments: Sequence[RefundablePayment], all
     found = []
     for currency in sorted({p.currency for p in payments}):
         fitting = [p for p in payments if p.currency == currency]
-        part = min(credits, sum(p.credits_left for p in fitting))
+        part = placeable_credits(credits, fitting, allocation)
         shares = allocate(part, fitting, allocation) if part > 0 else ()
         money = sum(share.amount_minor for share in shares)
         found.append(Payable(currency, part, money, tuple(fitting), allocation))
@@ -161,7 +168,7 @@ def split_by_currency(credits: int, payable: Iterable[Payable], first: str) -> t
     """
     parts = []
     for part in sorted(payable, key=lambda p: (p.currency != first, -p.credits, p.currency)):
-        share = min(credits, part.credits)
+        share = part.credits_for(credits)
         if share and part.money_for(share):
             parts.append((part.currency, share))
             credits -= share
@@ -173,11 +180,19 @@ def in_order(payments: Iterable[RefundablePayment], allocation: str) -> list[Ref
     return sorted(payments, key=lambda p: (p.captured_at, p.payment_id), reverse=allocation != "oldest_first")
 
 
+def placeable_credits(credits: int, payments: Iterable[RefundablePayment], allocation: str) -> int:
+    """Return how many of `credits` the payments can take: some can be refunded only as a whole."""
+    ordered = [p for p in in_order(payments, allocation) if p.credits_left > 0]
+    return sum(_whole_ones_first(max(0, credits), ordered))
+
+
 def allocate(credits: int, payments: Iterable[RefundablePayment], allocation: str) -> tuple[Allocation, ...]:
     """Spread `credits` over the credits left on `payments`. Raises `ValueError` if they do not suffice."""
     ordered = [p for p in in_order(payments, allocation) if p.credits_left > 0]
     if any(p.only_whole for p in ordered):
         parts = _whole_ones_first(credits, ordered)
+        if sum(parts) < credits:
+            raise ValueError("some payments can be refunded only as a whole, and the others have not enough room")
     elif allocation == "pro_rata":
         parts = _pro_rata(credits, ordered)
     else:
@@ -218,14 +233,15 @@ def replace_share(
 
 
 def _whole_ones_first(credits: int, payments: Sequence[RefundablePayment]) -> list[int]:
-    """Take payments that are refunded only as a whole where all of them fits, and the rest over the others."""
+    """Take payments that are refunded only as a whole where all of them fits, and the rest over the others.
+
+    The parts are fewer credits than `credits` if the payments cannot take them.
+    """
     parts, left = [0] * len(payments), credits
     for place, payment in sorted(enumerate(payments), key=lambda item: not item[1].only_whole):
         fits = not payment.only_whole or payment.credits_left <= left
         parts[place] = min(left, payment.credits_left) if fits else 0
         left -= parts[place]
-    if left:
-        raise ValueError("some payments can be refunded only as a whole, and the others have not enough room")
     return parts
 
 

@@ -31,7 +31,7 @@ def check_payable(connection: Connection, account: CustomerAccount, credits: int
     """
     payable = account.payable_besides(accounts.credits_to_pay_out(connection, account.customer_id))
     parts = payable_parts(connection, account.customer_id, payable, policy)
-    enough = [part for part in parts if part.credits >= credits]
+    enough = [part for part in parts if part.credits_for(credits) == credits]
     if any(part.money_for(credits) for part in enough):
         return
     if enough:

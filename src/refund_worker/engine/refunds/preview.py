@@ -61,7 +61,7 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
         return refund
 
     outcome = trial(request)
-    most = maximum_credits(request, customer, transaction, payments) if customer else 0
+    most = maximum_credits(request, customer, transaction, payments, context.policy.allocation) if customer else 0
     largest = trial(replace(request, credits=most)) if most else None
     before = customer.balance if customer else None
     return {

@@ -73,7 +73,9 @@ def event_entry(kind: str, from_status: str | None, code: str | None) -> str:
     """Return the name of the entry for an event that is marked as an alarm.
 
     An alarm about one failure code, or about one reason to stop sending, has the entry of that code, if there is one.
+    Some kinds are failure codes themselves.
     """
     alarm = alarm_of_event(kind, from_status, code)
-    known = code is not None and code_with_entry(code) == code
-    return code if known and alarm in (Alarm.REFUND_STOPPED, Alarm.SENDING_STOPPED) and code else alarm.value
+    code = code or kind
+    known = code_with_entry(code) == code
+    return code if known and alarm in (Alarm.REFUND_STOPPED, Alarm.SENDING_STOPPED) else alarm.value
