@@ -527,7 +527,7 @@ DEFECTS = (
     Defect(
         "a line of the log about a stopped refund leads to no code",
         ENGINE + "views/runbook.py",
-        "    return code if known and alarm in (Alarm.REFUND_STOPPED, Alarm.SENDING_STOPPED) and code else alarm.value",
+        "    return code if known and alarm in (Alarm.REFUND_STOPPED, Alarm.SENDING_STOPPED) else alarm.value",
         "    return alarm.value",
         ("tests/web/console/test_runbook_links.py",),
     ),

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from refund_worker.domain.processor_replies import PaymentReading, RefundDetails, RefundObject
+from refund_worker.domain.refund import UNPAID_OBJECT_STATES
 from refund_worker.processors.braintree.errors import SETTLEMENT_FOR_A_PERSON
 from refund_worker.processors.braintree.orders import NO_MARKS, Marks, read_order_id
 from refund_worker.processors.braintree.xml_documents import Element, child, children, name_of, text_of, texts_of
@@ -152,7 +153,7 @@ def to_refund_object(refund: Transaction) -> RefundObject:
         leg_id=refund.marks.leg_id,
         attempt=refund.marks.attempt,
         installation=refund.marks.installation,
-        failure_code=(refund.failure_code or refund.status) if status in ("failed", "canceled") else None,
+        failure_code=(refund.failure_code or refund.status) if status in UNPAID_OBJECT_STATES else None,
         created_at=refund.created_at,
         details=RefundDetails(
             method=refund.method,
@@ -191,7 +192,7 @@ def to_reading(payment: Transaction, refunds: Iterable[RefundObject]) -> Payment
     A payment that was voided after its money was asked for counts as captured and refunded as a whole: `find` lists
     the void with this amount.
     """
-    given_back = sum(refund.amount_minor for refund in refunds if refund.status not in ("failed", "canceled"))
+    given_back = sum(refund.amount_minor for refund in refunds if refund.status not in UNPAID_OBJECT_STATES)
     return PaymentReading(
         captured_minor=_captured_minor(payment),
         currency=payment.currency,

@@ -19,10 +19,11 @@ from refund_worker.domain.processor_replies import (
     Refused,
     Reply,
 )
+from refund_worker.domain.refund import ObjectState
 from refund_worker.processors.conformance.bench import INSTALLATION, Bench, Refundable, money, words
 from refund_worker.processors.conformance.results import Check, NotAsked, expect
 
-KNOWN_STATUSES: Final = frozenset({"pending", "requires_action", "succeeded", "failed", "canceled"})
+KNOWN_STATUSES: Final = frozenset(ObjectState)
 AT_ONCE: Final = 6
 # Steps of the currency that a payment needs: a repeat that is executed must not be refused because too little is left.
 ROOM: Final = 100

@@ -11,11 +11,12 @@ from typing import Any, Final
 from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import PaymentReading, RefundDetails, RefundObject
+from refund_worker.domain.refund import UNPAID_OBJECT_STATES, ObjectState
 from refund_worker.processors.base import is_plain_id
 from refund_worker.processors.wire import Unreadable, clean
 from refund_worker.redaction import has_card_number
 
-STATUSES: Final = ("pending", "requires_action", "succeeded", "failed", "canceled")
+STATUSES: Final = frozenset(ObjectState)
 ATTEMPT_MAX: Final = 999_999_999
 
 _ID = re.compile(r"[!-~]{1,200}")
@@ -78,7 +79,7 @@ def to_refund_object(data: object) -> RefundObject:
         payment_refs=(payment,),
         leg_id=leg_id,
         attempt=attempt,
-        failure_code=clean(code) if code and status in ("failed", "canceled") else None,
+        failure_code=clean(code) if code and status in UNPAID_OBJECT_STATES else None,
         created_at=_time(refund.get("created_at")),
         live=live if isinstance(live, bool) else None,
         installation=installation,

@@ -27,6 +27,7 @@ from refund_worker.domain.processor_replies import (
     SearchReply,
     Unanswered,
 )
+from refund_worker.domain.refund import UNPAID_OBJECT_STATES
 from refund_worker.processors.base import RefundsOnly
 from refund_worker.processors.paypal.access import Access, Token
 from refund_worker.processors.paypal.answers import (
@@ -197,7 +198,7 @@ class PayPalProcessor(RefundsOnly):
         refunds = await self._refunds_of(capture)
         if refunds is None:
             return None
-        return sum(refund.amount_minor for refund in refunds if refund.status not in ("failed", "canceled"))
+        return sum(refund.amount_minor for refund in refunds if refund.status not in UNPAID_OBJECT_STATES)
 
     async def _refund(
         self, method: str, path: str, body: bytes | None = None, extra: Mapping[str, str] | None = None

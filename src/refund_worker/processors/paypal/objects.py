@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import PaymentReading, RefundDetails, RefundObject
+from refund_worker.domain.refund import UNPAID_OBJECT_STATES
 from refund_worker.processors.wire import Unreadable, clean, to_decimal_text, to_minor_units
 
 # Not read on PayPal's own page: known, and stated by other vendors that name PayPal's page (read 2026-11).
@@ -47,7 +48,7 @@ _CAPTURED: Final = frozenset({"COMPLETED", "PARTIALLY_REFUNDED", "REFUNDED", "PE
 _UNCAPTURED: Final = frozenset({"DECLINED", "FAILED"})
 # Reasons of a capture's status: the payer complained at PayPal, or the bank took the money back.
 _DISPUTE_REASONS: Final = frozenset({"BUYER_COMPLAINT", "CHARGEBACK"})
-_VOID: Final = frozenset({"failed", "canceled"})
+_VOID: Final = UNPAID_OBJECT_STATES
 
 
 def check_payment_id(processor_payment_id: str) -> None:
