@@ -45,6 +45,14 @@ PARTS: dict[str, frozenset[Part]] = {
 }
 # Played by HttpBench alone.
 HTTP_ALONE = {"lost answer", "pages"}
+# What a check of the suite assumes and an adapter's processor does not do. The contract suite asks these in its own way.
+ASKED_THERE = {
+    ("Braintree", "same key"): "Braintree never says that an answer is a repeated one",
+    ("Adyen", "same key"): "Adyen never says that an answer is a repeated one",
+    ("Braintree", "refusal is kept"): "a request that failed does not use its key up",
+    ("Braintree", "late failure"): "its server changes a refund only after settlement",
+    ("Adyen", "wrong secret"): "the check asks for a list, and Adyen has none",
+}
 # The adapters, without the fakes of other tests.
 CREATING = [subject for subject in SUBJECTS if subject.entry is not None and Part.CREATES in subject.claims()]
 
@@ -118,6 +126,8 @@ def bench_of(client: Client) -> SubjectBench:
 def test_no_promise_is_broken_by_an_adapter_under_contract(client: Client, check: Check) -> None:
     if not PARTS[check.name] <= client.subject.claims():
         pytest.skip("the subject does not claim this part of the contract")
+    if reason := ASKED_THERE.get((label(type(client.subject)), check.name)):
+        pytest.skip(reason)
     bench = bench_of(client)
     result = client.run(result_of(check, bench, 30))
     assert result.verdict is not Verdict.FAILED, result

@@ -75,7 +75,7 @@ def test_every_code_of_the_published_description_is_classified_above() -> None:
 
 def test_every_code_that_people_see_is_explained() -> None:
     seen = {reply.code for reply in map(classify, (answer_of(*case) for case in TABLE)) if hasattr(reply, "code")}
-    known = {code for code in seen if code.removeprefix("adyen_") in CODES} | {"not_found"}
+    known = {code for code in seen if code.removeprefix("adyen_") in CODES}
     assert known | PERSON_DECIDES | UNFUNDED | {REJECTED_BY_SCHEME, REFUND_REVERSED} <= EXPLAINED_BY.keys()
 
 

@@ -274,6 +274,7 @@ def test_payment_refunded_in_the_dashboard_is_not_refunded_again(shop: Shop) -> 
     assert shop.refund(refund_id).status is not RefundStatus.SUCCEEDED
 
 
+@pytest.mark.xfail(strict=True, reason="the list is read before each send, and without an order a person decides")
 def test_lost_answer_without_an_order_is_paid_once(shop: Shop) -> None:
     """There is no list, so only the key tells what happened."""
     capture = shop.server.new_payment("12.50", order_id=None)

@@ -14,7 +14,6 @@ _GROUPS: Final = {
     "http_401": "adyen_000",
     "account_invalid": "adyen_010 adyen_901",
     "parameter_unknown": "adyen_702",
-    "resource_missing": "not_found",
     "amount_too_large": "adyen_137 adyen_905",
     "unexpected_answer": "not_readable",
 }

@@ -109,9 +109,22 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
             raise ValueError("the Stripe API key is empty or holds characters that no key has")
         self.name = name
         self._timeout_seconds = timeout_seconds
-        self._page_pauses_seconds = page_pauses_seconds
-        self._api_key, self._base, self._account = api_key, base, account
-        self._http = http or _Transport(timeout_seconds)
+        self._account = account
+        self._http = transport = http or _Transport(timeout_seconds)
+
+        def made(account_id: str, name: str) -> StripeProcessor:
+            # A closure, so that no attribute of the adapter holds the key.
+            return StripeProcessor(
+                api_key,
+                base=base,
+                timeout_seconds=timeout_seconds,
+                name=name,
+                account=account_id,
+                page_pauses_seconds=page_pauses_seconds,
+                http=transport,
+            )
+
+        self._made = made
         self._pages = Pages(self._ask, classify, timeout_seconds, page_pauses_seconds)
         self._failure = partial(_account_failure, account=account)
         self._client = stripe.StripeClient(
@@ -124,15 +137,7 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
 
     def connected(self, account_id: str, name: str) -> StripeProcessor:
         """Return the adapter of a connected account. It shares this one's connections."""
-        return StripeProcessor(
-            self._api_key,
-            base=self._base,
-            timeout_seconds=self._timeout_seconds,
-            name=name,
-            account=account_id,
-            page_pauses_seconds=self._page_pauses_seconds,
-            http=self._http,
-        )
+        return self._made(account_id, name)
 
     def __repr__(self) -> str:
         return f"StripeProcessor(name={self.name!r})"
