@@ -45,7 +45,7 @@ PARTS: dict[str, frozenset[Part]] = {
 }
 # Played by HttpBench alone.
 HTTP_ALONE = {"lost answer", "pages"}
-# What a check of the suite assumes and an adapter's processor does not do. The contract suite asks these in its own way.
+# Checks that assume what one processor does not do. The contract suite asks these in its own way.
 ASKED_THERE = {
     ("Braintree", "same key"): "Braintree never says that an answer is a repeated one",
     ("Adyen", "same key"): "Adyen never says that an answer is a repeated one",
