@@ -26,6 +26,8 @@ FALLBACKS = (
     ("balance", "payments"),
 )
 DESTINATIONS = ("payments", "balance", "payments,balance", "manual", "payments,manual")
+# The account's own quiet window and the bound of its late effects, in seconds: that of all accounts is 6 hours.
+QUIET_AND_LATE = ((9 * HOUR, 8 * HOUR), (6 * HOUR, 4.9 * HOUR), (HOUR, 0.8 * HOUR), (HOUR, 0.8 * HOUR), (600.0, 400.0))
 # Rates of the faults that only this processor has, and of those that are most dangerous there.
 RATES = {
     "event never comes": (0, 0, 0, 0.3, 0.7),
@@ -64,7 +66,7 @@ def add_second_account(plan: Plan, seed: int) -> None:
 
 
 def _rules(random: Random, plan: Plan) -> SilentRules:
-    quiet, late = random.choice(((6 * HOUR, 4.9 * HOUR), (HOUR, 0.8 * HOUR), (600.0, 400.0)))
+    quiet, late = random.choice(QUIET_AND_LATE)
     key_seconds, key_use_seconds = random.choice(
         (
             (7 * DAY, 6 * DAY),
@@ -105,8 +107,14 @@ def _payments(random: Random, plan: Plan) -> None:
     if plan.second is not None and (window := plan.second.rules.window_seconds) and random.random() < 0.5:
         closing = [n for n, payment in enumerate(plan.payments) if payment.processor == SILENT]
         for number in closing[:1]:  # its window closes while refunds are under way
-            closes = START + random.uniform(0, plan.horizon)
+            closes = START + _soon_after_a_request(random, plan)
             plan.payments[number] = replace(plan.payments[number], captured_at=closes - window)
+
+
+def _soon_after_a_request(random: Random, plan: Plan) -> float:
+    """Return a time at which a refund is probably accepted and not sent yet."""
+    asked = random.choice([act.at for act in plan.acts if act.what == "request"])
+    return asked + random.choice((0.1, 1, 30, HOUR)) * random.random()
 
 
 def _at_the_silent_one(payment: PaymentRecord) -> PaymentRecord:
@@ -135,7 +143,7 @@ def _people(random: Random, plan: Plan) -> None:
     def windows(chance: float, longest: float, accounts: Collection[str]) -> list[tuple[float, float, str]]:
         if random.random() >= chance:
             return []
-        begin = random.uniform(0, plan.horizon * 0.9)
+        begin = random.choice((random.uniform(0, plan.horizon * 0.9), _soon_after_a_request(random, plan)))
         return [(begin, begin + random.uniform(0, longest), random.choice(tuple(accounts)))]
 
     for begin, end, account in windows(0.15, random.choice((60, HOUR, 12 * HOUR)), (SILENT, SILENT, STRIPE, "all")):
