@@ -35,6 +35,7 @@ def test_payment_is_shown_as_recorded_with_the_processors_report(web: Web) -> No
     told = {"captured_minor": 2000, "refunded_minor": 0, "verified": None, "processor_says": None}
     shown = web.call("GET", "/v1/payments/pay-1")
     told |= {"processor_payment_ids": ["ch_1"], "other_ids": [], "recorded_by": None}
+    told |= {"processor_account": "stripe", "connect": None}
     told |= {"taken_minor": 0, "left_minor": 2000, "credits_taken": 0, "credits_left": 200}
     told |= {"closed_at": None, "close_reason": None, "fraud_warnings": []}
     assert (shown.status_code, shown.json()) == (200, PAYMENT | told)
