@@ -44,10 +44,11 @@ def _add_list(app: typer.Typer) -> None:
     def list_(output: OutputOption = Output.TABLE) -> None:
         """List what each adapter of this version can do, and each account of the settings.
 
-        key: how long an idempotency key is kept. list: it proves that a refund does not exist. outcome: the
-        answer to a request is its outcome. final: a refund never fails later. read: a payment can be read. parts:
-        less than a whole payment can be refunded. window: how long after the payment. steps: how many currencies
-        refund only in steps; -o json has the steps, in minor units. An account with the adapter http has a table of its own, in the settings.
+        key: how long an idempotency key is kept. list: it proves that a refund does not exist. outcome: the answer to
+        a request is its outcome. final: a refund never fails later. read: a payment can be read. parts: less than a
+        whole payment can be refunded. window: how long after the payment. steps: how many currencies refund only in
+        steps; -o json has the steps, in minor units. An account with the adapter http has a table of its own, in the
+        settings.
         """
         adapters, accounts = list(_adapters()), list(_accounts())
         if output is Output.JSON:
