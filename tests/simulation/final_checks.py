@@ -321,18 +321,15 @@ def _check_claims(watch: Watch, bank: Bank) -> None:
     for row in watch.rows("SELECT * FROM payments"):
         its = [c for c in claims.values() if c["payment_id"] == row["payment_id"]]
         live = [c for c in its if c["phase"] in ("holding", "taken")]
-        # A leg that had left its payment, and that a person then paid by hand, took nothing of it.
         legs = [
-            leg
-            for leg in watch.legs.values()
-            if leg["payment_id"] == row["payment_id"]
-            and leg["status"] not in GONE
-            and leg["leg_id"] not in watch.paid_apart
+            leg for leg in watch.legs.values() if leg["payment_id"] == row["payment_id"] and leg["status"] not in GONE
         ]
         by_legs = sum(leg["payment_credits"] for leg in legs)
+        # A leg that had left its payment, and that a person then paid by hand, may have taken nothing of it.
+        apart = sum(leg["payment_credits"] for leg in legs if leg["leg_id"] in watch.paid_apart)
         by_claims = sum(c["credits"] for c in live)
         gone = sum(c["amount_minor"] - c["explained_minor"] for c in live) + sum(leg["amount_minor"] for leg in legs)
-        if by_claims and by_claims + by_legs > row["credits"] and not watch.contradicted:
+        if by_claims and by_claims + by_legs - apart > row["credits"] and not watch.contradicted:
             raise Violation(f"L12 {row['payment_id']}: {by_claims} and {by_legs} credits taken of {row['credits']}")
         # The last money of a payment can go for fewer credits, by rounding: the other credits are worth nothing then.
         rest = row["credits"] - by_claims - by_legs if live and gone >= row["amount_minor"] else 0
