@@ -104,7 +104,7 @@ def test_rest_of_a_larger_leg_is_given_back(world: World) -> None:
 
 
 @pytest.mark.parametrize("other_minor", [950, 1_000])
-def test_part_of_a_leg_is_linked_after_its_replacement_returned_the_credits(world: World, other_minor: int) -> None:
+def test_linked_part_keeps_credits_that_its_replacement_returned(world: World, other_minor: int) -> None:
     """The replacement has returned most of the leg's credits, or all of them."""
     world.pay(2, captured_at=1.0, amount_minor=other_minor)
     world.pay(captured_at=2.0)

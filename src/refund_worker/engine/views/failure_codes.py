@@ -14,6 +14,7 @@ from refund_worker.engine.views.explanations import (
     KEEPS_ASKING,
     TRIES_AGAIN,
     WAITS,
+    WAITS_FOR_EVENT,
     WAITS_UNSENT,
     Course,
     Explanation,
@@ -312,8 +313,9 @@ _REPORT_OVERDUE = Explanation(
     "No event about the outcome has come",
     "The processor accepted the refund, cannot be asked about it, and no event of it came in the time allowed.",
     "Look the refund up at the processor, and check its webhooks: `refund-worker doctor` shows refused ones. Let the "
-    "processor send the event again; the refund ends by it.",
-    course=KEEPS_ASKING,
+    "processor send the event again; the refund ends by it. If the processor cannot, resolve it by what you see there.",
+    at_end="Compare the refund with what the processor shows.",
+    course=WAITS_FOR_EVENT,
     worry="If many refunds get it: then no webhook arrives, and no outcome becomes known.",
 )
 _UNKNOWN_STATUS = Explanation(
