@@ -73,9 +73,8 @@ class Subject:
     lacks: ClassVar[Mapping[Part, str]] = {}  # why a part that the table claims is not asked
     page_size: ClassVar[int] = 1  # refund objects in a page of the server's lists
     gives_request_ids: ClassVar[bool] = False
-    errors_stick: ClassVar[bool] = False  # a server error is stored under its key
-    keeps_errors: ClassVar[bool] = True  # a server error may stay stored under its key, as far as the adapter knows
-    says_replayed: ClassVar[bool] = True  # the processor says that an answer repeats an earlier one
+    errors_stick: ClassVar[bool] = False  # this server repeats a server error to its key
+    failure_code: ClassVar[str] = "declined"  # of a refund that the server lets fail; passed on as it is
     signs_headers: ClassVar[bool] = True  # a header signs the whole body and the time; otherwise the body holds it
     coarser_currencies: ClassVar[frozenset[str]] = frozenset()  # the adapter refuses what is no multiple of their step
     accepted_status: ClassVar[str] = "succeeded"  # of a refund that was just accepted

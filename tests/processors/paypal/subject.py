@@ -30,7 +30,6 @@ class PayPal(Subject):
     entry = ENTRY
     reads_payments = True
     gives_request_ids = True
-    keeps_errors = False
     unknown_payment = "CAP99999999999999"
     unknown_refund = "RFD99999999999999"
     wrong_payment_ids = ("ch_1", "PAYID-MW3FBGA3TM6884782447752G", "2gg279541u471931p", "2GG279541U471931P/refund")

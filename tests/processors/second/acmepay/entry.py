@@ -36,6 +36,8 @@ CAPABILITIES: Final = Capabilities(
         "answers_are_outcomes": _MANUAL,
         "report_seconds": "not needed: a refund can be read",
         "reads_refunds": _MANUAL,
+        "says_replayed": f"{_MANUAL}: the header X-Replayed",
+        "keeps_server_errors": f"{_MANUAL}: the first answer is kept, whatever it is",
         "answers_are_final": f"{_MANUAL}: a refund that is DONE can become FAILED",
         "partial_refunds": _MANUAL,
         "cancels": f"{_MANUAL}: a void, while the customer is asked",
