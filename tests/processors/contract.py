@@ -51,6 +51,7 @@ class Part(StrEnum):
     CHANGES = "returns the state that an object has now"  # change
     FAILURE_CODES = "passes on the failure codes of its table"  # change
     CANCELS = "cancels a refund that waits for the customer"  # break_next("waits for the customer")
+    NO_CANCEL = "says that it cancels nothing"
     CANCEL_REFUSED = "refuses to cancel a refund that has succeeded"
     CREDENTIALS = "reports wrong credentials as denied"  # stranger, wrong_secret
     LOST_ANSWER = "reports a lost answer as unanswered"  # lost_answers, break_next
@@ -197,6 +198,7 @@ class Subject:
             Part.CHANGES: table.reads_refunds and not table.answers_are_final,
             Part.FAILURE_CODES: table.reads_refunds and bool(table.disputed_codes or table.unfunded_codes),
             **dict.fromkeys((Part.CANCELS, Part.CANCEL_REFUSED), table.cancels),
+            Part.NO_CANCEL: not table.cancels,
             Part.WINDOW: table.refund_window_seconds is not None,
             Part.PAYMENT_IDS: cls.entry is not None and bool(cls.wrong_payment_ids),
             **dict.fromkeys((Part.WEBHOOKS, Part.SIGNED_HEADERS, Part.REPORTS), cls._has_webhooks()),

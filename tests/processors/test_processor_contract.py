@@ -36,6 +36,8 @@ from refund_worker.domain.processor_replies import (
     UnknownRefusal,
     WarningsFound,
 )
+from refund_worker.engine.views.failure_codes import FAILURE_CODES
+from refund_worker.engine.views.sending_codes import SENDING_CODES
 from refund_worker.processors import registry
 from refund_worker.processors.base import Capabilities
 
@@ -53,6 +55,12 @@ def test_each_fact_of_a_capability_table_has_a_source(subject: type[Subject]) ->
     facts = {field.name for field in fields(Capabilities)} - {"sources"}
     assert set(subject.capabilities.sources) == facts
     assert all(subject.capabilities.sources.values())
+
+
+@pytest.mark.parametrize("subject", [subject for subject in SUBJECTS if subject.entry], ids=label)
+def test_codes_of_an_adapter_are_explained_by_codes_of_ours(subject: type[Subject]) -> None:
+    assert subject.entry is not None
+    assert set(subject.entry.explained_by.values()) <= FAILURE_CODES.keys() | SENDING_CODES.keys()
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -427,3 +435,12 @@ def test_cancel_of_a_succeeded_refund_is_refused(client: Client) -> None:
     reply = client.run(client.adapter.cancel(made.processor_refund_id))
     assert isinstance(reply, Refused | Misconfigured | UnknownRefusal), reply
     assert answered(client.fetch(made.processor_refund_id)).object.status == "succeeded"
+
+
+@claiming(Part.NO_CANCEL)
+def test_cancel_is_misconfigured_where_the_table_has_none(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    made = client.refund(payment_id, 1000)
+    reply = client.run(client.adapter.cancel(made.processor_refund_id))
+    assert isinstance(reply, Misconfigured), reply
+    assert client.booked(payment_id) == [1000]

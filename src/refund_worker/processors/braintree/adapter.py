@@ -145,7 +145,7 @@ class BraintreeProcessor(RefundsOnly):
         self._root = f"{base.rstrip('/')}/merchants/{merchant_id}"
         self._merchant_account_id = merchant_account_id
         self._void_unsettled = void_unsettled
-        self._http = HttpClient(timeout_seconds)
+        self._http = HttpClient(timeout_seconds, hide=[private_key])
         self._headers = {
             "Authorization": "Basic " + base64.b64encode(keys.encode("ascii")).decode("ascii"),
             "X-ApiVersion": API_VERSION,

@@ -86,7 +86,7 @@ class PayPalProcessor(RefundsOnly):
         self._base = base.rstrip("/")
         self._live = live
         self._timeout_seconds = timeout_seconds
-        self._http = HttpClient(timeout_seconds)
+        self._http = HttpClient(timeout_seconds, hide=[client_secret])
         self._access = Access(self._http, self._base, client_id, client_secret)
 
     def __repr__(self) -> str:
