@@ -31,7 +31,7 @@ def clean(text: str) -> str:
     """Return a server's text in a form that can be stored and shown: no card numbers, addresses or control characters,
     bounded length.
 
-    It knows secrets by their form only (some processors' keys, ours, bearer tokens, passwords in URLs). An account's own
+    It knows secrets by their form only: bearer tokens, passwords in URLs, the keys of this program. An account's own
     credentials are kept out by `HttpClient(hide=…)`.
     """
     if text.isalpha() and len(text) <= MESSAGE_LENGTH_MAX:
