@@ -253,6 +253,13 @@ def test_id_that_no_payment_can_have_is_refused_without_quoting_it(client: Clien
         assert wrong not in str(refused.value)
 
 
+@claiming(Part.PAYMENT_IDS, Part.LISTS)
+def test_id_that_no_payment_can_have_is_not_looked_for(client: Client) -> None:
+    """The list of another path must not pass for the payment's own."""
+    for wrong in client.subject.wrong_payment_ids:
+        assert isinstance(client.find(wrong), Misconfigured), wrong
+
+
 # --- idempotency keys -------------------------------------------------------------------------------------------------
 
 

@@ -209,9 +209,12 @@ class BraintreeProcessor(RefundsOnly):
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         """GET the payment and each of its refunds, within one deadline. A void is listed too; `leg_id` is not used.
 
-        Raises ValueError for an id that no payment can have.
+        An id that no payment can have is `Misconfigured`, without a call.
         """
-        check_payment_id(processor_payment_id)
+        try:
+            check_payment_id(processor_payment_id)
+        except ValueError as error:
+            return Misconfigured("bad_payment_id", str(error))
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return Found(await self._refunds_of(await self._payment(processor_payment_id)))

@@ -30,10 +30,7 @@ KEY_CONFLICT: Final = "ID_REUSED"
 NOT_FOUND: Final = frozenset({"NO_SUCH_PAYMENT", "NO_SUCH_REFUND"})
 ONE_RECORD: Final = frozenset({"BAD_AMOUNT", "NOT_VOIDABLE"})
 OURS: Final = frozenset({"BAD_TOKEN", "SHOP_CLOSED", "BAD_FORM"})  # every refund would meet it
-# Codes of refunds that failed later: this one is final.
-ACCOUNT_GONE: Final = "ACCOUNT_GONE"
-
-# Our codes whose texts explain AcmePay's to people.
+# Our codes whose texts explain AcmePay's to people: those above, and the cause of a refund that failed later.
 EXPLAINED_BY: Final = {
     "WINDOW_CLOSED": "charge_not_refundable",
     "TOO_MUCH": "amount_exceeds_unrefunded",
