@@ -101,8 +101,9 @@ def test_blocked_refund_gets_a_new_attempt_over_an_untouched_payment() -> None:
     assert call.key == "r-1:2"
 
 
-def test_pause_keeps_asking_without_a_hurry_and_sends_nothing() -> None:
-    at = START + 100
+@pytest.mark.parametrize("at", [START + 100, START + QUIET + 100, KEY_IS_OLD - QUIET - 100])
+def test_pause_keeps_asking_without_a_hurry_and_sends_nothing(at: float) -> None:
+    """While the key lives, the outcome is not lost: the repeat only waits."""
     paused = {"stripe": SendBlock(until=at + 300, lookups_allowed=True)}
     step = next_step(due(sent(NO_ANSWER), at), at, POLICY_HERE, paused=paused)
     call = the_call(step)

@@ -370,13 +370,17 @@ def _handle_no_list(builder: DecisionBuilder, leg: Leg, call: LookUp, reply: NoL
     is_sent_next = call.before_sending and leg.status in TO_BE_SENT and is_due
     if not is_sent_next and leg.status is not LegStatus.UNKNOWN and not is_watched(leg):
         return
-    may_repeat = call.before_sending and not leg.lookup_required and may_replay(leg, builder.now, builder.policy)
-    if leg.unanswered and may_repeat:
+    may_repeat = not leg.lookup_required and may_replay(leg, builder.now, builder.policy)
+    may_land = asked_at < quiet_end(leg, builder.policy)
+    if leg.unanswered and may_repeat and call.before_sending:
         _allow_sending(builder, clear_unreachable(leg), asked_at)
-    elif leg.unanswered and asked_at < quiet_end(leg, builder.policy):
+    elif leg.unanswered and may_land:
         _schedule_lookup(builder, leg)
     elif is_watched(leg):
         builder.update_leg(leg, in_doubt=leg.doubt_once_answered, next_at=None)
+    elif leg.unanswered and may_repeat:  # a pause, or the payment, forbids the repeat now
+        waits = replace(clear_unreachable(leg), retry_count=min(leg.retry_count + 1, BACKOFFS_WHILE_ANSWERED))
+        builder.update_leg(waits, next_at=builder.now + backoff_seconds(builder.policy, waits))
     elif leg.unanswered or leg.failure_code == RefusalKind.OUTCOME_UNKNOWN:
         unknown = replace(leg, failure_code=str(RefusalKind.OUTCOME_UNKNOWN), failure_message=reply.message)
         _apply_refusal(builder, unknown, RefusalKind.OUTCOME_UNKNOWN)
