@@ -14,6 +14,7 @@ ELSEWHERE = tuple(
     f"tests/domain/test_{name}.py" for name in ("outside_refunds", "list_before_sending", "manual_payment")
 )
 
+WITHOUT_LIST = ("tests/domain/test_payment_without_list.py",)
 INSTRUCTIONS = ("tests/engine/refunds/test_instructions_email.py",)
 CANCELING = ("tests/domain/test_canceling.py", "tests/engine/refunds/test_canceling.py")
 
@@ -134,6 +135,27 @@ DEFECTS = (
         DOMAIN + "handle_reply.py",
         "    if leg.unanswered and listing.asked_at < quiet_end(leg, policy):",
         "    if False:",
+    ),
+    Defect(
+        "an unknown outcome over a payment without a list sent again under a new key",
+        DOMAIN + "handle_reply.py",
+        "    elif leg.unanswered or leg.failure_code == RefusalKind.OUTCOME_UNKNOWN:",
+        "    elif leg.unanswered:",
+        WITHOUT_LIST,
+    ),
+    Defect(
+        "a payment without a list refunded although others refunded some of it",
+        DOMAIN + "handle_reply.py",
+        "    elif not reply.untouched:",
+        "    elif False:",
+        WITHOUT_LIST,
+    ),
+    Defect(
+        "a success told after a failure passes unnoticed",
+        DOMAIN + "refund_object.py",
+        "if before.state is ObjectState.FAILED and state is ObjectState.SUCCEEDED:",
+        "if False:",
+        ("tests/domain/test_unlisted.py",),
     ),
     Defect(
         "the answer's time taken for the question's",
