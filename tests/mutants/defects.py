@@ -90,6 +90,7 @@ MEETINGS = ("tests/interleavings/test_interleavings.py::test_no_preemption_of_co
 STRIPE = "src/refund_worker/processors/stripe/"
 CONNECTED = "tests/processors/test_connected_accounts.py::test_"
 STRIPE_CONNECTED = "tests/processors/test_stripe_connected.py::test_"
+REPORTED = "tests/engine/processor_sync/test_event_reports.py::test_"
 OVER_HTTP = "tests/web/test_connect_over_http.py::test_"
 
 
@@ -6680,5 +6681,26 @@ DEFECTS = (
         "if account.capabilities.connects:",
         "if False:",
         ("tests/worker/test_scheduler.py::test_lists_of_each_account_are_read_while_the_scheduler_runs",),
+    ),
+    Defect(
+        "accounts: an event of one account is about a leg over another",
+        ENGINE + "processor_sync/webhook_inbox.py",
+        "if place is not None and place.processor == processor else None",
+        "if place is not None else None",
+        (REPORTED + "event_of_another_account_settles_nothing_whatever_ids_it_has",),
+    ),
+    Defect(
+        "accounts: the events of a refund are shown with those of another account",
+        ENGINE + "processor_sync/webhook_inbox.py",
+        "elif marked is not None and marked.processor == name[0]:",
+        "elif marked is not None:",
+        (REPORTED + "event_of_another_account_settles_nothing_whatever_ids_it_has",),
+    ),
+    Defect(
+        "accounts: our ids copied to another account make its refund ours",
+        ENGINE + "refunds/object_ownership.py",
+        "elif by_mark[leg_id].processor == processor:",
+        "elif True:",
+        (CONNECTED + "our_ids_copied_to_another_account_settle_nothing",),
     ),
 )

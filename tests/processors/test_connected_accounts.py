@@ -36,8 +36,9 @@ from refund_worker.errors import InvalidRequest
 from refund_worker.processors.accounts import Adapters
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.processors.stripe.adapter import StripeProcessor
+from refund_worker.processors.stripe.objects import METADATA_INSTALLATION, METADATA_LEG
 from refund_worker.store import processors
-from refund_worker.store.installation import server_of
+from refund_worker.store.installation import installation_id, server_of
 from refund_worker.store.tables import attempts, claims, refunds
 from refund_worker.testing import RefundWorker
 
@@ -166,6 +167,34 @@ def test_equal_charges_and_keys_of_two_accounts_never_mix(shop: Shop) -> None:
     assert made["ann"]["processor_refund_id"] == booked[ONE]["id"]
     assert made["bob"]["processor_refund_id"] == booked[TWO]["id"]
     assert made["cat"]["processor_refund_id"] == booked[None]["id"]
+
+
+@pytest.mark.parametrize("heard_by", ["event", "listing"])
+def test_our_ids_copied_to_another_account_settle_nothing(shop: Shop, heard_by: str) -> None:
+    """An account's owner can make refunds there with any metadata."""
+    shop.sell("ann", "ch_same", account=ONE)
+    shop.sell("bob", "ch_same", account=TWO)
+    shop.pay_back("bob", credits=10)
+    pause_processor(shop.context, f"stripe/{ONE}", actor="op", reason="test")
+    refund_id = shop.worker.request("ann", credits=40)
+    process_due(shop.context)
+    with shop.context.database.read() as connection:
+        marks = {METADATA_LEG: shop.leg(refund_id)["leg_id"], METADATA_INSTALLATION: installation_id(connection)}
+    with shop.worker.http() as api:
+        if heard_by == "event":
+            shop.sandbox.send_webhooks_to(f"{api.url}/webhooks/stripe", SECRET, connect_secret=CONNECT_SECRET)
+        made = shop.sandbox.act("dashboard_refund", account=TWO, payment="ch_same", amount_minor=400, metadata=marks)
+        if heard_by == "listing":
+            ConnectedSync().sync_all(shop.context, "stripe")
+        shop.work_until(lambda: bool(outside(shop)))
+    assert outside(shop) == [(made["id"], f"stripe/{TWO}", "pay-bob-ch_same", 400)]
+    assert (shop.status(refund_id), shop.leg(refund_id)["processor_refund_id"]) == ("queued", None)
+    assert resume_processor(shop.context, f"stripe/{ONE}", actor="op")
+    shop.work_until(lambda: shop.status(refund_id) == "succeeded")
+    assert {each["account"]: each["amount"] for each in shop.sandbox.refunds() if each["amount"] == 400} == {
+        ONE: 400,
+        TWO: 400,
+    }
 
 
 def test_equal_payments_of_two_accounts_have_own_outside_refunds(shop: Shop) -> None:

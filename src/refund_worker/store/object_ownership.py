@@ -12,7 +12,7 @@ from refund_worker.batching import batched
 from refund_worker.domain.claims.claim import LIVE, ClaimKind
 from refund_worker.domain.refund import LegStatus
 from refund_worker.store.database import IDS_AT_ONCE
-from refund_worker.store.refunds import refunds_of_legs
+from refund_worker.store.refunds import PlaceOfLeg, places_of_legs
 from refund_worker.store.tables import REFUNDED_BEFORE, claims, legs, payments, refund_objects
 
 
@@ -47,11 +47,11 @@ def legs_of_objects(connection: Connection, processor: str, object_ids: Iterable
     return found
 
 
-def refunds_of_many_legs(connection: Connection, leg_ids: Iterable[str]) -> dict[str, str]:
-    """Return the refund id by leg id for the legs that exist; the number of ids is not limited."""
-    found: dict[str, str] = {}
+def places_of_many_legs(connection: Connection, leg_ids: Iterable[str]) -> dict[str, PlaceOfLeg]:
+    """Return the refund and the account by leg id for the legs that exist; the number of ids is not limited."""
+    found: dict[str, PlaceOfLeg] = {}
     for chunk in batched(leg_ids, IDS_AT_ONCE):
-        found |= refunds_of_legs(connection, chunk)
+        found |= places_of_legs(connection, chunk)
     return found
 
 

@@ -6,7 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import (
     ColumnElement,
@@ -243,10 +243,17 @@ def _differs(table: str, before: Refund | Leg, after: Refund | Leg) -> bool:
     return _values(before, columns) != _values(after, columns)
 
 
-def refunds_of_legs(connection: Connection, leg_ids: Collection[str]) -> dict[str, str]:
-    """Return the refund id by leg id, for the legs that exist."""
-    query = select(legs.c.leg_id, legs.c.refund_id).where(legs.c.leg_id.in_(leg_ids))
-    return {row.leg_id: row.refund_id for row in connection.execute(query)}
+class PlaceOfLeg(NamedTuple):
+    """The refund of a leg, and the account at a processor that its money goes back over."""
+
+    refund_id: str
+    processor: str
+
+
+def places_of_legs(connection: Connection, leg_ids: Collection[str]) -> dict[str, PlaceOfLeg]:
+    """Return the refund and the account by leg id, for the legs that exist."""
+    query = select(legs.c.leg_id, legs.c.refund_id, legs.c.processor).where(legs.c.leg_id.in_(leg_ids))
+    return {leg_id: PlaceOfLeg(*rest) for leg_id, *rest in connection.execute(query)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,35 +77,39 @@ ENTRY = ProcessorEntry(
         event_schema={},
     ),
 )
-ACCOUNTS = Accounts({"silent": Account(name="silent", entry=ENTRY, settings=AccountSettings())})
+OTHER = "silent:other"
+ACCOUNTS = Accounts({name: Account(name=name, entry=ENTRY, settings=AccountSettings()) for name in ("silent", OTHER)})
 
 
 @pytest.fixture
 def silent(migrated_sqlite_url: str) -> Iterator[World]:
-    """Return a world whose only processor tells outcomes by events alone."""
-    processor = ScriptedProcessor("silent")
+    """Return a world whose only processor tells outcomes by events alone. The customer's payment is at one account."""
+    adapters = {name: ScriptedProcessor(name) for name in ACCOUNTS}
     made = World(
         migrated_sqlite_url,
         accounts=ACCOUNTS,
-        processors={"silent": processor},
+        processors=adapters,
         policy=replace(POLICY, processors=ACCOUNTS.rules),
     )
-    made.processor = processor
-    made.pay(processor="silent")
-    processor.script("ch_1", "pending")
+    made.processor = adapters["silent"]
+    made.pay(processor="silent", asked_account="silent")
+    made.processor.script("ch_1", "pending")
     yield made
     made.close()
 
 
-def event(world: World, name: str, status: str, leg: str | None, amount: int = 200, **more: str) -> str | None:
+def event(
+    world: World, name: str, status: str, leg: str | None, amount: int = 200, *, account: str = "silent", **more: str
+) -> str | None:
     """Store a verified event about the refund re_1, process it, and return how it ended."""
     with world.database.write() as connection:
         told = {"refund": "re_1", "status": status, "leg": leg, "amount": amount}
         body = json.dumps(told | {"installation": installation_id(connection)} | more)
-        assert inbox.insert_event(connection, "silent", name, "refund", body, world.now)
+        assert inbox.insert_event(connection, account, name, "refund", body, world.now)
     webhook_inbox.process_inbox(world.context)
     with world.database.read() as connection:
-        query = select(tables.inbox.c.outcome).where(tables.inbox.c.event_id == name)
+        its = tables.inbox.c
+        query = select(its.outcome).where(its.event_id == name, its.processor == account)
         outcome: str | None = connection.execute(query).scalar_one()
     return outcome
 
@@ -139,6 +143,20 @@ def test_event_of_another_installation_is_not_ours(silent: World) -> None:
     silent.work()
     event(silent, "e1", "succeeded", f"{refund_id}-1", installation="inst_of_others")
     assert silent.refund(refund_id).status is RefundStatus.SENDING
+
+
+def test_event_of_another_account_settles_nothing_whatever_ids_it_has(silent: World) -> None:
+    """A person who can sign for one account could copy our ids, and the id of the payment, from another."""
+    silent.processor.rescript("ch_1", "pays_silently")
+    refund_id = silent.withdraw(20)
+    silent.work()
+    assert event(silent, "e1", "succeeded", f"{refund_id}-1", account=OTHER) == webhook_inbox.UNKNOWN_REFUND
+    assert silent.refund(refund_id).status is RefundStatus.SENDING
+    with silent.database.read() as connection:
+        its = connection.execute(select(tables.inbox)).mappings().all()
+        assert webhook_inbox.refunds_of_events(connection, silent.context, its) == {}
+    assert event(silent, "e1", "succeeded", f"{refund_id}-1") == webhook_inbox.PROCESSED
+    assert silent.refund(refund_id).status is RefundStatus.SUCCEEDED
 
 
 def test_event_with_another_amount_is_not_believed(silent: World) -> None:

@@ -191,7 +191,7 @@ def _read_event(connection: Connection, context: Context, row: RowMapping) -> In
     object_id = hint.processor_refund_id
     place = refund_objects.find_leg(connection, processor=row["processor"], processor_refund_id=object_id)
     if place is None and hint.leg_id is not None:
-        place = _place_of_leg(connection, hint.leg_id)
+        place = _place_of_leg(connection, row["processor"], hint.leg_id)
     answer = None if report is None else Answered(report)
     return InboxEvent(row, object_id, place, hint.names_owner, answer=answer)
 
@@ -205,9 +205,10 @@ def _read_subject(context: Context, row: RowMapping) -> EventSubject | None:
     return subject if subject is not None and subject.kind in HANDLERS and is_plain_id(subject.object_id) else None
 
 
-def _place_of_leg(connection: Connection, leg_id: str) -> tuple[str, str] | None:
-    refund_id = refunds.refunds_of_legs(connection, [leg_id]).get(leg_id)
-    return (refund_id, leg_id) if refund_id else None
+def _place_of_leg(connection: Connection, processor: str, leg_id: str) -> tuple[str, str] | None:
+    """Return (refund_id, leg_id) of a leg over this account, or None: an account tells of its own refunds."""
+    place = refunds.places_of_legs(connection, [leg_id]).get(leg_id)
+    return (place.refund_id, leg_id) if place is not None and place.processor == processor else None
 
 
 class UnusableEvent(Exception):
@@ -260,13 +261,14 @@ def refunds_of_events(
                 hints[row["processor"], row["event_id"]] = hint
     objects = {(name[0], hint.processor_refund_id) for name, hint in hints.items()}
     by_object = refund_objects.find_legs(connection, objects)
-    by_leg = refunds.refunds_of_legs(connection, {hint.leg_id for hint in hints.values() if hint.leg_id})
+    by_leg = refunds.places_of_legs(connection, {hint.leg_id for hint in hints.values() if hint.leg_id})
     found = {}
     for name, hint in hints.items():
-        place = by_object.get((name[0], hint.processor_refund_id))
-        refund_id = place[0] if place else by_leg.get(hint.leg_id or "")
-        if refund_id is not None:
-            found[name] = refund_id
+        place, marked = by_object.get((name[0], hint.processor_refund_id)), by_leg.get(hint.leg_id or "")
+        if place is not None:
+            found[name] = place[0]
+        elif marked is not None and marked.processor == name[0]:
+            found[name] = marked.refund_id
     return found
 
 
@@ -298,7 +300,7 @@ def _placed(connection: Connection, event: InboxEvent) -> InboxEvent:
     """Return the event with the place that the processor's answer names, if the event itself named none."""
     if event.place or not isinstance(event.answer, Answered) or event.answer.object.leg_id is None:
         return event
-    return replace(event, place=_place_of_leg(connection, event.answer.object.leg_id))
+    return replace(event, place=_place_of_leg(connection, event.row["processor"], event.answer.object.leg_id))
 
 
 def _outcome(event: InboxEvent, broken: Collection[str], of_others: Collection[tuple[str, str]]) -> str | None:

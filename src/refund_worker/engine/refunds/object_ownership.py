@@ -2,7 +2,7 @@
 
 The object's id decides first, if it is in our records: a mark that was edited out or copied at the processor then
 changes nothing. Otherwise its marks decide: this installation's id and a leg that is known here. All other objects were
-made by others, whatever marks they have.
+made by others, whatever marks they have. So were objects of one account that carry the marks of a leg over another.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def sort_by_owner(connection: Connection, processor: str, refund_objects: Iterab
     me = installation_id(connection)
     by_id = store.legs_of_objects(connection, processor, [item.processor_refund_id for item in refund_objects])
     marked = {leg_id for item in refund_objects if (leg_id := _leg_by_mark(item, me))}
-    by_mark = store.refunds_of_many_legs(connection, marked)
+    by_mark = store.places_of_many_legs(connection, marked)
     ours: list[OwnedObject] = []
     forgotten: list[RefundObject] = []
     outside: list[RefundObject] = []
@@ -73,10 +73,12 @@ def sort_by_owner(connection: Connection, processor: str, refund_objects: Iterab
             linked += [refund_object] if booked.linked_minor else []
         elif (leg_id := _leg_by_mark(refund_object, me)) is None:
             outside.append(refund_object)
-        elif leg_id in by_mark:
-            ours.append(OwnedObject(refund_object, leg_id, by_mark[leg_id]))
-        else:
+        elif leg_id not in by_mark:
             forgotten.append(refund_object)
+        elif by_mark[leg_id].processor == processor:
+            ours.append(OwnedObject(refund_object, leg_id, by_mark[leg_id].refund_id))
+        else:  # a person who can make refunds at one account can copy our ids of another
+            outside.append(refund_object)
     return ObjectsByOwner(tuple(ours), tuple(forgotten), tuple(outside), tuple(linked), me)
 
 
