@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
 import secrets
@@ -408,8 +409,9 @@ async def _break(request: web.Request, fault: str, answer: dict[str, Any]) -> we
     if fault == "cut":
         text = json.dumps(answer)
         response = web.StreamResponse(status=201, headers={"Content-Length": str(len(text))})
-        await response.prepare(request)
-        await response.write(text[: len(text) // 2].encode())
+        with contextlib.suppress(ConnectionError):  # the client has gone already
+            await response.prepare(request)
+            await response.write(text[: len(text) // 2].encode())
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
