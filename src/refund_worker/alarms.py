@@ -25,6 +25,7 @@ class Alarm(StrEnum):
     REFUND_STOPPED = "refund_stopped"
     LATE_FAILURE = "late_failure"
     PROCESSOR_CONTRADICTS = "processor_contradicts"
+    PAID_AFTER_FAILURE = "paid_after_failure"
     POSTED_AFTER_ALL = "posted_after_all"
     REFUNDED_TWICE = "refunded_twice"
     REFUNDED_ELSEWHERE = "refunded_elsewhere"

@@ -71,7 +71,7 @@ def test_list_is_a_table_that_fits_the_terminal(cli: Cli, monkeypatch: pytest.Mo
     monkeypatch.setenv("COLUMNS", columns)
     lines = cli("adapters", "list").out.splitlines()
     assert max(map(len, lines)) <= int(columns)
-    assert lines[0].split() == ["adapter", "key", "absence", "outcome", "final", "read", "parts", "window", "steps"]
+    assert lines[0].split() == ["adapter", "key", "list", "outcome", "final", "read", "parts", "window", "steps"]
     (row,) = [line.split() for line in lines if line.startswith("house")]
     assert row == ["house", "30", "days", "yes", "yes", "no", "yes", "yes", "180", "days"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from tests.cli.conftest import Cli
 
@@ -118,3 +120,17 @@ def test_doctor_counts_only_settings_that_have_a_value(cli: Cli, monkeypatch: py
     assert counted() == before
     monkeypatch.setenv("REFUND_WORKER_POLL_SECONDS", "60")
     assert counted() != before
+
+
+def test_doctor_names_the_setting_that_makes_webhooks_valid(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    accounts: dict[str, dict[str, str]] = {"paypal": {}, "adyen": {}}
+
+    def found(name: str) -> dict[str, str]:
+        monkeypatch.setenv("REFUND_WORKER_PROCESSORS", json.dumps(accounts))
+        return {line["check"]: line for line in cli("doctor", "-o", "json").json["data"]}[f"{name} webhooks"]
+
+    assert "no webhook_id set" in found("paypal")["found"]
+    assert 'set webhook_id of ["paypal"]' in found("paypal")["do"]
+    assert 'set webhook_secret of ["adyen"]' in found("adyen")["do"]
+    accounts["paypal"]["webhook_id"] = "8PT597110X687430LKGECATA"
+    assert found("paypal")["found"] == "1 webhook_id(s) set"

@@ -70,7 +70,14 @@ def test_preview_shows_maximum_legs_and_balances_and_stores_nothing(shop: Cli) -
     preview = shop("refunds", "preview", *WITHDRAWAL, "--credits", "100", "-o", "json").json
     assert (preview["would_be"], preview["maximum_credits"]) == ("accepted", 600)
     assert preview["legs"] == [
-        {"payment_id": "p1", "processor": "stripe", "amount_minor": 200, "currency": "GBP", "credits": 100}
+        {
+            "payment_id": "p1",
+            "processor": "stripe",
+            "processor_account": "stripe",
+            "amount_minor": 200,
+            "currency": "GBP",
+            "credits": 100,
+        }
     ]
     assert (preview["balance_before"], preview["balance_after"], preview["policy"]["needs_approval"]) == (
         600,

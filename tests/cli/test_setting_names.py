@@ -19,7 +19,7 @@ BARE = re.compile(rf"(?<![`A-Z_\x00])(?<!%s)(?:{NAMES})(?![A-Z_])")
 # It adds the prefix to its messages when they are shown.
 WITH_PREFIX_LATER = {"settings.py"}
 # Not a message: the source of a figure of a processor, for developers.
-NO_MESSAGE = {"processors/stripe/entry.py"}
+NO_MESSAGE = {f"processors/{adapter}/entry.py" for adapter in ("stripe", "paypal", "braintree")}
 
 
 def messages(source: str) -> list[str]:

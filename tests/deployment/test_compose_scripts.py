@@ -68,7 +68,7 @@ def test_made_secrets_are_complete_and_start_our_processes(tmp_path: Path) -> No
         given = {
             name: value.replace("/run/secrets", str(tmp_path / "secrets"))
             for name, value in SERVICES[service]["environment"].items()
-            if name.endswith("_FILE")
+            if value.startswith("/run/secrets/")
         }
         assert load_settings(given).database_url.get_secret_value().startswith("postgresql+psycopg://refund_worker")
     assert not any(secret in made.stdout + made.stderr for secret in secrets.values())

@@ -121,9 +121,13 @@ def test_pods_can_write_where_the_program_does_and_read_their_secrets(name: str)
 
 
 def test_secrets_are_an_example_without_values() -> None:
+    """The file of accounts is the one secret that is offered in a comment."""
     assert {each["metadata"]["name"] for each in documents(EXAMPLE)} == {"refund-worker", "refund-worker-owner"}
     assert all(value == "" for each in of_kind("Secret") for value in each["stringData"].values())
-    assert {path.split("/")[-1] for path in CONFIG.values() if "/run/secrets/" in path} == set(SECRETS)
+    assert {path.split("/")[-1] for path in CONFIG.values() if "/run/secrets/" in path} == set(SECRETS) - {"processors"}
+    assert re.findall(
+        "^  # (REFUND_WORKER_[A-Z_]*): (.*)$", (FOLDER / "configmap.yaml").read_text("utf-8"), re.MULTILINE
+    ) == [(PREFIX + "PROCESSORS_FILE", "/run/secrets/refund-worker/processors")]
 
 
 def test_settings_start_in_production_with_variables_of_services(tmp_path: Path) -> None:

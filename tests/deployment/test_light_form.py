@@ -49,18 +49,21 @@ def test_light_form_runs_commands_that_exist(capsys: pytest.CaptureFixture[str])
 
 def test_env_example_has_every_setting_with_its_default_and_no_secret() -> None:
     assert [line for line in EXAMPLE.splitlines() if line and not line.startswith("#")] == []
-    shown = {name.removeprefix(PREFIX).lower(): value for name, value in LINES if name.startswith(PREFIX)}
-    assert len(shown) == sum(name.startswith(PREFIX) for name, _ in LINES)
+    given = {name: value for name, value in LINES if name.startswith(PREFIX)}
+    shown = {name.removeprefix(PREFIX).removesuffix("_FILE").lower(): value for name, value in given.items()}
+    shown["messages_file"] = shown.pop("messages")
+    assert len(shown) == len(given) == sum(name.startswith(PREFIX) for name, _ in LINES)
     assert set(shown) == set(Settings.model_fields)
     for name, value in shown.items():
         default = Settings.model_fields[name].default
         assert value == ("" if default is None or name in SECRETS else str(default)), name
-    assert load_settings({PREFIX + name.upper(): value for name, value in shown.items()}) == load_settings({})
+    assert load_settings(given) == load_settings({})
 
 
 def test_env_example_has_every_variable_of_the_compose_files() -> None:
     used = {match for file in FILES for match in re.findall(r"(?<!\$)\$\{([A-Z0-9_]+)", file.read_text("utf-8"))} - {
-        PREFIX + name.upper() for name in Settings.model_fields
+        *(PREFIX + name.upper() for name in Settings.model_fields),
+        PREFIX + "PROCESSORS_FILE",
     }
     assert {name for name, _ in LINES if not name.startswith(PREFIX)} == used
     text = "".join(file.read_text("utf-8") for file in FILES)

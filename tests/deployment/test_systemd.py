@@ -29,6 +29,11 @@ def values(unit: Path, name: str) -> list[str]:
     return re.findall(rf"^{name}=(.*)$", unit.read_text("utf-8"), re.MULTILINE)
 
 
+def offered(unit: Path, name: str) -> list[str]:
+    """Return the values in lines that a person may switch on by removing the `#`."""
+    return re.findall(rf"^#{name}=(.*)$", unit.read_text("utf-8"), re.MULTILINE)
+
+
 def commands(unit: Path) -> list[list[str]]:
     return [shlex.split(line) for line in values(unit, "ExecStart")]
 
@@ -116,7 +121,10 @@ def test_secrets_are_credentials_and_everything_else_is_a_setting() -> None:
         assert all(path == f"/etc/refund-worker/secrets/{name}" for name, path in given.items())
     for name in ("web", "worker@", "scheduler"):
         unit = FOLDER / f"refund-worker-{name}.service"
-        assert {line.split("=")[0] for line in values(unit, "Environment")} >= SECRET_FILES
+        assert offered(unit, "LoadCredential") == ["processors:/etc/refund-worker/secrets/processors"]
+        assert offered(unit, "Environment") == [PREFIX + "PROCESSORS_FILE=%d/processors"]
+        given_files = values(unit, "Environment") + offered(unit, "Environment")
+        assert {line.split("=")[0] for line in given_files} >= SECRET_FILES
     owner = [unit.stem for unit in SERVICES if "owner_database_url" in unit.read_text("utf-8")]
     assert owner == ["refund-worker-migrate"]
 

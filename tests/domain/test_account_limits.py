@@ -51,6 +51,14 @@ def test_old_payment_or_closed_account_takes_nothing_back(
     assert why_not_over(ProcessorRules(**rules), START - age, START) == why  # type: ignore[arg-type]
 
 
+def test_whole_amount_that_is_not_in_steps_takes_nothing_back() -> None:
+    """99 fils could only be refunded as 90, which is not the whole."""
+    policy = with_rules(partial_refunds=False)
+    odd, even = a_payment(1, currency="KWD", amount_minor=99), a_payment(2, currency="KWD", amount_minor=90)
+    usable = usable_payments([odd, even], policy, START)
+    assert [payment.credits_left for payment in usable] == [0, 100]
+
+
 def test_payment_that_takes_nothing_back_has_no_room() -> None:
     policy = with_rules(window_seconds=180 * DAY)
     old, new = a_payment(1, captured_at=START - 200 * DAY), a_payment(2, captured_at=START - DAY)

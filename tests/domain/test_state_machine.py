@@ -34,7 +34,7 @@ sending         .       pending  requires_action succeeded failed        cancele
 waiting         sending pending  requires_action succeeded failed        canceled        .       blocked .            .       .       canceled succeeded    blocked    .        .        canceled
 unknown         sending pending  requires_action succeeded failed        canceled        failed  blocked .            unknown waiting .        succeeded    blocked    .        .        .
 blocked         sending pending  requires_action succeeded failed        canceled        .       blocked .            unknown .       canceled succeeded    blocked    .        .        canceled
-pending         .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .        .        .
+pending         .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       canceled succeeded    blocked    .        .        .
 requires_action .       pending  requires_action succeeded failed        canceled        .       .       .            unknown .       .        .            blocked    .        requires_action        .
 succeeded       .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       canceled .            .        canceled        .        .
 failed          .       pending  requires_action succeeded failed        canceled        .       .       .            .       .       .        succeeded    .    .        .        .

@@ -167,6 +167,23 @@ def test_late_failure_stays_when_an_older_event_follows() -> None:
     assert again.legs[0].status is LegStatus.FAILED
 
 
+def test_success_after_a_failure_alerts_a_person() -> None:
+    failed = reported(answered(Answered(an_object("pending"))), "failed", START + DAY, failure_code="returned")
+    event = RecordedReply("r", "r-1", None, Answered(an_object("succeeded")))
+    decision = apply_replies(failed, [event], START + 2 * DAY, SILENT)
+    assert [told.kind for told in decision.events if told.alarm] == ["paid_after_failure"]
+    assert decision.after.legs == failed.legs
+    asked = replace(SILENT, processors={"stripe": replace(SILENT.rules_of("stripe"), reads_refunds=True)})
+    assert not apply_replies(failed, [event], START + 2 * DAY, asked).events
+
+
+def test_refusal_for_what_is_left_ends_with_a_person_without_a_list() -> None:
+    """Others may have refunded the payment: with a list, that would show first."""
+    refused = answered(Refused("too_much", "less is left", more_than_left=True))
+    after = next_step(due(refused, START + 5), START + 5, SILENT).after
+    assert (after.status, after.failure_code) == (RefundStatus.NEEDS_ATTENTION, "too_much")
+
+
 def test_list_is_read_before_each_send_where_nothing_is_synced() -> None:
     policy = replace(POLICY, processors={"stripe": ProcessorRules(lists_each_payment=True)})
     (call,) = next_step(a_refund(), START, policy).calls

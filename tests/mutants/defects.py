@@ -14,6 +14,7 @@ ELSEWHERE = tuple(
     f"tests/domain/test_{name}.py" for name in ("outside_refunds", "list_before_sending", "manual_payment")
 )
 
+WITHOUT_LIST = ("tests/domain/test_payment_without_list.py",)
 INSTRUCTIONS = ("tests/engine/refunds/test_instructions_email.py",)
 CANCELING = ("tests/domain/test_canceling.py", "tests/engine/refunds/test_canceling.py")
 
@@ -86,6 +87,11 @@ DANGERS = ("tests/test_dangers.py",)
 CONSOLE_PAGES = "tests/web/console/test_pages_on_both_databases.py::test_"
 MEETINGS = ("tests/interleavings/test_interleavings.py::test_no_preemption_of_competing_pairs_matters_on_postgres",)
 
+STRIPE = "src/refund_worker/processors/stripe/"
+CONNECTED = "tests/processors/test_connected_accounts.py::test_"
+STRIPE_CONNECTED = "tests/processors/test_stripe_connected.py::test_"
+OVER_HTTP = "tests/web/test_connect_over_http.py::test_"
+
 
 @dataclass(frozen=True, slots=True)
 class Defect:
@@ -134,6 +140,27 @@ DEFECTS = (
         DOMAIN + "handle_reply.py",
         "    if leg.unanswered and listing.asked_at < quiet_end(leg, policy):",
         "    if False:",
+    ),
+    Defect(
+        "an unknown outcome over a payment without a list sent again under a new key",
+        DOMAIN + "handle_reply.py",
+        "    elif leg.unanswered or leg.failure_code == RefusalKind.OUTCOME_UNKNOWN:",
+        "    elif leg.unanswered:",
+        WITHOUT_LIST,
+    ),
+    Defect(
+        "a payment without a list refunded although others refunded some of it",
+        DOMAIN + "handle_reply.py",
+        "    elif not reply.untouched:",
+        "    elif False:",
+        WITHOUT_LIST,
+    ),
+    Defect(
+        "a success told after a failure passes unnoticed",
+        DOMAIN + "refund_object.py",
+        "if before.state is ObjectState.FAILED and state is ObjectState.SUCCEEDED:",
+        "if False:",
+        ("tests/domain/test_unlisted.py",),
     ),
     Defect(
         "the answer's time taken for the question's",
@@ -6421,5 +6448,237 @@ DEFECTS = (
         "            self._before[figure, currency] += minor",
         "            pass",
         ("tests/cli/test_statement_command.py",),
+    ),
+    # --- connected accounts, and several accounts at one processor
+    Defect(
+        "connect: calls do not name the connected account",
+        STRIPE + "adapter.py",
+        "stripe_account=account,",
+        "stripe_account=None,",
+        (STRIPE_CONNECTED + "every_call_names_the_account_and_shares_the_connection",),
+    ),
+    Defect(
+        "connect: the transfer's share is not taken back",
+        STRIPE + "requests.py",
+        'parameters["reverse_transfer"] = order.shares.transfer',
+        "pass",
+        (STRIPE_CONNECTED + "shares_are_in_the_frozen_body_and_sent_as_it_is",),
+    ),
+    Defect(
+        "connect: the platform's fee is not returned",
+        STRIPE + "requests.py",
+        'parameters["refund_application_fee"] = order.shares.application_fee',
+        "pass",
+        (STRIPE_CONNECTED + "shares_are_in_the_frozen_body_and_sent_as_it_is",),
+    ),
+    Defect(
+        "connect: a transfer that is to stay is left to Stripe's default",
+        STRIPE + "requests.py",
+        "if order.shares.transfer is not None:",
+        "if order.shares.transfer:",
+        (STRIPE_CONNECTED + "shares_are_in_the_frozen_body_and_sent_as_it_is",),
+    ),
+    Defect(
+        "connect: a fee that is to stay is left to Stripe's default",
+        STRIPE + "requests.py",
+        "if order.shares.application_fee is not None:",
+        "if order.shares.application_fee:",
+        (STRIPE_CONNECTED + "shares_are_in_the_frozen_body_and_sent_as_it_is",),
+    ),
+    Defect(
+        "connect: bodies are frozen without the shares of others",
+        ENGINE + "refunds/process.py",
+        "or _body(context, call, installation, back)",
+        "or _body(context, call, installation, NO_SHARES)",
+        (CONNECTED + "destination_charge_that_keeps_the_fee_takes_transfer_only",),
+    ),
+    Defect(
+        "connect: an event of a connected account is the platform's",
+        STRIPE + "events.py",
+        "return account if isinstance(account, str) and _ACCOUNT_ID.fullmatch(account) else None",
+        "return None",
+        (CONNECTED + "late_failure_by_a_connect_event_gives_the_credits_back",),
+    ),
+    Defect(
+        "connect: an event names a connected account of another platform",
+        WEB + "webhooks.py",
+        "connected_name(account.name, connected)",
+        "connected_name(account.processor, connected)",
+        ("tests/web/test_processor_accounts.py::test_event_of_a_connected_account_belongs_to_its_platform",),
+    ),
+    Defect(
+        "connect: an account's own refusal pauses the platform",
+        STRIPE + "answers.py",
+        "if isinstance(failure, Denied) and is_about_account(answer.status, answer.code, answer.message):",
+        "if False:",
+        (STRIPE_CONNECTED + "refusal_of_a_connected_account_concerns_it_alone",),
+    ),
+    Defect(
+        "connect: a refused key is the fault of one account",
+        STRIPE + "errors.py",
+        "    if status == 401:\n        return False\n    return status == 403",
+        "    return status in (401, 403)",
+        (STRIPE_CONNECTED + "other_refusals_mean_the_same_for_both",),
+    ),
+    Defect(
+        "connect: a low balance does not say whose",
+        STRIPE + "answers.py",
+        "return replace(failure, message=_named(account, failure.message))",
+        "return failure",
+        (STRIPE_CONNECTED + "refusal_of_a_connected_account_concerns_it_alone",),
+    ),
+    Defect(
+        "connect: a low balance does not name the account that pays a share",
+        ENGINE + "refunds/process.py",
+        "if answer.code not in capabilities.low_balance_codes or payer in answer.message:",
+        "if True:",
+        (CONNECTED + "low_balance_blocks_and_says_whose_until_a_top_up",),
+    ),
+    Defect(
+        "connect: any blocked refund is put down to the account that pays a share",
+        ENGINE + "refunds/process.py",
+        "if answer.code not in capabilities.low_balance_codes or payer in answer.message:",
+        "if payer in answer.message:",
+        (CONNECTED + "dispute_of_a_destination_charge_blames_no_account",),
+    ),
+    Defect(
+        "connect: a destination charge is refunded on the connected account",
+        ENGINE + "accounts/payment_accounts.py",
+        "if record.connect_account is not None and not record.connect_reverse_transfer:",
+        "if record.connect_account is not None:",
+        (OVER_HTTP + "destination_charge_belongs_to_the_platform",),
+    ),
+    Defect(
+        "connect: a direct charge is refunded on the platform",
+        ENGINE + "accounts/payment_accounts.py",
+        "if record.connect_account is not None and not record.connect_reverse_transfer:",
+        "if False:",
+        (OVER_HTTP + "equal_charges_of_two_accounts_are_two_payments",),
+    ),
+    Defect(
+        "connect: any processor takes a connected account",
+        ENGINE + "accounts/payment_accounts.py",
+        "if any(part is not None for part in is_connected) and not (",
+        "if False and not (",
+        (OVER_HTTP + "wrong_connect_is_named",),
+    ),
+    Defect(
+        "connect: with many accounts, the adapter that was just made is dropped",
+        "src/refund_worker/processors/accounts.py",
+        "self._connected.popitem(last=False)",
+        "self._connected.popitem()",
+        ("tests/processors/test_accounts.py::test_any_number_of_connected_accounts_has_adapters",),
+    ),
+    Defect(
+        "connect: a refused key holds only the account that was called",
+        ENGINE + "refunds/circuit.py",
+        "platform_of(name): ProcessorDenied(platform_of(name), answer.code, answer.message)",
+        "name: ProcessorDenied(name, answer.code, answer.message)",
+        (CONNECTED + "refused_key_at_an_event_stops_the_platform",),
+    ),
+    Defect(
+        "connect: a refused send holds only the account that was called",
+        DOMAIN + "handle_reply.py",
+        "ProcessorDenied(platform_of(leg.processor), reply.code, reply.message)",
+        "ProcessorDenied(leg.processor, reply.code, reply.message)",
+        (CONNECTED + "circuit_of_the_platform_holds_its_connected_accounts",),
+    ),
+    Defect(
+        "connect: calls that wait for a slot go out in a pause of their platform",
+        ENGINE + "refunds/send_gate.py",
+        "return not {processor, platform_of(processor), ALL}.isdisjoint(self._paused)",
+        "return not {processor, ALL}.isdisjoint(self._paused)",
+        (CONNECTED + "pause_acts_on_calls_that_wait_for_their_slot",),
+    ),
+    Defect(
+        "connect: a pause of the platform lets its connected accounts send",
+        ENGINE + "refunds/send_gate.py",
+        "elif platform_of(name) in stopped or name in stopped or",
+        "elif name in stopped or",
+        (CONNECTED + "pause_of_the_platform_stops_its_connected_accounts",),
+    ),
+    Defect(
+        "connect: an account that was never listed is relied on",
+        ENGINE + "refunds/send_gate.py",
+        "new = connected - processors.listed_ones(connection, connected) if connected else connected",
+        "new: frozenset[str] = frozenset()",
+        (CONNECTED + "first_send_to_a_new_account_reads_the_payments_own_list",),
+    ),
+    Defect(
+        "connect: after a pause of the platform, an older list of the account is relied on",
+        "src/refund_worker/store/processors.py",
+        "    _PLATFORM_PAUSED,\n",
+        "",
+        (CONNECTED + "refund_by_hand_during_a_pause_of_the_platform_is_seen_first",),
+    ),
+    Defect(
+        "connect: a resumed platform leaves the refunds of its connected accounts waiting",
+        "src/refund_worker/store/refunds.py",
+        "and_(put_off, is_at(legs.c.processor, processor))",
+        "and_(put_off, legs.c.processor == processor)",
+        (CONNECTED + "pause_of_the_platform_stops_its_connected_accounts",),
+    ),
+    Defect(
+        "connect: each connected account has the platform's whole rate",
+        WORKER + "limiter.py",
+        "await limiter.acquire(platform_of(name) + blank + purpose)",
+        "await limiter.acquire(slot)",
+        (OVER_HTTP + "connected_accounts_share_the_rate_of_their_platform",),
+    ),
+    Defect(
+        "connect: the slots of connected accounts are not limited",
+        WORKER + "limiter.py",
+        "limiter = self._by_name.get(platform_of(name))",
+        "limiter = self._by_name.get(name)",
+        (OVER_HTTP + "connected_accounts_share_the_rate_of_their_platform",),
+    ),
+    Defect(
+        "connect: an account that is not listed holds up those after it",
+        ENGINE + "processor_sync/connected_sync.py",
+        "                if isinstance(error, ListRefused):",
+        "                break\n                if isinstance(error, ListRefused):",
+        (CONNECTED + "account_that_does_not_answer_does_not_hold_up_the_others",),
+    ),
+    Defect(
+        "connect: refunds wait for ever for the list of an account that refuses it",
+        ENGINE + "processor_sync/connected_sync.py",
+        "_ask_about_each_payment(context, name)\n    ",
+        "pass\n    ",
+        (CONNECTED + "old_list_of_an_account_without_access_holds_no_refund",),
+    ),
+    Defect(
+        "connect: an account that could not be listed is asked at every step",
+        ENGINE + "processor_sync/connected_sync.py",
+        "if self._tried_at[name] <= earliest",
+        "if True",
+        (CONNECTED + "old_list_of_an_account_without_access_holds_no_refund",),
+    ),
+    Defect(
+        "connect: disputes of connected accounts are never listed",
+        ENGINE + "processor_sync/connected_sync.py",
+        "            listing.sync_all(context, name)",
+        "            pass",
+        (CONNECTED + "dispute_of_a_direct_charge_is_found_by_the_hourly_listing",),
+    ),
+    Defect(
+        "connect: an account whose refunds are all paid is never listed again",
+        "src/refund_worker/store/refunds.py",
+        "or_(legs.c.status.in_(ACTIVE), legs.c.last_sent_at >= since)",
+        "legs.c.status.in_(ACTIVE)",
+        (CONNECTED + "late_failure_without_an_event_is_found_by_hourly_listing",),
+    ),
+    Defect(
+        "connect: metrics have a series for each connected account",
+        "src/refund_worker/metrics.py",
+        'return tuple(str(value).partition("/")[0] if name == "processor" else value for name, value in pairs)',
+        "return labels",
+        (OVER_HTTP + "metrics_name_no_connected_account",),
+    ),
+    Defect(
+        "connect: the scheduler never lists connected accounts",
+        WORKER + "scheduler.py",
+        "if account.capabilities.connects:",
+        "if False:",
+        ("tests/worker/test_scheduler.py::test_lists_of_each_account_are_read_while_the_scheduler_runs",),
     ),
 )

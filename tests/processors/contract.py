@@ -51,6 +51,7 @@ class Part(StrEnum):
     CHANGES = "returns the state that an object has now"  # change
     FAILURE_CODES = "passes on the failure codes of its table"  # change
     CANCELS = "cancels a refund that waits for the customer"  # break_next("waits for the customer")
+    NO_CANCEL = "says that it cancels nothing"
     CANCEL_REFUSED = "refuses to cancel a refund that has succeeded"
     CREDENTIALS = "reports wrong credentials as denied"  # stranger, wrong_secret
     LOST_ANSWER = "reports a lost answer as unanswered"  # lost_answers, break_next
@@ -73,9 +74,8 @@ class Subject:
     lacks: ClassVar[Mapping[Part, str]] = {}  # why a part that the table claims is not asked
     page_size: ClassVar[int] = 1  # refund objects in a page of the server's lists
     gives_request_ids: ClassVar[bool] = False
-    errors_stick: ClassVar[bool] = False  # a server error is stored under its key
-    keeps_errors: ClassVar[bool] = True  # a server error may stay stored under its key, as far as the adapter knows
-    says_replayed: ClassVar[bool] = True  # the processor says that an answer repeats an earlier one
+    errors_stick: ClassVar[bool] = False  # this server repeats a server error to its key
+    failure_code: ClassVar[str] = "declined"  # of a refund that the server lets fail; passed on as it is
     signs_headers: ClassVar[bool] = True  # a header signs the whole body and the time; otherwise the body holds it
     coarser_currencies: ClassVar[frozenset[str]] = frozenset()  # the adapter refuses what is no multiple of their step
     accepted_status: ClassVar[str] = "succeeded"  # of a refund that was just accepted
@@ -198,6 +198,7 @@ class Subject:
             Part.CHANGES: table.reads_refunds and not table.answers_are_final,
             Part.FAILURE_CODES: table.reads_refunds and bool(table.disputed_codes or table.unfunded_codes),
             **dict.fromkeys((Part.CANCELS, Part.CANCEL_REFUSED), table.cancels),
+            Part.NO_CANCEL: not table.cancels,
             Part.WINDOW: table.refund_window_seconds is not None,
             Part.PAYMENT_IDS: cls.entry is not None and bool(cls.wrong_payment_ids),
             **dict.fromkeys((Part.WEBHOOKS, Part.SIGNED_HEADERS, Part.REPORTS), cls._has_webhooks()),

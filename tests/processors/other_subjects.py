@@ -280,6 +280,7 @@ class Simulated(Subject):
     lacks = {  # noqa: RUF012
         Part.LISTS_UNKNOWN: "lists nothing for a payment that it does not know",
         Part.CREDENTIALS: "has none: its denials are spans of time",
+        Part.NO_CANCEL: "cancels what waits for a customer; the contract's subject plays no customer",
     }
 
     def __init__(self, request: pytest.FixtureRequest) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from refund_worker.errors import BadSettings
 from refund_worker.processors import registry
-from refund_worker.processors.accounts import Accounts, accounts_of
+from refund_worker.processors.accounts import CONNECTED_MAX, Accounts, accounts_of
 from refund_worker.settings import PREFIX, Settings, load_settings
 
 TWO = """
@@ -147,3 +147,17 @@ def test_server_in_plain_text_is_dangerous_for_every_account(tmp_path: Path) -> 
     text = '["stripe:old"]\napi_base = "http://elsewhere.example"'
     with pytest.raises(BadSettings, match=r'\["stripe:old"\], api_base sends the key to elsewhere.example'):
         of_file(tmp_path, text, ENVIRONMENT="production", STRICT="on")
+
+
+def test_any_number_of_connected_accounts_has_adapters(two: Accounts) -> None:
+    adapters = two.make_processors(5)
+    first = adapters["stripe/acct_0"]
+    for number in range(1, CONNECTED_MAX):
+        assert adapters[f"stripe/acct_{number}"].name == f"stripe/acct_{number}"
+    assert adapters["stripe/acct_0"] is first  # and used last
+    name = f"stripe:old/acct_{CONNECTED_MAX}"
+    assert adapters[name].name == name
+    assert adapters["stripe/acct_0"] is first
+    assert len(adapters) == len(two)  # they are no accounts of ours
+    with pytest.raises(KeyError):
+        adapters["manual/acct_1"]

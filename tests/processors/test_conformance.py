@@ -47,11 +47,7 @@ PARTS: dict[str, frozenset[Part]] = {
 HTTP_ALONE = {"lost answer", "pages"}
 # Checks that assume what one processor does not do. The contract suite asks these in its own way.
 ASKED_THERE = {
-    ("Braintree", "same key"): "Braintree never says that an answer is a repeated one",
-    ("Adyen", "same key"): "Adyen never says that an answer is a repeated one",
     ("Braintree", "refusal is kept"): "a request that failed does not use its key up",
-    ("Braintree", "late failure"): "its server changes a refund only after settlement",
-    ("Adyen", "wrong secret"): "the check asks for a list, and Adyen has none",
 }
 # The adapters, without the fakes of other tests.
 CREATING = [subject for subject in SUBJECTS if subject.entry is not None and Part.CREATES in subject.claims()]
@@ -62,6 +58,7 @@ class SubjectBench(Bench):
     """The bench of a subject of the contract suite: its server makes payments, and plays what it can."""
 
     subject: Subject = field(kw_only=True)
+    failed: list[str] = field(default_factory=list)  # ids of refunds that the suite let fail
 
     async def new_payment(self, units: int) -> Refundable | None:
         """Return a new payment at the subject's server."""
@@ -87,6 +84,7 @@ class SubjectBench(Bench):
 
     async def change(self, refund: RefundObject, status: str, failure_code: str | None) -> None:
         """Change a refund at the subject's server."""
+        self.failed.append(refund.processor_refund_id)
         await self._played(self.subject.change, refund.processor_refund_id, status, failure_code)
 
     def stranger(self) -> Processor:
@@ -118,7 +116,13 @@ def bench_of(client: Client) -> SubjectBench:
     """Return a bench for the client's subject. Its clock may have been moved by earlier tests."""
     seconds = abs((client.subject.now() - Subject.now(client.subject)) / timedelta(seconds=1))
     table = client.subject.capabilities
-    return SubjectBench(client.adapter, table, subject=client.subject, clock_seconds_max=seconds + 300)
+    return SubjectBench(
+        client.adapter,
+        table,
+        subject=client.subject,
+        clock_seconds_max=seconds + 300,
+        failure_code=client.subject.failure_code,
+    )
 
 
 @pytest.mark.parametrize("check", [each for each in (*ANY, *LAST) if each.name not in HTTP_ALONE], ids=lambda c: c.name)
@@ -132,7 +136,10 @@ def test_no_promise_is_broken_by_an_adapter_under_contract(client: Client, check
     result = client.run(result_of(check, bench, 30))
     assert result.verdict is not Verdict.FAILED, result
     for payment in bench.used:
-        assert sorted(client.subject.booked(payment.payment_id)) == sorted(each.amount_minor for each in payment.made)
+        # Some books keep a refund that failed, others do not.
+        alive = [each for each in payment.made if each.processor_refund_id not in bench.failed]
+        possible = [sorted(each.amount_minor for each in kept) for kept in (payment.made, alive)]
+        assert sorted(client.subject.booked(payment.payment_id)) in possible
 
 
 def test_every_check_is_mapped_to_a_part_of_the_contract() -> None:

@@ -267,6 +267,15 @@ def test_low_balance_of_the_platform_names_no_other_account(shop: Shop) -> None:
     assert shop.worker.refund(refund_id)["failure_message"] == "The account's balance is too small."
 
 
+def test_dispute_of_a_destination_charge_blames_no_account(shop: Shop) -> None:
+    shop.sell("ann", account=ONE, reverse_transfer=True)
+    shop.sandbox.add_fault({"refuse": "charge_disputed"}, match={"path_kind": "create"}, times=None)
+    refund_id = shop.worker.request("ann")
+    shop.work_until(lambda: shop.status(refund_id) == "needs_attention")
+    refund = shop.worker.refund(refund_id)
+    assert (refund["failure_code"], ONE in str(refund["failure_message"])) == ("charge_disputed", False)
+
+
 def test_refund_held_for_a_connected_balance_names_it(shop: Shop) -> None:
     shop.sell("ann", account=ONE)
     shop.sandbox.act("set_balance", account=ONE, currency="gbp", available_minor=0, policy="hold")
@@ -436,6 +445,18 @@ def test_circuit_of_the_platform_holds_its_connected_accounts(shop: Shop) -> Non
     shop.work_until(lambda: {shop.status(first), shop.status(second)} == {"succeeded"})
 
 
+def test_refused_key_at_an_event_stops_the_platform(shop: Shop) -> None:
+    """The key is the platform's: no other account is asked with it either."""
+    shop.sell("ann", account=ONE)
+    shop.pay_back("ann")
+    with shop.worker.http() as api:
+        shop.sandbox.send_webhooks_to(f"{api.url}/webhooks/stripe", SECRET, connect_secret=CONNECT_SECRET)
+        shop.sandbox.add_fault({"unauthorized": True}, match={"account": ONE, "path_kind": "retrieve"}, times=None)
+        shop.sandbox.act("dashboard_refund", account=ONE, payment=other_charge(shop, ONE), amount_minor=5)
+        shop.work_until(lambda: bool(stopped(shop)))
+    assert stopped(shop) == {"stripe"}
+
+
 def test_account_without_access_is_a_persons_and_pauses_nothing(shop: Shop) -> None:
     shop.sell("ann", account=ONE)
     shop.sell("bob", account=TWO)
@@ -574,9 +595,9 @@ def test_connected_account_is_reconciled_by_its_name(shop: Shop) -> None:
             start_reconciliation(shop.context, wrong, since=None, until=None, actor="op")
 
 
-def other_charge(shop: Shop) -> str:
-    """Return a charge of the account TWO that is no payment of ours."""
-    shop.sandbox.register_payment("ch_other", 100, account=TWO)
+def other_charge(shop: Shop, account: str = TWO) -> str:
+    """Return a charge of a connected account that is no payment of ours."""
+    shop.sandbox.register_payment("ch_other", 100, account=account)
     return "ch_other"
 
 

@@ -36,6 +36,8 @@ from refund_worker.domain.processor_replies import (
     UnknownRefusal,
     WarningsFound,
 )
+from refund_worker.engine.views.failure_codes import FAILURE_CODES
+from refund_worker.engine.views.sending_codes import SENDING_CODES
 from refund_worker.processors import registry
 from refund_worker.processors.base import Capabilities
 
@@ -53,6 +55,12 @@ def test_each_fact_of_a_capability_table_has_a_source(subject: type[Subject]) ->
     facts = {field.name for field in fields(Capabilities)} - {"sources"}
     assert set(subject.capabilities.sources) == facts
     assert all(subject.capabilities.sources.values())
+
+
+@pytest.mark.parametrize("subject", [subject for subject in SUBJECTS if subject.entry], ids=label)
+def test_codes_of_an_adapter_are_explained_by_codes_of_ours(subject: type[Subject]) -> None:
+    assert subject.entry is not None
+    assert set(subject.entry.explained_by.values()) <= FAILURE_CODES.keys() | SENDING_CODES.keys()
 
 
 @pytest.mark.parametrize("name", registry.names())
@@ -245,6 +253,13 @@ def test_id_that_no_payment_can_have_is_refused_without_quoting_it(client: Clien
         assert wrong not in str(refused.value)
 
 
+@claiming(Part.PAYMENT_IDS, Part.LISTS)
+def test_id_that_no_payment_can_have_is_not_looked_for(client: Client) -> None:
+    """The list of another path must not pass for the payment's own."""
+    for wrong in client.subject.wrong_payment_ids:
+        assert isinstance(client.find(wrong), Misconfigured), wrong
+
+
 # --- idempotency keys -------------------------------------------------------------------------------------------------
 
 
@@ -253,7 +268,7 @@ def test_same_key_and_body_replay_the_same_object(client: Client) -> None:
     payment_id = client.subject.new_payment(5000)
     body = client.body(payment_id, 1000)
     first, again = answered(client.send("1", body)), answered(client.send("1", body))
-    assert again.replayed == client.subject.says_replayed
+    assert again.replayed == client.subject.capabilities.says_replayed
     times = client.subject.answers_have_times
     assert same_object(again.object, first.object, answers_have_times=times)
     assert client.booked(payment_id) == [1000]
@@ -288,7 +303,7 @@ def test_key_is_kept_as_long_as_the_table_says(client: Client) -> None:
     first = answered(client.send("1", body))
     client.subject.pass_time(client.subject.capabilities.key_seconds - 60)
     again = answered(client.send("1", body))
-    assert again.replayed == client.subject.says_replayed
+    assert again.replayed == client.subject.capabilities.says_replayed
     assert again.object.processor_refund_id == first.object.processor_refund_id
     assert client.booked(payment_id) == [1000]
 
@@ -387,9 +402,9 @@ def test_fetch_returns_the_object_as_it_was_created(client: Client) -> None:
 @claiming(Part.CHANGES)
 def test_fetch_returns_a_failure_after_success(client: Client) -> None:
     made = client.refund(client.subject.new_payment(5000), 1000)
-    client.subject.change(made.processor_refund_id, "failed", "declined")
+    client.subject.change(made.processor_refund_id, "failed", client.subject.failure_code)
     now = answered(client.fetch(made.processor_refund_id)).object
-    assert (now.status, bool(now.failure_code)) == ("failed", True)
+    assert (now.status, now.failure_code) == ("failed", client.subject.failure_code)
 
 
 @claiming(Part.FAILURE_CODES)
@@ -427,3 +442,12 @@ def test_cancel_of_a_succeeded_refund_is_refused(client: Client) -> None:
     reply = client.run(client.adapter.cancel(made.processor_refund_id))
     assert isinstance(reply, Refused | Misconfigured | UnknownRefusal), reply
     assert answered(client.fetch(made.processor_refund_id)).object.status == "succeeded"
+
+
+@claiming(Part.NO_CANCEL)
+def test_cancel_is_misconfigured_where_the_table_has_none(client: Client) -> None:
+    payment_id = client.subject.new_payment(5000)
+    made = client.refund(payment_id, 1000)
+    reply = client.run(client.adapter.cancel(made.processor_refund_id))
+    assert isinstance(reply, Misconfigured), reply
+    assert client.booked(payment_id) == [1000]

@@ -42,7 +42,7 @@ def test_refund_with_a_lost_answer_is_found_with_the_same_key(client: Client) ->
         body = client.body(payment_id, 900)
         assert isinstance(client.send(str(n), body), Unanswered), fault
         again = answered(client.send(str(n), body))
-        assert again.replayed == client.subject.says_replayed, fault
+        assert again.replayed == client.subject.capabilities.says_replayed, fault
         client.subject.wait_for_lists()
         assert found(client.find(payment_id)).objects == (again.object,), fault
         assert client.booked(payment_id) == [900], fault
@@ -67,7 +67,7 @@ def test_server_error_is_unanswered_although_the_refund_exists(client: Client) -
     for _ in range(2 if client.subject.errors_stick else 1):
         reply = client.send("1", body)
         assert isinstance(reply, Unanswered), reply
-        assert reply.server_error == client.subject.keeps_errors
+        assert reply.server_error == client.subject.capabilities.keeps_server_errors
     client.subject.wait_for_lists()
     (adopted,) = found(client.find(payment_id)).objects
     assert (adopted.amount_minor, adopted.leg_id) == (900, client.leg_id)
@@ -84,10 +84,11 @@ def test_event_with_a_signature_of_ours_is_accepted(client: Client) -> None:
     body = client.subject.other_event()
     headers = client.subject.signed(body, secret=client.subject.secret, at=AT)
     account = client.subject.account
-    webhooks.verify_event(account("another", client.subject.secret), headers, body, AT + 1)
+    another = client.subject.another_secret
+    webhooks.verify_event(account(another, client.subject.secret), headers, body, AT + 1)
     for secrets, sent, now in (
         ((client.subject.secret,), body + b" ", AT),
-        (("another",), body, AT),
+        ((another,), body, AT),
         ((), body, AT),
         ((client.subject.secret,), body, AT + client.subject.event_seconds),
     ):

@@ -45,6 +45,12 @@ def test_module_outside_the_program_describes_an_adapter() -> None:
     assert entry.name == "acmepay"
 
 
+def test_codes_of_an_adapter_outside_the_program_are_explained() -> None:
+    assert registry.find_entry("tests.processors.second.acmepay.entry") is not None
+    assert registry.explained_by()["CONTESTED"] == "charge_disputed"
+    assert registry.explained_by()["REFUND_NOT_ALLOWED"] == "charge_not_refundable"
+
+
 def test_module_without_an_entry_is_refused() -> None:
     with pytest.raises(ValueError, match=r"json\.decoder has no ENTRY"):
         registry.find_entry("json.decoder")

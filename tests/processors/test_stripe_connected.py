@@ -133,7 +133,9 @@ def test_shares_are_in_the_frozen_body_and_sent_as_it_is(bench: Bench) -> None:
     assert '"reverse_transfer":true' in both
     assert ACCOUNT not in both
     assert "reverse_transfer" not in frozen()
-    assert "refund_application_fee" not in frozen(shares=SharesBack(transfer=False))
+    kept = frozen(shares=SharesBack(transfer=False))
+    assert '"reverse_transfer":false' in kept
+    assert "refund_application_fee" not in kept
     adapter = bench.play(answers(200, refund()))
     bench.run(adapter.send("k", both))
     form = bench.server.requests[0].form

@@ -59,8 +59,9 @@ def test_payment_id_that_is_not_stripes_is_refused(bench: Bench, payment: str) -
     with pytest.raises(ValueError, match="begins with"):
         frozen(processor_payment_id=payment)
     adapter = bench.play(page())
-    with pytest.raises(ValueError, match="begins with"):
-        bench.run(adapter.find(payment, "leg_1"))
+    reply = bench.run(adapter.find(payment, "leg_1"))
+    assert isinstance(reply, Misconfigured)
+    assert (reply.code, "begins with" in reply.message) == ("bad_payment_id", True)
     assert not bench.server.requests
 
 

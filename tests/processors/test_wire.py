@@ -103,6 +103,27 @@ def test_answer_is_read_to_its_end() -> None:
     assert b"X-Key: k" in request
 
 
+def test_credential_that_an_answer_repeats_is_hidden() -> None:
+    async def run() -> HttpAnswer:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b'HTTP/1.1 401 No\r\nX-Key: ke_y1\r\nContent-Length: 25\r\n\r\n{"a":"ke_y1, not ke_y12"}')
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+            client = HttpClient(5, hide=["ke_y1", "", "ke_y12"])
+            try:
+                got = await client.request("GET", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/")
+            finally:
+                await client.close()
+        assert isinstance(got, HttpAnswer)
+        return got
+
+    got = asyncio.run(run())
+    assert (got.headers["x-key"], got.json()) == ("***", {"a": "***, not ***"})
+
+
 def test_redirect_is_not_followed() -> None:
     got, _ = asked(writes(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"))
     assert isinstance(got, HttpAnswer)

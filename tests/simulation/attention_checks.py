@@ -63,7 +63,7 @@ def check_attention(watch: Watched, leg: Row) -> None:
         "insufficient_funds": lambda: any(item.failure == "insufficient_funds" for item in refund_objects),
         "balance_insufficient": lambda: _was_told(watch, leg, Blocked),
         "outcome_unknown": lambda: _was_silent_too_long(watch, leg, refund_objects),
-        "answer_mismatch": lambda: leg_id in bank.falsified or any(t.mark == leg_id for t in bank.of_others()),
+        "answer_mismatch": lambda: _was_told_falsely(watch, leg_id),
         "unknown_status": lambda: any(word not in REACHED for item in refund_objects for word in item.words),
         "processor_unreachable": lambda: not calm,
         "report_overdue": lambda: _is_report_overdue(watch, leg),
@@ -87,6 +87,11 @@ def _paid_beyond(watch: Watched, leg: Row) -> bool:
     asked = sum(other["amount_minor"] for other in legs.values() if other["replaces"] is None)
     paid = sum(item.amount for item in watch.bank.refund_objects if item.leg_id in legs and not item.is_void)
     return paid > asked and any(known in watch.displaced for known in legs)
+
+
+def _was_told_falsely(watch: Watched, leg_id: str) -> bool:
+    """Return True if an answer about the leg was false, or if a refund of others carries our mark of it."""
+    return leg_id in watch.bank.falsified or any(t.mark == leg_id for t in watch.bank.of_others())
 
 
 def _was_told(watch: Watched, leg: Row, kind: type) -> bool:
@@ -124,7 +129,7 @@ def _is_silent_for_good(watch: Watched, leg: Row, refund_objects: list[BankRefun
     lands_in_time = age + watch.policy.lease_seconds + times.quiet_seconds <= times.key_seconds
     expired = age >= times.key_use_seconds or not lands_in_time
     never_again = any(getattr(one.told, "server_error", False) or isinstance(one.told, MUST_NOT_REPEAT) for one in sent)
-    never_again |= leg_id in watch.bank.falsified
+    never_again |= _was_told_falsely(watch, leg_id)
     asked_again = any(row[1:5:3] == (leg["refund_id"], None) and row[2] == "retry_requested" for row in watch.events)
     # One that was told falsely is known without a state.
     told = any(watch.objects.get(item.id) for item in refund_objects if item.attempt == leg["attempt"])

@@ -321,22 +321,20 @@ def _check_claims(watch: Watch, bank: Bank) -> None:
     for row in watch.rows("SELECT * FROM payments"):
         its = [c for c in claims.values() if c["payment_id"] == row["payment_id"]]
         live = [c for c in its if c["phase"] in ("holding", "taken")]
-        legs = [leg for leg in watch.legs.values() if leg["payment_id"] == row["payment_id"]]
-        # A leg that had left its payment, and that a person then paid by hand, took nothing of it.
-        by_legs = sum(
-            leg["payment_credits"]
-            for leg in legs
-            if leg["status"] not in GONE and leg["leg_id"] not in watch.paid_apart
-        )
+        legs = [
+            leg for leg in watch.legs.values() if leg["payment_id"] == row["payment_id"] and leg["status"] not in GONE
+        ]
+        by_legs = sum(leg["payment_credits"] for leg in legs)
+        # A leg that had left its payment, and that a person then paid by hand, may have taken nothing of it.
+        apart = sum(leg["payment_credits"] for leg in legs if leg["leg_id"] in watch.paid_apart)
         by_claims = sum(c["credits"] for c in live)
-        gone = sum(c["amount_minor"] - c["explained_minor"] for c in live) + sum(
-            leg["amount_minor"] for leg in legs if leg["status"] not in GONE
-        )
-        if by_claims and by_claims + by_legs > row["credits"] and not watch.contradicted:
+        gone = sum(c["amount_minor"] - c["explained_minor"] for c in live) + sum(leg["amount_minor"] for leg in legs)
+        if by_claims and by_claims + by_legs - apart > row["credits"] and not watch.contradicted:
             raise Violation(f"L12 {row['payment_id']}: {by_claims} and {by_legs} credits taken of {row['credits']}")
-        # The last money of a payment can go for fewer credits, by rounding: the other credits are worth nothing then.
+        # The last money of a payment can go for fewer credits: each part is rounded by at most half a unit.
         rest = row["credits"] - by_claims - by_legs if live and gone >= row["amount_minor"] else 0
-        worth_nothing = legs and 2 * row["amount_minor"] * rest <= smallest_step(row["currency"]) * row["credits"]
+        rounded = (len(legs) + len(live)) * smallest_step(row["currency"]) * row["credits"]
+        worth_nothing = legs and 2 * row["amount_minor"] * rest <= rounded
         if rest > 0 and not worth_nothing:
             raise Violation(f"L12 {row['payment_id']}: all its money is gone, {by_claims + by_legs} credits are")
 

@@ -109,7 +109,7 @@ class Watch(Watched):
         leg = self.legs.get(leg_id or "")
         if said_paid and leg and leg["status"] in GONE:
             self.paid_apart.add(leg["leg_id"])
-        if said_paid and leg and (leg["status"] == "unknown" or self._is_unproved(leg)):
+        if said_paid and leg and (leg["status"] in ("unknown", "pending") or self._is_unproved(leg)):
             self.paid_in_doubt.add(leg["leg_id"])
         if kind == "retry_requested":  # the person who retries has seen the lists
             for known, leg in self.legs.items():

@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 
 from refund_worker.domain.limits import Limits
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync import webhook_inbox
 from refund_worker.engine.refunds import process as refund_process
 from refund_worker.errors import LostRace, Unavailable
 from tests.simulation.kernel import Died, Loop, Process, Violation
 from tests.simulation.plan import HOUR
 from tests.simulation.wiring import Wiring
+
+NEWSREADER = "newsreader"
+NEWS_SECONDS = 600
 
 
 class Processes:
@@ -27,6 +31,7 @@ class Processes:
         self.queue: deque[tuple[Callable[[Context], object], str]] = deque()
         self.sweep_at: float | None = None
         self.deliver_at: float | None = None
+        self.news_at: float | None = None
 
     def context(self, process: Process) -> Context:
         """Return the engine's context for this process."""
@@ -97,11 +102,29 @@ class Processes:
 
         def done(finished: bool) -> None:
             self.at_work -= 1
+            if name == NEWSREADER:
+                self._plan_news()
             if self.queue:
                 self.worker(*self.queue.popleft())
             self.plan_sweep(0.0 if finished else 1.0)
 
         self.process(name, work, done)
+
+    def read_news(self) -> None:
+        """Process the stored webhook events."""
+        self.news_at = None
+        self.worker(webhook_inbox.process_inbox, NEWSREADER)
+
+    def _plan_news(self) -> None:
+        """Schedule the next reading of the events that still wait. In production the scheduler does it more often."""
+        if self.news_at is not None:
+            return
+        sql = "SELECT min(received_at + tries * tries * ?) FROM inbox WHERE taken_at IS NULL"
+        due: float | None = self.wiring.connection.raw(sql, (self.plan.policy.retry_base_seconds,)).fetchone()[0]
+        if due is None:
+            return
+        self.news_at = at = max(due - self.world.clock_offset, self.world.now + NEWS_SECONDS)
+        self.world.at(at, lambda: self.read_news() if self.news_at == at else None)
 
     def _publish(self, refund_ids: Sequence[str], bulk: bool) -> None:
         process = self.world.running

@@ -33,6 +33,8 @@ from tests.simulation.webhooks import Webhooks
 from tests.simulation.wiring import IN_TIME_SECONDS, Wiring
 
 HEALING_DAYS = 75
+# A listing goes back 35 days, and in production it is made several times a day.
+POLLING_DAYS = 30
 # Alarms that tell of a fault of this program.
 FAULTS_OF_OURS = {Alarm.INTERNAL_ERROR, Alarm.BATCH_FAILED, Alarm.ADAPTER_FAILED, Alarm.JOB_FAILED}
 
@@ -144,11 +146,11 @@ class Schedule(Wiring):
         world.run(until=end)
         world.now = max(world.now, end)
         self.heal()
-        self._settle()
         if plan.polling_only:  # polling does not find refunds that fail after they succeeded
+            world.run(until=world.now + POLLING_DAYS * DAY)
             plan.polling_only = False
             self.people.look_at_the_list(0)
-            self._settle()
+        self._settle()
         self._finish()
         self.ends = check_ends(self.watch, self.bank, self.people.accepted)
         if self.receiver is not None:

@@ -9,8 +9,8 @@ from tests.simulation.silent_processor import KIND, event_body
 from tests.simulation.webhooks import Webhooks
 from tests.simulation.wiring import IN_TIME_SECONDS, Wiring
 
-# With a person: the event that is missing, or a call whose answer was never seen.
-WITH_A_PERSON = {"report_overdue", "outcome_unknown"}
+# With a person: the event that is missing, a call whose answer was never seen, or another refund with our mark.
+WITH_A_PERSON = {"report_overdue", "outcome_unknown", "answer_mismatch"}
 
 
 class SilentEvents:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 
 from refund_worker.engine.context import Context
-from refund_worker.engine.processor_sync import webhook_inbox
 from refund_worker.store import inbox
 from tests.simulation.bank_records import STRIPE, BankDispute, BankRefund
 from tests.simulation.people import People
@@ -92,6 +91,6 @@ class Webhooks:
                 now = context.clock(connection)
                 inbox.insert_event(connection, account, event_id, kind, body, now)
             self.processes.die_if("webhook handler dies")
-            self.world.after(0, lambda: self.processes.worker(webhook_inbox.process_inbox, "newsreader"))
+            self.world.after(0, self.processes.read_news)
 
         self.processes.client("receiver", receive)

@@ -1,4 +1,4 @@
-"""Check JSON values against the schemas of a published OpenAPI 3.0 description.
+"""Check JSON values against the schemas of a published OpenAPI description, version 3.0 or 3.1.
 
 The descriptions are no part of the project: they lie in a folder `shared` beside it, where it was developed. Tests
 that need one are skipped elsewhere.
@@ -41,7 +41,10 @@ class Description:
     def faults(self, value: object, schema: dict[str, Any]) -> list[str]:
         """Return what is wrong with a value, an empty list if it fits; `schema` may refer to other parts."""
         whole = {"components": self.document.get("components", {}), "allOf": [_plain(schema)]}
-        found = jsonschema.Draft4Validator(_plain(whole)).iter_errors(value)
+        # OpenAPI 3.1 takes its schemas from the draft of 2020-12, 3.0 from draft 4 with changes.
+        is_new = str(self.document.get("openapi", "")).startswith("3.1")
+        validator = jsonschema.Draft202012Validator if is_new else jsonschema.Draft4Validator
+        found = validator(_plain(whole)).iter_errors(value)
         return sorted(f"{'/'.join(map(str, fault.absolute_path))}: {fault.message}"[:300] for fault in found)
 
     def schema_of(self, name: str) -> dict[str, Any]:
@@ -49,9 +52,12 @@ class Description:
         assert name in self.document["components"]["schemas"], name
         return {"$ref": f"#/components/schemas/{name}"}
 
-    def request(self, path: str, method: str) -> dict[str, Any]:
-        """Return the schema of the JSON body of a request. `path` is as the description writes it."""
-        body = self._resolved(self.document["paths"][path][method.lower()]["requestBody"])
+    def request(self, path: str, method: str, *, within: str = "paths") -> dict[str, Any]:
+        """Return the schema of the JSON body of a request. `path` is as the description writes it.
+
+        The events that a processor sends are `within` the part "webhooks".
+        """
+        body = self._resolved(self.document[within][path][method.lower()]["requestBody"])
         return dict(body["content"]["application/json"]["schema"])
 
     def answer(self, path: str, method: str, status: int) -> dict[str, Any] | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from tests.support.migrated import migrated_sqlite_url, sqlite_template
 from tests.web.client import AT, Web, settings_for
 
@@ -15,8 +19,8 @@ from refund_worker.store.processors import paused_processors
 __all__ = ["migrated_sqlite_url", "sqlite_template"]
 
 ACCOUNTS = {
-    "stripe": {"api_key": "sk_test_1"},
-    "stripe:old": {"api_key": "sk_test_2"},
+    "stripe": {"api_key": "sk_test_1", "webhook_secret": "whsec_1"},
+    "stripe:old": {"api_key": "sk_test_2", "webhook_secret": "whsec_2"},
     "acme": {"adapter": "manual"},
     "beta": {"adapter": "manual"},
 }
@@ -156,3 +160,33 @@ def test_pause_of_an_unknown_name_is_refused(web: Web) -> None:
 def test_events_of_each_account_have_their_own_address(web: Web) -> None:
     for name, status in (("stripe:old", 400), ("stripe", 400), ("acme", 404), ("nobody", 404)):
         assert web.call("POST", f"/webhooks/{name}", key=None, content=b"{}").status_code == status, name
+
+
+def deliver(web: Web, to: str, secret: str, **event: str) -> int:
+    """Send an event that this secret signed to the address of the account `to`, and return the status of the answer."""
+    body = json.dumps({"id": "evt_1", "type": "refund.updated", "data": {"object": {"id": "re_1"}}} | event).encode()
+    at = int(time.time())
+    signature = hmac.new(secret.encode(), b"%d." % at + body, hashlib.sha256).hexdigest()
+    headers = {"Stripe-Signature": f"t={at},v1={signature}"}
+    return int(web.call("POST", f"/webhooks/{to}", key=None, headers=headers, content=body).status_code)
+
+
+def stored_at(web: Web) -> list[str]:
+    """Return the accounts of the stored events."""
+    with web.context.database.read() as connection:
+        return list(connection.execute(text("SELECT processor FROM inbox ORDER BY processor")).scalars())
+
+
+def test_secret_of_one_account_proves_no_event_of_another(web: Web) -> None:
+    assert deliver(web, "stripe:old", "whsec_1") == 400
+    assert deliver(web, "stripe", "whsec_2") == 400
+    assert stored_at(web) == []
+    assert deliver(web, "stripe:old", "whsec_2") == 200
+    assert deliver(web, "stripe", "whsec_1") == 200  # the same id at another account is another event
+    assert stored_at(web) == ["stripe", "stripe:old"]
+
+
+def test_event_of_a_connected_account_belongs_to_its_platform(web: Web) -> None:
+    assert deliver(web, "stripe:old", "whsec_2", account="acct_1") == 200
+    assert deliver(web, "stripe:old", "whsec_2", id="evt_2", account="stripe/acct_1") == 200  # no account's id
+    assert stored_at(web) == ["stripe:old", "stripe:old/acct_1"]

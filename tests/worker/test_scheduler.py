@@ -164,6 +164,13 @@ def test_only_jobs_marked_at_once_run_directly_after_a_start(settings: Settings)
     assert done == ["look"]
 
 
+def test_lists_of_each_account_are_read_while_the_scheduler_runs() -> None:
+    tables = {"stripe": {"api_key": "sk_test_1"}, "stripe:old": {"api_key": "sk_test_2"}, "acme": {"adapter": "manual"}}
+    names = [job.name for job in jobs_of(load_settings({"REFUND_WORKER_PROCESSORS": json.dumps(tables)}))]
+    listed = ("look", "watch", "connected", "connected-all", "funds")
+    assert {name: names.count(name) for name in listed} == dict.fromkeys(listed, 2)
+
+
 def test_sweep_without_a_database_logs_the_reason(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     away = load_settings(
         {

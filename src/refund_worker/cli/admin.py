@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from refund_worker.engine.context import Context
 
 ProcessorArgument = Annotated[
-    str, typer.Argument(metavar="NAME", help=f"{', '.join(registry.names())}, or all for every processor")
+    str, typer.Argument(metavar="NAME", help=f"{', '.join(registry.names())}, an account such as stripe:old, or all")
 ]
 
 

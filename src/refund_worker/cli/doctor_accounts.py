@@ -101,8 +101,10 @@ def _why_not_reached(url: str) -> str | None:
 def _webhook_secret(account: Account) -> Finding:
     check = f"{account.name} webhooks"
     subscribe = f"subscribe the endpoint /webhooks/{account.name} to {account.entry.events}"
-    if secrets := account.settings.webhook_secrets:
-        return Finding(check, Verdict.OK, f"{len(secrets)} secret(s) set", subscribe)
+    field = account.entry.settings.WEBHOOK_SETTING
+    what = "secret" if field == "webhook_secret" else field
+    if accepted := account.settings.webhook_secrets:
+        return Finding(check, Verdict.OK, f"{len(accepted)} {what}(s) set", subscribe)
     later = "until then polling finds changes, later" if account.capabilities.reads_refunds else "no outcome is heard"
-    todo = f"set {account.setting('webhook_secret')}; {later}. {subscribe}"
-    return Finding(check, Verdict.WARN, f"no secret set: the webhooks of {account.name} are rejected", todo)
+    todo = f"set {account.setting(field)}; {later}. {subscribe}"
+    return Finding(check, Verdict.WARN, f"no {what} set: the webhooks of {account.name} are rejected", todo)

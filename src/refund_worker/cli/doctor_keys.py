@@ -24,7 +24,7 @@ def tried(account: Account, timeout_seconds: float, finding: Finding) -> Finding
 
     A worker calls the processor in the same way, so it cannot work with a key that is refused here.
     """
-    from refund_worker.domain.processor_replies import Busy, Denied, Found, Misconfigured
+    from refund_worker.domain.processor_replies import Busy, Denied, Found, Misconfigured, NoList
     from refund_worker.engine.views.failure_codes import code_with_entry
 
     name = account.name
@@ -39,7 +39,7 @@ def tried(account: Account, timeout_seconds: float, finding: Finding) -> Finding
     match reply:
         case Found():
             return Finding(finding.check, finding.verdict, f"{finding.found}; {name} accepts it", finding.do)
-        case Denied(code=code, message=message) | Misconfigured(code=code, message=message):
+        case Denied(code=code, message=message) | Misconfigured(code=code, message=message) | NoList(code, message):
             todo = f"correct {_setting(account)}; {explained_by(code_with_entry(code))}"
             return _failed(finding, f"{name} refuses it ({code}): {message}", todo)
         case Busy(code=code):

@@ -31,10 +31,12 @@ class RefundablePayment:
 
     @property
     def credits_left(self) -> int:
-        """Return the credits that refunds have not taken yet, at least 0. Part of a payment cannot be refunded where
-        only the whole can.
+        """Return the credits that refunds have not taken yet, at least 0.
+
+        Where only the whole can be refunded, nothing is left of a payment that is refunded in part, or whose amount is
+        not in steps of its currency.
         """
-        if self.only_whole and (self.credits_taken > 0 or self.money_taken > 0):
+        if self.only_whole and (self.credits_taken > 0 or self.money_taken > 0 or self.amount_minor % self.step):
             return 0
         return max(0, self.credits - self.credits_taken)
 

@@ -46,7 +46,7 @@ def _place(builder: DecisionBuilder, leg: Leg, ways: Iterable[str], by_id: dict[
         ways = (BALANCE,)
     for way in ways:
         if way == PAYMENTS:
-            credits = _over_payments(builder, leg, minor, credits, by_id)
+            credits = _over_payments(builder, leg, minor, credits, by_id, split=BALANCE in ways)
             minor, _ = uncovered(leg, builder.legs)
             if not credits:
                 break
@@ -63,20 +63,25 @@ def _place(builder: DecisionBuilder, leg: Leg, ways: Iterable[str], by_id: dict[
 
 
 def _over_payments(
-    builder: DecisionBuilder, leg: Leg, minor: int, credits: int, by_id: dict[str, RefundablePayment]
+    builder: DecisionBuilder, leg: Leg, minor: int, credits: int, by_id: dict[str, RefundablePayment], *, split: bool
 ) -> int:
     """Place the money over other payments; return the credits that none of them can take.
 
-    A payment that another leg of this refund uses can be used too. One over which a leg failed cannot.
+    A payment that another leg of this refund uses can be used too. One over which a leg failed cannot. Nothing is
+    placed if a rest would be a person's who has no room for a leg of its own; with `split`, the balance takes any rest.
     """
     refused = {other.payment_id for other in builder.legs.values() if _has_failed(other)}
     usable = [
         payment for payment in by_id.values() if payment.currency == leg.currency and payment.payment_id not in refused
     ]
     shares, unplaced = replace_share(minor, credits, usable, builder.policy.allocation)
+    rest = minor - sum(share.amount_minor for share in shares)
+    after = by_id | {share.payment.payment_id: _reserved(share) for share in shares}
+    if unplaced and not split and not _has_room(leg, rest, after):
+        return credits
+    by_id.update(after)
     for share in shares:
         other = _leg_over(builder, leg, share)
-        by_id[other.payment_id] = by_id[other.payment_id].after_reserving(share.payment_credits, share.amount_minor)
         builder.record_event(
             "leg_replaced", leg=leg, by=other.leg_id, payment_id=other.payment_id, minor=other.amount_minor
         )
@@ -110,10 +115,7 @@ def _leave_to_a_person(
     If other payments take a part of the leg, the rest becomes a leg of its own over the same payment, so that the
     manual payment is not counted for the whole. It needs room there, which the failed leg has left.
     """
-    payment = by_id.get(leg.payment_id)
-    share = leg.payment_credits * minor // leg.amount_minor if leg.amount_minor else 0
-    has_room = payment is not None and payment.credits_left >= share and payment.money_left >= minor
-    if minor == leg.amount_minor or not has_room:
+    if minor == leg.amount_minor or not _has_room(leg, minor, by_id):
         builder.record_event(code, alarm=True, leg=leg, minor=minor, credits=credits)
         builder.update_leg(leg, attention_code=code)
         return
@@ -126,7 +128,7 @@ def _leave_to_a_person(
         amount_minor=minor,
         currency=leg.currency,
         credits=credits,
-        payment_credits=share,
+        payment_credits=_credits_of(leg, minor),
         replaces=leg.leg_id,
     )
     builder.legs[rest.leg_id] = rest
@@ -134,6 +136,21 @@ def _leave_to_a_person(
         rest, LegOutcome.BLOCKED, reason=code, alarm=True, attention_code=code, failure_code=code, next_at=None
     )
     builder.update_leg(leg, reallocated=True, reversed_credits=0)
+
+
+def _reserved(share: Allocation) -> RefundablePayment:
+    return share.payment.after_reserving(share.payment_credits, share.amount_minor)
+
+
+def _has_room(leg: Leg, minor: int, by_id: dict[str, RefundablePayment]) -> bool:
+    """Return True if the leg's payment has room for `minor` units of it."""
+    payment = by_id.get(leg.payment_id)
+    return payment is not None and payment.credits_left >= _credits_of(leg, minor) and payment.money_left >= minor
+
+
+def _credits_of(leg: Leg, minor: int) -> int:
+    """Return the share of the leg's credits at its payment that belongs to `minor` units of its money."""
+    return leg.payment_credits * minor // leg.amount_minor if leg.amount_minor else 0
 
 
 def _has_failed(leg: Leg) -> bool:

@@ -34,6 +34,7 @@ from refund_worker.domain.processor_replies import (
     Found,
     KeyConflict,
     Misconfigured,
+    NoList,
     NotSent,
     PaymentRead,
     PaymentUnreadable,
@@ -51,7 +52,13 @@ from refund_worker.domain.refund import (
 )
 from refund_worker.domain.refund_object import apply_object
 from refund_worker.domain.state_machine import ACTIVE, TO_BE_SENT, LegOutcome
-from refund_worker.domain.timing import backoff_seconds, key_lives, key_outlives_what_may_land, quiet_end
+from refund_worker.domain.timing import (
+    backoff_seconds,
+    key_lives,
+    key_outlives_what_may_land,
+    may_replay,
+    quiet_end,
+)
 
 PROCESSOR = "processor"
 # After this many tries an unreachable processor needs a person's attention. The tries continue.
@@ -79,10 +86,10 @@ def apply_replies(
             case Answered(object=refund_object):
                 apply_object(builder, leg, refund_object)
             case Found():
-                # No question was asked later than now. If it seems so, the clock went back during the call.
-                asked = now if recorded.asked_at is None else min(recorded.asked_at, now)
                 waiting = isinstance(call, LookUp) and call.before_sending
-                _handle_search_result(builder, leg, reply, asked, before_sending=waiting)
+                _handle_search_result(builder, leg, reply, _asked_at(recorded, now), before_sending=waiting)
+            case NoList() if isinstance(call, LookUp):
+                _handle_no_list(builder, leg, call, reply, _asked_at(recorded, now))
             case _ if isinstance(call, Verify):
                 _handle_payment_reply(builder, leg, reply)
             case _ if isinstance(call, Cancel):
@@ -94,6 +101,11 @@ def apply_replies(
             case _:
                 _handle_no_result(builder, leg, reply)
     return builder.build()
+
+
+def _asked_at(recorded: RecordedReply, now: float) -> float:
+    """Return when the question was asked: not later than now. If it seems so, the clock went back during the call."""
+    return now if recorded.asked_at is None else min(recorded.asked_at, now)
 
 
 def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
@@ -348,6 +360,41 @@ def _handle_search_result(
                 conclude_not_found(builder, leg, asked_at)
 
 
+def _handle_no_list(builder: DecisionBuilder, leg: Leg, call: LookUp, reply: NoList, asked_at: float) -> None:
+    """Decide about a leg whose payment has no list of refunds.
+
+    Without a list nothing proves that an unanswered call created nothing: only its own key is sent again, and then a
+    person decides. A leg of which nothing can be at the processor is sent if the payment is untouched.
+    """
+    is_due = leg.next_at is not None and leg.next_at <= builder.now
+    is_sent_next = call.before_sending and leg.status in TO_BE_SENT and is_due
+    if not is_sent_next and leg.status is not LegStatus.UNKNOWN and not is_watched(leg):
+        return
+    may_repeat = not leg.lookup_required and may_replay(leg, builder.now, builder.policy)
+    may_land = asked_at < quiet_end(leg, builder.policy)
+    if leg.unanswered and may_repeat and call.before_sending:
+        _allow_sending(builder, clear_unreachable(leg), asked_at)
+    elif leg.unanswered and may_land:
+        _schedule_lookup(builder, leg)
+    elif is_watched(leg):
+        builder.update_leg(leg, in_doubt=leg.doubt_once_answered, next_at=None)
+    elif leg.unanswered and may_repeat:  # a pause, or the payment, forbids the repeat now
+        waits = replace(clear_unreachable(leg), retry_count=min(leg.retry_count + 1, BACKOFFS_WHILE_ANSWERED))
+        builder.update_leg(waits, next_at=builder.now + backoff_seconds(builder.policy, waits))
+    elif leg.unanswered or leg.failure_code == RefusalKind.OUTCOME_UNKNOWN:
+        unknown = replace(leg, failure_code=str(RefusalKind.OUTCOME_UNKNOWN), failure_message=reply.message)
+        _apply_refusal(builder, unknown, RefusalKind.OUTCOME_UNKNOWN)
+    elif leg.refusal:  # also one that the list was to explain: who took the money is not known
+        _apply_refusal(builder, leg, leg.refusal)
+    elif not reply.untouched:
+        unlisted = replace(leg, failure_code=reply.code, failure_message=reply.message)
+        _apply_refusal(builder, unlisted, RefusalKind.MISCONFIGURED)
+    elif is_sent_next:
+        _allow_sending(builder, clear_unreachable(leg), asked_at)
+    else:
+        conclude_not_found(builder, replace(leg, in_doubt=None), asked_at)
+
+
 def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: _Listing) -> bool:
     """Block the leg if the list shows something that a person must see first. Return True if it is blocked."""
     if listing.mismatched:  # an object carries the leg's id and is something else: a person compares the two
@@ -379,7 +426,7 @@ def conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> N
     if unproved := _why_unproved(leg, builder.now, builder.policy):
         blocked = replace(leg, failure_code="outcome_unknown", failure_message=unproved)
         _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
-    elif leg.refusal is RefusalKind.OVER_REFUND:
+    elif leg.refusal is RefusalKind.OVER_REFUND and builder.policy.rules_of(leg.processor).finds_refunds:
         # The payment has less left than our records say, and no object of this leg took it: it cannot be used.
         _apply_refusal(builder, leg, RefusalKind.REFUSED)
     elif leg.refusal:

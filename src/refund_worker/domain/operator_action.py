@@ -38,6 +38,7 @@ from refund_worker.domain.state_machine import (
     answer_is_missing,
     is_allowed,
     is_cancelable,
+    lacks_its_event,
 )
 from refund_worker.errors import ActionNotAllowed
 
@@ -160,10 +161,11 @@ def _due_now(builder: DecisionBuilder, leg: Leg) -> Leg:
 def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> None:
     """End every open leg by the person's decision: paid manually under `reference`, or returned to the balance.
 
-    A leg whose object is at the processor stays there. A call that may still land is looked up until it cannot land.
+    A leg whose object is at the processor stays there, unless the event about it is overdue. A call that may still land
+    is looked up until it cannot land.
     """
     for leg in tuple(builder.legs.values()):
-        if leg.status in POLLED:
+        if leg.status in POLLED and not lacks_its_event(leg):
             continue
         stranded = leg.status in UNPAID_FINAL and not leg.reallocated
         minor, credits = uncovered(leg, builder.legs)
@@ -173,7 +175,7 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
             # Another leg of its family pays its money: one manual payment is not counted twice.
             if stranded:
                 builder.update_leg(_without_attention(leg), reallocated=True)
-            elif leg.status in TO_BE_SENT and not leg.unanswered:
+            elif lacks_its_event(leg) or (leg.status in TO_BE_SENT and not leg.unanswered):
                 builder.transition_leg(_without_attention(leg), LegOutcome.ABANDONED, reason=reason, reallocated=True)
         elif reference is not None:
             builder.transition_leg(

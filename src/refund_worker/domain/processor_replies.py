@@ -261,6 +261,19 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class NoList:
+    """There is no list of the refunds of this one payment, though the processor lists those of others.
+
+    `untouched` is True if the processor's own record of the payment says that nothing of it was refunded. Then a leg of
+    which no call is unanswered may be sent. An unanswered call may only be repeated, under the same key.
+    """
+
+    code: str
+    message: str
+    untouched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """One page of a list of refund objects, newest first. `after` asks for the next page; the last page has none."""
 
@@ -393,7 +406,7 @@ class BalanceRead:
 
 NoAnswer = Busy | NotSent | Unanswered | Denied
 Reply = Answered | Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal | KeyConflict | NoAnswer
-SearchReply = Found | Misconfigured | NoAnswer
+SearchReply = Found | NoList | Misconfigured | NoAnswer
 PageReply = Page | Misconfigured | NoAnswer
 PaymentReply = PaymentRead | PaymentUnreadable | Misconfigured | NoAnswer
 DisputeReply = DisputeRead | NotReadable | Misconfigured | NoAnswer

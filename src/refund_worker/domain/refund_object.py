@@ -78,6 +78,8 @@ def apply_object(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject
     if before is not None and OBJECT_RANK[before.state] > OBJECT_RANK[state]:
         if before.state is ObjectState.REQUIRES_ACTION:
             store_status(builder, leg, refund_object)  # the customer has acted: shown, though it decides nothing
+        if before.state is ObjectState.FAILED and state is ObjectState.SUCCEEDED:
+            _tell_of_success_after_failure(builder, leg, refund_object)
         return _apply_repeat(builder, leg, refund_object)
     known[refund_object.processor_refund_id] = KnownRefundObject(
         refund_object.processor_refund_id, state, refund_object.attempt
@@ -87,6 +89,17 @@ def apply_object(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject
     if _is_failure_of_older_attempt(leg, refund_object):
         return _ask_for_current_attempt(builder, leg)
     return _apply_state(builder, leg, refund_object, state)
+
+
+def _tell_of_success_after_failure(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> None:
+    """Alert a person if an event says that a failed object has paid, and the processor cannot be asked.
+
+    Perhaps the events came in the wrong order, perhaps the processor sent the money again; their times prove nothing.
+    So the object stays failed, no credits are taken and nothing is sent for it.
+    """
+    if not builder.policy.rules_of(leg.processor).reads_refunds:
+        object_id = refund_object.processor_refund_id
+        builder.record_event("paid_after_failure", alarm=True, leg=leg, processor_refund_id=object_id)
 
 
 def _is_failure_of_older_attempt(leg: Leg, refund_object: RefundObject) -> bool:

@@ -119,7 +119,8 @@ LEG_TABLE: Mapping[LegStatus, Mapping[LegOutcome, LegStatus]] = {
         **_REPORTED_WHILE_OPEN,
     },
     # NO_ANSWER here: the pending object belonged to an older attempt, and the current one is still unanswered.
-    _L.PENDING: {_LO.NO_ANSWER: _L.UNKNOWN, **_REPORTED_WHILE_OPEN},
+    # _BY_A_PERSON: only if no event came about an object that cannot be asked for.
+    _L.PENDING: {_LO.NO_ANSWER: _L.UNKNOWN, **_BY_A_PERSON, **_REPORTED_WHILE_OPEN},
     _L.REQUIRES_ACTION: {
         _LO.NO_ANSWER: _L.UNKNOWN,
         _LO.CANCEL_REQUESTED: _L.REQUIRES_ACTION,
@@ -274,8 +275,16 @@ def is_allowed(action: Action, refund: Refund) -> bool:
         return True
     if answer_is_missing(refund):
         return not any(leg.status is _L.SENDING for leg in refund.legs)
-    nothing_may_pay = not any(leg.status in WITH_PROCESSOR for leg in refund.legs)
+    nothing_may_pay = not any(leg.status in WITH_PROCESSOR and not lacks_its_event(leg) for leg in refund.legs)
     return refund.status is _R.NEEDS_ATTENTION and nothing_may_pay
+
+
+def lacks_its_event(leg: Leg) -> bool:
+    """Return True if only an event tells the outcome of the leg's object, and none came in time.
+
+    Nothing of this program can learn the outcome. A person can look at the processor.
+    """
+    return leg.status is _L.PENDING and leg.attention_code is not None and leg.next_at is None
 
 
 def is_cancelable(leg: Leg) -> bool:

@@ -204,6 +204,8 @@ class Capabilities:
     - `list_proves_absence`: a refund that is missing in a list, once the quiet window has passed, does not exist.
     - `answers_are_outcomes`: an answer to a send tells whether the processor accepts the refund. False if it only says
       that the request was received: refusals then come later, as refund objects that failed.
+    - `says_replayed`: an answer that repeats the stored one says so (`replayed`).
+    - `keeps_server_errors`: a 5xx answer may stay stored under its key, so that a repeat gets it for ever.
     - `answers_are_final`: a refund that has succeeded never fails later.
     - `reads_refunds`: `fetch` returns the state of one refund object. Otherwise only a signed event tells the outcome
       (`Webhooks.event_report`).
@@ -234,6 +236,8 @@ class Capabilities:
     list_proves_absence: bool
     answers_are_final: bool
     answers_are_outcomes: bool = True
+    says_replayed: bool = True
+    keeps_server_errors: bool = True
     reads_refunds: bool = True
     report_seconds: float | None = None
     partial_refunds: bool
@@ -417,7 +421,8 @@ class AccountSettings(BaseModel):
     """The settings of one account at a processor. An adapter adds its own fields to them.
 
     `CREDENTIALS` are the fields without which the processor cannot be called. `api_base` is the address of another
-    server than the processor's own. `key_life_seconds` and `quiet_seconds` replace the settings of these names for the
+    server than the processor's own. `WEBHOOK_SETTING` is the field without which no webhook is accepted, as `doctor`
+    names it. `key_life_seconds` and `quiet_seconds` replace the settings of these names for the
     account. `refunds` is "off" if nothing is sent over this account: its earlier refunds are
     still followed.
     """
@@ -425,6 +430,7 @@ class AccountSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     CREDENTIALS: ClassVar[tuple[str, ...]] = ()
+    WEBHOOK_SETTING: ClassVar[str] = "webhook_secret"
 
     api_base: str | None = None
     webhook_secret: SecretStr | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from datetime import datetime
 from typing import Final
 
@@ -82,27 +83,7 @@ CAPABILITIES: Final = Capabilities(
     cancels=False,
     rate_per_second=0.0,
     sources=dict.fromkeys(
-        (
-            *("creates_refunds", "key_seconds", "lists_refunds", "list_proves_absence", "answers_are_final"),
-            *(
-                "reads_refunds",
-                "key_use_seconds",
-                "finds_refunds",
-                "answers_are_outcomes",
-                "report_seconds",
-                "connects",
-            ),
-            *("partial_refunds", "cancels", "takes_email", "reads_disputes", "reads_balance", "currency_steps"),
-            *(
-                "reads_payments",
-                "currency_decimals",
-                "refund_window_seconds",
-                "rate_per_second",
-                "disputed_codes",
-                "unfunded_codes",
-                "low_balance_codes",
-            ),
-        ),
+        (fact.name for fact in fields(Capabilities) if fact.name != "sources"),
         "this file: nothing is ever sent or created, a person pays",
     ),
 )

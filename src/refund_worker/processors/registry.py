@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,8 @@ MODULES: Final[dict[str, str]] = {
     folder.parent.name: f"refund_worker.processors.{folder.parent.name}.entry"
     for folder in sorted(Path(__file__).parent.glob("*/entry.py"))
 } | {"manual": "refund_worker.processors.manual"}
+# Adapters of other modules, as far as an account of this process names them.
+_loaded_outside: dict[str, ProcessorEntry] = {}
 
 
 def names() -> tuple[str, ...]:
@@ -42,10 +45,19 @@ def entries() -> tuple[ProcessorEntry, ...]:
     return tuple(_entry(name, module) for name, module in MODULES.items())
 
 
-@functools.cache
-def explained_by() -> dict[str, str]:
-    """Return the codes of all adapters of this version that a code of ours explains, with that code."""
-    return {code: ours for entry in entries() for code, ours in entry.explained_by.items()}
+def explained_by() -> Mapping[str, str]:
+    """Return the codes of all adapters that a code of ours explains, with that code.
+
+    They are the adapters of this version, and those outside it that were loaded. Where two give the same code another
+    meaning, that of this version's adapter counts.
+    """
+    return _explained_by(tuple(_loaded_outside))
+
+
+@functools.lru_cache(maxsize=4)
+def _explained_by(outside: tuple[str, ...]) -> Mapping[str, str]:
+    found = (*(_loaded_outside[module] for module in outside), *entries())
+    return {code: ours for entry in found for code, ours in entry.explained_by.items()}
 
 
 @functools.cache
@@ -63,4 +75,5 @@ def _outside_entry(module: str) -> ProcessorEntry:
     entry = getattr(importlib.import_module(module), "ENTRY", None)
     if not isinstance(entry, ProcessorEntry):
         raise ValueError(f"{module} has no ENTRY that describes an adapter (docs/adding-a-processor.md)")
+    _loaded_outside[module] = entry
     return entry

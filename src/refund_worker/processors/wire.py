@@ -8,14 +8,14 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
 
 from refund_worker.domain.money import AMOUNT_MAX, decimal_places
 from refund_worker.domain.processor_replies import NotSent, Unanswered
-from refund_worker.redaction import to_redacted, without_emails
+from refund_worker.redaction import HIDDEN, to_redacted, without_emails
 
 MESSAGE_LENGTH_MAX: Final = 500
 BODY_BYTES_MAX: Final = 16 * 2**20
@@ -28,8 +28,11 @@ class Unreadable(ValueError):
 
 
 def clean(text: str) -> str:
-    """Return a server's text in a form that can be stored and shown: no secrets, addresses or control characters,
+    """Return a server's text in a form that can be stored and shown: no card numbers, addresses or control characters,
     bounded length.
+
+    It knows secrets by their form only: bearer tokens, passwords in URLs, the keys of this program. An account's own
+    credentials are kept out by `HttpClient(hide=…)`.
     """
     if text.isalpha() and len(text) <= MESSAGE_LENGTH_MAX:
         return text  # nearly every status: letters alone cannot be a card number or a key
@@ -81,11 +84,14 @@ class HttpAnswer:
 class HttpClient:
     """HTTP calls of one adapter, on one event loop: no redirects, no cookies, no retries, bounded size and time.
 
-    Connections are opened at the first call, so an instance may be made before the loop runs.
+    Connections are opened at the first call, so an instance may be made before the loop runs. `timeout_seconds` limits
+    each request. `hide` are the credentials that the requests carry: wherever an answer repeats one, it is replaced by
+    stars before anything reads the answer.
     """
 
-    def __init__(self, timeout_seconds: float) -> None:
+    def __init__(self, timeout_seconds: float, *, hide: Iterable[str] = ()) -> None:
         self.timeout_seconds = timeout_seconds
+        self._hidden = tuple(sorted(filter(None, hide), key=len, reverse=True))
         self._session: Any = None
 
     async def request(
@@ -122,9 +128,18 @@ class HttpClient:
                 read += chunk
                 if len(read) > BODY_BYTES_MAX:
                     raise Unreadable(f"the answer is larger than {BODY_BYTES_MAX} bytes")
-            return HttpAnswer(
-                response.status, {name.lower(): value for name, value in response.headers.items()}, bytes(read)
-            )
+            headers_read = {name.lower(): self._without_secrets(value) for name, value in response.headers.items()}
+            return HttpAnswer(response.status, headers_read, self._body_without_secrets(bytes(read)))
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._hidden:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+    def _body_without_secrets(self, body: bytes) -> bytes:
+        for secret in self._hidden:
+            body = body.replace(secret.encode("utf-8", "surrogatepass"), HIDDEN.encode("ascii"))
+        return body
 
     def _open(self) -> Any:
         import aiohttp

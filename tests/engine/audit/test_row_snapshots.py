@@ -171,6 +171,7 @@ def test_store_functions_writing_covered_table_append_snapshots() -> None:
         *("put_off", "requeue_waiting_for", "requeue_written_after", "requeue_funded"),
         *("store_readings", "read_again", "mark_refunded_elsewhere"),  # what the processor reports about a payment
         "insert_session",  # when a user last signed in
+        "forget_listing",  # when the processor's refunds were last listed
         "record_alarm",  # when people were alerted of a circuit
         "erase_ended_before",  # addresses of customers
         "mark_closed",  # which has a ledger entry

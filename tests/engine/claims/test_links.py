@@ -103,6 +103,24 @@ def test_rest_of_a_larger_leg_is_given_back(world: World) -> None:
     assert balance_of(world) == (60, 0)
 
 
+@pytest.mark.parametrize("other_minor", [950, 1_000])
+def test_linked_part_keeps_credits_that_its_replacement_returned(world: World, other_minor: int) -> None:
+    """The replacement has returned most of the leg's credits, or all of them."""
+    world.pay(2, captured_at=1.0, amount_minor=other_minor)
+    world.pay(captured_at=2.0)
+    for charge in ("ch_1", "ch_2"):
+        world.processor.script(charge, Refused("expired_or_canceled_card", "the card is closed"))
+    refund_id = world.withdraw(100)
+    world.work()
+    assert (world.refund(refund_id).status, balance_of(world)) == (RefundStatus.FAILED, (200, 0))
+    report(world, world.refund_in_the_dashboard(500))
+    link(world, refund_id=refund_id)
+    refund = world.refund(refund_id)
+    paid = sum(leg.credits for leg in refund.legs if leg.status is LegStatus.SUCCEEDED)
+    assert (paid, refund.reversed_credits, balance_of(world)) == (50, 50, (150, 0))
+    assert_sums_hold(world)
+
+
 def test_link_to_a_correction_pays_it_out(world: World) -> None:
     world.pay()
     row, _ = correct(

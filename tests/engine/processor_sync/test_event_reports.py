@@ -10,14 +10,17 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from tests.support.engine_world import POLICY, START, World
+from tests.engine.claims.claim_worlds import balance_of
+from tests.support.engine_world import POLICY, START, World, assert_books_balance
 from tests.support.scripted_processor import ScriptedProcessor
 
 from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.domain.refund import RefundStatus
+from refund_worker.domain.state_machine import Action
 from refund_worker.engine.context import NoLimit
 from refund_worker.engine.processor_sync import webhook_inbox
 from refund_worker.engine.processor_sync.sync_refund import Access, sync_refund
+from refund_worker.errors import ActionNotAllowed
 from refund_worker.processors.accounts import Account, Accounts
 from refund_worker.processors.base import AccountSettings, Capabilities, ProcessorEntry, Webhooks
 from refund_worker.store import inbox, processors, tables
@@ -175,6 +178,66 @@ def test_missing_event_is_shown_to_a_person_in_time(silent: World) -> None:
     assert silent.refund(refund_id).status is RefundStatus.NEEDS_ATTENTION
     assert silent.refund(refund_id).legs[0].attention_code == "report_overdue"
     assert silent.processor.asked == []
+
+
+def overdue(world: World) -> str:
+    """Return a refund of 20 credits that was accepted and about which no event came."""
+    refund_id = world.withdraw(20)
+    world.work_for(6 * DAY)
+    return refund_id
+
+
+def test_person_cannot_say_anything_before_the_event_is_overdue(silent: World) -> None:
+    refund_id = silent.withdraw(20)
+    silent.work_for(4 * DAY)
+    with pytest.raises(ActionNotAllowed):
+        silent.command(refund_id, Action.RESOLVE, "transfer-7")
+
+
+@pytest.mark.parametrize(
+    ("reference", "status", "balance"),
+    [("transfer-7", RefundStatus.SUCCEEDED, 80), (None, RefundStatus.FAILED, 100)],
+)
+def test_person_ends_a_refund_whose_event_never_comes(
+    silent: World, reference: str | None, status: RefundStatus, balance: int
+) -> None:
+    refund_id = overdue(silent)
+    silent.command(refund_id, Action.RESOLVE, reference)
+    silent.work_for(10 * DAY)
+    assert (silent.refund(refund_id).status, balance_of(silent)) == (status, (balance, 0))
+    assert (len(silent.processor.sends), silent.processor.asked) == (1, [])
+    assert_books_balance(silent.database)
+
+
+@pytest.mark.parametrize(
+    ("reference", "attention", "status"),
+    [
+        ("re_1", None, RefundStatus.SUCCEEDED),
+        ("transfer-7", "refunded_twice", RefundStatus.NEEDS_ATTENTION),
+        (None, None, RefundStatus.SUCCEEDED),
+    ],
+)
+def test_late_event_of_success_meets_what_the_person_said(
+    silent: World, reference: str | None, attention: str | None, status: RefundStatus
+) -> None:
+    """The object's own id as the reference is no second payment. Returned credits are taken back."""
+    refund_id = overdue(silent)
+    silent.command(refund_id, Action.RESOLVE, reference)
+    silent.work()
+    event(silent, "e1", "succeeded", f"{refund_id}-1")
+    silent.work()
+    refund = silent.refund(refund_id)
+    assert (refund.legs[0].attention_code, refund.status, balance_of(silent)) == (attention, status, (80, 0))
+    assert_books_balance(silent.database)
+
+
+def test_late_event_of_failure_leaves_the_persons_payment(silent: World) -> None:
+    refund_id = overdue(silent)
+    silent.command(refund_id, Action.RESOLVE, "transfer-7")
+    event(silent, "e1", "failed", f"{refund_id}-1", why="returned")
+    silent.work()
+    assert (silent.refund(refund_id).status, balance_of(silent)) == (RefundStatus.SUCCEEDED, (80, 0))
+    assert_books_balance(silent.database)
 
 
 def test_sync_of_such_a_refund_asks_nothing_and_changes_nothing(silent: World) -> None:

@@ -33,7 +33,6 @@ class Adyen(Subject):
     capabilities = CAPABILITIES
     entry = ENTRY
     gives_request_ids = True
-    says_replayed = False  # every answer repeats the key, the first one too
     accepted_status = "pending"
     answers_have_times = False
     signs_headers = False

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from tests.processors.adyen.descriptions import CHECKOUT, described
+from tests.processors.adyen.descriptions import CHECKOUT, described, values_in_examples
 
 from refund_worker.domain.processor_replies import Busy, Denied, Misconfigured, Unanswered, UnknownRefusal
 from refund_worker.processors.adyen.answers import classify
@@ -68,7 +68,7 @@ def test_every_code_of_the_table_is_classified_above() -> None:
 
 
 def test_every_code_of_the_published_description_is_classified_above() -> None:
-    published = described(CHECKOUT).values_in_examples("errorCode")
+    published = values_in_examples(described(CHECKOUT), "errorCode")
     assert published
     assert published <= {code for _, code, _ in TABLE}
 

@@ -40,6 +40,13 @@ def test_account_that_only_takes_webhooks_needs_no_api_key() -> None:
     assert account_of(GOOD).has_access
 
 
+def test_account_sets_how_long_an_event_may_take() -> None:
+    assert account_of(GOOD).rules.report_seconds == 5 * 86_400
+    assert account_of({**GOOD, "report_seconds": 86_400}).rules.report_seconds == 86_400
+    with pytest.raises(BadSettings, match="report_seconds"):
+        account_of({**GOOD, "report_seconds": 60})
+
+
 def test_live_account_needs_production_and_no_test_server() -> None:
     assert account_of(LIVE, ENVIRONMENT="production").rules.live is True
     assert account_of(GOOD).rules.live is False

@@ -30,8 +30,7 @@ class Braintree(Subject):
     entry = ENTRY
     reads_payments = True
     accepted_status = "pending"
-    says_replayed = False
-    keeps_errors = False
+    failure_code = "4001"
     unknown_payment = "zzzzzzzz"
     unknown_refund = "yyyyyyyy"
     wrong_payment_ids = ("ch_1", "dHJhbnNhY3Rpb25fYWJj", "tx/1", "a" * 37)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import re
 import threading
 import time
 from collections import defaultdict, deque
@@ -23,7 +24,7 @@ LAG_SECONDS = 120.0
 KEY_SECONDS = 3_600.0
 WINDOW_SECONDS = 180 * 86_400.0
 PAGE_SIZE = 10
-# Name of a problem → HTTP status.
+# The name of a problem → HTTP status.
 PROBLEMS = {
     "BAD_TOKEN": 401,
     "NO_SUCH_PAYMENT": 404,
@@ -38,6 +39,7 @@ PROBLEMS = {
     "NO_FUNDS": 422,
     "NOT_VOIDABLE": 422,
     "BAD_AMOUNT": 422,
+    "BAD_FORM": 400,
 }
 
 
@@ -69,7 +71,8 @@ class Refund:
         made = datetime.fromtimestamp(self.made, UTC).isoformat()
         fields = {"kind": "refund", "ref": self.ref, "payment": self.payment.ref, "labels": self.labels, "made": made}
         money = {"value": str(self.value), "currency": self.payment.currency, "mode": "test"}
-        return {**fields, **money, "state": self.state, "cause": self.cause}
+        bank_ref = f"BANK{self.ref}" if self.state == "DONE" else None
+        return {**fields, **money, "state": self.state, "cause": self.cause, "bank_ref": bank_ref}
 
 
 @dataclass
@@ -137,7 +140,7 @@ class AcmePayServer:
     def _serve(self) -> None:
         asyncio.set_event_loop(self._loop)
         app = web.Application()
-        app.router.add_post("/refunds", self._create)
+        app.router.add_post("/payments/{ref}/refunds", self._create)
         app.router.add_get("/refunds", self._list)
         app.router.add_get("/refunds/{ref}", self._show)
         app.router.add_post("/refunds/{ref}/void", self._void)
@@ -156,12 +159,14 @@ class AcmePayServer:
         _check_token(request)
         key, text = request.headers["X-Request-Id"], await request.text()
         now = self.book.now()
+        if not re.fullmatch("[A-Za-z0-9:_-]{1,40}", key):
+            _refuse("BAD_FORM")
         known = self.book.keys.get(key)
         if known is not None and now - known[0] < KEY_SECONDS:
-            if known[1] != text:
+            if known[1] != request.path + text:
                 _refuse("ID_REUSED")
             return web.json_response(known[3], status=known[2], headers={"X-Replayed": "yes"})
-        order = json.loads(text)
+        order = json.loads(text) | {"payment": request.match_info["ref"]}
         waiting = self.faults[order["payment"]]
         fault = waiting.popleft() if waiting else ""
         if fault in ("ID_BUSY", "SLOW_DOWN"):
@@ -170,7 +175,7 @@ class AcmePayServer:
             status, answer = 201, self._made(order, "ASK" if fault == "ask" else "DONE").described()
         except web.HTTPException as refusal:
             status, answer = refusal.status, json.loads(refusal.text or "")
-        self.book.keys[key] = now, text, status, answer
+        self.book.keys[key] = now, request.path + text, status, answer
         if fault in ("timeout", "reset", "cut", "error"):
             return await _break(request, fault, answer)
         return web.json_response(answer, status=status, headers={"X-Trace": f"trace-{len(self.book.keys)}"})
@@ -238,12 +243,13 @@ class AcmePayServer:
 
 
 def _check_token(request: web.Request) -> None:
-    if request.headers.get("X-Acme-Token") != TOKEN:
-        _refuse("BAD_TOKEN")
+    given = request.headers.get("X-Acme-Token")
+    if given != TOKEN:
+        _refuse("BAD_TOKEN", f"{given} is no token")  # so that the suite sees that it is hidden
 
 
-def _refuse(name: str) -> NoReturn:
-    text = json.dumps({"problem": {"name": name, "text": f"this is a {name}", "trace": "trace-0"}})
+def _refuse(name: str, told: str = "") -> NoReturn:
+    text = json.dumps({"problem": {"name": name, "text": told or f"this is a {name}", "trace": "trace-0"}})
     headers = {"Retry-After": "3"} if name == "SLOW_DOWN" else {}
     error = web.HTTPException(text=text, headers=headers, content_type="application/json")
     error.set_status(PROBLEMS[name])

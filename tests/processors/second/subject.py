@@ -9,14 +9,14 @@ from decimal import Decimal
 
 import pytest
 from tests.processors.contract import CURRENCY, Subject
-from tests.processors.second.acmepay.adapter import AcmePayProcessor
-from tests.processors.second.acmepay.entry import CAPABILITIES, ENTRY
-from tests.processors.second.acmepay.events import signature_of
-from tests.processors.second.acmepay.objects import STATUSES
-from tests.processors.second.server import LAG_SECONDS, PAGE_SIZE, TOKEN, AcmePayServer
 
-from refund_worker.domain.processor_replies import Busy, RefundObject
-from refund_worker.processors.base import Processor
+from refund_worker.processors.adapter_api import Busy, Processor, RefundObject
+
+from .acmepay.adapter import AcmePayProcessor
+from .acmepay.entry import CAPABILITIES, ENTRY
+from .acmepay.events import signature_of
+from .acmepay.objects import STATUSES
+from .server import LAG_SECONDS, PAGE_SIZE, TOKEN, AcmePayServer
 
 _numbers = itertools.count(1)
 _STATES = {status: state for state, status in STATUSES.items()}
@@ -38,6 +38,8 @@ class AcmePay(Subject):
     lost_answers = ("timeout", "reset", "cut")
     busy = {"ID_BUSY": Busy("ID_BUSY"), "SLOW_DOWN": Busy("SLOW_DOWN", 3.0)}  # noqa: RUF012
     secret = "acme_secret"
+    another_secret = "acme_another"
+    failure_code = "ACCOUNT_GONE"
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         super().__init__(request)
@@ -52,10 +54,10 @@ class AcmePay(Subject):
         return datetime.fromtimestamp(self.server.book.now(), UTC)
 
     def adapter(self, *, timeout_seconds: float = 10) -> Processor:
-        return AcmePayProcessor(TOKEN, base=self.server.url, timeout_seconds=timeout_seconds)
+        return AcmePayProcessor(TOKEN, base=self.server.url, name=self.name, timeout_seconds=timeout_seconds)
 
     def stranger(self) -> Processor:
-        return AcmePayProcessor(self.wrong_secret, base=self.server.url)
+        return AcmePayProcessor(self.wrong_secret, base=self.server.url, name=self.name)
 
     def new_payment(self, amount_minor: int, *, disputed: bool = False) -> str:
         return self.server.new_payment(str(Decimal(amount_minor).scaleb(-2)), CURRENCY, contested=disputed)

@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import pytest
-from tests.processors.second.acmepay.events import signature_of
-from tests.processors.second.server import LAG_SECONDS, AcmePayServer
-from tests.processors.second.server import TOKEN as GOOD_TOKEN
 from tests.support.migrated import migrated_sqlite_url, sqlite_template
 from tests.web.client import Web, settings_for
 
@@ -32,9 +29,15 @@ from refund_worker.settings import Settings
 from refund_worker.store import refunds
 from refund_worker.worker.scheduler import jobs_of
 
+from .acmepay import entry
+from .acmepay.events import signature_of
+from .server import LAG_SECONDS, AcmePayServer
+from .server import TOKEN as GOOD_TOKEN
+
 __all__ = ["migrated_sqlite_url", "sqlite_template"]
 
 SECRET = "acme_secret"
+ENTRY_MODULE = entry.__name__
 SECONDS_MAX = 20.0
 
 
@@ -85,7 +88,7 @@ class Shop:
 @pytest.fixture
 def shop(migrated_sqlite_url: str) -> Iterator[Shop]:
     with AcmePayServer() as server:
-        table = {"adapter": "tests.processors.second.acmepay.entry", "token": GOOD_TOKEN, "api_base": server.url}
+        table = {"adapter": ENTRY_MODULE, "token": GOOD_TOKEN, "api_base": server.url}
         settings = settings_for(
             migrated_sqlite_url,
             RETRY_BASE_SECONDS="0.05",

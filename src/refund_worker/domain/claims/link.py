@@ -133,14 +133,14 @@ def _split_off_rest(builder: DecisionBuilder, leg: Leg, paid_minor: int) -> Leg:
     parts = (paid_minor, leg.amount_minor - paid_minor)
     credits = split(leg.credits, parts)
     payment_credits = split(leg.payment_credits, parts)
-    reversed_credits = split(leg.reversed_credits, parts)
+    its_returned = _take_returned(builder, leg, parts)
     rest = replace(
         leg,
         leg_id=leg_id_of(leg.refund_id, len(builder.legs) + 1),
         amount_minor=parts[1],
         credits=credits[1],
         payment_credits=payment_credits[1],
-        reversed_credits=reversed_credits[1],
+        reversed_credits=its_returned,
         objects=(),
     )
     builder.legs[rest.leg_id] = rest
@@ -157,10 +157,25 @@ def _split_off_rest(builder: DecisionBuilder, leg: Leg, paid_minor: int) -> Leg:
             blocked_by=(),
         )
     return builder.update_leg(
-        leg,
+        builder.legs[leg.leg_id],
         amount_minor=parts[0],
         credits=credits[0],
         payment_credits=payment_credits[0],
-        reversed_credits=reversed_credits[0],
         unreturnable_minor=0,
     )
+
+
+def _take_returned(builder: DecisionBuilder, leg: Leg, parts: tuple[int, int]) -> int:
+    """Take the second part's share of the credits that were returned for the leg, and return how many these are.
+
+    The legs that had replaced it, and failed too, may have returned them.
+    """
+    family = (leg, *others_of_family(leg, builder.legs))
+    _, share = split(sum(one.reversed_credits for one in family), parts)
+    left = share
+    for one in family:
+        taken = min(one.reversed_credits, left)
+        left -= taken
+        if taken:
+            builder.update_leg(one, reversed_credits=one.reversed_credits - taken)
+    return share

@@ -8,7 +8,16 @@ from dataclasses import dataclass, replace
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.processor_replies import Busy, Denied, Found, Misconfigured, NotSent, RefundObject, Unanswered
+from refund_worker.domain.processor_replies import (
+    Busy,
+    Denied,
+    Found,
+    Misconfigured,
+    NoList,
+    NotSent,
+    RefundObject,
+    Unanswered,
+)
 from refund_worker.domain.refund import Leg, Refund
 from refund_worker.engine.refunds.object_ownership import found_for
 from refund_worker.processors.base import Processor
@@ -77,7 +86,7 @@ async def _ask(processor: Processor | None, leg: Leg, seconds: float) -> LiveLoo
             return LiveLookup(leg, objects)
         case Unanswered(reason=reason) | NotSent(reason=reason):
             return LiveLookup(leg, problem=reason)
-        case Misconfigured(message=message) | Denied(message=message):
+        case NoList(message=message) | Misconfigured(message=message) | Denied(message=message):
             return LiveLookup(leg, problem=message)
         case Busy(code=code):
             return LiveLookup(leg, problem=f"it is busy ({code})")

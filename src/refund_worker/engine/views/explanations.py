@@ -81,6 +81,13 @@ KEEPS_ASKING: Final = Course(
     "If it lasts longer than a day.",
     NOT_LISTED,
 )
+WAITS_FOR_EVENT: Final = Course(
+    "The refund is shown to a person and waits for the event, which ends it whenever it comes. This processor cannot "
+    "be asked. Nothing new is sent, and no credits go back.",
+    (RESOLVE,),
+    "If it lasts longer than a day.",
+    NOT_LISTED,
+)
 SENDING_STOPS: Final = Course(
     "Nothing more is sent to this processor, and no refund fails. The worker tries one refund every five minutes, to "
     "see whether the cause is gone. Look-ups continue where the processor answers them.",

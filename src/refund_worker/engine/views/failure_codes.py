@@ -14,6 +14,7 @@ from refund_worker.engine.views.explanations import (
     KEEPS_ASKING,
     TRIES_AGAIN,
     WAITS,
+    WAITS_FOR_EVENT,
     WAITS_UNSENT,
     Course,
     Explanation,
@@ -178,6 +179,16 @@ _UNKNOWN_REFUSAL = Explanation(
     retry_helps=True,
     at_end=_PAY_OUT_AGAIN,
 )
+_OBJECT_REFUSED = Explanation(
+    "Accepted first, then refused",
+    "The processor accepted the refund and later refused it, for a reason that this version does not know, or because "
+    "less is left of the payment. Others may have refunded it. No other payment was tried, and no credits went back.",
+    "Read the reason at the processor, and look at the other refunds of the payment there. If the customer has the "
+    "money, resolve as paid manually with that refund's id as reference. Else pay in another way and resolve, or give "
+    "the credits back.",
+    at_end="Look at the other refunds of the payment at the processor.",
+    course=WAITS,
+)
 _ALREADY_REFUNDED = Explanation(
     "The payment is already refunded",
     "The processor says that nothing is left of the payment, and none of its refunds was made by this program.",
@@ -312,8 +323,9 @@ _REPORT_OVERDUE = Explanation(
     "No event about the outcome has come",
     "The processor accepted the refund, cannot be asked about it, and no event of it came in the time allowed.",
     "Look the refund up at the processor, and check its webhooks: `refund-worker doctor` shows refused ones. Let the "
-    "processor send the event again; the refund ends by it.",
-    course=KEEPS_ASKING,
+    "processor send the event again; the refund ends by it. If the processor cannot, resolve it by what you see there.",
+    at_end="Compare the refund with what the processor shows.",
+    course=WAITS_FOR_EVENT,
     worry="If many refunds get it: then no webhook arrives, and no outcome becomes known.",
 )
 _UNKNOWN_STATUS = Explanation(
@@ -357,6 +369,7 @@ _GROUPS: Mapping[Explanation, str] = {
     _ALREADY_REFUNDED: "charge_already_refunded already_refunded",
     _MORE_THAN_LEFT: "amount_exceeds_unrefunded over_refund",
     _UNKNOWN_REFUSAL: "unknown_refusal",
+    _OBJECT_REFUSED: "object_refused",
     _WRONG_AMOUNT: "amount_too_large amount_too_small invalid_charge_amount payment_method_currency_mismatch",
     _WRONG_STATE: "charge_invalid_parameter payment_intent_invalid_parameter payment_intent_unexpected_state",
     _CONNECTED: "application_fees_not_allowed not_allowed_on_standard_account transfers_not_allowed",

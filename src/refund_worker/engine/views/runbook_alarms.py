@@ -97,6 +97,21 @@ _REFUNDS: Final[dict[Alarm, Entry]] = {
         "If it comes more than once: then the quiet window (`QUIET_SECONDS`) is too short for this processor.",
         _NOTHING_OPEN,
     ),
+    Alarm.PAID_AFTER_FAILURE: Entry(
+        "An event says that a failed refund has paid",
+        "The processor's events are all that is known of this refund. One said that it failed, and a later one that it "
+        "was paid. Perhaps the events came in the wrong order. Perhaps the processor sent the money again.",
+        "The refund stays failed: its credits were given back, or another payment was used. Nothing is sent for it.",
+        (
+            SHOW_REFUND,
+            _TIMELINE,
+            "Look at the refund in the processor's dashboard: which of the two was last?",
+            "If it failed, nothing has to be done. If it was paid, the customer has money and credits, or the money "
+            "twice: take the credits off by a correction, or agree on it with the customer.",
+        ),
+        "If it comes more than once in a week: ask the processor's support why its events come in the wrong order.",
+        _NOTHING_OPEN,
+    ),
     Alarm.REFUND_AND_DISPUTE: Entry(
         "A refund and a dispute take the same money",
         "A refund of ours went out over a payment, and the customer's bank disputes the same payment. The event names "

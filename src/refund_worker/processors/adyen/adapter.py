@@ -50,7 +50,7 @@ class AdyenProcessor(RefundsOnly):
         self._merchant_account = merchant_account
         self._base = base.rstrip("/")
         self._live = live
-        self._http = HttpClient(timeout_seconds)
+        self._http = HttpClient(timeout_seconds, hide=[api_key])
 
     def freeze(self, order: RefundInstruction) -> str:
         """Return the payment and the request body as canonical JSON. Raises ValueError for what Adyen cannot take."""

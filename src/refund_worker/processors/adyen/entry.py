@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Final, Literal, Self
 
-from pydantic import SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from refund_worker.processors.adyen import events
 from refund_worker.processors.adyen.errors import PERSON_DECIDES, UNFUNDED
 from refund_worker.processors.adyen.explained import EXPLAINED_BY
 from refund_worker.processors.adyen.objects import THREE_DECIMAL, ZERO_DECIMAL, check_payment_id
 from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry, Webhooks
-from refund_worker.setting_values import listed
+from refund_worker.setting_values import Number, listed
 
 NAME: Final = "adyen"
 DAY_SECONDS: Final = 86_400.0
 TEST_SERVER: Final = "https://checkout-test.adyen.com"
 LIVE_SERVER: Final = "https://{prefix}-checkout-live.adyenpayments.com/checkout"
+REPORT_SECONDS: Final = 5 * DAY_SECONDS
 _ADAPTER: Final = "refund_worker.processors.adyen.adapter"
 _SPEC: Final = "Adyen's published description CheckoutService v72, read 2026-11"
 _HOOKS: Final = "Adyen's published description Webhooks v1, read 2026-11"
@@ -33,8 +36,10 @@ CAPABILITIES: Final = Capabilities(
     list_proves_absence=False,
     answers_are_final=False,
     answers_are_outcomes=False,
+    says_replayed=False,
+    keeps_server_errors=False,
     reads_refunds=False,
-    report_seconds=5 * DAY_SECONDS,
+    report_seconds=REPORT_SECONDS,
     partial_refunds=True,
     cancels=False,
     currency_decimals=dict.fromkeys(ZERO_DECIMAL, 0) | dict.fromkeys(THREE_DECIMAL, 3),
@@ -55,11 +60,14 @@ CAPABILITIES: Final = Capabilities(
         "lists_refunds": f"{_SPEC}: no such call",
         "list_proves_absence": f"{_SPEC}: there is no list",
         "answers_are_outcomes": f"{_SPEC}: the status of an answer is always received; a webhook brings the outcome",
+        "says_replayed": f"{_SPEC}: every answer repeats the key, the first one too",
+        "keeps_server_errors": f"{_SPEC}: only 201 and 422 answers have the header of the key",
         "answers_are_final": f"{_HOOKS}: REFUND_FAILED and REFUNDED_REVERSED may follow a REFUND",
         "reads_refunds": f"{_SPEC}: no such call",
         "report_seconds": (
             "our choice, no published figure: REFUND comes once Adyen has checked a refund, in most cases within a day "
-            "(not read, known). Five days also cover a weekend and a day on which our address did not answer"
+            "(not read, known). Five days also cover a weekend and a day on which our address did not answer. An "
+            "account may set its own"
         ),
         "partial_refunds": f"{_SPEC}: several, up to the captured amount; some payment methods take none",
         "cancels": f"{_SPEC}: no such call for a refund",
@@ -94,7 +102,8 @@ class AdyenSettings(AccountSettings):
 
     `merchant_account` is needed for refunds and for webhooks. `live_prefix` is the company's own part of the live
     server's name. `webhook_secret` holds HMAC keys in hexadecimal, several with commas between them during a rotation.
-    `webhook_user` and `webhook_password` are checked if they are set.
+    `webhook_user` and `webhook_password` are checked if they are set. `report_seconds` is how long an event about a
+    refund may take before a person looks.
     """
 
     # The merchant account is no secret: a process that only takes webhooks has it without an API key.
@@ -107,6 +116,7 @@ class AdyenSettings(AccountSettings):
     checkout_version: str = "v72"
     webhook_user: str | None = None
     webhook_password: SecretStr | None = None
+    report_seconds: Number = Field(REPORT_SECONDS, ge=3_600, le=60 * DAY_SECONDS)
 
     @field_validator("api_key")
     @classmethod
@@ -177,6 +187,12 @@ def address(settings: AdyenSettings) -> str:
     return f"{server}/{settings.checkout_version}"
 
 
+@functools.lru_cache(maxsize=256)
+def capabilities_of(settings: AdyenSettings) -> Capabilities:
+    """Return the capability table of an account."""
+    return replace(CAPABILITIES, report_seconds=settings.report_seconds)
+
+
 def _make(name: str, settings: AdyenSettings, timeout_seconds: float) -> Processor:
     from refund_worker.processors.adyen.adapter import AdyenProcessor
 
@@ -206,6 +222,7 @@ def _verify_event(settings: AdyenSettings, headers: Mapping[str, str], body: byt
 ENTRY: Final = ProcessorEntry(
     name=NAME,
     capabilities=CAPABILITIES,
+    capabilities_of=capabilities_of,
     settings=AdyenSettings,
     explained_by=EXPLAINED_BY,
     make=_make,

@@ -6,9 +6,8 @@ from typing import Final
 
 _GROUPS: Final = {
     "balance_insufficient": "insufficient_balance",
-    "amount_exceeds_unrefunded": "payment_balance_too_low",
     "charge_invalid_parameter": "payment_not_captured",
-    "unknown_refusal": "refund_refused",
+    "object_refused": "refund_refused payment_balance_too_low",
     "charge_not_refundable": "refund_reversed",
     "card_declined": "rejected_by_scheme",
     "http_401": "adyen_000",

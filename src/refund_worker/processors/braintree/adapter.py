@@ -145,7 +145,7 @@ class BraintreeProcessor(RefundsOnly):
         self._root = f"{base.rstrip('/')}/merchants/{merchant_id}"
         self._merchant_account_id = merchant_account_id
         self._void_unsettled = void_unsettled
-        self._http = HttpClient(timeout_seconds)
+        self._http = HttpClient(timeout_seconds, hide=[private_key])
         self._headers = {
             "Authorization": "Basic " + base64.b64encode(keys.encode("ascii")).decode("ascii"),
             "X-ApiVersion": API_VERSION,
@@ -209,9 +209,12 @@ class BraintreeProcessor(RefundsOnly):
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         """GET the payment and each of its refunds, within one deadline. A void is listed too; `leg_id` is not used.
 
-        Raises ValueError for an id that no payment can have.
+        An id that no payment can have is `Misconfigured`, without a call.
         """
-        check_payment_id(processor_payment_id)
+        try:
+            check_payment_id(processor_payment_id)
+        except ValueError as error:
+            return Misconfigured("bad_payment_id", str(error))
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return Found(await self._refunds_of(await self._payment(processor_payment_id)))

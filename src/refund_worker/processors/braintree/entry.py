@@ -33,6 +33,8 @@ CAPABILITIES: Final = Capabilities(
     key_use_seconds=25 * DAY_SECONDS,
     lists_refunds=True,
     list_proves_absence=True,
+    says_replayed=False,
+    keeps_server_errors=False,
     answers_are_final=False,
     partial_refunds=True,
     reads_payments=True,
@@ -53,6 +55,8 @@ CAPABILITIES: Final = Capabilities(
             "a little (not read, known) and proves nothing: absence is read from the payment itself"
         ),
         "answers_are_outcomes": f"{_SDK}: a refusal is an api-error-response with validation errors",
+        "says_replayed": f"{_SDK}: an answer to a repeat has no such mark",
+        "keeps_server_errors": f"{_DOCS}: a repeat returns the refund in its current status",
         "answers_are_final": (
             f"{_DOCS}: refund_failed, and transaction_settlement_declined may come after transaction_settled"
         ),

@@ -74,6 +74,7 @@ class Bench:
     why_not: str = ""
     calls_per_second: float = 0.0
     clock_seconds_max: float = 300.0
+    failure_code: str = "declined"  # a refund that the server lets fail has this code
     lists_by_leg: bool = False  # a payment's refunds are found by our own ids only
     used: list[Refundable] = field(default_factory=list)
     _run: str = field(default_factory=lambda: secrets.token_hex(6))

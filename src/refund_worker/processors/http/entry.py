@@ -53,6 +53,8 @@ CAPABILITIES: Final = Capabilities(
         "lists_refunds": _SETTING,
         "list_proves_absence": _SETTING,
         "answers_are_outcomes": _SETTING,
+        "says_replayed": f"{_PAGE}: the header Idempotent-Replayed",
+        "keeps_server_errors": f"{_PAGE}: a server may store any answer",
         "answers_are_final": _SETTING,
         "reads_refunds": f"{_PAGE}: GET /refunds/ID is required",
         "report_seconds": "not needed: a refund can be read",

@@ -18,6 +18,7 @@ from refund_worker.domain.processor_replies import (
     Found,
     KeyConflict,
     Misconfigured,
+    NoList,
     NotSent,
     PaymentRead,
     PaymentReply,
@@ -85,7 +86,7 @@ class PayPalProcessor(RefundsOnly):
         self._base = base.rstrip("/")
         self._live = live
         self._timeout_seconds = timeout_seconds
-        self._http = HttpClient(timeout_seconds)
+        self._http = HttpClient(timeout_seconds, hide=[client_secret])
         self._access = Access(self._http, self._base, client_id, client_secret)
 
     def __repr__(self) -> str:
@@ -129,8 +130,8 @@ class PayPalProcessor(RefundsOnly):
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         """GET the capture and then its order, which lists the refunds. `leg_id` is not used.
 
-        A capture without an order is `Misconfigured`, like one whose order PayPal does not know: there is no list of
-        its refunds. An order that lists less than PayPal's own totals say is `Unanswered`.
+        A capture without an order is `NoList`, like one whose order PayPal does not know. An order that lists less than
+        PayPal's own totals say is `Unanswered`.
         """
         try:
             check_payment_id(processor_payment_id)
@@ -138,11 +139,13 @@ class PayPalProcessor(RefundsOnly):
             return Misconfigured("bad_payment_id", str(error))
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                refunds = await self._refunds_of(await self._capture(processor_payment_id))
+                capture = await self._capture(processor_payment_id)
+                refunds = await self._refunds_of(capture)
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer
             return _list_failure(error)
         if refunds is None:
-            return Misconfigured("no_order", "the capture has no order at PayPal, which would list its refunds")
+            untouched = capture.refunded_minor == 0
+            return NoList("no_order", "the capture has no order at PayPal, which would list its refunds", untouched)
         return Found(refunds)
 
     async def recent(self, created_gte: datetime) -> SearchReply:

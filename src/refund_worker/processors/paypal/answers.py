@@ -99,7 +99,8 @@ class ErrorAnswer:
 def classify_answer(answer: ErrorAnswer) -> Failure:
     """Return the meaning of an error answer, from the most general proof to the most specific."""
     if answer.status >= 500:
-        return Unanswered(answer.summary, server_error=True)
+        # Not kept under the key: a repeat answers with the first request's latest state, so the same key is sent again.
+        return Unanswered(answer.summary)
     if answer.status == 429:
         return Busy(answer.name or "rate_limit", answer.retry_after_seconds)
     meanings = {issue.meaning for issue in answer.issues} or {_meaning_of_name(answer)}

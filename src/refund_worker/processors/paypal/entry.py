@@ -43,6 +43,7 @@ CAPABILITIES: Final = Capabilities(
     list_proves_absence=True,
     answers_are_final=False,
     answers_are_outcomes=True,
+    keeps_server_errors=False,
     reads_refunds=True,
     partial_refunds=True,
     reads_payments=True,
@@ -63,6 +64,9 @@ CAPABILITIES: Final = Capabilities(
         "list_proves_absence": "no source: we assume that capture and order lag by less than QUIET_SECONDS. The list "
         "counts only if it reaches the capture's own status and each refund's total",
         "answers_are_outcomes": f"{_PAYMENTS}: a refusal is an error with an issue",
+        "says_replayed": "not read, known: a repeat is answered with 200 instead of 201",
+        "keeps_server_errors": "developer.paypal.com/reference/guidelines/idempotency, read 2026-11: a repeat returns "
+        "the latest state of the first request",
         "answers_are_final": f"{_PAYMENTS}: a refund is PENDING, COMPLETED, FAILED or CANCELLED. Not read, known: a "
         "completed refund can be reversed",
         "reads_refunds": f"{_PAYMENTS}: GET /v2/payments/refunds/ID",
@@ -92,6 +96,7 @@ class PayPalSettings(AccountSettings):
     """
 
     CREDENTIALS: ClassVar = ("client_id", "client_secret")
+    WEBHOOK_SETTING: ClassVar = "webhook_id"
 
     client_id: SecretStr | None = None
     client_secret: SecretStr | None = None

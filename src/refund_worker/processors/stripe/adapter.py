@@ -181,9 +181,12 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         """Return all refund objects of this payment, ours and others', within one deadline; `leg_id` is not used.
 
-        Raises ValueError for a payment id that is no charge or payment intent.
+        A payment id that is no charge or payment intent is `Misconfigured`, without a call.
         """
-        where = {payment_parameter(processor_payment_id): processor_payment_id}
+        try:
+            where = {payment_parameter(processor_payment_id): processor_payment_id}
+        except ValueError as error:
+            return Misconfigured("bad_payment_id", str(error))
         try:
             return Found(await self._pages.of_payment(_REFUNDS, where))
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`

@@ -49,6 +49,8 @@ CAPABILITIES: Final = Capabilities(
         "answers_are_outcomes": "docs.stripe.com/api/refunds, read 2026-11: a refusal is an error",
         "report_seconds": "not needed: a refund can be read",
         "reads_refunds": "docs.stripe.com/api/refunds/retrieve, read 2026-11",
+        "says_replayed": "docs.stripe.com/api/idempotent_requests, read 2026-11: the header Idempotent-Replayed",
+        "keeps_server_errors": "docs.stripe.com/api/idempotent_requests, read 2026-11: also a 500 is kept",
         "answers_are_final": "docs.stripe.com/refunds (failed refunds), read 2026-11: about 30 days later",
         "partial_refunds": "docs.stripe.com/refunds, read 2026-11",
         "cancels": "docs.stripe.com/api/refunds/cancel, read 2026-11: only in requires_action",

@@ -121,6 +121,7 @@ EVENT_LABELS: Mapping[str, str] = {
     "retry_requested": "Retry requested",
     "leg_replaced": "Another payment is used instead",
     "processor_contradicts": "The processor reports a different result",
+    "paid_after_failure": "An event says that the failed refund has paid",
     "posted_after_all": "Ledger entries posted late: the processor already has this refund",
     "manual_payment_failed": "The manual payment failed; the processor's own refund pays",
     "paid_by_hand_stands": "Failed at the processor; the manual payment still counts",

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
+import importlib
+import re
 from typing import ClassVar, Final
 
-from pydantic import SecretStr
-from tests.processors.second.acmepay import events
-from tests.processors.second.acmepay.objects import check_payment_id
+from pydantic import SecretStr, field_validator
 
-from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry, Webhooks
+from refund_worker.processors.adapter_api import (
+    AccountSettings,
+    Capabilities,
+    Processor,
+    ProcessorEntry,
+    Webhooks,
+    listed,
+)
 
+from . import events
+from .errors import EXPLAINED_BY
+from .objects import DECIMALS, check_payment_id
+
+SERVER: Final = "https://api.acmepay.example"
 _MANUAL = "the made-up manual of AcmePay"
 
 CAPABILITIES: Final = Capabilities(
     key_seconds=3_600.0,
     lists_refunds=True,
     list_proves_absence=True,
+    keeps_server_errors=False,
     answers_are_final=False,
     partial_refunds=True,
     cancels=True,
     reads_payments=True,
-    currency_decimals={"JPY": 0},
+    currency_decimals=DECIMALS,
     refund_window_seconds=180 * 86_400.0,
     rate_per_second=5.0,
     disputed_codes=frozenset({"CONTESTED"}),
@@ -34,6 +47,8 @@ CAPABILITIES: Final = Capabilities(
         "key_use_seconds": "our choice: KEY_LIFE_SECONDS",
         "finds_refunds": _MANUAL,
         "answers_are_outcomes": _MANUAL,
+        "says_replayed": f"{_MANUAL}: the header X-Replayed",
+        "keeps_server_errors": f"{_MANUAL}: a repeat after a 5xx gets the refund, if there is one",
         "report_seconds": "not needed: a refund can be read",
         "reads_refunds": _MANUAL,
         "answers_are_final": f"{_MANUAL}: a refund that is DONE can become FAILED",
@@ -56,20 +71,40 @@ CAPABILITIES: Final = Capabilities(
 
 
 class AcmePaySettings(AccountSettings):
-    """An account at AcmePay."""
+    """A shop at AcmePay. Its token shows whether it moves real money."""
 
-    CREDENTIALS: ClassVar = ("token", "api_base")
+    CREDENTIALS: ClassVar = ("token",)
 
     token: SecretStr | None = None
 
+    @field_validator("token")
+    @classmethod
+    def _a_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch("(live|test)_[!-~]{5,200}", value.get_secret_value()):
+            raise ValueError("must be a token of AcmePay, which begins with live_ or test_")
+        return value
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _secrets(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not all(
+            re.fullmatch("acme_[a-z]{3,}", one) for one in listed(value.get_secret_value())
+        ):
+            raise ValueError("must be secrets of AcmePay's webhooks, which begin with acme_")
+        return value
+
+
+def address(settings: AcmePaySettings) -> str:
+    """Return the URL of the server: AcmePay's own, or the one that a test names."""
+    return settings.api_base or SERVER
+
 
 def _make(name: str, settings: AcmePaySettings, timeout_seconds: float) -> Processor:
-    from tests.processors.second.acmepay.adapter import AcmePayProcessor
+    from .adapter import AcmePayProcessor  # after the fork, and only where calls are made
 
     assert settings.token is not None
-    assert settings.api_base is not None
     token = settings.token.get_secret_value()
-    return AcmePayProcessor(token, base=settings.api_base, timeout_seconds=timeout_seconds)
+    return AcmePayProcessor(token, base=address(settings), name=name, timeout_seconds=timeout_seconds)
 
 
 def _live(settings: AcmePaySettings) -> bool | None:
@@ -81,8 +116,14 @@ ENTRY: Final = ProcessorEntry(
     capabilities=CAPABILITIES,
     settings=AcmePaySettings,
     make=_make,
+    preload=lambda: importlib.import_module(".adapter", __package__),
+    address=address,
     live=_live,
     check_payment_id=check_payment_id,
+    extra="worker",
+    permissions="a token of the shop with the right to refund",
+    events=events.CHANGED,
+    explained_by=EXPLAINED_BY,
     webhooks=Webhooks(
         verify_event=lambda settings, headers, body, now: events.verify_event(
             headers, body, settings.webhook_secrets, now

@@ -1,20 +1,29 @@
-"""AcmePay's refunds, lists and payments as they come in JSON, checked and translated into our types. Pure."""
+"""AcmePay's JSON, checked and translated into our types, and our requests. Pure."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, Final
 
-from refund_worker.domain.money import AMOUNT_MAX, decimal_places
-from refund_worker.domain.processor_calls import RefundInstruction
-from refund_worker.domain.processor_replies import PaymentReading, RefundObject
-from refund_worker.processors.base import is_plain_id
-from refund_worker.redaction import to_redacted
+from refund_worker.processors.adapter_api import (
+    PaymentReading,
+    RefundDetails,
+    RefundInstruction,
+    RefundObject,
+    Unreadable,
+    clean,
+    is_plain_id,
+    to_decimal_text,
+    to_minor_units,
+)
 
-TEXT_LENGTH_MAX: Final = 500
+DECIMALS: Final[Mapping[str, int]] = {"JPY": 0}  # of AcmePay's amounts, where they are not 2
+KEY_LENGTH_MAX: Final = 40
+LABEL_LENGTH_MAX: Final = 60
 # Ours, in a refund's labels.
 REFUND, LEG, ATTEMPT, INSTALLATION = "rf", "leg", "try", "inst"
 STATUSES: Final[Mapping[str, str]] = {
@@ -25,87 +34,85 @@ STATUSES: Final[Mapping[str, str]] = {
     "VOID": "canceled",
 }
 
-_PAYMENT_ID = re.compile(r"AP-[0-9]{1,18}")
-_DECIMAL = re.compile(r"[0-9]{1,16}(?:\.[0-9]{1,3})?")
+# Payments and refunds. What is checked before a call and what is read from an answer must agree: an id that is read
+# and could not be asked for would be a refund whose end is never known.
+PAYMENT_ID: Final = re.compile(r"AP-[0-9]{1,18}")
+REFUND_ID: Final = re.compile(r"RF-[0-9]{1,18}")
+_KEY = re.compile(rf"[A-Za-z0-9:_-]{{1,{KEY_LENGTH_MAX}}}")
 _CURRENCY = re.compile(r"[A-Z]{3}")
 
 
-class Unreadable(ValueError):
-    """An answer that does not say what it should: what happened is unknown."""
+# --- requests ---------------------------------------------------------------------------------------------------------
 
 
 def check_payment_id(processor_payment_id: str) -> None:
     """Raise ValueError, without the id in it, for what is no payment of AcmePay's."""
-    if not _PAYMENT_ID.fullmatch(processor_payment_id):
+    if not PAYMENT_ID.fullmatch(processor_payment_id):
         raise ValueError("at acmepay begins with AP- and has digits only")
 
 
-def clean(text: object) -> str:
-    """Return a text of the server's, fit to store and show."""
-    if not isinstance(text, str):
-        return ""
-    printable = "".join(c if c.isprintable() else " " for c in text[: 4 * TEXT_LENGTH_MAX])
-    return to_redacted(printable)[:TEXT_LENGTH_MAX]
+def request_id(key: str) -> str:
+    """Return our key as AcmePay takes it: itself, or its hash if it is too long or has other characters."""
+    return key if _KEY.fullmatch(key) else hashlib.sha256(key.encode()).hexdigest()[:KEY_LENGTH_MAX]
 
 
-def decimal_text(amount_minor: int, currency: str) -> str:
-    """Return an amount in minor units as AcmePay writes it: 1250 GBP is "12.50", 600 JPY is "600"."""
-    return str(Decimal(amount_minor).scaleb(-decimal_places(currency)))
-
-
-def minor_units(text: object, currency: str) -> int:
-    """Return AcmePay's amount in minor units. Raises `Unreadable` for what is no whole number of them."""
-    if not isinstance(text, str) or not _DECIMAL.fullmatch(text):
-        raise Unreadable("an amount that is no decimal text")
-    amount = Decimal(text).scaleb(decimal_places(currency))
-    if amount != amount.to_integral_value() or amount > AMOUNT_MAX:
-        raise Unreadable("an amount that is no whole number of minor units")
-    return int(amount)
-
-
-def refund_body(order: RefundInstruction) -> dict[str, Any]:
-    """Return the body that asks for a refund. It holds nothing that changes."""
+def frozen_text(order: RefundInstruction) -> str:
+    """Return the text that is stored for an order: the same for the same order. Raises ValueError."""
+    check_payment_id(order.processor_payment_id)
     labels = {REFUND: order.refund_id, LEG: order.leg_id, ATTEMPT: str(order.attempt)}
     if order.installation:
         labels[INSTALLATION] = order.installation
-    return {
-        "payment": order.processor_payment_id,
-        "value": decimal_text(order.amount_minor, order.currency),
+    if any(len(label) > LABEL_LENGTH_MAX for label in labels.values()):
+        raise ValueError("an id of ours does not fit into a label of AcmePay")
+    # The payment is part of the path, so the stored text holds it beside the body.
+    body = {
+        "value": to_decimal_text(order.amount_minor, order.currency, DECIMALS),
         "currency": order.currency,
         "labels": labels,
     }
+    return _canonical({"payment": order.processor_payment_id, "body": body})
+
+
+def thawed(text: str) -> tuple[str, bytes]:
+    """Return the payment and the body of the request in a stored text."""
+    stored = json.loads(text)
+    return stored["payment"], _canonical(stored["body"]).encode()
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
 
 
 def to_refund_object(data: object) -> RefundObject:
     """Return a refund as AcmePay describes it. Raises `Unreadable` if a required field is missing."""
     refund = _of_kind(data, "refund")
-    reference, payment, state = refund.get("ref"), refund.get("payment"), refund.get("state")
-    if not is_plain_id(reference):
-        raise Unreadable("a refund without a usable id")
+    payment, state, cause = refund.get("payment"), refund.get("state"), refund.get("cause")
     if not isinstance(state, str | None):
         raise Unreadable("a refund with a state that is no text")
     currency = _currency(refund)
-    status = None if state is None else STATUSES.get(state, clean(state))
     labels = refund["labels"] if isinstance(refund.get("labels"), dict) else {}
     attempt = labels.get(ATTEMPT)
-    cause = clean(refund.get("cause"))
     return RefundObject(
-        processor_refund_id=reference,
-        status=status,
-        amount_minor=minor_units(refund.get("value"), currency),
+        processor_refund_id=_id(refund.get("ref"), REFUND_ID),
+        status=None if state is None else STATUSES.get(state, clean(state)),
+        amount_minor=to_minor_units(refund.get("value"), currency),
         currency=currency,
-        payment_refs=(payment,) if is_plain_id(payment) else (),
+        payment_refs=(_id(payment, PAYMENT_ID),),
         leg_id=_ours(labels.get(LEG)),
         attempt=int(attempt) if isinstance(attempt, str) and re.fullmatch("[0-9]{1,9}", attempt) else None,
-        failure_code=cause or None,
+        failure_code=clean(cause) if isinstance(cause, str) and cause else None,
         created_at=_time(refund.get("made")),
         live=_live(refund),
         installation=_ours(labels.get(INSTALLATION)),
+        details=_details(refund.get("bank_ref")),
     )
 
 
 def to_page(data: object) -> tuple[list[RefundObject], str | None]:
-    """Return the refunds of one page, and where the next one begins; None behind the last page."""
+    """Return the refunds of one page, and where the next one begins; None after the last page."""
     page = _of_kind(data, "refunds")
     items, following = page.get("items"), page.get("next")
     if not isinstance(items, list) or not (following is None or is_plain_id(following)):
@@ -120,18 +127,31 @@ def to_payment(data: object, reference: str) -> PaymentReading:
         raise Unreadable("another payment than the one that was asked for")
     currency, contested = _currency(payment), payment.get("contested")
     return PaymentReading(
-        captured_minor=minor_units(payment.get("captured"), currency),
+        captured_minor=to_minor_units(payment.get("captured"), currency),
         currency=currency,
         live=_live(payment),
         disputed=contested if isinstance(contested, bool) else None,
-        refunded_minor=minor_units(payment.get("returned"), currency),
+        refunded_minor=to_minor_units(payment.get("returned"), currency),
     )
+
+
+def _details(bank_ref: object) -> RefundDetails:
+    """Return where the money is: the number by which the customer's bank finds it, once AcmePay knows it."""
+    if not is_plain_id(bank_ref):
+        return RefundDetails(method="card")
+    return RefundDetails(method="card", trace_kind="bank_ref", trace_value=clean(bank_ref), trace_status="available")
 
 
 def _of_kind(data: object, kind: str) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("kind") != kind:
         raise Unreadable(f"not of kind {kind}")
     return data
+
+
+def _id(value: object, form: re.Pattern[str]) -> str:
+    if not isinstance(value, str) or not form.fullmatch(value):
+        raise Unreadable("a refund without a usable id of itself or of its payment")
+    return value
 
 
 def _currency(data: Mapping[str, Any]) -> str:

@@ -239,8 +239,12 @@ class PayPalServer:
             case "429":
                 return _error(429, "", name="RATE_LIMIT_REACHED")
         good = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
-        if request.headers.get("Authorization") != f"Basic {good}":
-            body = {"error": "invalid_client", "error_description": "Client Authentication failed"}
+        given = request.headers.get("Authorization", "")
+        if given != f"Basic {good}":
+            # PayPal does not repeat the secret. Another server might, and then it must not reach our records.
+            _, _, repeated = base64.b64decode(given.removeprefix("Basic ")).decode("utf-8", "replace").partition(":")
+            told = f"Client Authentication failed: {repeated}"
+            body = {"error": "invalid_client", "error_description": told}
             return web.json_response(body, status=401)
         if (await request.post()).get("grant_type") != "client_credentials":
             return web.json_response({"error": "unsupported_grant_type"}, status=400)
