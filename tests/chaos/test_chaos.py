@@ -12,7 +12,7 @@ from tests.chaos.run import HEAL_SECONDS_MAX, chaos
 SECONDS, SEED = 60, 4
 MUTANT_SECONDS, MUTANT_RUNS_MAX = 40, 3
 # The number of ways of harm, see `Harm`. Each happens at least once in a run.
-WAYS = 16
+WAYS = 22
 
 # One at a time: a run has more than a dozen processes.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chaos"), pytest.mark.timeout(400)]
