@@ -21,6 +21,7 @@ LIST_COLUMNS = (
     Column("credits", right=True, only_wide=True),
     Column("requested", right=True),
     Column("paid", right=True, only_wide=True),
+    Column("account", only_wide=True),
     Column("failure"),
     Column("created (UTC)", only_wide=True),
 )
@@ -29,6 +30,7 @@ LEG_COLUMNS = (
     Column("status"),
     Column("amount", right=True),
     Column("payment"),
+    Column("account"),
     Column("refund at processor", only_wide=True),
     Column("attempts", right=True, only_wide=True),
     Column("failure"),
@@ -79,6 +81,7 @@ def _list_row(refund: Refund) -> tuple[object, ...]:
         f"{refund['credits']:,}",
         _sum(refund["amounts"], "requested_minor"),
         _sum(refund["amounts"], "succeeded_minor"),
+        ", ".join(dict.fromkeys(leg["processor_account"] for leg in refund["legs"])),
         refund["failure_code"],
         moment(refund["created_at"]),
     )
@@ -176,6 +179,7 @@ def _leg_row(leg: Leg) -> tuple[object, ...]:
         leg["status"],
         monies([(leg["currency"], leg["amount_minor"])]),
         leg["payment_id"],
+        leg["processor_account"],
         leg["processor_refund_id"],
         leg["attempts"],
         leg["failure_code"],
