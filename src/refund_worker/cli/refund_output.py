@@ -21,7 +21,6 @@ LIST_COLUMNS = (
     Column("credits", right=True, only_wide=True),
     Column("requested", right=True),
     Column("paid", right=True, only_wide=True),
-    Column("account", only_wide=True),
     Column("failure"),
     Column("created (UTC)", only_wide=True),
 )
@@ -81,7 +80,6 @@ def _list_row(refund: Refund) -> tuple[object, ...]:
         f"{refund['credits']:,}",
         _sum(refund["amounts"], "requested_minor"),
         _sum(refund["amounts"], "succeeded_minor"),
-        ", ".join(dict.fromkeys(leg["processor_account"] for leg in refund["legs"])),
         refund["failure_code"],
         moment(refund["created_at"]),
     )

@@ -16,12 +16,13 @@ from tests.web.console.visitor import Visitor, text_of, visitor
 
 from refund_worker.cli.app import run_command
 from refund_worker.cli.output import Output
-from refund_worker.cli.refund_output import print_refunds, show_refund
+from refund_worker.cli.refund_output import show_refund
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.views.api_objects import find_refund, refund_view
 from refund_worker.processors.paypal.sandbox import PayPalServer
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
+from refund_worker.store.reporting.reconciliation import count_open_legs
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ def test_lists_name_the_accounts_of_a_refund(place: Place, path: str) -> None:
     assert "40.00 EUR paypal, stripe" in place.page(path, **query)
 
 
-@pytest.mark.parametrize("path", ["/", "/failures"])
-def test_cause_that_needs_a_person_names_its_accounts(place: Place, path: str) -> None:
-    assert re.search(r"REFUND_IS_RESTRICTED at paypal\b", place.page(path))
+def test_cause_that_needs_a_person_names_its_accounts(place: Place) -> None:
+    assert "REFUND_IS_RESTRICTED at paypal · first seen" in place.page("/failures")
+    assert "1 refund needs attention at paypal: The payment cannot be refunded" in place.page("/")
 
 
 def test_account_without_a_list_is_named_where_books_are_compared(place: Place) -> None:
@@ -101,8 +102,13 @@ def test_commands_name_the_accounts(
     shown = capsys.readouterr().out
     assert re.search(r"1 +succeeded +20\.00 EUR +pay-CAP\d+ +paypal +RFD\d+", shown)
     assert re.search(r"2 +succeeded +20\.00 EUR +pay-ch_both +stripe +re_\w+", shown)
-    print_refunds([refund])
-    assert "paypal, stripe" in capsys.readouterr().out
     monkeypatch.setenv("REFUND_WORKER_DATABASE_URL", place.url)
     assert run_command(("failures", "list")) == 0
     assert re.search(r"REFUND_IS_RESTRICTED +1 +1 +25\.00 EUR +paypal ", capsys.readouterr().out)
+    run_command(("doctor",))
+    assert "1 refund needs attention at paypal: The payment cannot" in capsys.readouterr().out
+
+
+def test_legs_in_flight_count_at_their_own_account(place: Place) -> None:
+    with place.web.context.database.read() as connection:
+        assert [count_open_legs(connection, account) for account in ("stripe", "paypal")] == [0, 1]
