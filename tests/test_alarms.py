@@ -26,8 +26,8 @@ from tests.support.imports import PACKAGE
 from tests.support.pages import ROOT
 
 SOURCE = ROOT / "src" / PACKAGE
-# The sandbox is a program of its own, for tests and demonstrations.
-OTHERS = ("alarms.py", "processors/sandbox/")
+# The sandboxes are programs of their own, for tests and demonstrations.
+OTHERS = ("alarms.py", "processors/sandbox/", "processors/paypal/sandbox/")
 # Kinds of events that the code names by a variable or by a constant of another module.
 KINDS = {
     "UNKNOWN_STATUS": [refund_object.UNKNOWN_STATUS],

@@ -39,6 +39,7 @@ PARTS = {
     "processors.http.adapter": "worker",
     "processors.conformance.suite": "worker",
     "processors.sandbox": "sandbox",
+    "processors.paypal.sandbox": "sandbox",
     "otel": "otel",
     "testing": "testing",
     "client": "client",

@@ -39,6 +39,8 @@ LEAVES = {
 }
 LINES_MAX = 50
 BELOW_ENGINE = {"store", "processors", "domain"} | LEAVES
+# Only cli and testing, which start them, know the sandboxes. To the rest they are more servers of a processor.
+PARTS_WITHIN_PARTS = ("processors.sandbox", "processors.paypal.sandbox")
 BELOW_DOORS = {"engine", "runtime"} | BELOW_ENGINE
 
 # The parts of the package that each part may import, besides itself. A new part needs a line here first.
@@ -70,12 +72,13 @@ MAY_IMPORT = {
     "store": {"domain"} | LEAVES,
     "processors": {"domain"} | LEAVES,
     "processors.sandbox": set[str](),
+    "processors.paypal.sandbox": set[str](),
     "engine": BELOW_ENGINE,
     "runtime": {"engine"} | BELOW_ENGINE,
     "web": {"request_signing"} | BELOW_DOORS,
     "worker": BELOW_DOORS,
     "testing": {"web", "processors.sandbox"} | BELOW_DOORS,  # for users' own test suites
-    "cli": {"web", "worker", "processors.sandbox"} | BELOW_DOORS,
+    "cli": {"web", "worker", *PARTS_WITHIN_PARTS} | BELOW_DOORS,
 }
 # The same within the engine: each folder may import `context`, `idempotency` and the folders named here.
 ENGINE_MAY_IMPORT = {
@@ -93,8 +96,6 @@ ENGINE_MAY_IMPORT = {
     "jobs": {"access"},
     "sums": set[str](),
 }
-# Only cli and testing, which start it, know the sandbox. To the rest it is one more server that speaks Stripe.
-PARTS_WITHIN_PARTS = ("processors.sandbox",)
 # Other parts call functions of the store, so that the queries stay in one layer.
 TABLES = "store.tables"
 STRIPE_IS_IMPORTED_ONLY_BY = "processors/stripe/adapter.py"
@@ -232,6 +233,12 @@ WRONG = [
     ("processors/sandbox/server.py", "from stripe import Refund", "only processors/stripe/adapter.py imports stripe"),
     ("processors/sandbox/server.py", "from ..base import Reply", "processors.sandbox must not import processors"),
     ("processors/sandbox/server.py", "from refund_worker import errors", "processors.sandbox must not import errors"),
+    (
+        "processors/paypal/sandbox/book.py",
+        "from ..objects import STATUSES",
+        "processors.paypal.sandbox must not import processors",
+    ),
+    ("processors/paypal/entry.py", "from .sandbox import book", "processors must not import processors.paypal.sandbox"),
     ("runtime.py", "from refund_worker.processors.sandbox import app", "runtime must not import processors.sandbox"),
     ("runtime.py", "from refund_worker.web import app", "runtime must not import web"),
     ("web/app.py", "from refund_worker.cli.app import main", "web must not import cli"),

@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from tests.crashes.paths import Path
-from tests.simulation.bank_records import DAY
+from tests.crashes.crash_path import Path, payment_id_at
+from tests.crashes.other_accounts import add_account
+from tests.simulation.bank import Bank
+from tests.simulation.bank_records import DAY, HOUR, SILENT, STRIPE
 from tests.simulation.faults import Faults
 from tests.simulation.final_checks import check_ends
 from tests.simulation.kernel import Violation
@@ -71,11 +73,22 @@ class CrashRun(Schedule):
         self.crashes.crash_at = frozenset(crash_at)
         self.crashes.life = Counter(path.life)
         self.crashes.ends_without_customer = ("failed" if "expired" in path.life else "canceled",)
-        # A failure before the success is recorded is another path: another payment is tried.
-        self.bank.fails_no_sooner_than = DAY
-        self.bank.acts_no_sooner_than = DAY  # a customer who acts before a person cancels is another path, too
+        self.account_of = {payment_id_at(path.accounts[n], f"p{n + 1}"): path.accounts[n] for n in range(2)}
+        others = [self._add(name) for name in sorted({*path.accounts} - {STRIPE, SILENT})]
+        for bank in (self.bank, self.silent, *others):
+            if bank is not None:
+                # A failure before the success is recorded is another path: another payment is tried.
+                bank.fails_no_sooner_than = DAY
+                bank.acts_no_sooner_than = DAY  # a customer who acts before a person cancels is another path, too
+        if self.silent is not None:
+            self.silent.tells_no_sooner_than = HOUR  # only the answers and the keys help until then
         self.world.at(self.world.start + 1.5, self._begin)
         self.rest = ""
+
+    def _add(self, name: str) -> Bank:
+        bank = add_account(self, name, [known for known, account in self.account_of.items() if account == name])
+        bank.on_news = self.webhooks.tell
+        return bank
 
     def _begin(self) -> None:
         self.crashes.counting = True
@@ -95,6 +108,9 @@ class CrashRun(Schedule):
         paid = sum(item.amount for item in self.bank.refund_objects if item.status == "succeeded")
         if paid != self.path.paid:
             raise Violation(f"the processor gave back {paid} instead of {self.path.paid}")
+        for item in self.bank.refund_objects:
+            if item.account != self.account_of[item.payment]:
+                raise Violation(f"{item.payment} of {self.account_of[item.payment]} is refunded at {item.account}")
         if len(self.crashes.crash_at) == 1:
             self.rest = self._digest_of_the_rest()
 

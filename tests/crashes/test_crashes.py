@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.crashes.__main__ import different, pairs_of
+from tests.crashes.account_paths import LOST_ANSWER
+from tests.crashes.crash_path import Path
 from tests.crashes.crash_run import Crashed, CrashRun, run_path, trace_of
-from tests.crashes.paths import PATHS, Path
+from tests.crashes.paths import PATHS
 
 # Each n-th pair runs. It is a prime, so that over all paths all kinds of points are paired.
 EVERY = 997
@@ -56,3 +58,10 @@ def test_crash_ends_the_process_and_rolls_back_its_transaction() -> None:
     dead = [line for line in run.world.trace if line[-1] == "is dead"]
     assert len(dead) == 1
     assert run.crashes.struck == 1
+
+
+def test_lost_answer_of_a_silent_processor_repeats_its_key() -> None:
+    (path,) = (path for path in PATHS if path.name == LOST_ANSWER)
+    lines = [line[2:] for line in trace_of(path, ())]
+    assert [line[1] for line in lines if line[0] == "SEND"] == ["rf_000001-1:1"] * 2
+    assert len({line[1] for line in lines if line[0] == "BOOK"}) == 1

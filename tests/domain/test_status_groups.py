@@ -19,9 +19,10 @@ from refund_worker.store import tables
 
 SOURCE = Path(refund_worker.__file__).parent
 STATUSES = frozenset({*RefundStatus, *LegStatus, *ObjectState})
-# The migrations and the indices' conditions are stored text. The sandbox is another program, which speaks Stripe. The
-# schema of the API is a promise of its own: tests/test_api_schema.py compares it with the domain.
-EXEMPT = ("domain/", "store/migrations/", "store/tables.py", "processors/sandbox/", "api_schema.py")
+# The migrations and the indices' conditions are stored text. The sandboxes are other programs, which speak as
+# processors do. The schema of the API is a promise of its own: tests/test_api_schema.py compares it with the domain.
+SANDBOXES = ("processors/sandbox/", "processors/paypal/sandbox/")
+EXEMPT = ("domain/", "store/migrations/", "store/tables.py", *SANDBOXES, "api_schema.py")
 _LISTED = r"""["']({one})["'](\s*,\s*["']({one})["'])+""".format(one="|".join(sorted(STATUSES)))
 _IN_TEXT = re.compile(rf"(?:\bin|\bIN)\s*[\[(]\s*{_LISTED}\s*[\])]")
 

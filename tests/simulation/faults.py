@@ -106,7 +106,7 @@ FAULTS: Mapping[str, Fault] = {
     "webhook late": Fault(0.4, (61,)),
     "webhook handler dies": Fault(0.4, (62,)),
     "webhook of an unknown refund": Fault(0, (63,)),
-    "event never comes": Fault(0),  # the second account draws its rate, as of some of the others
+    "event never comes": Fault(0, (89,)),  # the second account draws its rate, as of some of the others
     # clocks and people
     "clock jump": Fault(0, (66,)),
     "clocks differ": Fault(0.9, (67,)),
@@ -116,7 +116,7 @@ FAULTS: Mapping[str, Fault] = {
     # Links, decisions about shortfalls and cancels while the customer is asked are counted too, but they are rare.
     "payment closed": Fault(0),
     "customers merged": Fault(0),
-    "refunds switched off": Fault(0),
+    "refunds switched off": Fault(0, (91,)),
     # the receiver of our notifications
     "receiver hangs": Fault(0.4, (74,)),
     "receiver redirects": Fault(0.4, (74,)),

@@ -331,9 +331,10 @@ def _check_claims(watch: Watch, bank: Bank) -> None:
         gone = sum(c["amount_minor"] - c["explained_minor"] for c in live) + sum(leg["amount_minor"] for leg in legs)
         if by_claims and by_claims + by_legs - apart > row["credits"] and not watch.contradicted:
             raise Violation(f"L12 {row['payment_id']}: {by_claims} and {by_legs} credits taken of {row['credits']}")
-        # The last money of a payment can go for fewer credits, by rounding: the other credits are worth nothing then.
+        # The last money of a payment can go for fewer credits: each part is rounded by at most half a unit.
         rest = row["credits"] - by_claims - by_legs if live and gone >= row["amount_minor"] else 0
-        worth_nothing = legs and 2 * row["amount_minor"] * rest <= smallest_step(row["currency"]) * row["credits"]
+        rounded = (len(legs) + len(live)) * smallest_step(row["currency"]) * row["credits"]
+        worth_nothing = legs and 2 * row["amount_minor"] * rest <= rounded
         if rest > 0 and not worth_nothing:
             raise Violation(f"L12 {row['payment_id']}: all its money is gone, {by_claims + by_legs} credits are")
 

@@ -16,8 +16,9 @@ from refund_worker.engine.processor_sync import reconciliation
 from refund_worker.engine.sums.statement import make_statement
 from refund_worker.errors import InvalidRequest
 from refund_worker.metrics import ALARMS, COUNTS
+from refund_worker.processors.accounts import MANUAL
 from tests.simulation.allowed_changes import ENDS
-from tests.simulation.bank_records import SILENT, STRIPE, Payment
+from tests.simulation.bank_records import STRIPE, Payment
 from tests.simulation.bookkeepers import Bookkeepers
 from tests.simulation.faults import Faults
 from tests.simulation.final_checks import check_ends, paid_besides
@@ -131,7 +132,7 @@ class Schedule(Wiring):
         """Run the phase of faults, the phase of healing, and all final checks."""
         world, plan = self.world, self.plan
         for payment in plan.payments:
-            if payment.processor in (STRIPE, SILENT) and payment.processor_payment_id not in plan.unknown_payments:
+            if payment.processor != MANUAL and payment.processor_payment_id not in plan.unknown_payments:
                 known = plan.recorded_wrong.get(payment.processor_payment_id)
                 self.bank.payments[payment.processor_payment_id] = Payment(
                     *(known or (payment.amount_minor, payment.currency))

@@ -28,6 +28,7 @@ class SilentBank(Bank):
 
     key_use_seconds: float = 6 * DAY
     report_seconds: float = 5 * DAY
+    tells_no_sooner_than: float = 1.0  # seconds after the send
 
     def new_id(self) -> str:
         """Return the id of the next refund object."""
@@ -58,6 +59,7 @@ class SilentBank(Bank):
         """Return the statuses of a new object: received, then paid or refused, and perhaps returned weeks later."""
         strikes, random, its = self.faults.strikes, self.world.random, self.payments[payment]
         soon = random.uniform(1, random.choice((20, 60, HOUR, 2 * DAY, 1.3 * self.report_seconds)))
+        soon = max(soon, self.tells_no_sooner_than)
         life: Life = [(0, "pending", None)]
         if amount > self.room(payment):
             return [*life, (soon, "failed", "insufficient_payment")]

@@ -1,7 +1,8 @@
-"""All processes on one machine: sandbox, broker, worker, scheduler and, for `dev`, the web process."""
+"""All processes on one machine: sandboxes, broker, worker, scheduler and the web process."""
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -12,11 +13,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from refund_worker.errors import Unavailable
+from refund_worker.processors.paypal.sandbox import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID, PayPalSandbox
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.settings import PREFIX, load_settings
 from refund_worker.worker.embedded_broker.broker import EmbeddedBroker
 
 STOP_SECONDS = 15.0
+PAYPAL = "paypal"
 
 
 class Stack:
@@ -25,7 +28,8 @@ class Stack:
     `settings` have full names and are kept as they are. Missing settings point into the folder and to the sandbox.
     With a `web_port` the web process runs too, and the sandbox sends its webhooks there. With `learn` the sandbox
     treats every payment in our database as captured; otherwise payments are registered with
-    `sandbox.register_payment`.
+    `sandbox.register_payment`. With `with_paypal` there is a second account, and `paypal` is its sandbox; its payments
+    are made with `paypal.new_payment`.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Stack:
         web_port: int | None = None,
         web_host: str = "127.0.0.1",
         learn: bool = False,
+        with_paypal: bool = False,
     ) -> None:
         self.folder = folder
         self.web_port, self._web_host = web_port, web_host
@@ -53,6 +58,7 @@ class Stack:
             program="refund_worker.cli.dev_sandbox" if learn else "refund_worker.processors.sandbox",
             environment=self._variables(),
         )
+        self.paypal = PayPalSandbox() if with_paypal else None
         self._broker: EmbeddedBroker | None = None
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: list[IO[bytes]] = []
@@ -68,6 +74,9 @@ class Stack:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.sandbox.start()
             self.environment.setdefault(PREFIX + "STRIPE_API_BASE", self.sandbox.url)
+            if self.paypal is not None:
+                self.paypal.start()
+                self.environment[PREFIX + "PROCESSORS"] = json.dumps({PAYPAL: _account_at(self.paypal)})
             self._broker = EmbeddedBroker(load_settings(self.environment))
             self._broker.start()
             self._begin("worker")
@@ -121,6 +130,18 @@ class Stack:
             self._broker.stop()
             self._broker = None
         self.sandbox.close()
+        if self.paypal is not None:
+            self.paypal.close()
         for log in self._logs:
             log.close()
         self._logs.clear()
+
+
+def _account_at(paypal: PayPalSandbox) -> dict[str, str]:
+    """Return the table of the account at the PayPal sandbox, as `PROCESSORS` has it."""
+    return {
+        "client_id": CLIENT_ID,
+        "client_secret": CLIENT_SECRET,
+        "webhook_id": WEBHOOK_ID,
+        "api_base": paypal.url,
+    }

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pytest
-from tests.processors.paypal.server import CLIENT_ID, CLIENT_SECRET, PayPalServer
-from tests.processors.paypal.signing import OPENSSL, WITHOUT_OPENSSL
+from tests.processors.paypal.signing import OPENSSL, WITHOUT_OPENSSL, signer
 
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.processors.paypal import verification
 from refund_worker.processors.paypal.adapter import PayPalProcessor
+from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET
+from refund_worker.processors.paypal.sandbox.server import PayPalServer
 
 T = TypeVar("T")
 needs_openssl = pytest.mark.skipif(OPENSSL is None, reason=WITHOUT_OPENSSL)
@@ -61,7 +62,7 @@ def order(capture_id: str, amount_minor: int = 900, attempt: int = 1, currency: 
 def server() -> Iterator[PayPalServer]:
     """The local PayPal."""
     verification.forget()
-    with PayPalServer() as server:
+    with PayPalServer(signer=signer) as server:
         yield server
 
 

@@ -6,14 +6,13 @@ Nothing here uses the code under test: openssl makes the key and each signature.
 from __future__ import annotations
 
 import atexit
-import base64
 import shutil
 import subprocess
 import tempfile
 import threading
-import zlib
-from datetime import UTC, datetime
 from pathlib import Path
+
+from refund_worker.processors.paypal.sandbox.signing import signed_headers
 
 COMMON_NAME = "messageverificationcerts.sandbox.paypal.com"
 SECONDS_MAX = 60
@@ -45,15 +44,14 @@ class Signer:
         self, body: bytes, *, webhook_id: str, at: float, certificate_url: str, transmission_id: str = "69cd13f0-d67a"
     ) -> dict[str, str]:
         """Return the headers, by lower-case name, of an event that is signed at `at` (epoch seconds)."""
-        time = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        text = f"{transmission_id}|{time}|{webhook_id}|{zlib.crc32(body) & 0xFFFFFFFF}"
-        return {
-            "paypal-transmission-id": transmission_id,
-            "paypal-transmission-time": time,
-            "paypal-transmission-sig": base64.b64encode(self.sign(text.encode())).decode("ascii"),
-            "paypal-cert-url": certificate_url,
-            "paypal-auth-algo": "SHA256withRSA",
-        }
+        return signed_headers(
+            self.sign,
+            body,
+            webhook_id=webhook_id,
+            at=at,
+            certificate_url=certificate_url,
+            transmission_id=transmission_id,
+        )
 
 
 _lock = threading.Lock()

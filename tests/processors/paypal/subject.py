@@ -8,9 +8,7 @@ from decimal import Decimal
 
 import pytest
 from tests.processors.contract import CURRENCY, Subject
-from tests.processors.paypal.book import DAY
-from tests.processors.paypal.server import CLIENT_ID, CLIENT_SECRET, RETRY_AFTER_SECONDS, WEBHOOK_ID, PayPalServer
-from tests.processors.paypal.signing import OPENSSL, WITHOUT_OPENSSL
+from tests.processors.paypal.signing import OPENSSL, WITHOUT_OPENSSL, signer
 
 from refund_worker.domain.processor_replies import Busy, RefundObject
 from refund_worker.processors.base import AccountSettings, Processor
@@ -18,6 +16,9 @@ from refund_worker.processors.paypal import verification
 from refund_worker.processors.paypal.adapter import PayPalProcessor
 from refund_worker.processors.paypal.entry import CAPABILITIES, ENTRY, PayPalSettings
 from refund_worker.processors.paypal.objects import STATUSES
+from refund_worker.processors.paypal.sandbox.book import DAY
+from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
+from refund_worker.processors.paypal.sandbox.server import RETRY_AFTER_SECONDS, PayPalServer
 
 _STATES = {status: state for state, status in STATUSES.items()}
 
@@ -47,7 +48,7 @@ class PayPal(Subject):
     def __init__(self, request: pytest.FixtureRequest) -> None:
         super().__init__(request)
         verification.forget()
-        self.server = PayPalServer()
+        self.server = PayPalServer(signer=signer)
         self.server.__enter__()
 
     def close(self) -> None:

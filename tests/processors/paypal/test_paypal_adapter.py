@@ -13,9 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from tests.processors.paypal.book import DAY
 from tests.processors.paypal.conftest import Bench, order
-from tests.processors.paypal.server import CLIENT_SECRET
 
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
@@ -36,6 +34,8 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.processors.paypal.access import Token, token_of
 from refund_worker.processors.paypal.adapter import KEY_LENGTH_MAX, PayPalProcessor
+from refund_worker.processors.paypal.sandbox.book import DAY
+from refund_worker.processors.paypal.sandbox.credentials import CLIENT_SECRET
 from refund_worker.processors.wire import BODY_BYTES_MAX, HttpAnswer
 
 

@@ -10,9 +10,7 @@ from decimal import Decimal
 
 import pytest
 from sqlalchemy import select
-from tests.processors.paypal.book import DAY, Refund
 from tests.processors.paypal.conftest import needs_openssl
-from tests.processors.paypal.server import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID, PayPalServer
 from tests.support.books import assert_books_balance
 from tests.support.migrated import migrated_sqlite_url, sqlite_template
 from tests.web.client import Web, settings_for
@@ -24,6 +22,9 @@ from refund_worker.engine.accounts.payments import Recorded, record_payments
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.engine.refunds.process import process_due
+from refund_worker.processors.paypal.sandbox.book import DAY, Refund
+from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
+from refund_worker.processors.paypal.sandbox.server import PayPalServer
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import Settings
 from refund_worker.store import refunds

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from tests.processors.paypal.conftest import Bench, needs_openssl, order
-from tests.processors.paypal.server import CERTIFICATE, PayPalServer
 from tests.support.openapi_check import described
 
 from refund_worker.processors.paypal import events, verification
+from refund_worker.processors.paypal.sandbox.server import CERTIFICATE, PayPalServer
 
 PAYMENTS, ORDERS = "paypal_payments_payment_v2.json", "paypal_checkout_orders_v2.json"
 WEBHOOKS = "paypal_notifications_webhooks_v1.json"

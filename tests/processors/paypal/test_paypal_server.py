@@ -4,62 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import signal
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
-from tests.processors.paypal.conftest import needs_openssl, order
-from tests.processors.paypal.server import CLIENT_ID, CLIENT_SECRET, FAULTS, WEBHOOK_ID
-from tests.support.pages import ROOT
+from tests.processors.paypal.conftest import order
 
-from refund_worker.domain.processor_replies import Answered, Unanswered
+from refund_worker.domain.processor_replies import Answered, Refused, Unanswered
 from refund_worker.processors.paypal import verification
 from refund_worker.processors.paypal.adapter import PayPalProcessor
 from refund_worker.processors.paypal.entry import ENTRY, PayPalSettings
-
-
-class Process:
-    """A server in another process. It ends when its standard input closes."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, "-m", "tests.processors.paypal.server", "--port", "0"]
-        self.process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        self.url = self.process.stdout.readline().strip()
-
-    def control(self, name: str, **asked: Any) -> Any:
-        """Send a request below /_control, and return its answer."""
-        request = urllib.request.Request(f"{self.url}/_control/{name}", json.dumps(asked).encode())
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return json.load(response)
-
-    def book(self) -> Any:
-        """Return the server's book."""
-        with urllib.request.urlopen(f"{self.url}/_control/book", timeout=10) as response:
-            return json.load(response)
-
-    def close(self) -> str:
-        """Close the standard input, and return what the server wrote as errors."""
-        _, errors = self.process.communicate(timeout=20)
-        assert self.process.returncode == 0
-        return errors
+from refund_worker.processors.paypal.sandbox import PayPalSandbox, PayPalSandboxError
+from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
 
 
 @pytest.fixture
-def process() -> Iterator[Process]:
+def process() -> Iterator[PayPalSandbox]:
     verification.forget()
-    started = Process()
-    yield started
-    assert started.close() == ""
+    with PayPalSandbox() as started:
+        yield started
 
 
 class Listener(BaseHTTPRequestHandler):
@@ -97,17 +67,17 @@ def wait_for(done: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-async def refund(url: str, capture_id: str, *, timeout_seconds: float = 5) -> list[Any]:
+async def refund(url: str, capture_id: str, key: str = "k:1", *, timeout_seconds: float = 5) -> list[Any]:
     """Send the same refund twice with one adapter, and return both replies."""
     adapter = PayPalProcessor(CLIENT_ID, CLIENT_SECRET, base=url, live=False, timeout_seconds=timeout_seconds)
     try:
         body = adapter.freeze(order(capture_id, 1_250))
-        return [await adapter.send("k:1", body), await adapter.send("k:1", body)]
+        return [await adapter.send(key, body), await adapter.send(key, body)]
     finally:
         await adapter.close()
 
 
-def test_other_programs_make_payments_and_faults(process: Process) -> None:
+def test_other_programs_make_payments_and_faults(process: PayPalSandbox) -> None:
     made = process.control("orders", amount="12.50")
     process.control("faults", capture_id=made["capture_id"], fault="reset")
     first, again = asyncio.run(refund(process.url, made["capture_id"]))
@@ -122,8 +92,7 @@ def test_other_programs_make_payments_and_faults(process: Process) -> None:
     assert book["keys"] == {"k:1": again.object.processor_refund_id}
 
 
-@needs_openssl
-def test_events_are_signed_and_delivered_until_they_are_taken(process: Process, listener: str) -> None:
+def test_events_are_signed_and_delivered_until_they_are_taken(process: PayPalSandbox, listener: str) -> None:
     made = process.control("orders", amount="12.50", currency="EUR")
     process.control("webhooks", url=listener)
     refund_id = process.control("refunds", capture_id=made["capture_id"], amount="1.00")["id"]
@@ -147,7 +116,7 @@ def test_events_are_signed_and_delivered_until_they_are_taken(process: Process, 
     assert len(process.book()["events"]) == 3
 
 
-def test_account_clock_and_disputes_are_changed(process: Process) -> None:
+def test_account_clock_and_disputes_are_changed(process: PayPalSandbox) -> None:
     made = process.control("orders", amount="12.50", without_order=True)
     assert made["order_id"] is None
     process.control(f"captures/{made['capture_id']}", disputed="chargeback", reason="CHARGEBACK", state="PENDING")
@@ -155,7 +124,57 @@ def test_account_clock_and_disputes_are_changed(process: Process) -> None:
     before = process.book()["now"]
     assert process.control("clock", seconds=86_400)["now"] > before + 86_399
     process.control("settings", balance={"GBP": "5.00"}, lag_seconds=5, token_seconds=60, revoke_tokens=True)
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        process.control("faults", capture_id=made["capture_id"], fault="earthquake")
-    assert json.load(refused.value)["faults"] == FAULTS
-    refused.value.close()
+
+
+def test_refund_of_any_payment_meets_a_fault_or_one_by_chance(process: PayPalSandbox) -> None:
+    first, second = process.new_payment("12.50"), process.new_payment("12.50")
+    process.add_fault("issue:REFUND_NOT_ALLOWED")
+    refused, repeated = asyncio.run(refund(process.url, first, "k:1"))
+    assert isinstance(refused, Refused)
+    assert isinstance(repeated, Answered)
+    assert refused.code == "REFUND_NOT_ALLOWED"
+    process.control("faults", chances={"reset": 1.0})
+    lost, again = asyncio.run(refund(process.url, second, "k:2"))
+    assert isinstance(lost, Unanswered)
+    assert isinstance(again, Unanswered)
+    process.clear_faults()
+    _, found = asyncio.run(refund(process.url, second, "k:2"))
+    assert isinstance(found, Answered)
+    assert [each["capture_id"] for each in process.refunds()] == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "why"),
+    [
+        ("faults", {"fault": "earthquake"}, "no such fault: earthquake; there are timeout, "),
+        ("faults", {"chances": {"earthquake": 1}}, "no such fault"),
+        ("refunds", {"capture_id": "CAP9", "amount": "1.00"}, "'CAP9' is missing or unknown"),
+        ("orders", {}, "'amount' is missing or unknown"),
+        ("orders", {"amount": "much"}, "ConversionSyntax"),
+    ],
+)
+def test_request_that_is_not_understood_is_refused(
+    process: PayPalSandbox, name: str, asked: dict[str, Any], why: str
+) -> None:
+    with pytest.raises(PayPalSandboxError, match=re.escape(why)):
+        process.control(name, **asked)
+
+
+@pytest.mark.parametrize("end", ["stdin", "signal"])
+def test_process_ends_with_the_one_that_started_it_and_at_a_signal(end: str) -> None:
+    command = [sys.executable, "-m", "refund_worker.processors.paypal.sandbox", "--port", "0", "--until-stdin-closes"]
+    started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert started.stdout is not None
+    assert b"listening on http://127.0.0.1:" in started.stdout.readline()
+    if end == "signal":
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(20) == 0
+    assert started.communicate(timeout=20) == (b"", b"")
+    assert started.returncode == 0
+
+
+def test_port_in_use_is_said(process: PayPalSandbox) -> None:
+    command = [sys.executable, "-m", "refund_worker.processors.paypal.sandbox", "--port", str(process.port)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("the PayPal sandbox stopped: ")

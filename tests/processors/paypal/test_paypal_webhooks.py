@@ -13,13 +13,14 @@ from typing import Any
 
 import pytest
 from tests.processors.paypal.conftest import needs_openssl
-from tests.processors.paypal.server import CERTIFICATE, CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID, PayPalServer
 from tests.processors.paypal.signing import Signer, signer
 
 from refund_worker.processors.base import EventFault, EventHint, EventSubject, InvalidEvent
 from refund_worker.processors.paypal import events, verification
 from refund_worker.processors.paypal.certificates import BadCertificate, Certificate, certificate_of, is_signed
 from refund_worker.processors.paypal.entry import ENTRY, PayPalSettings
+from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
+from refund_worker.processors.paypal.sandbox.server import CERTIFICATE, PayPalServer
 
 pytestmark = needs_openssl
 

@@ -8,7 +8,7 @@ import time
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from refund_worker.cli.stack import Stack
+from refund_worker.cli.stack import PAYPAL, Stack
 from refund_worker.engine.access.api_keys import create_key
 from refund_worker.engine.context import Context
 from refund_worker.errors import Unavailable
@@ -61,10 +61,12 @@ class Api:
             time.sleep(0.05)
 
     def hear_webhooks(self) -> None:
-        """Let the sandbox send its events to the web process from now on."""
+        """Let the sandboxes send their events to the web process from now on."""
         self.wait_until_ready()
-        url = f"http://127.0.0.1:{self._stack.web_port}/webhooks/stripe"
-        self._stack.sandbox.send_webhooks_to(url, self._stack.environment[PREFIX + "STRIPE_WEBHOOK_SECRET"])
+        url = f"http://127.0.0.1:{self._stack.web_port}/webhooks"
+        self._stack.sandbox.send_webhooks_to(f"{url}/stripe", self._stack.environment[PREFIX + "STRIPE_WEBHOOK_SECRET"])
+        if self._stack.paypal is not None:
+            self._stack.paypal.send_webhooks_to(f"{url}/{PAYPAL}")
 
     def _is_ready(self) -> bool:
         try:

@@ -1,7 +1,7 @@
-"""`refund-worker demo`: eleven refund stories end to end, with a comparison of both sides' records at the end.
+"""`refund-worker demo`: twelve refund stories end to end, with a comparison of both sides' records at the end.
 
 Worker, scheduler and web are processes of their own with a real broker. The money goes through the official SDK over
-HTTP to the sandbox, a separate process with its own records.
+HTTP to Stripe's sandbox, and from our own client to PayPal's: separate processes with records of their own.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from refund_worker.cli.demo.api import Api
 from refund_worker.cli.demo.report import report
 from refund_worker.cli.demo.scenes import FAULTS, SCENES
 from refund_worker.cli.demo.scenes_of_others import SCENES_OF_OTHERS
+from refund_worker.cli.demo.scenes_of_two_processors import SCENES_OF_TWO_PROCESSORS
 from refund_worker.cli.demo.session import Demo
 from refund_worker.cli.stack import Stack
 from refund_worker.runtime import build_runtime
@@ -38,7 +39,7 @@ CLOCKS = {
 }
 
 
-ALL_SCENES = (*SCENES, *SCENES_OF_OTHERS)
+ALL_SCENES = (*SCENES, *SCENES_OF_OTHERS, *SCENES_OF_TWO_PROCESSORS)
 
 
 def run_demo(console: Console, output: str = "table", scenes: Sequence[Callable[[Demo], None]] = ALL_SCENES) -> int:
@@ -68,8 +69,8 @@ def run_demo(console: Console, output: str = "table", scenes: Sequence[Callable[
 def _running(console: Console, folder: Path) -> Iterator[Demo]:
     console.print("[bold]refund-worker demo[/bold]: credits first, then real money, exactly once, despite crashes")
     clocks = {PREFIX + name: value for name, value in CLOCKS.items()}
-    stack = Stack(folder, settings=clocks, faults=FAULTS, web_port=_free_port())
-    with console.status("  starting sandbox, broker, worker, scheduler and web…"):
+    stack = Stack(folder, settings=clocks, faults=FAULTS, web_port=_free_port(), with_paypal=True)
+    with console.status("  starting sandboxes, broker, worker, scheduler and web…"):
         stack.start()
     try:
         stack.sandbox.send_webhooks_to(None)  # the first scenes show that the worker finds everything without them

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, TypeVar
 
 from rich.console import Console
 
 from refund_worker.api_schema import Refund
 from refund_worker.cli.demo.api import Answer, Api
-from refund_worker.cli.stack import Stack
+from refund_worker.cli.stack import PAYPAL, Stack
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import FINAL, Kind, RefundRequest, RefundStatus, To
 from refund_worker.engine.accounts import corrections, payments, spends
@@ -19,6 +20,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.refunds import accept
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import RefundWorkerError, Refusal
+from refund_worker.processors.paypal.sandbox import PayPalSandbox
 from refund_worker.runtime import Runtime
 
 WAIT_SECONDS_MAX = 25.0
@@ -40,6 +42,12 @@ class Demo:
     def context(self) -> Context:
         """The engine's context."""
         return self.runtime.context
+
+    @property
+    def paypal(self) -> PayPalSandbox:
+        """PayPal's sandbox."""
+        assert self.stack.paypal is not None
+        return self.stack.paypal
 
     def title(self, text: str) -> None:
         """Print the title of a scene."""
@@ -117,16 +125,26 @@ class Demo:
         """
         for number, amount, _ in bought:
             self.stack.sandbox.register_payment(number, amount, "USD", **options)
+        self._record(customer_id, "stripe", bought)
+
+    def pay_in_by_paypal(self, customer_id: str, amount_minor: int, credits: int) -> str:
+        """Record a payment by PayPal in USD, newer than those by Stripe, and return the capture's id at PayPal."""
+        capture_id = self.paypal.new_payment(str(Decimal(amount_minor).scaleb(-2)), "USD")
+        self._record(customer_id, PAYPAL, [(capture_id, amount_minor, credits)], days=30)
+        return capture_id
+
+    def _record(self, customer_id: str, processor: str, bought: Sequence[tuple[str, int, int]], days: int = 0) -> None:
+        """Record payments that were captured so many days after the demo's first day."""
         records = [
             PaymentRecord(
                 payment_id=f"pay-{number}",
                 customer_id=customer_id,
-                processor="stripe",
+                processor=processor,
                 processor_payment_id=number,
                 amount_minor=amount,
                 currency="USD",
                 credits=credits,
-                captured_at=1_790_000_000.0 + 86_400 * place,
+                captured_at=1_790_000_000.0 + 86_400 * (days + place),
             )
             for place, (number, amount, credits) in enumerate(bought)
         ]

@@ -1,75 +1,43 @@
-"""A local server that behaves like PayPal, with a book of its own, a clock that moves, faults and signed webhooks.
-
-In a test: `with PayPalServer() as server: … server.url`. As a process of its own, for other programs:
-
-    python -m tests.processors.paypal.server --port 0
-
-It prints its URL and serves until its standard input closes. Other programs drive it over HTTP with JSON:
-
-| request | effect |
-|---|---|
-| POST /_control/orders {amount, currency, disputed?, state?, reason?, without_order?} | capture a payment: its ids |
-| POST /_control/faults {capture_id, fault, times?} | the next refunds of the capture meet a fault, see `FAULTS` |
-| POST /_control/refunds {capture_id, amount} | refund as a person does in the dashboard |
-| POST /_control/refunds/ID {status, reason?} | give a refund another status: FAILED, COMPLETED, CANCELLED, PENDING |
-| POST /_control/captures/ID {disputed?, state?, reason?} | open a dispute, or change the state of a capture |
-| POST /_control/webhooks {url, webhook_id?} | send an event for every change from now on, signed; url null: stop |
-| POST /_control/events {refund_id, kind?} | send one event about a refund now, as it is |
-| POST /_control/clock {seconds} | let time pass |
-| POST /_control/settings {balance?, lag_seconds?, token_seconds?, revoke_tokens?, token_fault?} | change the account |
-| GET /_control/book | the book: captures, refunds, keys, events and their answers |
-"""
+"""The server: the part of PayPal's API that refunds need, on 127.0.0.1, with signed webhooks."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import itertools
 import json
 import secrets
-import sys
 import threading
-import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Self
 
-import aiohttp
-from aiohttp import web
-from tests.processors.paypal.book import Book, Refund, Refusal, capture_json, order_json, refund_json
-from tests.processors.paypal.signing import signer
+try:
+    import aiohttp
+    from aiohttp import web
+except ImportError as error:
+    raise ImportError("aiohttp is not installed: install the extra refund-worker[sandbox]") from error
 
-CLIENT_ID = "local_paypal_client"
-CLIENT_SECRET = "local_paypal_secret_0123456789"
-WEBHOOK_ID = "1JE4291016473214C"
+from refund_worker.processors.paypal.sandbox.book import Book, Refund, Refusal
+from refund_worker.processors.paypal.sandbox.control import Control
+from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
+from refund_worker.processors.paypal.sandbox.shapes import capture_json, order_json, refund_json
+from refund_worker.processors.paypal.sandbox.signing import KeyedHash, Signer, signed_headers, signed_text
+
 TOKEN_SECONDS = 32_400
 CERTIFICATE = "/v1/notifications/certs/CERT-360caa42-fca2a594-a5cafa77"
 RETRY_AFTER_SECONDS = 3
 SLOW_SECONDS = 2.0
 HANG_SECONDS_MAX = 60.0
 DELIVERIES_MAX = 5
+START_SECONDS_MAX = 10.0
 KINDS = {
     "COMPLETED": "PAYMENT.CAPTURE.REFUNDED",
     "PENDING": "PAYMENT.REFUND.PENDING",
     "FAILED": "PAYMENT.REFUND.FAILED",
     "CANCELLED": "PAYMENT.REFUND.CANCELLED",
-}
-FAULTS = {
-    "timeout": "the refund is made, and no answer comes",
-    "reset": "the refund is made, and the connection breaks",
-    "cut": "the refund is made, and the answer ends early",
-    "slow": "the refund is made, and the answer comes late",
-    "error500": "the refund is made, and the answer is a 500",
-    "error503": "no refund is made, and the answer is a 503",
-    "lost": "no refund is made, and the connection breaks",
-    "409": "no refund is made: the same key is in progress",
-    "429": "no refund is made: too many requests",
-    "proxy": "the refund is made, and a proxy answers 403 with a page",
-    "pending": "the refund is made, and is PENDING",
-    "minimal": "the refund is made, and the answer has neither amount nor ids",
 }
 _NAMES = {400: "INVALID_REQUEST", 401: "AUTHENTICATION_FAILURE", 403: "NOT_AUTHORIZED", 404: "RESOURCE_NOT_FOUND"}
 _MESSAGES = {
@@ -109,10 +77,12 @@ class Event:
 
 
 class PayPalServer:
-    """The local PayPal on 127.0.0.1, in a thread of this process."""
+    """The server on 127.0.0.1, in a thread of this process. Without a `signer` its events have no certificate."""
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, signer: Callable[[], Signer] | None = None) -> None:
         self.book = Book()
+        own = KeyedHash()
+        self._signer = signer or (lambda: own)
         self.url = ""
         self.exchanges: deque[Exchange] = deque(maxlen=2_000)
         self.events: list[Event] = []
@@ -131,11 +101,14 @@ class PayPalServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._ready = threading.Event()
+        self._failed: OSError | None = None
         self._deliveries: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(START_SECONDS_MAX)
+        if self._failed is not None:
+            raise self._failed
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -154,11 +127,11 @@ class PayPalServer:
 
     def refund_elsewhere(self, capture_id: str, amount: str) -> Refund:
         """Refund as a person does in the dashboard."""
-        return self._changed(self.book.refund(self.book.captures[capture_id], Decimal(amount)))
+        return self.changed(self.book.refund(self.book.captures[capture_id], Decimal(amount)))
 
     def change(self, refund_id: str, status: str, reason: str | None = None) -> Refund:
         """Give a refund another status."""
-        return self._changed(self.book.change(refund_id, status, reason))
+        return self.changed(self.book.change(refund_id, status, reason))
 
     def revoke_tokens(self) -> None:
         """Make all tokens invalid."""
@@ -184,7 +157,8 @@ class PayPalServer:
 
     def signed(self, body: bytes, *, at: float | None = None, webhook_id: str | None = None) -> dict[str, str]:
         """Return the headers, by lower-case name, that sign an event at a time (epoch seconds; default: now)."""
-        return signer().headers(
+        return signed_headers(
+            self._signer().sign,
             body,
             webhook_id=webhook_id or self.webhook_id,
             at=self.book.now() if at is None else at,
@@ -203,10 +177,15 @@ class PayPalServer:
         app.router.add_get("/v2/checkout/orders/{id}", self._order)
         app.router.add_post("/v1/notifications/verify-webhook-signature", self._verify)
         app.router.add_get(CERTIFICATE, self._certificate)
-        _Control(self).add_routes(app)
+        Control(self).add_routes(app)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         self._loop.run_until_complete(runner.setup())
-        self._loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", self._port).start())
+        try:
+            self._loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", self._port).start())
+        except OSError as error:
+            self._failed = error
+            self._ready.set()
+            return
         host, port = runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"
         self._ready.set()
@@ -243,14 +222,15 @@ class PayPalServer:
 
     async def _token(self, request: web.Request) -> web.StreamResponse:
         self.token_requests += 1
-        if self.token_fault == "hang":
-            await asyncio.sleep(HANG_SECONDS_MAX)
-        if self.token_fault == "error500":
-            return _error(500, "")
-        if self.token_fault == "html":
-            return web.Response(status=403, text="<html>blocked</html>", content_type="text/html")
-        if self.token_fault == "429":
-            return _error(429, "", name="RATE_LIMIT_REACHED")
+        match self.token_fault:
+            case "hang":
+                await asyncio.sleep(HANG_SECONDS_MAX)
+            case "error500":
+                return _error(500, "")
+            case "html":
+                return web.Response(status=403, text="<html>blocked</html>", content_type="text/html")
+            case "429":
+                return _error(429, "", name="RATE_LIMIT_REACHED")
         good = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
         given = request.headers.get("Authorization", "")
         if given != f"Basic {good}":
@@ -276,7 +256,7 @@ class PayPalServer:
         key, capture_id, text = request.headers["PayPal-Request-Id"], request.match_info["id"], await request.text()
         if key in self._running:
             raise Refusal("PREVIOUS_REQUEST_IN_PROGRESS")
-        fault = self.book.faults[capture_id].popleft() if self.book.faults[capture_id] else ""
+        fault = self.book.next_fault(capture_id)
         if fault in ("409", "429", "error503", "lost") or fault.startswith("issue:"):
             return self._not_executed(request, fault)
         self._running.add(key)
@@ -287,7 +267,7 @@ class PayPalServer:
         finally:
             self._running.discard(key)
         if not repeated:
-            self._changed(refund)
+            self.changed(refund)
         minimal = fault == "minimal" or request.headers.get("Prefer") != "return=representation"
         answer = refund_json(refund, self.url, minimal=minimal)
         if fault not in ("", "pending", "minimal"):
@@ -347,29 +327,34 @@ class PayPalServer:
         raw = await request.read()
         asked = json.loads(raw)
         event = raw.split(b'"webhook_event": ', 1)[1][:-1]
-        text = "|".join(
-            (asked["transmission_id"], asked["transmission_time"], asked["webhook_id"], str(zlib.crc32(event)))
-        )
-        # The signature of RSA with this padding is always the same, so making it again checks it.
-        expected = await asyncio.to_thread(signer().sign, text.encode())
+        text = signed_text(asked["transmission_id"], asked["transmission_time"], asked["webhook_id"], event)
+        expected = await asyncio.to_thread(lambda: self._signer().sign(text))
         is_good = asked["transmission_sig"] == base64.b64encode(expected).decode()
         status = "SUCCESS" if is_good and asked["webhook_id"] == self.webhook_id else "FAILURE"
         return web.json_response({"verification_status": status})
 
     async def _certificate(self, request: web.Request) -> web.StreamResponse:
         self.certificate_requests += 1
-        return web.Response(text=(await asyncio.to_thread(signer)).certificate_pem)
+        certificate = (await asyncio.to_thread(self._signer)).certificate_pem
+        return web.Response(text=certificate, status=200 if certificate else 404)
 
     # --- webhooks -----------------------------------------------------------------------------------------------------
 
-    def _changed(self, refund: Refund) -> Refund:
+    def changed(self, refund: Refund) -> Refund:
         """Send an event about a refund, if there is an address. Any thread may call it."""
         if self.webhook_url is not None:
             event_id, body = self.event(refund)
-            self._loop.call_soon_threadsafe(self._begin, Event(KINDS[refund.status], event_id, body))
+            self._loop.call_soon_threadsafe(self.begin, Event(KINDS[refund.status], event_id, body))
         return refund
 
-    def _begin(self, event: Event) -> None:
+    def send_event(self, refund: Refund, kind: str | None = None) -> str:
+        """Send one event about a refund as it is now, and return its id. For the server's own loop."""
+        event_id, body = self.event(refund, kind)
+        self.begin(Event(kind or KINDS[refund.status], event_id, body))
+        return event_id
+
+    def begin(self, event: Event) -> None:
+        """Deliver an event, on the server's own loop."""
         self.events.append(event)
         task = self._loop.create_task(self._deliver(event))
         self._deliveries.add(task)
@@ -385,108 +370,6 @@ class PayPalServer:
             if 200 <= status < 300:
                 return
             await asyncio.sleep(0.2 * 2**number)
-
-
-class _Control:
-    """The requests by which other programs drive the server."""
-
-    def __init__(self, server: PayPalServer) -> None:
-        self._server = server
-
-    def add_routes(self, app: web.Application) -> None:
-        """Add the routes below /_control."""
-        app.router.add_get("/_control/book", self._book)
-        app.router.add_post("/_control/refunds/{id}", self._change)
-        app.router.add_post("/_control/captures/{id}", self._dispute)
-        for name in ("orders", "faults", "refunds", "webhooks", "events", "clock", "settings"):
-            app.router.add_post(f"/_control/{name}", getattr(self, f"_post_{name}"))
-
-    async def _post_orders(self, request: web.Request) -> web.Response:
-        asked = await request.json()
-        order_id = None if asked.get("without_order") else asked.get("order_id", "")
-        made = self._server.book.new_capture(
-            str(asked["amount"]),
-            asked.get("currency", "GBP"),
-            order_id=order_id,
-            disputed=asked.get("disputed", ""),
-            state=asked.get("state", ""),
-            reason=asked.get("reason"),
-        )
-        return web.json_response({"capture_id": made.capture_id, "order_id": made.order_id})
-
-    async def _post_faults(self, request: web.Request) -> web.Response:
-        asked = await request.json()
-        fault = asked["fault"]
-        if fault not in FAULTS and not fault.startswith("issue:"):
-            return web.json_response({"faults": FAULTS}, status=400)
-        self._server.book.faults[asked["capture_id"]].extend([fault] * int(asked.get("times", 1)))
-        return web.json_response({})
-
-    async def _post_refunds(self, request: web.Request) -> web.Response:
-        asked = await request.json()
-        made = self._server.refund_elsewhere(asked["capture_id"], str(asked["amount"]))
-        return web.json_response(refund_json(made, self._server.url))
-
-    async def _change(self, request: web.Request) -> web.Response:
-        asked = await request.json()
-        changed = self._server.change(request.match_info["id"], asked["status"], asked.get("reason"))
-        return web.json_response(refund_json(changed, self._server.url))
-
-    async def _dispute(self, request: web.Request) -> web.Response:
-        asked, capture = await request.json(), self._server.book.captures[request.match_info["id"]]
-        capture.disputed = asked.get("disputed", capture.disputed)
-        capture.state = asked.get("state", capture.state)
-        capture.reason = asked.get("reason", capture.reason)
-        return web.json_response(capture_json(self._server.book, capture, self._server.url))
-
-    async def _post_webhooks(self, request: web.Request) -> web.Response:
-        asked = await request.json()
-        self._server.webhook_url = asked["url"]
-        self._server.webhook_id = asked.get("webhook_id", self._server.webhook_id)
-        return web.json_response({"webhook_id": self._server.webhook_id})
-
-    async def _post_events(self, request: web.Request) -> web.Response:
-        asked = await request.json()
-        refund = self._server.book.refunds[asked["refund_id"]]
-        kind = asked.get("kind") or KINDS[refund.status]
-        event_id, body = self._server.event(refund, kind)
-        self._server._begin(Event(kind, event_id, body))
-        return web.json_response({"event_id": event_id})
-
-    async def _post_clock(self, request: web.Request) -> web.Response:
-        self._server.book.clock_offset += float((await request.json())["seconds"])
-        return web.json_response({"now": self._server.book.now()})
-
-    async def _post_settings(self, request: web.Request) -> web.Response:
-        asked, server = await request.json(), self._server
-        if "balance" in asked:
-            server.book.balance = {name: Decimal(str(value)) for name, value in (asked["balance"] or {}).items()}
-        server.book.lag_seconds = float(asked.get("lag_seconds", server.book.lag_seconds))
-        server.token_seconds = float(asked.get("token_seconds", server.token_seconds))
-        server.token_fault = asked.get("token_fault", server.token_fault)
-        if asked.get("revoke_tokens"):
-            server.revoke_tokens()
-        return web.json_response({})
-
-    async def _book(self, request: web.Request) -> web.Response:
-        server, book = self._server, self._server.book
-        shown = {
-            "url": server.url,
-            "client_id": CLIENT_ID,
-            "client_secret": CLIENT_SECRET,
-            "webhook_id": server.webhook_id,
-            "now": book.now(),
-            "captures": [capture_json(book, each, server.url) for each in book.captures.values()],
-            "refunds": [
-                refund_json(each, server.url) | {"capture_id": each.capture.capture_id}
-                for each in book.refunds.values()
-            ],
-            "keys": {key: stored.refund and stored.refund.refund_id for key, stored in book.keys.items()},
-            "events": [{"kind": e.kind, "event_id": e.event_id, "answers": e.answers} for e in server.events],
-            "token_requests": server.token_requests,
-            "verifications": server.verifications,
-        }
-        return web.json_response(shown)
 
 
 def _invalid_token() -> web.Response:
@@ -542,17 +425,3 @@ async def _post(url: str, body: bytes, headers: dict[str, str]) -> int:
             return response.status
     except (aiohttp.ClientError, TimeoutError):
         return 0
-
-
-def main() -> None:
-    """Serve until the standard input closes."""
-    parser = argparse.ArgumentParser(description="A local server that behaves like PayPal.")
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1; 0 takes a free one")
-    port = parser.parse_args().port
-    with PayPalServer(port) as server:
-        print(server.url, flush=True)
-        sys.stdin.read()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,12 +1,13 @@
-"""The book of the local PayPal: orders, captures, refunds and idempotency keys, with a clock that moves."""
+"""The book of the sandbox: captures, refunds and idempotency keys, a clock that moves, and the faults to come."""
 
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections import defaultdict, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -26,6 +27,23 @@ STATUS_OF_ISSUE = {
     "INVALID_RESOURCE_ID": 404,
     "PREVIOUS_REQUEST_IN_PROGRESS": 409,
 }
+
+
+FAULTS = {
+    "timeout": "the refund is made, and no answer comes",
+    "reset": "the refund is made, and the connection breaks",
+    "cut": "the refund is made, and the answer ends early",
+    "slow": "the refund is made, and the answer comes late",
+    "error500": "the refund is made, and the answer is a 500",
+    "error503": "no refund is made, and the answer is a 503",
+    "lost": "no refund is made, and the connection breaks",
+    "409": "no refund is made: the same key is in progress",
+    "429": "no refund is made: too many requests",
+    "proxy": "the refund is made, and a proxy answers 403 with a page",
+    "pending": "the refund is made, and is PENDING",
+    "minimal": "the refund is made, and the answer has neither amount nor ids",
+}
+NO_FAULT = ""
 
 
 class Refusal(Exception):
@@ -85,17 +103,25 @@ class Stored:
 
 @dataclass
 class Book:
-    """What the local PayPal knows. `balance` limits refunds by currency where it has one."""
+    """The sandbox's records. `balance` limits refunds by currency where it has one.
+
+    `faults` are those that the next refunds of a capture meet, under "" those of any capture. The others meet one of
+    `chances` (fault → probability).
+    """
 
     captures: dict[str, Capture] = field(default_factory=dict)
     refunds: dict[str, Refund] = field(default_factory=dict)
     keys: dict[str, Stored] = field(default_factory=dict)
     faults: defaultdict[str, deque[str]] = field(default_factory=lambda: defaultdict(deque))
+    chances: dict[str, float] = field(default_factory=dict)
+    dice: random.Random = field(default_factory=lambda: random.Random(1))  # noqa: S311 -- a run can be repeated
     balance: dict[str, Decimal] = field(default_factory=dict)
     clock_offset: float = 0.0
     forgotten_orders: set[str] = field(default_factory=set)
     lag_seconds: float = 0.0  # an order lists a refund this late; a capture's status knows it at once
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+    _captures_of_order: defaultdict[str, list[Capture]] = field(default_factory=lambda: defaultdict(list))
+    _refunds_of_capture: defaultdict[str, list[Refund]] = field(default_factory=lambda: defaultdict(list))
 
     def now(self) -> float:
         """Return the server's time in epoch seconds."""
@@ -129,11 +155,35 @@ class Book:
             reason=reason,
         )
         self.captures[made.capture_id] = made
+        if made.order_id is not None:
+            self._captures_of_order[made.order_id].append(made)
         return made
+
+    def captures_of(self, order_id: str) -> list[Capture]:
+        """Return the captures of an order; none if there is no such order."""
+        return list(self._captures_of_order.get(order_id, ()))
+
+    def next_fault(self, capture_id: str) -> str:
+        """Return the fault that a refund of a capture meets now."""
+        for planned in (self.faults.get(capture_id), self.faults.get("")):
+            if planned:
+                return planned.popleft()
+        drawn = self.dice.random()
+        for fault, chance in self.chances.items():
+            drawn -= chance
+            if drawn < 0:
+                return fault
+        return NO_FAULT
+
+    def check_faults(self, names: Iterable[str]) -> None:
+        """Raise `ValueError` unless each is one of `FAULTS`, or a refusal (`issue:NAME`)."""
+        unknown = [name for name in names if name not in FAULTS and not name.startswith("issue:")]
+        if unknown:
+            raise ValueError(f"no such fault: {', '.join(unknown)}; there are {', '.join(FAULTS)} and issue:NAME")
 
     def refunds_of(self, capture: Capture) -> list[Refund]:
         """Return the refunds of a capture, failed ones included."""
-        return [refund for refund in self.refunds.values() if refund.capture is capture]
+        return list(self._refunds_of_capture.get(capture.capture_id, ()))
 
     def refunded(self, capture: Capture) -> Decimal:
         """Return how much of a capture is refunded, or will be."""
@@ -176,6 +226,7 @@ class Book:
             status=status,
         )
         self.refunds[made.refund_id] = made
+        self._refunds_of_capture[capture.capture_id].append(made)
         if capture.currency in self.balance:
             self.balance[capture.currency] -= amount
         return made
@@ -230,107 +281,3 @@ class Book:
         if amount <= 0:
             raise Refusal("CANNOT_BE_ZERO_OR_NEGATIVE", "/amount/value")
         return amount
-
-
-# --- what the API shows -----------------------------------------------------------------------------------------------
-
-
-def capture_json(book: Book, capture: Capture, base: str, *, in_order: bool = False) -> dict[str, Any]:
-    """Return a capture as the API shows it; in an order, without its related ids."""
-    refunded = book.refunded(capture)
-    status = capture.state or (
-        "COMPLETED" if not refunded else "REFUNDED" if refunded >= capture.amount else "PARTIALLY_REFUNDED"
-    )
-    shown: dict[str, Any] = {
-        "id": capture.capture_id,
-        "status": status,
-        "amount": _money(capture.amount, capture.currency),
-        "final_capture": True,
-        "seller_protection": {"status": "ELIGIBLE", "dispute_categories": ["ITEM_NOT_RECEIVED"]},
-        "create_time": _time(capture.captured_at),
-        "update_time": _time(capture.captured_at),
-        "links": [
-            _link(f"{base}/v2/payments/captures/{capture.capture_id}", "self"),
-            _link(f"{base}/v2/payments/captures/{capture.capture_id}/refund", "refund", "POST"),
-        ],
-    }
-    if capture.reason:
-        shown["status_details"] = {"reason": capture.reason}
-    if capture.custom_id:
-        shown["custom_id"] = capture.custom_id
-    if capture.order_id:
-        shown["links"].append(_link(f"{base}/v2/checkout/orders/{capture.order_id}", "up"))
-        if not in_order:
-            shown["supplementary_data"] = {"related_ids": {"order_id": capture.order_id}}
-    return shown
-
-
-def refund_json(refund: Refund, base: str, *, minimal: bool = False) -> dict[str, Any]:
-    """Return a refund as the API shows it; the minimal form is PayPal's answer without a preference."""
-    currency = refund.capture.currency
-    links = [
-        _link(f"{base}/v2/payments/refunds/{refund.refund_id}", "self"),
-        _link(f"{base}/v2/payments/captures/{refund.capture.capture_id}", "up"),
-    ]
-    if minimal:
-        return {"id": refund.refund_id, "status": refund.status, "links": links}
-    shown: dict[str, Any] = {
-        "id": refund.refund_id,
-        "status": refund.status,
-        "amount": _money(refund.amount, currency),
-        "seller_payable_breakdown": {
-            "gross_amount": _money(refund.amount, currency),
-            "paypal_fee": _money(Decimal(0), currency),
-            "net_amount": _money(refund.amount, currency),
-            "total_refunded_amount": _money(refund.total, currency),
-        },
-        "create_time": _time(refund.made_at),
-        "update_time": _time(refund.changed_at),
-        "links": links,
-    }
-    if refund.reason:
-        shown["status_details"] = {"reason": refund.reason}
-    optional = {
-        "custom_id": refund.custom_id,
-        "invoice_id": refund.invoice_id,
-        "acquirer_reference_number": refund.trace,
-    }
-    return shown | {name: value for name, value in optional.items() if value}
-
-
-def order_json(book: Book, order_id: str, base: str) -> dict[str, Any] | None:
-    """Return an order with its captures and, as far as they are listed by now, their refunds. None: no such order."""
-    captures = [capture for capture in book.captures.values() if capture.order_id == order_id]
-    if not captures:
-        return None
-    listed = [
-        refund_json(refund, base)
-        for capture in captures
-        for refund in book.refunds_of(capture)
-        if refund.made_at <= book.now() - book.lag_seconds
-    ]
-    payments: dict[str, Any] = {"captures": [capture_json(book, each, base, in_order=True) for each in captures]}
-    if listed:
-        payments["refunds"] = listed
-    total = sum((capture.amount for capture in captures), Decimal(0))
-    unit = {"reference_id": "default", "amount": _money(total, captures[0].currency), "payments": payments}
-    return {
-        "id": order_id,
-        "intent": "CAPTURE",
-        "status": "COMPLETED",
-        "purchase_units": [unit],
-        "create_time": _time(captures[0].captured_at),
-        "links": [_link(f"{base}/v2/checkout/orders/{order_id}", "self")],
-    }
-
-
-def _money(amount: Decimal, currency: str) -> dict[str, str]:
-    return {"currency_code": currency, "value": f"{amount:.{0 if currency in NO_DECIMALS else 2}f}"}
-
-
-def _time(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _link(href: str, rel: str, method: str = "GET") -> dict[str, str]:
-    return {"href": href, "rel": rel, "method": method}
