@@ -67,6 +67,12 @@ def test_payment_that_takes_nothing_back_has_no_room() -> None:
     assert [share.payment.payment_id for share in allocate(100, usable, "oldest_first")] == ["pay2"]
 
 
+def test_connected_account_has_the_limits_of_its_platform() -> None:
+    connected = replace(a_payment(1), processor="stripe/acct_1")
+    (usable,) = usable_payments([connected], with_rules(refunds_on=False), START)
+    assert usable.credits_left == 0
+
+
 def test_accounts_without_limits_change_nothing() -> None:
     payments = [a_payment(1)]
     assert usable_payments(payments, POLICY, START) == payments

@@ -127,8 +127,19 @@ def test_unapproved_refund_gets_only_its_balance() -> None:
 
 
 def test_leg_that_is_worth_nothing_needs_no_person() -> None:
-    policy = with_ways("payments")
-    refund = begun(a_leg(1), a_leg(2, amount_minor=0, credits=1, payment_credits=1))
-    assert refund.legs[1].amount_minor == 0
-    after = next_step(answer(refund, REFUSED).after, LATER, policy).after
+    """Its few credits are worth less than a minor unit: no payment can take that."""
+    nothing = a_leg(2, amount_minor=0, credits=1, payment_credits=1, status=LegStatus.FAILED)
+    failed = answer(begun(), REFUSED).after
+    after = next_step(replace(failed, legs=(*failed.legs, nothing)), LATER, with_ways("payments")).after
     assert [leg.attention_code for leg in after.legs] == [NO_WAY_LEFT, None]
+    assert [leg.reversed_credits for leg in after.legs] == [0, 1]
+
+
+@pytest.mark.parametrize(("ways", "code"), [(("payments",), NO_WAY_LEFT), (("payments", "manual"), PAY_MANUALLY)])
+@pytest.mark.parametrize("others", [[], [a_payment(9, amount_minor=400, credits=40), a_payment(1)]])
+def test_money_that_waits_for_a_person_alerts_one(
+    ways: tuple[str, ...], code: str, others: list[RefundablePayment]
+) -> None:
+    decision = next_step(answer(begun(), REFUSED).after, LATER, with_ways(*ways), payments=others)
+    told = [event for event in decision.events if event.alarm]
+    assert [code in (event.kind, event.reason) for event in told] == [True]

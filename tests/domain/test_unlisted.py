@@ -140,6 +140,15 @@ def test_accepted_refund_is_not_polled_and_ends_by_its_event() -> None:
     assert failed.status is not RefundStatus.PENDING
 
 
+def test_event_is_overdue_after_the_accounts_own_time() -> None:
+    quick = replace(SILENT, processors={"stripe": replace(SILENT.rules_of("stripe"), report_seconds=DAY)})
+    sent = next_step(a_refund(), START, quick).after
+    pending = apply_reply(sent, "r-1", send_of(sent), Answered(an_object("pending")), START + 1, quick, asked_at=START)
+    assert pending.after.due_at == START + DAY
+    after = next_step(due(pending.after, START + DAY), START + DAY, quick).after
+    assert after.legs[0].attention_code == REPORT_OVERDUE
+
+
 def test_missing_event_is_shown_once_and_still_ends_the_refund() -> None:
     at = START + 5 * DAY
     decision = next_step(due(answered(Answered(an_object("pending"))), at), at, SILENT)

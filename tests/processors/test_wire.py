@@ -124,6 +124,27 @@ def test_credential_that_an_answer_repeats_is_hidden() -> None:
     assert (got.headers["x-key"], got.json()) == ("***", {"a": "***, not ***"})
 
 
+def test_cookie_of_a_server_is_not_sent_back() -> None:
+    """It could make one account's calls those of another session."""
+    heads: list[bytes] = []
+
+    async def run() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            heads.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(b"HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}")
+            await writer.drain()
+            writer.close()
+
+        async with await asyncio.start_server(serve, "localhost", 0, family=socket.AF_INET) as server:
+            client = HttpClient(5)
+            for _ in range(2):
+                await client.request("GET", f"http://localhost:{server.sockets[0].getsockname()[1]}/")
+            await client.close()
+
+    asyncio.run(run())
+    assert [b"cookie" in head.lower() for head in heads] == [False, False]
+
+
 def test_redirect_is_not_followed() -> None:
     got, _ = asked(writes(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n"))
     assert isinstance(got, HttpAnswer)

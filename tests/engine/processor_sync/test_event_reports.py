@@ -22,7 +22,7 @@ from refund_worker.engine.processor_sync import webhook_inbox
 from refund_worker.engine.processor_sync.sync_refund import Access, sync_refund
 from refund_worker.errors import ActionNotAllowed
 from refund_worker.processors.accounts import Account, Accounts
-from refund_worker.processors.base import AccountSettings, Capabilities, ProcessorEntry, Webhooks
+from refund_worker.processors.base import AccountSettings, Capabilities, EventHint, ProcessorEntry, Webhooks
 from refund_worker.store import inbox, processors, tables
 from refund_worker.store.installation import installation_id
 
@@ -62,6 +62,11 @@ def report(kind: str, body: str) -> RefundObject | None:
     )
 
 
+def hint(kind: str, body: str) -> EventHint | None:
+    told = report(kind, body)
+    return None if told is None else EventHint(told.processor_refund_id, told.leg_id, names_owner=True)
+
+
 ENTRY = ProcessorEntry(
     name="silent",
     capabilities=CAPABILITIES,
@@ -69,7 +74,7 @@ ENTRY = ProcessorEntry(
     webhooks=Webhooks(
         verify_event=lambda settings, headers, body, now: None,
         event_name=lambda body: ("e", "refund"),
-        event_hint=lambda kind, body: None,
+        event_hint=hint,
         event_subject=lambda kind, body: None,
         event_report=report,
         signature_header="X",
@@ -157,6 +162,9 @@ def test_event_of_another_account_settles_nothing_whatever_ids_it_has(silent: Wo
         assert webhook_inbox.refunds_of_events(connection, silent.context, its) == {}
     assert event(silent, "e1", "succeeded", f"{refund_id}-1") == webhook_inbox.PROCESSED
     assert silent.refund(refund_id).status is RefundStatus.SUCCEEDED
+    with silent.database.read() as connection:
+        its = connection.execute(select(tables.inbox)).mappings().all()
+        assert webhook_inbox.refunds_of_events(connection, silent.context, its) == {("silent", "e1"): refund_id}
 
 
 def test_event_with_another_amount_is_not_believed(silent: World) -> None:

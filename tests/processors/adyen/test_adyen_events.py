@@ -143,6 +143,15 @@ def test_values_cannot_be_moved_across_the_colons_of_the_signed_text() -> None:
     )
     for item in moved:
         fault_of(with_signature(item, signature))
+    # The merchant account is ours in both divisions.
+    (signed,) = items_of(an_event(an_item(merchantReference=f"{MERCHANT}:1")))
+    item = an_item(
+        pspReference=f"{signed['pspReference']}:{signed['originalReference']}",
+        originalReference=MERCHANT,
+        merchantReference="1",
+    )
+    assert signed_text(signed) == f"{item['pspReference']}:{MERCHANT}:{MERCHANT}:1:900:GBP:REFUND:true"
+    fault_of(with_signature(item, signed["additionalData"]["hmacSignature"]))
 
 
 @pytest.mark.parametrize(

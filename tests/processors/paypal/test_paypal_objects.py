@@ -101,9 +101,31 @@ def test_text_of_others_is_never_read_as_ours(custom_id: object) -> None:
         assert our_ids(custom_id) == (None, None, None)
 
 
+@pytest.mark.parametrize("text", ["shop,leg,1,i", "rw2,leg,1,i,r", ",leg,1,i", "order,7,8,9"])
+def test_text_of_others_in_our_form_is_not_ours(text: str) -> None:
+    assert our_ids(text) == (None, None, None)
+
+
 @pytest.mark.parametrize("text", ["rw1,leg,1", "rw1,leg,x,i", "rw1,,1,i", "rw1,leg,1,i,r,s", "RW1,leg,1,i", "rw1"])
 def test_broken_text_of_ours_is_read_as_a_stranger_s(text: str) -> None:
     assert our_ids(text) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("other", "fits"),
+    [
+        ({}, True),
+        ({"status": "PENDING"}, True),
+        ({"custom_id": "the shop's own"}, True),  # it tells nothing about the request that it belongs to
+        ({"amount": {"currency_code": "GBP", "value": "9.01"}}, False),
+        ({"amount": {"currency_code": "EUR", "value": "9.00"}}, False),
+        ({"custom_id": f"rw1,rf_1-1,3,{INSTALLATION}"}, False),
+        ({"custom_id": f"rw1,rf_1-2,2,{INSTALLATION}"}, False),
+    ],
+)
+def test_answer_about_another_request_does_not_fit(other: dict[str, Any], fits: bool) -> None:
+    sent = FrozenBody(CAPTURE, b"", 900, "GBP", "rf_1-1", 2)
+    assert sent.fits(to_refund_object(REFUND | other, live=False)) is fits
 
 
 def test_refund_is_read_with_all_that_the_engine_needs() -> None:
@@ -246,6 +268,7 @@ def test_list_that_reaches_the_totals_counts(status: str, refunds: tuple[dict[st
     [
         {"id": "OTHER", "purchase_units": []},
         {"id": PAID.order_id},
+        listed(REFUND) | {"id": "OTHER"},
         listed(captures=()),
         listed(captures=("X9",)),
         {"id": PAID.order_id, "purchase_units": [{"payments": {"captures": [{"id": CAPTURE}], "refunds": {}}}]},

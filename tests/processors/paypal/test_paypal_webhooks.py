@@ -322,6 +322,15 @@ def test_signature_as_large_as_the_modulus_is_refused() -> None:
             assert not is_signed(certificate, changed.to_bytes(256, "big"), b"text")
 
 
+def test_signature_that_is_larger_than_the_modulus_is_refused() -> None:
+    """It is the same number to the key, so one signature could be written in two ways."""
+    certificate = Certificate("", 0, 0, modulus=2**2_047 + 1, exponent=1)
+    digest = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(b"text").digest()
+    right = int.from_bytes(b"\x00\x01" + b"\xff" * (256 - 3 - len(digest)) + b"\x00" + digest, "big")
+    assert is_signed(certificate, right.to_bytes(256, "big"), b"text")
+    assert not is_signed(certificate, (right + certificate.modulus).to_bytes(256, "big"), b"text")
+
+
 def test_lazy_padding_is_refused() -> None:
     """With a small exponent, bytes behind the digest would let anybody make a signature (CVE-2006-4339)."""
     certificate = Certificate("", 0, 0, modulus=2**2_048 - 1, exponent=1)

@@ -145,9 +145,10 @@ class BraintreeProcessor(RefundsOnly):
         self._root = f"{base.rstrip('/')}/merchants/{merchant_id}"
         self._merchant_account_id = merchant_account_id
         self._void_unsettled = void_unsettled
-        self._http = HttpClient(timeout_seconds, hide=[private_key])
+        credentials = base64.b64encode(keys.encode("ascii")).decode("ascii")
+        self._http = HttpClient(timeout_seconds, hide=[private_key, credentials])
         self._headers = {
-            "Authorization": "Basic " + base64.b64encode(keys.encode("ascii")).decode("ascii"),
+            "Authorization": f"Basic {credentials}",
             "X-ApiVersion": API_VERSION,
             "Accept": "application/xml",
             "Content-Type": "application/xml",

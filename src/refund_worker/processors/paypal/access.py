@@ -34,11 +34,15 @@ class Token:
     good_until: float
 
 
+def basic_credentials(client_id: str, client_secret: str) -> str:
+    """Return id and secret as the request for a token carries them: the secret can be read from it."""
+    return base64.b64encode(f"{client_id}:{client_secret}".encode()).decode("ascii")
+
+
 def headers(client_id: str, client_secret: str) -> dict[str, str]:
     """Return the headers of the request for a token."""
-    credentials = base64.b64encode(f"{client_id}:{client_secret}".encode()).decode("ascii")
     return {
-        "Authorization": f"Basic {credentials}",
+        "Authorization": f"Basic {basic_credentials(client_id, client_secret)}",
         "Content-Type": "application/x-www-form-urlencoded",
         "Accept": "application/json",
     }

@@ -30,7 +30,7 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.domain.refund import UNPAID_OBJECT_STATES
 from refund_worker.processors.base import RefundsOnly
-from refund_worker.processors.paypal.access import Access, Token
+from refund_worker.processors.paypal.access import Access, Token, basic_credentials
 from refund_worker.processors.paypal.answers import (
     ErrorAnswer,
     Failure,
@@ -86,7 +86,7 @@ class PayPalProcessor(RefundsOnly):
         self._base = base.rstrip("/")
         self._live = live
         self._timeout_seconds = timeout_seconds
-        self._http = HttpClient(timeout_seconds, hide=[client_secret])
+        self._http = HttpClient(timeout_seconds, hide=[client_secret, basic_credentials(client_id, client_secret)])
         self._access = Access(self._http, self._base, client_id, client_secret)
 
     def __repr__(self) -> str:
