@@ -21,7 +21,7 @@ from refund_worker.metrics import CLAIM_TO_SEND, RATE_WAIT, observe
 from refund_worker.store import processors
 from refund_worker.worker.limiter import make_limiter
 
-ACME = {"adapter": "tests.processors.second.acmepay.entry", "token": "t", "api_base": "http://127.0.0.1:9"}
+ACME = {"adapter": "tests.processors.second.acmepay.entry", "token": "test_token", "api_base": "http://127.0.0.1:9"}
 STRIPE = {"api_key": "sk_test_1", "api_base": "http://127.0.0.1:9"}
 DIRECT = {"account": "acct_One1"}
 DESTINATION = {"account": "acct_One1", "reverse_transfer": True, "refund_application_fee": False}
