@@ -127,7 +127,7 @@ def test_unapproved_refund_gets_only_its_balance() -> None:
 
 
 def test_leg_that_is_worth_nothing_needs_no_person() -> None:
-    """Its few credits are worth less than a minor unit: nobody can pay that."""
+    """Its few credits are worth less than a minor unit: no payment can take that."""
     nothing = a_leg(2, amount_minor=0, credits=1, payment_credits=1, status=LegStatus.FAILED)
     failed = answer(begun(), REFUSED).after
     after = next_step(replace(failed, legs=(*failed.legs, nothing)), LATER, with_ways("payments")).after

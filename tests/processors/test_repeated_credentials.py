@@ -1,4 +1,4 @@
-"""A server, or a proxy before it, that repeats a request's headers in its error: no reply keeps a credential of them."""
+"""A server, or a proxy before it, that repeats the headers of a request in its error: no reply keeps credentials."""
 
 from __future__ import annotations
 

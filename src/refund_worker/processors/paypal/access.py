@@ -35,7 +35,7 @@ class Token:
 
 
 def basic_credentials(client_id: str, client_secret: str) -> str:
-    """Return id and secret as the request for a token carries them. Anybody can read the secret in it."""
+    """Return id and secret as the request for a token carries them: the secret can be read from it."""
     return base64.b64encode(f"{client_id}:{client_secret}".encode()).decode("ascii")
 
 
