@@ -1,11 +1,12 @@
-"""Compare three lists: the sandbox's book, our ledger by independent SQL, and the promises that clients got."""
+"""Compare the books of both processors, our ledger by independent SQL, and the promises that clients got."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ VOID = {"failed", "canceled"}
 EXPLAINED = frozenset({"refunded_elsewhere"})
 
 PAID_BY_LEG = """
-SELECT t.refers_to, -sum(e.amount) FROM ledger_transactions t JOIN ledger_entries e USING (transaction_id)
+SELECT t.refers_to || ' at ' || e.account, -sum(e.amount)
+FROM ledger_transactions t JOIN ledger_entries e USING (transaction_id)
 WHERE t.kind IN ('payout', 'payout_reversal') AND e.account LIKE 'processor:%' GROUP BY 1"""
 UNBALANCED = "SELECT transaction_id FROM ledger_entries GROUP BY transaction_id, unit HAVING sum(amount) <> 0"
 BALANCES = """
@@ -29,6 +31,9 @@ ASKED_A_PERSON = """
 SELECT r.refund_id, l.attention, l.processor_payment_id
 FROM legs l JOIN refunds r USING (refund_id) WHERE r.status = 'needs_attention' AND l.attention IS NOT NULL"""
 CLAIMS = "SELECT object_id, object_status, phase FROM claims"
+# PayPal's words for the statuses, and the mark of our refunds there.
+PAYPAL = {"COMPLETED": "succeeded", "PENDING": "pending", "FAILED": "failed", "CANCELLED": "canceled"}
+OUR_MARK = "rw1,"
 # The phase of a dispute's claim by the dispute's status.
 PHASES = {"needs_response": "holding", "lost": "taken", "won": "released"}
 PAID_TO_END = """
@@ -62,15 +67,30 @@ class Findings:
         return not (self.double or self.lost or self.mismatch or self.open)
 
 
-def audit(database_url: str, book: Path, promises: Mapping[str, str]) -> Findings:
-    """Compare all three lists in their current state. Raise `psycopg.OperationalError` if the database is down."""
-    things, double = read_book(book)
-    disputes = read_disputes(book)
+@dataclass(frozen=True, slots=True)
+class Books:
+    """The files of the processors' own books."""
+
+    stripe: Path
+    paypal: Path
+
+
+def audit(database_url: str, books: Books, promises: Mapping[str, str]) -> Findings:
+    """Compare all lists in their current state. Raise `psycopg.OperationalError` if the database is down."""
+    at_stripe, double = read_book(_records(books.stripe))
+    at_paypal, double_at_paypal = read_book(_as_stripe_writes(_records(books.paypal)))
+    things = [*at_stripe, *at_paypal]
+    double += [*double_at_paypal, *_at_both(at_stripe, at_paypal)]
+    disputes = read_disputes(_records(books.stripe))
     with psycopg.connect(database_url.replace("+psycopg", ""), connect_timeout=5) as connection:
         statuses = dict(_rows(connection, "SELECT refund_id, status FROM refunds"))
         keys = dict(_rows(connection, "SELECT idempotency_key, refund_id FROM refunds"))
         asked_a_person = _rows(connection, ASKED_A_PERSON)
-        mismatch = [*_money(connection, things), *_sums(connection), *_outside(connection, things, disputes)]
+        mismatch = [
+            *_money(connection, at_stripe, at_paypal),
+            *_sums(connection),
+            *_outside(connection, things, disputes),
+        ]
         clearing = int(_rows(connection, CLEARING)[0][0])
     attention = {refund_id: why for refund_id, why, _ in asked_a_person}
     by_others = {thing["charge"] for thing in things if not _leg_of(thing) and thing["was_live"]}
@@ -82,42 +102,76 @@ def audit(database_url: str, book: Path, promises: Mapping[str, str]) -> Finding
     return Findings(tuple(double), tuple(lost), tuple(mismatch), tuple(open_))
 
 
-def read_book(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the refunds in the sandbox's file, and each case of two valid refunds for one leg at the same time.
+def _records(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a book's file, oldest first, without a last line that is written just now."""
+    for line in path.read_bytes().splitlines(keepends=True):
+        yield from json.loads(line) if line.endswith(b"\n") else []
+
+
+def _as_stripe_writes(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the refunds of PayPal's book in the form of the other one."""
+    for record in records:
+        if record["kind"] == "refund":
+            told = record["refund"]
+            leg = leg_at_paypal(told)
+            refund = {
+                "id": told["refund_id"],
+                "status": PAYPAL[told["status"]],
+                "amount": int(Decimal(told["amount"]) * 100),
+                "charge": told["capture_id"],
+                "metadata": {"refund_worker_leg": leg} if leg else {},
+            }
+            yield {"kind": "refund", "refund": refund}
+        elif record["kind"] == "changed":
+            yield record | {"set": {"status": PAYPAL[record["set"]["status"]]}}
+
+
+def leg_at_paypal(refund: Mapping[str, Any]) -> str:
+    """Return our leg of a refund in PayPal's book; empty for a refund that a person made in the dashboard."""
+    text = refund["custom_id"] or ""
+    return str(text).split(",")[1] if text.startswith(OUR_MARK) else ""
+
+
+def _at_both(at_stripe: Iterable[dict[str, Any]], at_paypal: Iterable[dict[str, Any]]) -> list[str]:
+    """Return each leg for which refunds stand at both processors."""
+    live = [{_leg_of(x) for x in things if x["status"] not in VOID} - {""} for things in (at_stripe, at_paypal)]
+    return [f"{leg} stands at both processors" for leg in sorted(live[0] & live[1])]
+
+
+def read_book(records: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the refunds in a book, and each case of two valid refunds for one leg at the same time.
 
     `was_live` is True for a refund that was not failed or canceled at some time: whoever saw it then asked a person.
     """
     things: dict[str, dict[str, Any]] = {}
     standing: defaultdict[str, set[str]] = defaultdict(set)
     double: dict[str, str] = {}
-    for line in path.read_bytes().splitlines(keepends=True):
-        for record in json.loads(line) if line.endswith(b"\n") else []:
-            if record["kind"] == "refund":
-                things[record["refund"]["id"]] = thing = dict(record["refund"], was_live=False)
-            elif record["kind"] == "changed":
-                thing = things[record["id"]]
-                thing.update(record["set"])
-            else:
-                continue
-            thing["was_live"] |= thing["status"] not in VOID
-            leg = _leg_of(thing)
-            if not leg:
-                continue
-            (standing[leg].discard if thing["status"] in VOID else standing[leg].add)(thing["id"])
-            if len(standing[leg]) > 1:
-                double[leg] = f"{leg} stood for {sorted(standing[leg])} at once"
+    for record in records:
+        if record["kind"] == "refund":
+            things[record["refund"]["id"]] = thing = dict(record["refund"], was_live=False)
+        elif record["kind"] == "changed":
+            thing = things[record["id"]]
+            thing.update(record["set"])
+        else:
+            continue
+        thing["was_live"] |= thing["status"] not in VOID
+        leg = _leg_of(thing)
+        if not leg:
+            continue
+        (standing[leg].discard if thing["status"] in VOID else standing[leg].add)(thing["id"])
+        if len(standing[leg]) > 1:
+            double[leg] = f"{leg} stood for {sorted(standing[leg])} at once"
     return list(things.values()), list(double.values())
 
 
-def read_disputes(path: Path) -> dict[str, str]:
-    """Return the status of each dispute in the sandbox's file, by its id."""
+def read_disputes(records: Iterable[dict[str, Any]]) -> dict[str, str]:
+    """Return the status of each dispute in the Stripe sandbox's book, by its id."""
     statuses: dict[str, str] = {}
-    for line in path.read_bytes().splitlines(keepends=True):
-        for record in json.loads(line) if line.endswith(b"\n") else []:
-            if record["kind"] == "dispute":
-                statuses[record["dispute"]["id"]] = record["dispute"]["status"]
-            elif record.get("id") in statuses and "status" in record.get("set", {}):
-                statuses[record["id"]] = record["set"]["status"]
+    for record in records:
+        if record["kind"] == "dispute":
+            statuses[record["dispute"]["id"]] = record["dispute"]["status"]
+        elif record.get("id") in statuses and "status" in record.get("set", {}):
+            statuses[record["id"]] = record["set"]["status"]
     return statuses
 
 
@@ -148,11 +202,14 @@ def _rows(connection: psycopg.Connection[Any], query: str) -> list[tuple[Any, ..
     return connection.execute(query.encode()).fetchall()
 
 
-def _money(connection: psycopg.Connection[Any], things: list[dict[str, Any]]) -> list[str]:
+def _money(
+    connection: psycopg.Connection[Any], at_stripe: list[dict[str, Any]], at_paypal: list[dict[str, Any]]
+) -> list[str]:
     theirs: Counter[str] = Counter()
-    for thing in things:
-        if thing["status"] == "succeeded" and _leg_of(thing):
-            theirs[_leg_of(thing)] += thing["amount"]
+    for processor, things in (("stripe", at_stripe), ("paypal", at_paypal)):
+        for thing in things:
+            if thing["status"] == "succeeded" and _leg_of(thing):
+                theirs[f"{_leg_of(thing)} at processor:{processor}"] += thing["amount"]
     ours = {leg: int(amount) for leg, amount in _rows(connection, PAID_BY_LEG)}
     return [
         f"{leg}: the ledger says {ours.get(leg, 0)}, the book {theirs.get(leg, 0)}"

@@ -1,7 +1,7 @@
 """The harm of a chaos run, in an order decided by the seed.
 
-Processes are killed or frozen. Servers crash, lose their data or are full. A person refunds the same payments in the
-dashboard, banks dispute them, and odd messages reach the broker.
+Processes are killed or frozen. Servers crash, lose their data or are full, those of the processors too. A person
+refunds the same payments in the dashboards, banks dispute them, and odd messages reach the broker.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tests.support.deployment_processes import Part
 
 REVIVE_SECONDS = 0.5
 REDIS_SECONDS = 2.0
+PAYPAL_SECONDS = 2.0
 
 
 class Harm:
@@ -32,7 +33,8 @@ class Harm:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self._chance = random.Random(stage.seed)
-        kinds = ("kills", "freezes", "pg_crashes", "failovers", "redis_losses", "by_hand", "disputes", "odd_messages")
+        kinds = ("kills", "freezes", "pg_crashes", "failovers", "redis_losses", "processor_crashes")
+        kinds += ("processor_faults", "by_hand", "disputes", "odd_messages")
         self.done: Counter[str] = Counter(dict.fromkeys(kinds, 0))
         self._later: list[tuple[float, Callable[[], object]]] = []
         self.ways: Counter[str] = Counter()
@@ -50,7 +52,13 @@ class Harm:
             (1, self._kill_redis),
             (1, self._flush_redis),
             (1, self._fill_redis),
+            (1.5, self._crash_stripe),
+            (1.5, self._crash_paypal),
+            (1, self._freeze_paypal),
+            (1, self._empty_paypal),
+            (1, self._revoke_paypal),
             (2, self._refund_in_the_dashboard),
+            (2, self._refund_at_paypal),
             (2, self._dispute),
             (3, self._write_odd_messages),
         ]
@@ -81,7 +89,12 @@ class Harm:
         self._later = [(at, undo) for at, undo in self._later if at > now]
         for undo in due:
             undo()
+        self._stage.paypal.read_book(self._in)
         self._stage.parts.revive(REVIVE_SECONDS)
+
+    def _in(self, seconds: float, what: Callable[[], object]) -> None:
+        """Do something in so many seconds, or when all harm is undone."""
+        self._later.append((time.monotonic() + seconds, what))
 
     def heal(self) -> None:
         """Undo all harm now and crash the broker for the last time.
@@ -93,6 +106,7 @@ class Harm:
         self.tend()
         self._kill_redis()
         self._stage.sandbox.clear_faults()
+        self._stage.paypal.heal()
 
     # --- processes ---------------------------------------------------------------------------------------------------
 
@@ -161,12 +175,16 @@ class Harm:
         self.done["by_hand"] += made
         return made
 
+    def _refund_at_paypal(self) -> bool:
+        self._stage.paypal.refund_by_hand()
+        self.done["by_hand"] += 1
+        return True
+
     def _dispute(self) -> bool:
         """Open a dispute, and let the bank decide it some seconds later, or when all harm is undone."""
         dispute_id, status = dispute(self._stage, self._chance), self._chance.choice(("won", "lost"))
         self.done["disputes"] += 1
-        at = time.monotonic() + self._chance.uniform(0.5, 8)
-        self._later.append((at, lambda: decide_dispute(self._stage, dispute_id, status)))
+        self._in(self._chance.uniform(0.5, 8), lambda: decide_dispute(self._stage, dispute_id, status))
         return True
 
     def _write_odd_messages(self) -> bool:
@@ -177,6 +195,38 @@ class Harm:
             except redis.RedisError:  # the broker is full now
                 return False
         self.done["odd_messages"] += len(messages)
+        return True
+
+    # --- the processors ----------------------------------------------------------------------------------------------
+
+    def _crash_stripe(self) -> bool:
+        self._stage.crash_stripe(self._chance.uniform(0, 1.5))
+        self.done["processor_crashes"] += 1
+        return True
+
+    def _crash_paypal(self) -> bool:
+        self._stage.paypal.crash(self._chance.uniform(0, 1.5))
+        self.done["processor_crashes"] += 1
+        return True
+
+    def _freeze_paypal(self) -> bool:
+        self._stage.paypal.freeze(self._chance.uniform(0.5, LEASE_SECONDS + 1))
+        self.done["processor_faults"] += 1
+        return True
+
+    def _empty_paypal(self) -> bool:
+        """Let the account at PayPal have no money for a while."""
+        self._stage.paypal.server.control("settings", balance={"USD": 0})
+        self._in(PAYPAL_SECONDS, lambda: self._stage.paypal.server.control("settings", balance=None))
+        self.done["processor_faults"] += 1
+        return True
+
+    def _revoke_paypal(self) -> bool:
+        """Make PayPal's tokens invalid, and let it give no new ones for a while."""
+        server, fault = self._stage.paypal.server, self._chance.choice(("error500", "html", "429"))
+        server.control("settings", revoke_tokens=True, token_fault=fault)
+        self._in(PAYPAL_SECONDS, lambda: server.control("settings", token_fault=""))
+        self.done["processor_faults"] += 1
         return True
 
     # --- servers -----------------------------------------------------------------------------------------------------
@@ -209,7 +259,7 @@ class Harm:
     def _fill_redis(self) -> bool:
         self._limit_redis("1kb")
         self.done["redis_losses"] += 1
-        self._later.append((time.monotonic() + REDIS_SECONDS, lambda: self._limit_redis("0")))
+        self._in(REDIS_SECONDS, lambda: self._limit_redis("0"))
         return True
 
     def _limit_redis(self, memory: str) -> None:

@@ -10,7 +10,7 @@ import urllib.parse
 import urllib.request
 from typing import Any
 
-from tests.chaos.stage import CUSTOMERS, PAYMENTS_EACH, SANDBOX_KEY, Stage
+from tests.chaos.stage import SANDBOX_KEY, Stage
 
 SECONDS_MAX = 3.0
 HEADERS = (
@@ -25,9 +25,11 @@ VALUES: tuple[Any, ...] = (
 
 
 def refund_by_hand(stage: Stage, chance: random.Random) -> bool:
-    """Refund a part of a random payment as the dashboard does, without our metadata. Return True if it was accepted."""
-    customer, number = chance.randrange(CUSTOMERS), chance.randrange(PAYMENTS_EACH)
-    form = {"charge": f"ch_{customer}-{number}", "amount": str(chance.randint(1, 200))}
+    """Refund a part of a random payment at Stripe as the dashboard does, without our metadata.
+
+    Return True if it was accepted.
+    """
+    form = {"charge": chance.choice(stage.charges), "amount": str(chance.randint(1, 200))}
     request = urllib.request.Request(
         f"{stage.sandbox.url}/v1/refunds",
         data=urllib.parse.urlencode(form).encode(),
@@ -42,8 +44,9 @@ def refund_by_hand(stage: Stage, chance: random.Random) -> bool:
 
 def dispute(stage: Stage, chance: random.Random) -> str:
     """Dispute a part of a random payment, as its customer's bank does. Return the dispute's id."""
-    payment = f"ch_{chance.randrange(CUSTOMERS)}-{chance.randrange(PAYMENTS_EACH)}"
-    opened = stage.sandbox.act("open_dispute", payment=payment, amount_minor=chance.randint(1, 200))
+    opened = stage.sandbox.act(
+        "open_dispute", payment=chance.choice(stage.charges), amount_minor=chance.randint(1, 200)
+    )
     return str(opened["id"])
 
 

@@ -1,7 +1,8 @@
-"""The whole deployment on real servers: Postgres, Valkey, sandbox, two workers, two schedulers, the web."""
+"""The whole deployment on real servers: Postgres, Valkey, two processors, two workers, two schedulers, the web."""
 
 from __future__ import annotations
 
+import json
 import time
 import urllib.error
 import urllib.request
@@ -9,12 +10,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.access.api_keys import create_key
+from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.context import Context
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
+from tests.chaos.audit import Books
 from tests.chaos.clients import Client, Promises
+from tests.chaos.paypal import PayPal
 from tests.support import debian
 from tests.support.deployment_processes import Parts
 from tests.support.migrated import migrate
@@ -36,8 +41,13 @@ CLOCKS = {
     "POLL_SECONDS": 0.5,
     "STRIPE_RATE_PER_SECOND": 0,
 }
+# Refunds go over all payments of a customer, so those with payments at both processors get many over both.
+ALLOCATION = "pro_rata"
+INTENSITY = 0.4
 SANDBOX_KEY = "sk_test_ofTheChaosRun"
-PAYMENTS_EACH = 2
+STRIPE, PAYPAL = "stripe", "paypal"
+# The processors of a customer's payments. Half of all customers have payments at both.
+WALLETS = ((STRIPE, STRIPE), (STRIPE, PAYPAL), (PAYPAL, PAYPAL), (PAYPAL, STRIPE))
 # So many that no payment gets more than some tens of refunds, however long the run: before a send its list is read.
 CUSTOMERS, CLIENTS, WORKERS, SCHEDULERS = 300, 4, 2, 2
 # Much more than is ever requested, so that a double refund is not refused because too little is left.
@@ -67,6 +77,9 @@ class Stage:
             webhook_url=f"http://127.0.0.1:{self.web_port}/webhooks/stripe",
             webhook_secret=WEBHOOK_SECRET,
         )
+        self.paypal = PayPal(folder, seed, f"http://127.0.0.1:{self.web_port}/webhooks/paypal")
+        self.books = Books(stripe=self.sandbox.book_path, paypal=self.paypal.book_path)
+        self.charges: list[str] = []
         self.parts = Parts(folder, source)
         self.promises = Promises()
         self.clients: list[Client] = []
@@ -91,6 +104,7 @@ class Stage:
         self.parts.stop()
         self.left_behind = self.parts.kill_left_behind()
         self.sandbox.close()
+        self.paypal.close()
         self.valkey.close()
         if self.pooler is not None:
             self.pooler.close()
@@ -104,6 +118,7 @@ class Stage:
         self.postgres.start()
         self.valkey.start()
         self.sandbox.start()
+        self.paypal.start()
         self._place_database()
         settings = {
             "DATABASE_URL": self.database_url,
@@ -111,6 +126,8 @@ class Stage:
             "STRIPE_API_KEY": SANDBOX_KEY,
             "STRIPE_API_BASE": self.sandbox.url,
             "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
+            "PROCESSORS": json.dumps({PAYPAL: self.paypal.account}),
+            "ALLOCATION": ALLOCATION,
         } | {name: str(value) for name, value in CLOCKS.items()}
         ours = {PREFIX + name: value for name, value in settings.items()}
         self.parts.environment |= ours
@@ -153,22 +170,42 @@ class Stage:
         self.standby = Standby(self.postgres, synchronous=True).start()
         return True
 
+    def disturb_processors(self) -> None:
+        """Begin the faults of both processors."""
+        self.sandbox.change_faults({"mode": "heavy", "intensity": INTENSITY})
+        self.paypal.disturb()
+
+    def crash_stripe(self, seconds: float) -> None:
+        """Kill the Stripe sandbox, and start it after `seconds` with the same book and its faults."""
+        self.sandbox.kill()
+        time.sleep(seconds)
+        self.sandbox.start()
+        self.sandbox.change_faults({"mode": "heavy", "intensity": INTENSITY})
+
     def _sell(self, context: Context) -> None:
         payments = [
-            paid(
-                f"{customer}-{number}",
-                customer_id=f"c{customer}",
-                amount_minor=PAYMENT_CREDITS * 10,
-                currency="USD",
-                credits=PAYMENT_CREDITS,
-            )
+            self._payment(customer, number, processor)
             for customer in range(CUSTOMERS)
-            for number in range(PAYMENTS_EACH)
+            for number, processor in enumerate(WALLETS[customer % len(WALLETS)])
         ]
         spends = [
             spent(n, transaction_id=f"t{n}", customer_id=f"c{n}", credits=SPEND_CREDITS) for n in range(CUSTOMERS)
         ]
-        sell(context, self.sandbox, payments, spends)
+        at_stripe = [payment for payment in payments if payment.processor == STRIPE]
+        at_paypal = [payment for payment in payments if payment.processor == PAYPAL]
+        self.charges = [payment.processor_payment_id for payment in at_stripe]
+        self.paypal.captures = [payment.processor_payment_id for payment in at_paypal]
+        answers = record_payments(context, at_paypal)
+        assert not [answer for answer in answers if isinstance(answer, Exception)], answers
+        sell(context, self.sandbox, at_stripe, spends)
+
+    def _payment(self, customer: int, number: int, processor: str) -> PaymentRecord:
+        minor = PAYMENT_CREDITS * 10
+        fields = {"customer_id": f"c{customer}", "amount_minor": minor, "currency": "USD", "credits": PAYMENT_CREDITS}
+        if processor == PAYPAL:  # it names the payment, and takes refunds for some months only
+            capture_id = self.paypal.server.new_payment(f"{minor // 100}.00", "USD")
+            fields |= {"processor": PAYPAL, "processor_payment_id": capture_id, "captured_at": time.time() - 60}
+        return paid(f"{customer}-{number}", **fields)
 
     def wait_for_web(self) -> None:
         """Wait until the web is ready. Fail if that takes too long."""

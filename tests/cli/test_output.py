@@ -22,10 +22,10 @@ def test_a_report_of_two_currencies_adds_up_neither(capsys: pytest.CaptureFixtur
     totals = (Total("GBP", 313_079, 313_079), Total("JPY", 500, 400))
     counts = {"compared": 1_200, "in_flight": 0, "foreign": 2, "other_installations": 0, "resolved": 0}
     report = Report(differences=(), ledger_minor=313_579, processor_minor=313_479, totals=totals, **counts)  # type: ignore[arg-type]
-    reconcile.show_report(report)
+    reconcile.show_report("stripe", report)
     printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
     shown = {name: text.strip() for name, text in printed.items()}
-    assert shown["agrees"] == "yes"
+    assert (shown["account"], shown["agrees"]) == ("stripe", "yes")
     assert shown["in our ledger"] == "3,130.79 GBP, 500 JPY"
     assert shown["at the processor"] == "3,130.79 GBP, 400 JPY"
     assert shown["compared"] == "1,200 legs"

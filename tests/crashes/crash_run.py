@@ -74,6 +74,7 @@ class CrashRun(Schedule):
         self.crashes.life = Counter(path.life)
         self.crashes.ends_without_customer = ("failed" if "expired" in path.life else "canceled",)
         self.account_of = {payment_id_at(path.accounts[n], f"p{n + 1}"): path.accounts[n] for n in range(2)}
+        self.bank.its_payments = frozenset(self._payments_at(STRIPE))
         others = [self._add(name) for name in sorted({*path.accounts} - {STRIPE, SILENT})]
         for bank in (self.bank, self.silent, *others):
             if bank is not None:
@@ -85,8 +86,11 @@ class CrashRun(Schedule):
         self.world.at(self.world.start + 1.5, self._begin)
         self.rest = ""
 
+    def _payments_at(self, name: str) -> list[str]:
+        return [known for known, account in self.account_of.items() if account == name]
+
     def _add(self, name: str) -> Bank:
-        bank = add_account(self, name, [known for known, account in self.account_of.items() if account == name])
+        bank = add_account(self, name, self._payments_at(name))
         bank.on_news = self.webhooks.tell
         return bank
 

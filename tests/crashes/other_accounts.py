@@ -6,11 +6,9 @@ Each has a bank of its own, whose rows are in the book that all banks share, so 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from refund_worker.domain.account_names import connected_of
-from refund_worker.domain.processor_replies import Misconfigured, Reply
 from refund_worker.processors.accounts import Account, Accounts
 from refund_worker.processors.paypal.entry import CAPABILITIES, ENTRY, PayPalSettings
 from tests.crashes.crash_path import PAYPAL
@@ -20,21 +18,8 @@ from tests.simulation.simulated_processor import SimulatedProcessor
 from tests.simulation.wiring import Wiring
 
 
-@dataclass(slots=True)
-class AccountBank(Bank):
-    """A bank that knows its account's own payments alone, as an account at a real processor does."""
-
-    its_payments: frozenset[str] = frozenset()
-
-    def create(self, order: dict[str, Any]) -> Reply:
-        """Refund as ordered. Refuse a payment of another account."""
-        if order["payment"] not in self.its_payments:
-            return Misconfigured("resource_missing", f"no such payment at {self.account}")
-        return Bank.create(self, order)
-
-
 class AccountProcessor(SimulatedProcessor):
-    """The engine's adapter for such a bank."""
+    """The engine's adapter for a bank of one account."""
 
     def __init__(self, bank: Bank) -> None:
         super().__init__(bank)
@@ -51,10 +36,10 @@ class PayPalsProcessor(AccountProcessor):
         raise Violation(f"I16 {self.name} is asked to list its refunds, which it cannot do")
 
 
-def add_account(wiring: Wiring, name: str, payments: Iterable[str]) -> AccountBank:
+def add_account(wiring: Wiring, name: str, payments: Iterable[str]) -> Bank:
     """Wire a bank for this account, which has these payments. It shares the book of Stripe's bank, and the watch."""
     beside = wiring.bank
-    bank = AccountBank(
+    bank = Bank(
         world=wiring.world,
         faults=wiring.faults,
         account=name,

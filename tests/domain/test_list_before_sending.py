@@ -61,6 +61,14 @@ def test_list_is_valid_for_as_long_as_a_sync(age: float, is_old: bool) -> None:
     assert isinstance(the_call(next_step(replace(blocked(), legs=(leg,)), LATER, POLICY)), LookUp if is_old else Send)
 
 
+@pytest.mark.parametrize(("leases", "is_old"), [(1.5, False), (2.0, False), (2.01, True)])
+def test_list_outlives_the_lease_of_the_batch_that_read_it(leases: float, is_old: bool) -> None:
+    """Even if POLL_SECONDS is shorter: otherwise a slow deployment only reads lists."""
+    policy = replace(POLICY, poll_seconds=1)
+    leg = replace(blocked().legs[0], listed_at=LATER - leases * policy.lease_seconds)
+    assert isinstance(the_call(next_step(replace(blocked(), legs=(leg,)), LATER, policy)), LookUp if is_old else Send)
+
+
 def test_unanswered_look_up_allows_nothing_and_waits_longer() -> None:
     refund, at, waits = blocked(), LATER, []
     for _ in range(8):

@@ -1793,9 +1793,15 @@ DEFECTS = (
     Defect(
         "a list counts only for a few seconds",
         DOMAIN + "outside_refunds.py",
-        "    seconds = max(policy.lease_seconds, policy.poll_seconds)",
+        "    seconds = max(LIST_LEASES * policy.lease_seconds, policy.poll_seconds)",
         "    seconds = 10",
         (BACKLOG,),
+    ),
+    Defect(
+        "a list is too old when the batch that read it has taken its whole lease",
+        DOMAIN + "outside_refunds.py",
+        "LIST_LEASES = 2",
+        "LIST_LEASES = 1",
     ),
     Defect(
         "a strange word about what failed before stops the present attempt",

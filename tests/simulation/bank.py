@@ -74,6 +74,7 @@ class Bank:
     denials: list[tuple[float, float]] = field(default_factory=list)
     empty: list[tuple[float, float]] = field(default_factory=list)
     very_late: bool = False  # effects after days: only where no new attempt is ever made
+    its_payments: frozenset[str] | None = None  # None: all in the book, which accounts may share
     recorded_wrong: set[str] = field(default_factory=set)  # payments that our books record differently
     unreadable: bool = False  # the server has no way to read payments
     fails_no_sooner_than: float = 10.0  # seconds after it succeeded
@@ -124,9 +125,13 @@ class Bank:
         taken = sum(t.amount for t in self.refund_objects if t.payment == payment and not t.is_void)
         return self.payments[payment].amount - taken
 
+    def payment(self, name: str) -> Payment | None:
+        """Return a payment of this account."""
+        return self.payments.get(name) if self.its_payments is None or name in self.its_payments else None
+
     def create(self, order: dict[str, Any]) -> Reply:
         """Refund as ordered, or return the refusal."""
-        payment = self.payments.get(order["payment"])
+        payment = self.payment(order["payment"])
         if payment is None:
             return Misconfigured("resource_missing", "no such charge")
         if payment.disputed:

@@ -156,7 +156,7 @@ class SimulatedProcessor(RefundsOnly):
         bank.world.note("PAYMENT", processor_payment_id)
 
         def execute() -> PaymentReply:
-            payment = bank.payments.get(processor_payment_id)
+            payment = bank.payment(processor_payment_id)
             if bank.unreadable:
                 return PaymentUnreadable("no such path")
             if payment is None:

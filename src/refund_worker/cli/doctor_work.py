@@ -205,5 +205,6 @@ def _stopped(connection: Connection) -> Iterator[Finding]:
     for group in failures(connection, failed_at_most=0):
         code, count = group["failure_code"], group["needs_attention"]
         verb = "refund needs" if count == 1 else "refunds need"
-        found = f"{count:,} {verb} attention: {explain(code).title} ({code or 'no code'})"
+        at = f" at {', '.join(group['processor_accounts'])}" if group["processor_accounts"] else ""
+        found = f"{count:,} {verb} attention{at}: {explain(code).title} ({code or 'no code'})"
         yield Finding("refunds", Verdict.WARN, found, explained_by(code_with_entry(code)))

@@ -74,11 +74,12 @@ def _processor_to_compare(context: Context, wanted: str | None) -> str:
     return wanted
 
 
-def show_report(report: Report, differences: int | None = None) -> None:
-    """Print the result of a reconciliation, without its differences. Each currency has a total of its own."""
+def show_report(account: str, report: Report, differences: int | None = None) -> None:
+    """Print the result of an account's comparison, without its differences. Each currency has a total of its own."""
     number = len(report.differences) if differences is None else differences
     print_facts(
         [
+            ("account", account),
             ("agrees", yes_no(number == 0)),
             ("compared", f"{count(report.compared)} legs"),
             ("differences", count(number)),
@@ -119,7 +120,7 @@ def _add_reconcile(app: typer.Typer) -> None:
         if output is Output.JSON:
             print_json({"agrees": not rows, **result, "differences": rows})
         else:
-            show_report(report, len(rows))
+            show_report(name, report, len(rows))
             if rows:
                 print()
                 print_table(COLUMNS, (_line(row) for row in rows))

@@ -16,6 +16,9 @@ REFUNDED_ELSEWHERE = "refunded_elsewhere"
 CLOCK_DIFFERENCE_SECONDS = 300.0
 # The number of refunds that a message describes, and that `blocked_by` names.
 DESCRIBED_MAX, NAMED_MAX = 5, 20
+# The batch that reads a list may take a whole lease, and the send comes with a batch after it. If the list did not
+# count for so long, a slow deployment would read lists for ever and send nothing.
+LIST_LEASES = 2
 
 
 def must_list_first(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> bool:
@@ -35,7 +38,7 @@ def must_list_first(leg: Leg, now: float, policy: Policy, *, suspect: bool) -> b
     relies_on_sync = soon and leg.status is not LegStatus.BLOCKED and not rules.lists_each_payment
     if relies_on_sync and not leg.held and not suspect:
         return False
-    seconds = max(policy.lease_seconds, policy.poll_seconds)
+    seconds = max(LIST_LEASES * policy.lease_seconds, policy.poll_seconds)
     return leg.listed_at is None or not 0 <= now - leg.listed_at <= seconds
 
 

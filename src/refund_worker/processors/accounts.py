@@ -63,6 +63,11 @@ class Account:
         return self.settings.has_access
 
     @property
+    def is_called(self) -> bool:
+        """Return True if a processor is called for the account: it has credentials, and they are set."""
+        return bool(self.entry.settings.CREDENTIALS) and self.has_access
+
+    @property
     def rate_per_second(self) -> float:
         """Return the limit of calls per second; 0 for no limit."""
         rate = self.settings.rate_per_second

@@ -151,7 +151,7 @@ FIELDS: Mapping[str, str] = {
     "from": "The status before.",
     "has_more": "True if another page follows.",
     "idempotency_key": "The key of the request: one for each intent.",
-    "in_flight": "Legs that have not ended: they may differ for now.",
+    "in_flight": "Legs of this account that have not ended: they may differ for now.",
     "index": "The row, counted from 0.",
     "instructions_email": "Where the processor may ask the customer for bank details; masked, erased after the end.",
     "kind": "What kind of refund it is: credits of one spend, or a payout of the balance.",

@@ -12,12 +12,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.processors.paypal.conftest import order
 
-from refund_worker.domain.processor_replies import Answered, Refused, Unanswered
+from refund_worker.domain.processor_replies import Answered, Refused, Reply, Unanswered
 from refund_worker.processors.paypal import verification
 from refund_worker.processors.paypal.adapter import PayPalProcessor
 from refund_worker.processors.paypal.entry import ENTRY, PayPalSettings
@@ -178,3 +179,40 @@ def test_port_in_use_is_said(process: PayPalSandbox) -> None:
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith("the PayPal sandbox stopped: ")
+
+
+def test_killed_server_has_its_book_again(tmp_path: Path) -> None:
+    verification.forget()
+    with PayPalSandbox(book=tmp_path / "book.jsonl") as process:
+        capture_id = process.new_payment("50.00")
+        process.control(f"captures/{capture_id}", disputed="case")
+        process.control(f"captures/{capture_id}", disputed="")
+        process.add_fault("timeout", capture_id)
+        assert isinstance(sent(process, "k-1", capture_id), Unanswered)
+        assert isinstance(sent(process, "k-2", capture_id, 9_999), Refused)
+        by_hand = process.control("refunds", capture_id=capture_id, amount="3.00")
+        process.control(f"refunds/{by_hand['id']}", status="FAILED")
+        before = process.book()
+        process.kill()
+        with (tmp_path / "book.jsonl").open("ab") as file:
+            file.write(b'[{"kind":"refund"')  # a write that the kill cut off
+        process.start()
+        for name in ("captures", "refunds", "keys", "url"):
+            assert process.book()[name] == before[name]
+        assert isinstance(sent(process, "k-1", capture_id), Answered)
+        assert isinstance(sent(process, "k-2", capture_id, 9_999), Refused)
+        assert len(process.refunds()) == 2
+        assert process.new_payment("1.00") not in [capture["id"] for capture in before["captures"]]
+
+
+def sent(process: PayPalSandbox, key: str, capture_id: str, minor: int = 1_000) -> Reply:
+    """Return the reply to a refund that is sent under a key."""
+
+    async def send() -> Reply:
+        adapter = PayPalProcessor(CLIENT_ID, CLIENT_SECRET, base=process.url, live=False, timeout_seconds=2)
+        try:
+            return await adapter.send(key, adapter.freeze(order(capture_id, minor)))
+        finally:
+            await adapter.close()
+
+    return asyncio.run(send())

@@ -12,9 +12,11 @@ from tests.web.conftest import web
 from tests.web.console.addresses import addresses
 from tests.web.console.browser import Aside, NoBrowser, launch
 from tests.web.console.populated import populate
+from tests.web.console.populated_paypal import processors_setting
 from tests.web.console.visitor import PASSWORD
 
 from refund_worker.engine.access.console_users import create_user
+from refund_worker.processors.paypal.sandbox import PayPalServer
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
 
@@ -43,15 +45,16 @@ def populated_console(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
     url = f"sqlite:///{folder / 'refunds.db'}"
     migrate(url)
     aside = Aside()
-    with Sandbox(book=folder / "book.jsonl") as sandbox:
+    with Sandbox(book=folder / "book.jsonl") as sandbox, PayPalServer() as paypal:
         chosen = {
             "STRIPE_API_KEY": "sk_test_aKeyForTheSandbox",
             "STRIPE_API_BASE": sandbox.url,
             "PROCESSOR_TIMEOUT_SECONDS": "1",
             "STRIPE_RATE_PER_SECOND": "100",
+            "PROCESSORS": processors_setting(paypal),
         }
         runtime = aside.do(build_runtime, settings_for(url, **chosen))
-        aside.do(populate, runtime, sandbox, seconds=300)
+        aside.do(populate, runtime, sandbox, paypal, seconds=300)
         create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
         with runtime.context.database.read() as connection:
             found = addresses(connection)

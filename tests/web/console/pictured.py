@@ -115,11 +115,13 @@ def _customers(named: Mapping[str, str]) -> Pages:
         "customers-none": ("/customers", _at("/customers", q="no such customer")),
         "customer": ("/customer", _at("/customer", id=customer)),
         "customer-of-parts": ("/customer", _at("/customer", id=of_parts)),
+        "customer-of-both": ("/customer", _at("/customer", id=named["customer_of_both"])),
         "customer-not-found": ("/customer", _at("/customer", id="nobody")),
         "payments": ("/payments", "/payments"),
         "payments-of-one": ("/payments", _at("/payments", q=customer)),
         "payments-none": ("/payments", _at("/payments", q="no such payment")),
         "payment": ("/payment", _at("/payment", id=named["payment"])),
+        "payment-by-paypal": ("/payment", _at("/payment", id=named["payment_by_paypal"])),
         "transactions": ("/transactions", "/transactions"),
         "transactions-of-one": ("/transactions", _at("/transactions", customer=customer)),
         "transactions-entry": ("/transactions", _at("/transactions", id=named["spend"])),
@@ -141,7 +143,7 @@ def _customers(named: Mapping[str, str]) -> Pages:
 
 
 def _refunds(named: Mapping[str, str]) -> Pages:
-    shown = {name: named[name] for name in ("paid", "pending", "approval", "unknown")}
+    shown = {name: named[name] for name in ("paid", "pending", "approval", "unknown", "both", "blocked")}
     shown |= {name: refund_id for name, refund_id in named.items() if name.startswith("status-")}
     return {
         **{f"refund-{name}": ("/refunds/{refund_id}", f"/refunds/{refund_id}") for name, refund_id in shown.items()},

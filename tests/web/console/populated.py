@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import delete, func, select
 from tests.support.outside_objects import dispute, hear, outside_refund, warning
+from tests.web.console.populated_paypal import refund_over_paypal
 from tests.web.console.visitor import PASSWORD
 
 from refund_worker.domain.ledger import Purpose
@@ -38,6 +39,7 @@ from refund_worker.engine.refunds.accept import request_refunds
 from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.errors import Refusal
+from refund_worker.processors.paypal.sandbox import PayPalServer
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import Runtime
 from refund_worker.store import inbox, ledger, outbox, processes, refunds, tables
@@ -184,7 +186,7 @@ class More(Protocol):
     def named(self, shop: Shop) -> dict[str, str]: ...
 
 
-def populate(runtime: Runtime, sandbox: Sandbox, more: More | None = None) -> dict[str, str]:
+def populate(runtime: Runtime, sandbox: Sandbox, paypal: PayPalServer, more: More | None = None) -> dict[str, str]:
     """Fill an empty database and return the ids that pages need, by name."""
     shop = Shop(runtime, sandbox)
     for days_ago in range(DAYS - 1, -1, -1):
@@ -198,6 +200,7 @@ def populate(runtime: Runtime, sandbox: Sandbox, more: More | None = None) -> di
     named |= _approvals(shop)
     named |= _seed(shop)
     named |= _in_parts(shop)
+    named |= refund_over_paypal(shop, paypal)
     named["batch"] = _batch(shop)
     shop.work(2)
     _stuck(shop)

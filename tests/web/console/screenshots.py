@@ -26,11 +26,13 @@ from tests.web.console.browser import Aside, launch, served
 from tests.web.console.pictured import ERRORS, pages
 from tests.web.console.populated import populate
 from tests.web.console.populated_many import Many
+from tests.web.console.populated_paypal import processors_setting
 from tests.web.console.visitor import PASSWORD
 
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.access.console_users import create_user
 from refund_worker.engine.context import Context
+from refund_worker.processors.paypal.sandbox import PayPalServer
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import Settings
@@ -52,7 +54,11 @@ def take(folder: Path, wanted: Sequence[str], *, refunds: int = 0, printed: bool
     """Take the wanted screenshots (all without names) and store them in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     aside = Aside()
-    with tempfile.TemporaryDirectory() as scratch, Sandbox(book=Path(scratch) / "book.jsonl") as sandbox:
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Sandbox(book=Path(scratch) / "book.jsonl") as sandbox,
+        PayPalServer() as paypal,
+    ):
         url = f"sqlite:///{scratch}/refunds.db"
         migrate(url)
         settings = settings_for(
@@ -61,9 +67,10 @@ def take(folder: Path, wanted: Sequence[str], *, refunds: int = 0, printed: bool
             STRIPE_API_BASE=sandbox.url,
             PROCESSOR_TIMEOUT_SECONDS="1",
             STRIPE_RATE_PER_SECOND="100",
+            PROCESSORS=processors_setting(paypal),
         )
         runtime = aside.do(build_runtime, settings)
-        named = aside.do(populate, runtime, sandbox, Many(refunds) if refunds else None, seconds=300)
+        named = aside.do(populate, runtime, sandbox, paypal, Many(refunds) if refunds else None, seconds=300)
         create_user(runtime.context, name="anna", role="admin", password=PASSWORD)
         create_user(runtime.context, name="vera", role="viewer", password=PASSWORD)
         of_readme = list(wanted) == ["--readme"]

@@ -191,7 +191,8 @@ def test_37_refunds_stuck_on_an_empty_balance_are_retried_and_watched(shop: Shop
     page = shop.page
     page.get_by_role("link", name="Overview").click()
     # Three clicks: the line on Overview, the button on Failures, and the retry itself.
-    page.get_by_role("link", name=f"{STUCK} refunds need attention: The balance at the processor is empty").click()
+    shown = f"{STUCK} refunds need attention at stripe: The balance at the processor is empty"
+    page.get_by_role("link", name=shown).click()
     cause = page.locator(".cause")
     expect(cause).to_contain_text("Top up the balance at the processor")
     expect(cause).to_contain_text("370.00 GBP")

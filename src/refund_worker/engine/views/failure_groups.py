@@ -15,12 +15,16 @@ FAILED_AT_MOST = 10_000
 def failures(connection: Connection, *, failed_at_most: int = FAILED_AT_MOST) -> list[Json]:
     """Return refunds that need a person, and the newest failed ones, by failure code, the most frequent first.
 
-    Each group is {failure_code, refunds, needs_attention, failed, amounts: [{currency, amount_minor}], first_seen,
-    last_seen, example}; amounts are the sums first requested, `example` is one of the messages.
+    Each group is {failure_code, refunds, needs_attention, failed, amounts: [{currency, amount_minor}],
+    processor_accounts, first_seen, last_seen, example}; amounts are the sums first requested, `processor_accounts` are
+    those where it failed, `example` is one of the messages.
     """
     sums: dict[str | None, list[Json]] = {}
     for code, currency, total in failure_stats.asked_by_failure(connection, failed_at_most=failed_at_most):
         sums.setdefault(code, []).append({"currency": currency, "amount_minor": int(total)})
+    accounts: dict[str | None, list[str]] = {}
+    for code, account in failure_stats.accounts_by_failure(connection, failed_at_most=failed_at_most):
+        accounts.setdefault(code, []).append(account)
     return [
         {
             "failure_code": row["failure_code"],
@@ -28,6 +32,7 @@ def failures(connection: Connection, *, failed_at_most: int = FAILED_AT_MOST) ->
             "needs_attention": int(row["needs_attention"]),
             "failed": row["refunds"] - int(row["needs_attention"]),
             "amounts": sums.get(row["failure_code"], []),
+            "processor_accounts": accounts.get(row["failure_code"], []),
             "first_seen": iso(row["first_seen"]),
             "last_seen": iso(row["last_seen"]),
             "example": row["example"],

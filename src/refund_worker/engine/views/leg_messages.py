@@ -59,7 +59,7 @@ STATUS_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "({processor_refund_id}).",
         ),
         "succeeded": Message(
-            "Your refund of {amount} was sent to your bank.",
+            "Your refund of {amount} was sent back the way you paid.",
             "{amount} over {payment}: {processor} reports the refund {processor_refund_id} as paid.",
         ),
         "succeeded_manually": Message(

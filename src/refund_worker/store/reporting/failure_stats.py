@@ -57,6 +57,18 @@ def failures_by_code(connection: Connection, *, failed_at_most: int) -> list[dic
     return [{**row, "example": messages[row["newest"]]} for row in rows]
 
 
+def accounts_by_failure(connection: Connection, *, failed_at_most: int) -> list[tuple[str | None, str]]:
+    """Return (failure code, account) of the same refunds: the accounts of the legs that have the code."""
+    r = _troubled(failed_at_most).c
+    query = (
+        select(r.failure_code, legs.c.processor)
+        .join(legs, (legs.c.refund_id == r.refund_id) & (legs.c.failure_code == r.failure_code))
+        .distinct()
+        .order_by(r.failure_code, legs.c.processor)
+    )
+    return [(code, account) for code, account in connection.execute(query)]
+
+
 def asked_by_failure(connection: Connection, *, failed_at_most: int) -> list[tuple[Any, ...]]:
     """Return (failure code, currency, minor units first requested) of the same refunds as `failures_by_code`."""
     r = _troubled(failed_at_most).c

@@ -163,9 +163,10 @@ def customers_of_legs(connection: Connection, leg_ids: Iterable[str]) -> dict[st
     return found
 
 
-def count_open_legs(connection: Connection) -> int:
-    """Return how many legs have not ended: their amounts may differ for now."""
-    query = select(func.count()).select_from(legs).where(legs.c.status.not_in(FINAL_LEGS))
+def count_open_legs(connection: Connection, processor: str) -> int:
+    """Return how many legs of an account have not ended: their amounts may differ for now."""
+    open_ones = legs.c.status.not_in(FINAL_LEGS), legs.c.processor == processor
+    query = select(func.count()).select_from(legs).where(*open_ones)
     return connection.execute(query).scalar_one()
 
 

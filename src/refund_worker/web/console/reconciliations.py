@@ -32,7 +32,9 @@ def _list(page: Page, after: str | None = None, error: RefundWorkerError | None 
     with page.context.database.read() as connection:
         found = views.list_reconciliations(connection, limit=LATEST, after=after)
     values: Json = {"rows": found["data"], "more": found["data"][-1]["id"] if found["has_more"] else None}
-    values |= {"accounts": page.context.accounts.with_lists(), "typed": page.form}
+    accounts = page.context.accounts
+    without_list = [name for name, its in accounts.items() if its.is_called and name not in accounts.with_lists()]
+    values |= {"accounts": accounts.with_lists(), "without_list": without_list, "typed": page.form}
     return page.render("reconciliations.html", error.status if error else 200, error=error, **values)
 
 

@@ -90,9 +90,16 @@ def _confirmed(refund: Refund) -> tuple[str, str]:
 
 
 def event_views(events: Iterable[Event], refund: Refund) -> list[Json]:
-    """Return the timeline with details as (name, text): empty ones are left out, and amounts are formatted as money."""
-    currencies = {leg.leg_id: leg.currency for leg in refund.legs}
-    return [{**event, "detail": _details(event["detail"], currencies.get(event["leg_id"] or ""))} for event in events]
+    """Return the timeline with details as (name, text): empty ones are left out, and amounts are formatted as money.
+
+    Each has the `account` of its leg, or None.
+    """
+    legs = {leg.leg_id: (leg.currency, leg.processor) for leg in refund.legs}
+    views = []
+    for event in events:
+        currency, account = legs.get(event["leg_id"] or "", (None, None))
+        views.append({**event, "detail": _details(event["detail"], currency), "account": account})
+    return views
 
 
 def _details(detail: Mapping[str, Any], currency: str | None) -> list[tuple[str, str]]:

@@ -16,12 +16,12 @@ from refund_worker.store.reporting import sums
 CUSTOMERS_AT_ONCE = 1_000
 
 
-def advance_ledger(context: Context, progress: Progress) -> tuple[Progress, tuple[Difference, ...]]:
-    """Check the sums of the next customers."""
+def advance_ledger(context: Context, processor: str, progress: Progress) -> tuple[Progress, tuple[Difference, ...]]:
+    """Check the sums of the next customers, and at the end count the legs of this account that are in flight."""
     with context.database.read() as connection:
         ids = sums.customers_after(connection, progress.after or None, CUSTOMERS_AT_ONCE)
         if not ids:
-            counts = replace(progress.counts, in_flight=store.count_open_legs(connection))
+            counts = replace(progress.counts, in_flight=store.count_open_legs(connection, processor))
             return progress.next_phase(counts.plus(pieces=1)), ()
     found = [violation for piece in pieces(ids) for violation in find_violations(context.database, piece)]
     by_subject: dict[str, list[Violation]] = {}

@@ -57,7 +57,7 @@ def advance(context: Context, span: Span, progress: Progress, found_before: Foun
         case Phase.DISPUTES:
             return Step(*advance_disputes(context, span, progress), {})
         case Phase.LEDGER:
-            return Step(*advance_ledger(context, progress), {})
+            return Step(*advance_ledger(context, span.processor, progress), {})
         case _:
             return Step(progress.next_phase(progress.counts), (), {})
 

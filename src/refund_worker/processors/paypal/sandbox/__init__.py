@@ -2,7 +2,8 @@
 
 It imports nothing from the rest of refund_worker, so its book is independent evidence of what the rest did. Start it
 with `PayPalSandbox` (a separate process), `PayPalServer` (a thread of this process), or
-`python -m refund_worker.processors.paypal.sandbox --port 0`. The book is in memory: it ends with the process.
+`python -m refund_worker.processors.paypal.sandbox --port 0`. The book is in memory, and ends with the
+process, unless a file for it is named.
 """
 
 from __future__ import annotations

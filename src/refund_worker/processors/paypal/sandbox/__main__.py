@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 import threading
+from pathlib import Path
 
 from refund_worker.processors.paypal.sandbox.server import PayPalServer
 
@@ -14,13 +15,14 @@ def main() -> int:
     """Serve on 127.0.0.1 until a signal comes, or until the standard input closes. Return 0, or 2 without the port."""
     parser = argparse.ArgumentParser(prog="python -m refund_worker.processors.paypal.sandbox", description=__doc__)
     parser.add_argument("--port", type=int, required=True, help="0 takes a free port")
+    parser.add_argument("--book", type=Path, help="the file of its book; without one the book is in memory")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end with the process that started it")
     options = parser.parse_args()
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     try:
-        with PayPalServer(options.port) as server:
+        with PayPalServer(options.port, book=options.book) as server:
             sys.stdout.write(f"the PayPal sandbox is listening on {server.url}\n")
             sys.stdout.flush()
             if options.until_stdin_closes:

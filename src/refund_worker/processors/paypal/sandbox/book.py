@@ -11,6 +11,17 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
+from refund_worker.processors.paypal.sandbox.journal import (
+    Journal,
+    Record,
+    capture_record,
+    change_record,
+    key_record,
+    read_capture,
+    read_refund,
+    refund_record,
+)
+
 DAY = 86_400.0
 KEY_SECONDS = 45 * DAY
 WINDOW_SECONDS = 180 * DAY
@@ -106,7 +117,7 @@ class Book:
     """The sandbox's records. `balance` limits refunds by currency where it has one.
 
     `faults` are those that the next refunds of a capture meet, under "" those of any capture. The others meet one of
-    `chances` (fault → probability).
+    `chances` (fault → probability). With a `journal`, the payments, refunds and keys survive the process.
     """
 
     captures: dict[str, Capture] = field(default_factory=dict)
@@ -119,9 +130,55 @@ class Book:
     clock_offset: float = 0.0
     forgotten_orders: set[str] = field(default_factory=set)
     lag_seconds: float = 0.0  # an order lists a refund this late; a capture's status knows it at once
+    journal: Journal | None = None
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _captures_of_order: defaultdict[str, list[Capture]] = field(default_factory=lambda: defaultdict(list))
     _refunds_of_capture: defaultdict[str, list[Refund]] = field(default_factory=lambda: defaultdict(list))
+
+    def __post_init__(self) -> None:
+        """Read the journal."""
+        for records in self.journal.replay() if self.journal is not None else ():
+            for record in records:
+                self._repeat(record)
+        ids = (*self.captures, *self.refunds, *self._captures_of_order)
+        self._numbers = itertools.count(1 + max((int(name[3:]) for name in ids if name[3:].isdigit()), default=0))
+
+    def _repeat(self, record: Record) -> None:
+        match record["kind"]:
+            case "capture":
+                fields = read_capture(record["capture"])
+                if known := self.captures.get(fields["capture_id"]):
+                    vars(known).update(fields)
+                else:
+                    self._add_capture(Capture(**fields))
+            case "refund":
+                its = record["refund"]
+                self._add_refund(Refund(**read_refund(its, self.captures[its["capture_id"]])))
+            case "changed":
+                vars(self.refunds[record["id"]]).update(record["set"])
+            case "key":
+                refund = self.refunds[record["refund"]] if record["refund"] else None
+                refusal = Refusal(record["issue"], record["field"]) if record["issue"] else None
+                self.keys[record["key"]] = Stored(record["at"], refund, refusal)
+
+    def _keep(self, *records: Record) -> None:
+        if self.journal is not None:
+            self.journal.append([*records])
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self.journal is not None:
+            self.journal.close()
+            self.journal = None
+
+    def _add_capture(self, made: Capture) -> None:
+        self.captures[made.capture_id] = made
+        if made.order_id is not None:
+            self._captures_of_order[made.order_id].append(made)
+
+    def _add_refund(self, made: Refund) -> None:
+        self.refunds[made.refund_id] = made
+        self._refunds_of_capture[made.capture.capture_id].append(made)
 
     def now(self) -> float:
         """Return the server's time in epoch seconds."""
@@ -154,9 +211,8 @@ class Book:
             state=state,
             reason=reason,
         )
-        self.captures[made.capture_id] = made
-        if made.order_id is not None:
-            self._captures_of_order[made.order_id].append(made)
+        self._add_capture(made)
+        self._keep(capture_record(made))
         return made
 
     def captures_of(self, order_id: str) -> list[Capture]:
@@ -205,13 +261,20 @@ class Book:
             stored.refund = self._checked(capture_id, order, status)
         except Refusal as refusal:
             stored.refusal = refusal
+            self._keep(key_record(key, stored))
             raise
+        self._keep(refund_record(stored.refund), key_record(key, stored))
         return stored.refund, False
 
     def refund(
         self, capture: Capture, amount: Decimal, order: dict[str, Any] | None = None, status: str = "COMPLETED"
     ) -> Refund:
         """Make a refund without any check. Without an `order` it is made in the dashboard, and has the shop's text."""
+        made = self._make(capture, amount, order, status)
+        self._keep(refund_record(made))
+        return made
+
+    def _make(self, capture: Capture, amount: Decimal, order: dict[str, Any] | None, status: str) -> Refund:
         order = {"custom_id": capture.custom_id} if order is None else order
         earlier = sum((each.amount for each in self.refunds_of(capture)), Decimal(0))
         made = Refund(
@@ -225,8 +288,7 @@ class Book:
             total=earlier + amount,
             status=status,
         )
-        self.refunds[made.refund_id] = made
-        self._refunds_of_capture[capture.capture_id].append(made)
+        self._add_refund(made)
         if capture.currency in self.balance:
             self.balance[capture.currency] -= amount
         return made
@@ -235,7 +297,15 @@ class Book:
         """Give a refund another status."""
         refund = self.refunds[refund_id]
         refund.status, refund.reason, refund.changed_at = status, reason, self.now()
+        self._keep(change_record(refund))
         return refund
+
+    def change_capture(self, capture_id: str, **fields: Any) -> Capture:
+        """Change what is known of a payment: `disputed`, `state` or `reason`. Raises `KeyError` for an unknown one."""
+        capture = self.captures[capture_id]
+        vars(capture).update(fields)
+        self._keep(capture_record(capture))
+        return capture
 
     def _checked(self, capture_id: str, order: dict[str, Any], status: str) -> Refund:
         capture = self.captures.get(capture_id)
@@ -258,7 +328,7 @@ class Book:
         for issue, applies in checks.items():
             if applies:
                 raise Refusal(issue)
-        return self.refund(capture, amount, order, status)
+        return self._make(capture, amount, order, status)
 
     def _knows_invoice(self, capture: Capture, order: dict[str, Any]) -> bool:
         """Nothing published says among which refunds an invoice number is unique: here, among those of the capture."""

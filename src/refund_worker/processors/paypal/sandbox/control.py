@@ -96,10 +96,8 @@ class Control:
         return refund_json(changed, self._server.url)
 
     def _dispute(self, request: web.Request, asked: dict[str, Any]) -> dict[str, Any]:
-        capture = self._server.book.captures[request.match_info["id"]]
-        capture.disputed = asked.get("disputed", capture.disputed)
-        capture.state = asked.get("state", capture.state)
-        capture.reason = asked.get("reason", capture.reason)
+        changed = {name: asked[name] for name in ("disputed", "state", "reason") if name in asked}
+        capture = self._server.book.change_capture(request.match_info["id"], **changed)
         return capture_json(self._server.book, capture, self._server.url)
 
     def _send_webhooks(self, _request: web.Request, asked: dict[str, Any]) -> dict[str, Any]:

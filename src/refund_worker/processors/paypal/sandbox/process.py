@@ -8,6 +8,8 @@ import json
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,11 +24,13 @@ class PayPalSandboxError(Exception):
 class PayPalSandbox:
     """A running PayPal sandbox: `with PayPalSandbox() as paypal: … paypal.url`.
 
-    The process ends with the block, and also if the process that started it dies. Its book ends with it.
+    The process ends with the block, and also if the process that started it dies. Its book ends with it, unless `book`
+    names a file for it. Faults, tokens, events and settings always end with it.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, *, book: Path | None = None) -> None:
         self.port = port
+        self.book_path = book
         self._process: subprocess.Popen[str] | None = None
 
     # -- the process --------------------------------------------------------------------------------------------------
@@ -45,8 +49,9 @@ class PayPalSandbox:
 
     def start(self) -> None:
         """Start the process and wait until it listens. Raise `PayPalSandboxError` if it does not."""
+        its_book = [] if self.book_path is None else ["--book", str(self.book_path)]
         process = subprocess.Popen(
-            [sys.executable, "-m", __package__, "--until-stdin-closes", "--port", str(self.port)],
+            [sys.executable, "-m", __package__, "--until-stdin-closes", "--port", str(self.port), *its_book],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -67,10 +72,17 @@ class PayPalSandbox:
 
     def close(self) -> None:
         """Stop the process in order (SIGTERM), or kill it if it does not end."""
+        self._end(subprocess.Popen.terminate)
+
+    def kill(self) -> None:
+        """Kill the process at once (SIGKILL), as a crash would. `start` starts it again on the same port."""
+        self._end(subprocess.Popen.kill)
+
+    def _end(self, how: Callable[[subprocess.Popen[str]], None]) -> None:
         process, self._process = self._process, None
         if process is None:
             return
-        process.terminate()
+        how(process)
         try:
             process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:

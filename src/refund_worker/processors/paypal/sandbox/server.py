@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import itertools
 import json
 import secrets
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Self
 
 try:
@@ -23,6 +25,7 @@ except ImportError as error:
 from refund_worker.processors.paypal.sandbox.book import Book, Refund, Refusal
 from refund_worker.processors.paypal.sandbox.control import Control
 from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
+from refund_worker.processors.paypal.sandbox.journal import Journal
 from refund_worker.processors.paypal.sandbox.shapes import capture_json, order_json, refund_json
 from refund_worker.processors.paypal.sandbox.signing import KeyedHash, Signer, signed_headers, signed_text
 
@@ -77,10 +80,13 @@ class Event:
 
 
 class PayPalServer:
-    """The server on 127.0.0.1, in a thread of this process. Without a `signer` its events have no certificate."""
+    """The server on 127.0.0.1, in a thread of this process. Without a `signer` its events have no certificate.
 
-    def __init__(self, port: int = 0, signer: Callable[[], Signer] | None = None) -> None:
-        self.book = Book()
+    `book` is the file of its book. Without one the book is in memory.
+    """
+
+    def __init__(self, port: int = 0, signer: Callable[[], Signer] | None = None, *, book: Path | None = None) -> None:
+        self.book = Book(journal=None if book is None else Journal(book))
         own = KeyedHash()
         self._signer = signer or (lambda: own)
         self.url = ""
@@ -114,6 +120,7 @@ class PayPalServer:
     def __exit__(self, *_exc: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
+        self.book.close()
 
     # --- what tests do ------------------------------------------------------------------------------------------------
 
@@ -406,8 +413,9 @@ async def _break(request: web.Request, fault: str, answer: dict[str, Any]) -> we
     if fault == "cut":
         text = json.dumps(answer)
         response = web.StreamResponse(status=201, headers={"Content-Length": str(len(text))})
-        await response.prepare(request)
-        await response.write(text[: len(text) // 2].encode())
+        with contextlib.suppress(ConnectionError):  # the client has gone already
+            await response.prepare(request)
+            await response.write(text[: len(text) // 2].encode())
     if request.transport is not None:
         request.transport.abort()
     return web.Response()

@@ -1,0 +1,99 @@
+"""The book's file: append-only lines of JSON, one line for everything that happens together.
+
+| record | holds |
+|---|---|
+| {"kind": "capture", "capture": {...}} | a captured payment, or all its fields after a change |
+| {"kind": "refund", "refund": {...}} | a new refund, `capture_id` is its payment |
+| {"kind": "key", "key", "at", "refund", "issue", "field"} | what a request under a key led to |
+| {"kind": "changed", "id", "set": {...}} | fields of a refund that changed |
+
+Amounts are decimal strings, times epoch seconds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from refund_worker.processors.paypal.sandbox.book import Capture, Refund, Stored
+
+Record = dict[str, Any]
+
+
+class Journal:
+    """An append-only file of lines. Each line is the JSON list of records that became true together.
+
+    A killed writer can leave a last line without its end. No client ever saw its content, so the line is cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def replay(self) -> Iterator[list[Record]]:
+        """Yield every batch of records in the file, oldest first. Raises `ValueError` for a damaged line."""
+        whole = 0
+        with self._path.open("rb") as lines:
+            for line in lines:
+                if not line.endswith(b"\n"):
+                    break
+                yield json.loads(line)
+                whole += len(line)
+        os.ftruncate(self._descriptor, whole)
+
+    def append(self, records: list[Record]) -> None:
+        """Write the records as one line. Returns once the operating system has it."""
+        os.write(self._descriptor, json.dumps(records, separators=(",", ":")).encode() + b"\n")
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._descriptor)
+
+
+def capture_record(capture: Capture) -> Record:
+    """Return the record of a payment as it is now."""
+    return {"kind": "capture", "capture": {**dataclasses.asdict(capture), "amount": str(capture.amount)}}
+
+
+def refund_record(refund: Refund) -> Record:
+    """Return the record of a new refund."""
+    fields = {field.name: getattr(refund, field.name) for field in dataclasses.fields(refund)}
+    capture = fields.pop("capture")
+    fields |= {"capture_id": capture.capture_id, "amount": str(refund.amount), "total": str(refund.total)}
+    return {"kind": "refund", "refund": fields}
+
+
+def change_record(refund: Refund) -> Record:
+    """Return the record of a refund's new status."""
+    names = ("status", "reason", "changed_at")
+    return {"kind": "changed", "id": refund.refund_id, "set": {name: getattr(refund, name) for name in names}}
+
+
+def key_record(key: str, stored: Stored) -> Record:
+    """Return the record of a key."""
+    refusal = stored.refusal
+    return {
+        "kind": "key",
+        "key": key,
+        "at": stored.at,
+        "refund": stored.refund and stored.refund.refund_id,
+        "issue": refusal and refusal.issue,
+        "field": refusal and refusal.field,
+    }
+
+
+def read_capture(fields: Record) -> Record:
+    """Return the fields of a payment as the book has them."""
+    return fields | {"amount": Decimal(fields["amount"])}
+
+
+def read_refund(fields: Record, capture: Capture) -> Record:
+    """Return the fields of a refund as the book has them."""
+    kept = {name: value for name, value in fields.items() if name != "capture_id"}
+    return kept | {"capture": capture, "amount": Decimal(fields["amount"]), "total": Decimal(fields["total"])}

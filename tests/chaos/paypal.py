@@ -1,0 +1,143 @@
+"""PayPal's server in a chaos run: a process with a book of its own, its faults, and what its refunds become later."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from refund_worker.processors.paypal.sandbox import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID, PayPalSandbox
+from tests.chaos.audit import leg_at_paypal
+
+# Each request for a refund meets one of these by chance.
+CHANCES: Final = {
+    "reset": 0.05,
+    "lost": 0.05,
+    "timeout": 0.03,
+    "cut": 0.03,
+    "slow": 0.03,
+    "error500": 0.04,
+    "error503": 0.03,
+    "409": 0.03,
+    "429": 0.03,
+    "proxy": 0.02,
+    "pending": 0.05,
+    "minimal": 0.03,
+}
+# An order shows a refund so late. It is in the capture's status at once.
+LAG_SECONDS: Final = 2.0
+# The shares of our refunds that fail or are canceled after they were pending, and that fail after they succeeded.
+FAILS, IS_CANCELED, FAILS_LATER = 0.2, 0.1, 0.02
+
+Later = Callable[[float, Callable[[], object]], None]
+
+
+class PayPal:
+    """The server, which keeps its book over crashes. `captures` are the ids of the payments there."""
+
+    def __init__(self, folder: Path, seed: int, webhook_url: str) -> None:
+        self.book_path = folder / "paypal.jsonl"
+        self.server = PayPalSandbox(book=self.book_path)
+        self.captures: list[str] = []
+        self.healing = False
+        self._chance = random.Random(f"{seed}/paypal")
+        self._webhook_url = webhook_url
+        self._read = 0
+        self._pending: set[str] = set()
+        self._of_others: list[str] = []
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """The account's table in the settings."""
+        return {
+            "client_id": CLIENT_ID,
+            "client_secret": CLIENT_SECRET,
+            "webhook_id": WEBHOOK_ID,
+            "api_base": self.server.url,
+            "rate_per_second": 0,
+        }
+
+    def start(self) -> None:
+        """Start the server. A crash has ended the faults, the tokens and the events."""
+        self.server.start()
+        self.server.send_webhooks_to(self._webhook_url)
+        if not self.healing:
+            self.server.control("settings", lag_seconds=LAG_SECONDS)
+
+    def disturb(self) -> None:
+        """Begin the faults by chance."""
+        self.server.control("faults", chances=CHANCES, seed=self._chance.randrange(10**6))
+
+    def crash(self, seconds: float) -> None:
+        """Kill the server, and start it after `seconds` with the same book."""
+        self.server.kill()
+        time.sleep(seconds)
+        self.start()
+        if not self.healing:
+            self.disturb()
+
+    def freeze(self, seconds: float) -> None:
+        """Stop the server (SIGSTOP) for `seconds`: it answers nothing, and what it got it does afterwards."""
+        pid = self.server.pid
+        os.kill(pid, signal.SIGSTOP)
+        timer = threading.Timer(seconds, _go_on, [pid])
+        timer.daemon = True
+        timer.start()
+
+    def refund_by_hand(self) -> None:
+        """Refund a part of a random payment as the dashboard does, without our text."""
+        amount = f"{self._chance.randint(1, 200) / 100:.2f}"
+        made = self.server.control("refunds", capture_id=self._chance.choice(self.captures), amount=amount)
+        self._of_others.append(made["id"])
+
+    def read_book(self, later: Later) -> None:
+        """Read what is new in the book, and let our new refunds become something else `later` (seconds, act)."""
+        with self.book_path.open("rb") as file:
+            file.seek(self._read)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    break
+                self._read += len(line)
+                for record in json.loads(line):
+                    if record["kind"] == "refund" and leg_at_paypal(record["refund"]):
+                        self._plan(record["refund"], later)
+
+    def _plan(self, refund: dict[str, Any], later: Later) -> None:
+        name, drawn = refund["refund_id"], self._chance.random()
+        if refund["status"] == "PENDING":
+            ends = "FAILED" if drawn < FAILS else "CANCELLED" if drawn < FAILS + IS_CANCELED else "COMPLETED"
+            later(self._chance.uniform(0.5, 4), lambda: self._become(name, ends))
+        elif drawn < FAILS_LATER and not self.healing:
+            later(self._chance.uniform(1, 4), lambda: self._become(name, "FAILED"))
+
+    def _become(self, refund_id: str, status: str) -> None:
+        self.server.control(f"refunds/{refund_id}", status=status)
+
+    def heal(self) -> None:
+        """End all faults. What is frozen goes on by itself."""
+        self.healing = True
+        self.server.clear_faults()
+        self.server.control("settings", balance=None, lag_seconds=0, token_fault="")
+
+    def repeat_events(self) -> None:
+        """Send the events about refunds of others again, as PayPal does for days."""
+        for refund_id in self._of_others:
+            self.server.control("events", refund_id=refund_id)
+
+    def close(self) -> None:
+        """Stop the server."""
+        with contextlib.suppress(Exception):
+            _go_on(self.server.pid)
+        self.server.close()
+
+
+def _go_on(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
