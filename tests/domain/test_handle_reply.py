@@ -68,6 +68,12 @@ EVERY_REPLY: list[Reply] = [
 ]
 
 
+@pytest.mark.parametrize("account", ["stripe:old", "stripe:old/acct_1"])
+def test_refused_key_concerns_the_account_that_it_belongs_to(account: str) -> None:
+    decision = answer(begun(a_leg(processor=account)), Denied("authentication_error", "bad key"))
+    assert decision.pauses == (ProcessorDenied("stripe:old", "authentication_error", "bad key"),)
+
+
 @pytest.mark.parametrize(
     ("reply", "leg", "refund"),
     [

@@ -7640,7 +7640,7 @@ DEFECTS = (
         BRAINTREE + "adapter.py",
         ', "api_request_key": key}',
         "}",
-        (BRAINTREES + "reading.py::test_refund_that_lands_late_is_found_under_its_key",),
+        (BRAINTREES + "reading.py::test_part_whose_answer_was_lost_is_returned_once",),
     ),
     Defect(
         "braintree: each attempt has a void key of its own",
@@ -7716,7 +7716,7 @@ DEFECTS = (
         BRAINTREE + "adapter.py",
         "if (voided.transaction_id, voided.status) != (request.transaction_id, VOIDED):",
         "if False:",
-        (BRAINTREES + "voids.py",),
+        (BRAINTREES + "voids.py::test_answer_about_another_payment_is_no_void",),
     ),
     Defect(
         "braintree: an accepted refund is paid",
@@ -7758,7 +7758,7 @@ DEFECTS = (
         BRAINTREE + "answers.py",
         'if name_of(root) != "api_error_response" or errors is None:',
         "if errors is None:",
-        (BRAINTREES + "reading.py::test_answer_without_braintrees_own_error_is_unanswered",),
+        (BRAINTREES + "error_codes.py::test_document_of_another_server_refuses_nothing",),
     ),
     Defect(
         "braintree: a 5xx was not executed",
@@ -7780,7 +7780,7 @@ DEFECTS = (
         '        if payment.refund_ids is None:\n            raise Unreadable("a payment without the list of '
         'its refunds")\n',
         "        if payment.refund_ids is None:\n            return ()\n",
-        (BRAINTREES + "reading.py",),
+        (BRAINTREES + "reading.py::test_payment_without_its_list_of_refunds_is_unanswered",),
     ),
     Defect(
         "braintree: the list of a payment leaves its void out",
@@ -7867,10 +7867,7 @@ DEFECTS = (
         BRAINTREE + "entry.py",
         "        split=events.split,\n",
         "",
-        (
-            BRAINTREES + "engine.py::test_late_failure_by_a_signed_webhook_returns_the_credits",
-            BRAINTREES + "events.py",
-        ),
+        (BRAINTREES + "events.py::test_stored_event_has_names_and_no_data_of_customers",),
     ),
     # --- our own protocol (http)
     Defect(
@@ -8019,7 +8016,7 @@ DEFECTS = (
         OUR_HTTP + "adapter.py",
         'return Unanswered(f"the list has more than {pages_max} pages")',
         "return Found(tuple(seen.values()))",
-        (HTTPS + "adapter.py::test_list_without_an_end_never_passes_for_a_whole_one",),
+        (HTTPS + "adapter.py::test_list_of_more_pages_than_are_read_is_no_list",),
     ),
     Defect(
         "http: an amount that breaks the step is sent",
@@ -8060,21 +8057,11 @@ DEFECTS = (
         (HTTPS + "account.py::test_wrong_field_is_refused_with_its_name",),
     ),
     Defect(
-        "http: an event tells whose refund it is",
-        OUR_HTTP + "events.py",
-        "return EventHint(refund, leg_id=None, names_owner=False)",
-        "return EventHint(refund, leg_id=None, names_owner=True)",
-        (HTTPS + "engine.py::test_event_that_the_server_posts_is_taken_and_believed",),
-    ),
-    Defect(
         "http: any event is about a refund",
         OUR_HTTP + "events.py",
         "if not kind.startswith(ABOUT_A_REFUND) or not is_plain_id(refund):",
         "if not is_plain_id(refund):",
-        (
-            HTTPS + "signatures.py",
-            HTTPS + "adapter.py",
-        ),
+        (HTTPS + "signatures.py::test_only_events_about_a_refund_name_one",),
     ),
     # --- the file of accounts, their webhooks and their switches
     Defect(
@@ -8125,7 +8112,7 @@ DEFECTS = (
         "src/refund_worker/processors/accounts.py",
         "if missing and len(missing) < len(entry.settings.CREDENTIALS):",
         "if False:",
-        ("tests/processors/test_accounts.py",),
+        ("tests/processors/test_accounts.py::test_wrong_file_is_refused_with_its_place",),
     ),
     Defect(
         "accounts: an account's own rate is not kept",
@@ -8139,21 +8126,21 @@ DEFECTS = (
         "src/refund_worker/processors/accounts.py",
         "key_use_seconds=self.settings.key_life_seconds,",
         "key_use_seconds=None,",
-        ("tests/processors/test_accounts.py",),
+        ("tests/processors/test_accounts.py::test_decisions_follow_the_accounts_own_settings",),
     ),
     Defect(
         "accounts: an account's own quiet window is not kept",
         "src/refund_worker/processors/accounts.py",
         "quiet_seconds=self.settings.quiet_seconds,",
         "quiet_seconds=None,",
-        ("tests/processors/test_accounts.py",),
+        ("tests/processors/test_accounts.py::test_decisions_follow_the_accounts_own_settings",),
     ),
     Defect(
         "accounts: refunds that are off in the file are on",
         "src/refund_worker/processors/accounts.py",
         'refunds_on=self.settings.refunds == "on",',
         "refunds_on=True,",
-        ("tests/processors/test_accounts.py",),
+        ("tests/processors/test_accounts.py::test_decisions_follow_the_accounts_own_settings",),
     ),
     Defect(
         "accounts: any processor has connected accounts",
@@ -8244,14 +8231,14 @@ DEFECTS = (
         ENGINE + "refunds/circuit.py",
         "platform_of(name): ProcessorDenied(platform_of(name), answer.code, answer.message)",
         'platform_of(name): ProcessorDenied(platform_of(name).partition(":")[0], answer.code, answer.message)',
-        ("tests/engine/processor_sync/test_refused_key.py",),
+        (REFUSED_KEY + "::test_key_of_one_account_stops_no_other_account",),
     ),
     Defect(
         "accounts: the refused send of one account stops the others",
         DOMAIN + "handle_reply.py",
         "ProcessorDenied(platform_of(leg.processor), reply.code, reply.message)",
         'ProcessorDenied(platform_of(leg.processor).partition(":")[0], reply.code, reply.message)',
-        ("tests/domain/test_handle_reply.py",),
+        ("tests/domain/test_handle_reply.py::test_refused_key_concerns_the_account_that_it_belongs_to",),
     ),
     Defect(
         "accounts: accounts of one processor share a rate",
@@ -8289,7 +8276,7 @@ DEFECTS = (
         WEB + "webhooks.py",
         "return {name: value for name, value in pairs if times[name] == 1}",
         "return dict(pairs)",
-        ("tests/web/test_stripe_webhooks.py",),
+        ("tests/web/test_stripe_webhooks.py::test_signature_that_is_sent_twice_counts_for_nothing",),
     ),
     Defect(
         "accounts: an id that its processor cannot have is recorded",
@@ -8404,5 +8391,26 @@ DEFECTS = (
         ", cookie_jar=aiohttp.DummyCookieJar()",
         "",
         ("tests/processors/test_wire.py::test_cookie_of_a_server_is_not_sent_back",),
+    ),
+    Defect(
+        "wire: an error that repeats PayPal's credentials uncovers the secret",
+        PAYPAL + "adapter.py",
+        "hide=[client_secret, basic_credentials(client_id, client_secret)]",
+        "hide=[client_secret]",
+        ("tests/processors/test_repeated_credentials.py",),
+    ),
+    Defect(
+        "wire: an error that repeats Braintree's credentials uncovers the key",
+        BRAINTREE + "adapter.py",
+        "hide=[private_key, credentials]",
+        "hide=[private_key]",
+        ("tests/processors/test_repeated_credentials.py",),
+    ),
+    Defect(
+        "wire: an error that repeats Adyen's key uncovers it",
+        ADYEN + "adapter.py",
+        "hide=[api_key]",
+        "hide=[]",
+        ("tests/processors/test_repeated_credentials.py",),
     ),
 )

@@ -54,6 +54,18 @@ def test_each_account_has_its_own_settings(two: Accounts) -> None:
     assert two["stripe:old"].settings.refunds == "off"
 
 
+def test_decisions_follow_the_accounts_own_settings(tmp_path: Path) -> None:
+    own = '["stripe"]\nkey_life_seconds = 600\nquiet_seconds = 90\nrefunds = "off"\n["stripe:new"]'
+    rules = of_file(tmp_path, own).rules
+    assert (rules["stripe"].key_use_seconds, rules["stripe"].quiet_seconds, rules["stripe"].refunds_on) == (
+        600,
+        90,
+        False,
+    )
+    new = rules["stripe:new"]
+    assert (new.key_use_seconds, new.quiet_seconds, new.refunds_on) == (None, None, True)
+
+
 def test_worker_gets_the_secrets_that_were_read_from_files(two: Accounts, tmp_path: Path) -> None:
     file = tmp_path / "processors.toml"
     settings = load(PROCESSORS_FILE=str(file))
@@ -119,6 +131,8 @@ def test_mode_of_the_objects_follows_from_the_key(key: str, live: bool | None) -
         ('["stripe"]\napi_key = "sk_test_hidden"\napi_key_file = "x"', "api_key and api_key_file are both set"),
         ('["stripe"]\napi_key_file = "/no/such/file"', "api_key_file: cannot read the file"),
         ('["stripe"]\napi_key = "sk_live_hidden"', "they need REFUND_WORKER_ENVIRONMENT=production"),
+        ('["stripe"]\napi_key = "sk_test_hidden', "is no valid TOML"),
+        ('["paypal"]\nclient_id = "hidden"', 'PROCESSORS_FILE, ["paypal"]: client_secret must be set too'),
         ('["stripe"]\nrate_per_second = -1', "rate_per_second: "),
         ('["stripe"]\nrefunds = "maybe"', "refunds: "),
         ('["stripe"]\napi_base = "ftp://x"', "api_base: must be an http:// or https:// URL"),

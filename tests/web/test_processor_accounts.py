@@ -22,6 +22,7 @@ ACCOUNTS = {
     "stripe": {"api_key": "sk_test_1", "webhook_secret": "whsec_1"},
     "stripe:old": {"api_key": "sk_test_2", "webhook_secret": "whsec_2"},
     "acme": {"adapter": "manual"},
+    "acme:two": {"adapter": "manual"},
     "beta": {"adapter": "manual"},
 }
 PAYMENT = {
@@ -65,8 +66,8 @@ def test_payment_that_is_recorded_again_keeps_its_account(web: Web) -> None:
 
 
 def test_only_account_of_a_processor_needs_no_name(web: Web) -> None:
-    assert record(web, processor="acme", processor_payment_id="till 7").status_code == 201
-    assert web.call("GET", "/v1/payments/pay-1").json()["processor_account"] == "acme"
+    assert record(web, processor="beta", processor_payment_id="till 7").status_code == 201
+    assert web.call("GET", "/v1/payments/pay-1").json()["processor_account"] == "beta"
 
 
 def test_processor_without_an_account_is_left_to_a_person(web: Web) -> None:
@@ -137,6 +138,8 @@ def test_pause_of_a_processor_stops_each_of_its_accounts(web: Web) -> None:
     assert paused(web) == {"stripe", "stripe:old"}
     assert switch(web, "stripe", "resume") == 200
     assert paused(web) == set()
+    assert switch(web, "acme", "pause") == 200  # no adapter has this name
+    assert paused(web) == {"acme", "acme:two"}
 
 
 def test_pause_of_one_account_stops_no_other(web: Web) -> None:
@@ -146,9 +149,9 @@ def test_pause_of_one_account_stops_no_other(web: Web) -> None:
 
 def test_pause_of_an_adapter_stops_each_account_that_uses_it(web: Web) -> None:
     assert switch(web, "manual", "pause") == 200
-    assert paused(web) == {"manual", "acme", "beta"}
+    assert paused(web) == {"manual", "acme", "acme:two", "beta"}
     assert switch(web, "beta", "resume") == 200
-    assert paused(web) == {"manual", "acme"}
+    assert paused(web) == {"manual", "acme", "acme:two"}
 
 
 def test_pause_of_an_unknown_name_is_refused(web: Web) -> None:

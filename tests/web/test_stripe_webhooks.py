@@ -51,6 +51,14 @@ def test_an_event_signed_with_either_secret_is_stored_as_it_came(web: Web, secre
     assert stored(web) == [("stripe", "evt_1", "refund.updated", EVENT.decode())]
 
 
+def test_signature_that_is_sent_twice_counts_for_nothing(web: Web) -> None:
+    """It is not clear which of the two a proxy has checked."""
+    for signatures in ([signed(EVENT), "t=1,v1=00"], ["t=1,v1=00", signed(EVENT)], [signed(EVENT)] * 2):
+        headers = [("Stripe-Signature", each) for each in signatures]
+        assert web.call("POST", "/webhooks/stripe", key=None, headers=headers, content=EVENT).status_code == 400
+    assert stored(web) == []
+
+
 def test_the_same_event_three_times_is_stored_once(web: Web) -> None:
     for _ in range(3):
         assert deliver(web, EVENT, signed(EVENT)).status_code == 200

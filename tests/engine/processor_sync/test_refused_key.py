@@ -324,3 +324,8 @@ def test_many_waiting_events_of_a_refused_key_leave_room_for_others(there: Insta
         inbox.insert_event(connection, "other", "evt_other", "ping", "{}", there.world.now)
     assert process_inbox(there.world.context, limit=5) == 1
     assert there.outcome("evt_other")[0] == "not about a refund"
+
+
+def test_key_of_one_account_stops_no_other_account() -> None:
+    found = denials([("stripe:old/acct_1", REVOKED), ("stripe", Unanswered("lost"))])
+    assert [each.processor for each in found] == ["stripe:old"]

@@ -11,6 +11,7 @@ A fault waits for the next request of its kind about one payment: `refund:`, `vo
 - `late`: the connection breaks, and the request is executed at the order `land`
 - `429`, `503`, `in_flight`, `401`: it is not executed
 - `garbage`, `proxy`: it is executed, and the answer is no XML, or a page of a proxy
+- `other`, `unlisted`: it is executed; the answer describes another transaction, or leaves the list of refunds out
 - `refuse-CODE`: it is refused with this validation error
 """
 
@@ -22,10 +23,12 @@ import base64
 import hashlib
 import hmac
 import json
+import re
 import sys
 import threading
 from collections import defaultdict, deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Self
 from urllib.parse import urlencode
@@ -202,7 +205,7 @@ class BraintreeServer:
                 raise Refusal(fault.removeprefix("refuse-"))
             made = execute()
             state, transaction_id = "done", made.id
-            answer = 201, xml_text.transaction_xml(made)
+            answer = 201, xml_text.transaction_xml(replace(made, id="another1") if fault == "other" else made)
         except Refusal as refusal:
             answer = 422, xml_text.error_xml(tuple(refusal.code.split("+")))
         except Declined as declined:
@@ -295,6 +298,8 @@ async def _spoiled(request: web.Request, fault: str, status: int, body: str) -> 
             return web.Response(status=500, text="something broke")
         case "garbage":
             return web.Response(status=200, text="this is no XML <")
+        case "unlisted":
+            return _xml(status, re.sub("<refund-ids.*</refund-ids>", "", body))
         case "proxy":
             return web.Response(status=422, text="<html><body>blocked</body></html>")
         case "timeout":

@@ -114,6 +114,13 @@ def test_status_without_an_error_object_has_its_meaning(status: int, kind: type,
         assert reply.code == "not_found"
 
 
+def test_document_of_another_server_refuses_nothing() -> None:
+    errors = b"<errors><transaction><errors><error><code>915200</code></error></errors></transaction></errors>"
+    for name, kind in ((b"api-error-response", Refused), (b"page", Unanswered), (b"transaction", Unanswered)):
+        answer = HttpAnswer(422, {}, b"<%b>%b</%b>" % (name, errors, name))
+        assert isinstance(failure_of(answer), kind), name
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"), [("3", 3.0), ("1e9", 86_400.0), ("-1", None), ("soon", None), ("nan", None)]
 )

@@ -141,7 +141,8 @@ def test_event_has_the_same_id_whenever_it_comes_again() -> None:
 def test_stored_event_has_names_and_no_data_of_customers() -> None:
     with BraintreeServer() as server:
         refund = server.book.refund(server.book.sale("10.00"), "10.00", "rw1:inst:rf_1:rf_1-1:1")
-        (stored,) = events.split(server.event("refund_failed", refund.id))
+        assert ENTRY.webhooks is not None
+        (stored,) = ENTRY.webhooks.split(server.event("refund_failed", refund.id))
     assert b"jane" not in stored
     assert b"411111" not in stored
     assert json.loads(stored)["refund_id"] == refund.id

@@ -274,6 +274,15 @@ def test_refund_that_lands_late_is_found_under_its_key(braintree: Bench) -> None
     assert braintree.found(payment) == (made,)
 
 
+def test_part_whose_answer_was_lost_is_returned_once(braintree: Bench) -> None:
+    """Braintree would take an equal part again: only the key shows that it is the same one."""
+    payment = braintree.book.sale("12.50")
+    braintree.server.break_next(payment, "garbage")
+    assert isinstance(braintree.send(payment, amount_minor=500), Unanswered)
+    assert answered(braintree.send(payment, amount_minor=500)).amount_minor == 500
+    assert braintree.book.given_back(payment) == [Decimal("5.00")]
+
+
 def test_refund_declined_at_once_is_a_failed_refund(braintree: Bench) -> None:
     payment = braintree.book.sale("12.50", instrument="paypal_account")
     braintree.book.transactions[payment].disputes.append(("chargeback", "open"))
@@ -373,6 +382,13 @@ def test_half_a_list_of_a_payment_is_unanswered(braintree: Bench) -> None:
     assert isinstance(braintree.run(braintree.adapter.find(payment, LEG)), Busy)
     del braintree.book.transactions[refunds[2].processor_refund_id]
     assert isinstance(braintree.run(braintree.adapter.find(payment, LEG)), Unanswered)
+
+
+def test_payment_without_its_list_of_refunds_is_unanswered(braintree: Bench) -> None:
+    payment = braintree.book.sale("12.50")
+    braintree.server.break_next(payment, "get:unlisted")
+    assert isinstance(braintree.run(braintree.adapter.find(payment, LEG)), Unanswered)
+    assert braintree.found(payment) == ()
 
 
 def test_list_with_the_refund_of_another_payment_is_unanswered(braintree: Bench) -> None:

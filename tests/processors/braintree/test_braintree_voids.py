@@ -298,6 +298,14 @@ def test_answer_to_a_void_has_its_meaning(braintree: Bench, fault: str, kind: ty
     assert braintree.book.given_back(payment) == []
 
 
+def test_answer_about_another_payment_is_no_void(braintree: Bench) -> None:
+    payment = unsettled(braintree)
+    braintree.server.break_next(payment, "void:other")
+    assert isinstance(braintree.send(payment), Unanswered)
+    assert answered(braintree.send(payment)).payment_refs == (payment,)
+    assert braintree.book.given_back(payment) == [WHOLE]
+
+
 def test_refund_and_void_have_keys_of_their_own(braintree: Bench) -> None:
     first, second = unsettled(braintree), unsettled(braintree)
     answered(braintree.send(first))

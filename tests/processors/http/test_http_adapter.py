@@ -28,6 +28,7 @@ from refund_worker.domain.processor_replies import (
     Unanswered,
 )
 from refund_worker.processors import wire
+from refund_worker.processors.http import adapter as adapter_module
 from refund_worker.processors.http.adapter import HttpProcessor
 from refund_worker.processors.http.objects import refund_body, to_refund_object
 
@@ -257,6 +258,16 @@ def test_list_without_an_end_never_passes_for_a_whole_one(server: Scripted) -> N
         assert isinstance(ask(server, lambda adapter: adapter.find("p-1", "leg")), Unanswered), endless
         server.answers(*endless)
         assert isinstance(ask(server, lambda adapter: adapter.recent(SINCE)), Unanswered), endless
+
+
+def test_list_of_more_pages_than_are_read_is_no_list(server: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page is a new one, as of a server that lists the whole account."""
+    monkeypatch.setattr(adapter_module, "PAGES_MAX_OF_A_PAYMENT", 3)
+    pages = [page(REFUND | {"id": f"r-{number}"}, following=str(number + 1)) for number in range(3)]
+    server.answers(*pages, page())
+    assert isinstance(ask(server, lambda adapter: adapter.find("p-1", "leg")), Unanswered)
+    server.answers(*pages[:2], page())
+    assert isinstance(ask(server, lambda adapter: adapter.find("p-1", "leg")), Found)
 
 
 def test_refund_that_two_pages_show_is_one_refund(server: Scripted) -> None:

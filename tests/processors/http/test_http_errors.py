@@ -88,7 +88,8 @@ def test_unknown_code_is_an_unknown_refusal_and_no_end() -> None:
 
 
 def test_redirect_with_a_problem_proves_nothing() -> None:
-    assert isinstance(classify(answer(307, problem("busy"))), Unanswered)
+    for code in ("busy", "card_is_sad"):
+        assert isinstance(classify(answer(307, problem(code))), Unanswered)
 
 
 def test_more_than_left_is_marked_and_stored_answers_are_replayed() -> None:

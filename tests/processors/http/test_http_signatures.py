@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import subprocess
 from datetime import UTC, datetime
@@ -13,7 +14,7 @@ from tests.processors.http.server import SECRET
 from tests.processors.http.subject import WRONG_SECRET, account
 
 from refund_worker.processors.base import EventFault, InvalidEvent
-from refund_worker.processors.http import signing
+from refund_worker.processors.http import events, signing
 from refund_worker.processors.http.adapter import Call, Caller
 from refund_worker.processors.http.entry import ENTRY, HttpSettings
 
@@ -132,6 +133,23 @@ def test_request_is_signed_over_method_path_query_key_and_body() -> None:
     assert listed["webhook-signature"].split()[0] == openssl(
         SECRET, f"{listed['webhook-id']}.{AT}.GET {target}\n\n".encode()
     )
+
+
+@pytest.mark.parametrize(
+    ("kind", "refund", "named"),
+    [
+        ("refund.created", "r-1", True),
+        ("refund.updated", "r-1", True),
+        ("payment.updated", "r-1", False),
+        ("refunds", "r-1", False),
+        ("refund.updated", None, False),
+        ("refund.updated", "\n", False),
+        ("refund.updated", 7, False),
+    ],
+)
+def test_only_events_about_a_refund_name_one(kind: str, refund: object, named: bool) -> None:
+    hint = events.event_hint(kind, json.dumps({"id": "e", "type": kind, "refund": refund}))
+    assert (hint is not None and hint.processor_refund_id == "r-1") is named
 
 
 def test_signature_of_a_request_is_none_of_an_event() -> None:
