@@ -16,8 +16,8 @@ REFUNDED_ELSEWHERE = "refunded_elsewhere"
 CLOCK_DIFFERENCE_SECONDS = 300.0
 # The number of refunds that a message describes, and that `blocked_by` names.
 DESCRIBED_MAX, NAMED_MAX = 5, 20
-# The batch that reads a list may take a whole lease, and the send comes with a batch after it. If the list did not count
-# for so long, a slow deployment would read lists for ever and send nothing.
+# The batch that reads a list may take a whole lease, and the send comes with a batch after it. If the list did not
+# count for so long, a slow deployment would read lists for ever and send nothing.
 LIST_LEASES = 2
 
 
