@@ -14,8 +14,9 @@ import psycopg
 
 ENDS = {"succeeded", "partially_succeeded", "failed", "rejected", "canceled"}
 VOID = {"failed", "canceled"}
-# These reasons need a person because others refunded the same payment. No other reason may keep a refund from its end.
-EXPLAINED = frozenset({"refunded_elsewhere"})
+# These reasons need a person: others refunded the same payment, or its bank took it back for good. No other reason may
+# keep a refund from its end.
+REFUNDED, DISPUTED = "refunded_elsewhere", "charge_disputed"
 
 PAID_BY_LEG = """
 SELECT t.refers_to || ' at ' || e.account, -sum(e.amount)
@@ -81,7 +82,7 @@ def audit(database_url: str, books: Books, promises: Mapping[str, str]) -> Findi
     at_paypal, double_at_paypal = read_book(_as_stripe_writes(_records(books.paypal)))
     things = [*at_stripe, *at_paypal]
     double += [*double_at_paypal, *_at_both(at_stripe, at_paypal)]
-    disputes = read_disputes(_records(books.stripe))
+    disputes, lost_charges = read_disputes(_records(books.stripe))
     with psycopg.connect(database_url.replace("+psycopg", ""), connect_timeout=5) as connection:
         statuses = dict(_rows(connection, "SELECT refund_id, status FROM refunds"))
         keys = dict(_rows(connection, "SELECT idempotency_key, refund_id FROM refunds"))
@@ -94,12 +95,19 @@ def audit(database_url: str, books: Books, promises: Mapping[str, str]) -> Findi
         clearing = int(_rows(connection, CLEARING)[0][0])
     attention = {refund_id: why for refund_id, why, _ in asked_a_person}
     by_others = {thing["charge"] for thing in things if not _leg_of(thing) and thing["was_live"]}
-    parked = {r for r, why, payment in asked_a_person if why in EXPLAINED and payment in by_others}
+    causes = {REFUNDED: by_others, DISPUTED: lost_charges}
+    parked = {r for r, why, payment in asked_a_person if payment in causes.get(why, ())}
     open_ = [f"{r} is {s} ({attention.get(r)})" for r, s in statuses.items() if s not in ENDS and r not in parked]
     lost = [f"{key} was promised {r}, there is {keys.get(key)}" for key, r in promises.items() if keys.get(key) != r]
     if clearing and not open_ and not parked:
         mismatch.append(f"clearing holds {clearing} credits")
     return Findings(tuple(double), tuple(lost), tuple(mismatch), tuple(open_))
+
+
+def count_open(database_url: str) -> int:
+    """Return the number of refunds that have not ended. Raise `psycopg.OperationalError` if the database is down."""
+    with psycopg.connect(database_url.replace("+psycopg", ""), connect_timeout=2) as connection:
+        return sum(status not in ENDS for (status,) in _rows(connection, "SELECT status FROM refunds"))
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:
@@ -164,15 +172,16 @@ def read_book(records: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], 
     return list(things.values()), list(double.values())
 
 
-def read_disputes(records: Iterable[dict[str, Any]]) -> dict[str, str]:
-    """Return the status of each dispute in the Stripe sandbox's book, by its id."""
-    statuses: dict[str, str] = {}
+def read_disputes(records: Iterable[dict[str, Any]]) -> tuple[dict[str, str], set[str]]:
+    """Return the status of each dispute in Stripe's book by its id, and the charges that banks took back."""
+    disputes: dict[str, dict[str, Any]] = {}
     for record in records:
         if record["kind"] == "dispute":
-            statuses[record["dispute"]["id"]] = record["dispute"]["status"]
-        elif record.get("id") in statuses and "status" in record.get("set", {}):
-            statuses[record["id"]] = record["set"]["status"]
-    return statuses
+            disputes[record["dispute"]["id"]] = dict(record["dispute"])
+        elif record.get("id") in disputes:
+            disputes[record["id"]].update(record.get("set", {}))
+    lost = {dispute["charge"] for dispute in disputes.values() if dispute["status"] == "lost"}
+    return {name: dispute["status"] for name, dispute in disputes.items()}, lost
 
 
 def _outside(

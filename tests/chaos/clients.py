@@ -18,12 +18,16 @@ CREDITS_MAX = 20
 
 @dataclass(slots=True)
 class Promises:
-    """The promised refund ids by idempotency key. `broken` has promises that contradict an earlier one."""
+    """The promised refund ids by idempotency key. `broken` has promises that contradict an earlier one.
+
+    While `held` is set, clients begin no new requests: the deployment is behind.
+    """
 
     ids: dict[str, str] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
     asking: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
+    held: threading.Event = field(default_factory=threading.Event)
 
     def note(self, key: str, refund_id: str) -> None:
         """Record a promise, and note a contradiction."""
@@ -51,6 +55,9 @@ class Client(threading.Thread):
         """Send requests until `stop` is set."""
         count = 0
         while not self.stop.is_set():
+            if self._promises.held.is_set():
+                self.stop.wait(PAUSE_SECONDS)
+                continue
             count += 1
             # All clients share every fourth key, and use it at different times.
             name = f"shared-{count}" if count % 4 == 0 else f"{self._number}-{count}"

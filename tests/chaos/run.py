@@ -62,7 +62,12 @@ def chaos(seconds: float, seed: int, source: Path | None = None, say: Callable[[
         began = time.monotonic()
         stage.begin_asking()
         progress = Progress(say)
-        harm.go_on(began + seconds, lambda: progress.report(_so_far(seconds, began, harm, stage)))
+
+        def tick() -> None:
+            stage.wait_for_what_is_behind()
+            progress.report(_so_far(seconds, began, harm, stage))
+
+        harm.go_on(began + seconds, tick)
         lasted = time.monotonic() - began
         say(f"{lasted:4.0f} s: all faults end; now every refund must end within {HEAL_SECONDS_MAX:.0f} s")
         findings, heal_seconds = _heal(stage, harm)

@@ -6,9 +6,12 @@ import json
 import time
 import urllib.error
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+import psycopg
 
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.access.api_keys import create_key
@@ -17,7 +20,7 @@ from refund_worker.engine.context import Context
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
-from tests.chaos.audit import Books
+from tests.chaos.audit import Books, count_open
 from tests.chaos.clients import Client, Promises
 from tests.chaos.paypal import PayPal
 from tests.support import debian
@@ -56,6 +59,8 @@ WEBHOOK_SECRET = "whsec_ofTheChaosRunAlone"
 READY_SECONDS_MAX = 120.0
 # Connections of the pooler to the server.
 POOLED = 20
+# Above so many open refunds the clients wait. They are counted so often.
+OPEN_MAX, COUNT_SECONDS = 200, 1.0
 
 
 class Stage:
@@ -84,6 +89,7 @@ class Stage:
         self.promises = Promises()
         self.clients: list[Client] = []
         self.left_behind: list[int] = []
+        self._count_at = 0.0
 
     def __enter__(self) -> Self:
         try:
@@ -224,6 +230,15 @@ class Stage:
             client = Client(number, self.seed, self.web_port, self.api_key, CUSTOMERS, self.promises)
             client.start()
             self.clients.append(client)
+
+    def wait_for_what_is_behind(self) -> None:
+        """Let the clients wait while many refunds are open: a slow machine must not decide how long healing takes."""
+        if time.monotonic() < self._count_at:
+            return
+        self._count_at = time.monotonic() + COUNT_SECONDS
+        with suppress(psycopg.OperationalError):
+            set_or_clear = self.promises.held.set if count_open(self.audit_url) > OPEN_MAX else self.promises.held.clear
+            set_or_clear()
 
     def end_asking(self, seconds_max: float) -> bool:
         """Let every client finish its last request. Return True if all did so in time."""

@@ -57,17 +57,19 @@ class Scene:
         ]
         self.book.write_text("".join(line + "\n" for line in lines))
 
-    def stop_for_a_refund_of_others(self, before: str, now: str) -> str:
-        """Let a refund stop for another one over its payment, whose status was `before` and is `now`. Return its id."""
+    def stop(self, why: str) -> tuple[str, str]:
+        """Let a refund wait for a person. Return its id, and the processor's id of its payment."""
         refund_id = self.promises["k4"] = self.world.withdraw(50, "k4")
         with self.world.database.write() as connection:
             connection.execute(
                 text("UPDATE refunds SET status = 'needs_attention' WHERE refund_id = :id"), {"id": refund_id}
             )
-            stopped = text(
-                "UPDATE legs SET attention = 'refunded_elsewhere' WHERE refund_id = :id RETURNING processor_payment_id"
-            )
-            payment = connection.scalar(stopped, {"id": refund_id})
+            stopped = text("UPDATE legs SET attention = :why WHERE refund_id = :id RETURNING processor_payment_id")
+            return refund_id, str(connection.scalar(stopped, {"id": refund_id, "why": why}))
+
+    def stop_for_a_refund_of_others(self, before: str, now: str) -> str:
+        """Let a refund stop for another one over its payment, whose status was `before` and is `now`. Return its id."""
+        refund_id, payment = self.stop("refunded_elsewhere")
         made = {"id": "re_others", "status": before, "amount": 1, "charge": payment, "metadata": {}}
         self.append({"kind": "refund", "refund": made})
         self.append({"kind": "changed", "id": "re_others", "set": {"status": now}})
@@ -207,11 +209,22 @@ def test_refund_of_others_that_is_not_recorded_is_a_mismatch(books: Scene) -> No
 
 
 def test_dispute_that_is_lost_only_in_the_book_is_a_mismatch(books: Scene) -> None:
-    books.append({"kind": "dispute", "dispute": {"id": "dp_1", "status": "needs_response"}})
+    books.append({"kind": "dispute", "dispute": {"id": "dp_1", "status": "needs_response", "charge": "ch_1"}})
     books.record("dp_1", "dispute", "needs_response", "holding")
     assert books.audit() == CLEAN
     books.append({"kind": "dispute_changed", "id": "dp_1", "set": {"status": "lost"}})
     assert "dp_1 is lost in the book" in only(books.audit(), "mismatch")
+
+
+@pytest.mark.parametrize(("status", "phase"), [("lost", "taken"), ("won", "released")])
+def test_refund_of_a_disputed_payment_is_explained_by_a_loss(books: Scene, status: str, phase: str) -> None:
+    refund_id, payment = books.stop("charge_disputed")
+    books.append({"kind": "dispute", "dispute": {"id": "dp_1", "status": status, "charge": payment}})
+    books.record("dp_1", "dispute", status, phase)
+    if status == "lost":
+        assert books.audit() == CLEAN
+    else:
+        assert only(books.audit(), "open") == f"{refund_id} is needs_attention (charge_disputed)"
 
 
 def test_two_refunds_of_a_leg_at_paypal_are_double(books: Scene) -> None:
