@@ -35,6 +35,8 @@ CHANCES: Final = {
 LAG_SECONDS: Final = 2.0
 # The shares of our refunds that fail or are canceled after they were pending, and that fail after they succeeded.
 FAILS, IS_CANCELED, FAILS_LATER = 0.2, 0.1, 0.02
+# So many events are sent again at once.
+EVENTS_MAX = 80
 
 Later = Callable[[float, Callable[[], object]], None]
 
@@ -50,8 +52,7 @@ class PayPal:
         self._chance = random.Random(f"{seed}/paypal")
         self._webhook_url = webhook_url
         self._read = 0
-        self._pending: set[str] = set()
-        self._of_others: list[str] = []
+        self._to_tell: dict[str, str] = {}  # refunds, each with the last event that was sent about it again
 
     @property
     def account(self) -> dict[str, Any]:
@@ -94,8 +95,7 @@ class PayPal:
     def refund_by_hand(self) -> None:
         """Refund a part of a random payment as the dashboard does, without our text."""
         amount = f"{self._chance.randint(1, 200) / 100:.2f}"
-        made = self.server.control("refunds", capture_id=self._chance.choice(self.captures), amount=amount)
-        self._of_others.append(made["id"])
+        self.server.control("refunds", capture_id=self._chance.choice(self.captures), amount=amount)
 
     def read_book(self, later: Later) -> None:
         """Read what is new in the book, and let our new refunds become something else `later` (seconds, act)."""
@@ -108,6 +108,10 @@ class PayPal:
                 for record in json.loads(line):
                     if record["kind"] == "refund" and leg_at_paypal(record["refund"]):
                         self._plan(record["refund"], later)
+                    elif record["kind"] == "refund":
+                        self._to_tell[record["refund"]["refund_id"]] = ""
+                    elif record["kind"] == "changed":
+                        self._to_tell[record["id"]] = ""
 
     def _plan(self, refund: dict[str, Any], later: Later) -> None:
         name, drawn = refund["refund_id"], self._chance.random()
@@ -127,9 +131,16 @@ class PayPal:
         self.server.control("settings", balance=None, lag_seconds=0, token_fault="")
 
     def repeat_events(self) -> None:
-        """Send the events about refunds of others again, as PayPal does for days."""
-        for refund_id in self._of_others:
-            self.server.control("events", refund_id=refund_id)
+        """Send again what a crash or the time without a web has lost, until it is answered: PayPal does so for days.
+
+        These are the events about refunds of others and about late changes. The program polls all others.
+        """
+        answers = {event["event_id"]: event["answers"] for event in self.server.book()["events"]}
+        for refund_id, event_id in [*self._to_tell.items()][:EVENTS_MAX]:
+            if any(200 <= status < 300 for status in answers.get(event_id, ())):
+                del self._to_tell[refund_id]
+            else:
+                self._to_tell[refund_id] = self.server.control("events", refund_id=refund_id)["event_id"]
 
     def close(self) -> None:
         """Stop the server."""

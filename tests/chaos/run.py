@@ -18,8 +18,8 @@ from tests.support.processes import temporary_folder
 from tests.support.progress import Progress
 
 HEAL_SECONDS_MAX = 60.0
-# So often are events about refunds of others at PayPal repeated until all is well.
-REPEAT_SECONDS = 5.0
+# So often does PayPal repeat events that were lost.
+REPEAT_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
