@@ -94,12 +94,20 @@ def test_rest_that_a_person_pays_is_a_leg_of_its_own() -> None:
     assert stuck.status is RefundStatus.NEEDS_ATTENTION
 
 
-def test_rest_without_room_for_its_own_leg_keeps_the_money_together() -> None:
+@pytest.mark.parametrize(
+    ("ways", "code"),
+    [
+        (("payments",), NO_WAY_LEFT),
+        (("payments", "manual"), PAY_MANUALLY),
+        (("payments", "manual", "balance"), PAY_MANUALLY),
+    ],
+)
+def test_rest_without_room_for_its_own_leg_keeps_the_money_together(ways: tuple[str, ...], code: str) -> None:
     """Others took some of the payment. Else the person's payment would be counted for all of the leg."""
     taken = a_payment(1).after_refunds_elsewhere(None, 500)
-    stuck = refused(policy=with_ways("payments"), others=[a_payment(9, amount_minor=400, credits=40), taken])
+    stuck = refused(policy=with_ways(*ways), others=[a_payment(9, amount_minor=400, credits=40), taken])
     (leg,) = stuck.legs
-    assert (leg.attention_code, leg.amount_minor, stuck.status) == (NO_WAY_LEFT, 1_000, RefundStatus.NEEDS_ATTENTION)
+    assert (leg.attention_code, leg.amount_minor, stuck.status) == (code, 1_000, RefundStatus.NEEDS_ATTENTION)
 
 
 def test_balance_takes_a_rest_that_has_no_room() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from refund_worker.domain.allocation import Allocation, RefundablePayment, replace_share
@@ -40,13 +40,15 @@ def ways_of(builder: DecisionBuilder) -> tuple[str, ...]:
     return tuple(way for way in builder.policy.fallback if way in allowed)
 
 
-def _place(builder: DecisionBuilder, leg: Leg, ways: Iterable[str], by_id: dict[str, RefundablePayment]) -> None:
+def _place(builder: DecisionBuilder, leg: Leg, ways: Sequence[str], by_id: dict[str, RefundablePayment]) -> None:
     minor, credits = uncovered(leg, builder.legs)
     if not minor:  # it is worth nothing, so no payment can take it
         ways = (BALANCE,)
+    # A person comes before the balance if the list has it so, and after all ways if it ends without the balance.
+    rest_to_balance = next((way for way in ways if way in (BALANCE, MANUAL)), MANUAL) == BALANCE
     for way in ways:
         if way == PAYMENTS:
-            credits = _over_payments(builder, leg, minor, credits, by_id, split=BALANCE in ways)
+            credits = _over_payments(builder, leg, minor, credits, by_id, rest_to_balance=rest_to_balance)
             minor, _ = uncovered(leg, builder.legs)
             if not credits:
                 break
@@ -63,12 +65,18 @@ def _place(builder: DecisionBuilder, leg: Leg, ways: Iterable[str], by_id: dict[
 
 
 def _over_payments(
-    builder: DecisionBuilder, leg: Leg, minor: int, credits: int, by_id: dict[str, RefundablePayment], *, split: bool
+    builder: DecisionBuilder,
+    leg: Leg,
+    minor: int,
+    credits: int,
+    by_id: dict[str, RefundablePayment],
+    *,
+    rest_to_balance: bool,
 ) -> int:
     """Place the money over other payments; return the credits that none of them can take.
 
-    A payment that another leg of this refund uses can be used too. One over which a leg failed cannot. Nothing is
-    placed if a rest would be a person's who has no room for a leg of its own; with `split`, the balance takes any rest.
+    A payment that another leg of this refund uses can be used too. One over which a leg failed cannot. The
+    balance takes any rest. A person's rest needs room for a leg of its own: without it nothing is placed.
     """
     refused = {other.payment_id for other in builder.legs.values() if _has_failed(other)}
     usable = [
@@ -77,7 +85,7 @@ def _over_payments(
     shares, unplaced = replace_share(minor, credits, usable, builder.policy.allocation)
     rest = minor - sum(share.amount_minor for share in shares)
     after = by_id | {share.payment.payment_id: _reserved(share) for share in shares}
-    if unplaced and not split and not _has_room(leg, rest, after):
+    if unplaced and not rest_to_balance and not _has_room(leg, rest, after):
         return credits
     by_id.update(after)
     for share in shares:
