@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 import stripe
 
+from refund_worker.processors.local_server.journal import Journal
 from refund_worker.processors.sandbox import BookError, Sandbox, SandboxError
 from refund_worker.processors.sandbox.book import Book, later
 from refund_worker.processors.sandbox.form import Params
-from refund_worker.processors.sandbox.journal import Journal
 from refund_worker.processors.sandbox.listing import REFUNDS, list_objects
 from refund_worker.processors.sandbox.refunds import Step, decide_create, decide_move, read_create_request
 

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from refund_worker.processors.local_server.journal import BookError
 from refund_worker.processors.sandbox.actions import FaultFileError
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.control import PaymentError
-from refund_worker.processors.sandbox.journal import BookError
 from refund_worker.processors.sandbox.server import serve, webhook_secret_in
 
 

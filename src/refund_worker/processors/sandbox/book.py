@@ -13,9 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from refund_worker.processors.local_server.journal import Journal
 from refund_worker.processors.sandbox.account_book import PLATFORM, AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject
-from refund_worker.processors.sandbox.journal import Journal
 from refund_worker.processors.sandbox.records import Refund
 from refund_worker.processors.sandbox.refund_objects import awaits_reference
 

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
-import subprocess
-import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any, ClassVar
 from urllib.parse import quote
 
-START_SECONDS_MAX = 20.0
-STOP_SECONDS_MAX = 10.0
+from refund_worker.processors.local_server.process import LocalServer, LocalServerError
 
 
-class SandboxError(Exception):
+class SandboxError(LocalServerError):
     """The sandbox did not start, or refused a control request. The message contains the reason."""
 
 
-class Sandbox:
+class Sandbox(LocalServer):
     """A running sandbox: `with Sandbox() as sandbox: … sandbox.url`.
 
     A given `book` is kept; without one the book is in a temporary directory that is deleted with the sandbox. `faults`
     is a fault file or its content. `program` is a module with the sandbox's command line, `environment` its variables
     (default: ours). The process ends with the block, and also if the process that started it dies.
     """
+
+    TITLE: ClassVar = "the sandbox"
+    FAULT: ClassVar = SandboxError
 
     def __init__(
         self,
@@ -44,113 +40,35 @@ class Sandbox:
         program: str = "refund_worker.processors.sandbox",
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._program = program
-        self._environment = environment
         self._folder = tempfile.TemporaryDirectory(prefix="sandbox-")
         folder = Path(self._folder.name)
         self.book_path = book if book is not None else folder / "book.jsonl"
-        self.port = port
-        self._options: list[str] = []
+        options = ["--book", str(self.book_path)]
         if payments is not None:
-            self._options += ["--payments", str(payments)]
+            options += ["--payments", str(payments)]
         if faults is not None:
             if not isinstance(faults, Path):
                 (folder / "faults.json").write_text(json.dumps(faults), "utf-8")
                 faults = folder / "faults.json"
-            self._options += ["--faults", str(faults)]
+            options += ["--faults", str(faults)]
         if webhook_url is not None:
             secret_file = folder / "webhook_secret"
             secret_file.touch(0o600)
             secret_file.write_text(webhook_secret or "", "utf-8")
-            self._options += ["--webhook-url", webhook_url, "--webhook-secret-file", str(secret_file)]
+            options += ["--webhook-url", webhook_url, "--webhook-secret-file", str(secret_file)]
         if fsync:
-            self._options.append("--fsync")
-        self._process: subprocess.Popen[str] | None = None
-
-    # -- the process --------------------------------------------------------------------------------------------------
-
-    @property
-    def url(self) -> str:
-        """The server's address, without a slash at the end. It stays the same over a restart."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def pid(self) -> int:
-        """The id of the running process. Raises `SandboxError` if it is not running."""
-        if self._process is None:
-            raise SandboxError("the sandbox is not running")
-        return self._process.pid
-
-    def start(self) -> None:
-        """Start the process and wait until it listens. Raise `SandboxError` if it does not."""
-        command = [sys.executable, "-m", self._program, "--until-stdin-closes"]
-        command += ["--port", str(self.port), "--book", str(self.book_path), *self._options]
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self._environment,
-            start_new_session=True,  # a Ctrl-C is for the process that started it, which still needs its answers
-        )
-        assert process.stdout is not None
-        alarm = threading.Timer(START_SECONDS_MAX, process.kill)
-        alarm.start()
-        try:
-            line = process.stdout.readline()
-        finally:
-            alarm.cancel()
-        self._process = process
-        if "listening on" not in line:
-            self.kill()
-            raise SandboxError("the sandbox did not start; its standard error says why")
-        self.port = int(line.rsplit(":", 1)[1])
-
-    def stop(self) -> None:
-        """Stop the process in order (SIGTERM)."""
-        self._end(subprocess.Popen.terminate)
-
-    def kill(self) -> None:
-        """Kill the process at once (SIGKILL), as a crash would."""
-        self._end(subprocess.Popen.kill)
+            options.append("--fsync")
+        super().__init__(program, port, options, environment=environment)
 
     def close(self) -> None:
         """Stop the process and delete the temporary directory."""
-        self.stop()
+        super().close()
         self._folder.cleanup()
 
     def restart(self) -> None:
         """Stop the process if it runs, and start it again on the same port with the same book."""
         self.stop()
         self.start()
-
-    def _end(self, how: Any) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        how(process)
-        try:
-            process.wait(STOP_SECONDS_MAX)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for stream in (process.stdin, process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self._folder.cleanup()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # -- the control endpoints ----------------------------------------------------------------------------------------
 
@@ -229,15 +147,3 @@ class Sandbox:
         `connect_secret` signs those of connected accounts instead.
         """
         self._ask("POST", "/_webhook", {"url": url, "secret": secret, "connect_secret": connect_secret})
-
-    def _ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
-        try:
-            connection.request(method, path, None if body is None else json.dumps(body))
-            answer = connection.getresponse()
-            reply: dict[str, Any] = json.loads(answer.read())
-        finally:
-            connection.close()
-        if answer.status != 200:
-            raise SandboxError(str(reply["error"]["message"]))
-        return reply

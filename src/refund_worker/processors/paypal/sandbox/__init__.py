@@ -1,9 +1,9 @@
 """A PayPal-compatible server for tests, with a book of its own, a clock that moves, faults and signed webhooks.
 
-It imports nothing from the rest of refund_worker, so its book is independent evidence of what the rest did. Start it
-with `PayPalSandbox` (a separate process), `PayPalServer` (a thread of this process), or
-`python -m refund_worker.processors.paypal.sandbox --port 0`. The book is in memory, and ends with the
-process, unless a file for it is named.
+It imports nothing from the rest of refund_worker but `local_server`, so its book is independent evidence of what the
+rest did. Start it with `PayPalSandbox` (a separate process), `PayPalServer` (a thread of this process), or
+`python -m refund_worker.processors.paypal.sandbox --port 0`. The book is in memory, and ends with the process, unless a
+file for it is named.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+from refund_worker.processors.local_server.journal import BookError
 from refund_worker.processors.paypal.sandbox.server import PayPalServer
 
 
@@ -28,7 +29,7 @@ def main() -> int:
             if options.until_stdin_closes:
                 threading.Thread(target=_wait_for_the_end_of_stdin, args=(ended,), daemon=True).start()
             ended.wait()
-    except OSError as wrong:
+    except (BookError, OSError) as wrong:
         sys.stderr.write(f"the PayPal sandbox stopped: {wrong}\n")
         return 2
     return 0

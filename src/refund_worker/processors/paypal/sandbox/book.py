@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from refund_worker.processors.paypal.sandbox.journal import (
-    Journal,
-    Record,
+from refund_worker.processors.local_server.journal import Journal, Record
+from refund_worker.processors.paypal.sandbox.records import (
     capture_record,
     change_record,
     key_record,

@@ -22,10 +22,10 @@ try:
 except ImportError as error:
     raise ImportError("aiohttp is not installed: install the extra refund-worker[sandbox]") from error
 
+from refund_worker.processors.local_server.journal import Journal
 from refund_worker.processors.paypal.sandbox.book import Book, Refund, Refusal
 from refund_worker.processors.paypal.sandbox.control import Control
 from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
-from refund_worker.processors.paypal.sandbox.journal import Journal
 from refund_worker.processors.paypal.sandbox.shapes import capture_json, order_json, refund_json
 from refund_worker.processors.paypal.sandbox.signing import KeyedHash, Signer, signed_headers, signed_text
 

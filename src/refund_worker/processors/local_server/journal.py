@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
-
-from refund_worker.processors.sandbox.answers import JsonObject
+from typing import Any
 
 try:
     import fcntl
 except ImportError:  # Windows: no lock, so two servers can share a book there
     fcntl = None  # type: ignore[assignment,unused-ignore]
+
+
+Record = dict[str, Any]
 
 
 class BookError(Exception):
@@ -38,7 +40,7 @@ class Journal:
                 os.close(self._descriptor)
                 raise BookError(f"another process has the book {path.name} open") from held
 
-    def replay(self) -> Iterator[list[JsonObject]]:
+    def replay(self) -> Iterator[list[Record]]:
         """Yield every batch of records in the file, oldest first. Raise `BookError` for a damaged line."""
         whole = 0
         with self._path.open("rb") as lines:
@@ -53,7 +55,7 @@ class Journal:
                 yield records
         os.ftruncate(self._descriptor, whole)
 
-    def append(self, records: list[JsonObject]) -> None:
+    def append(self, records: list[Record]) -> None:
         """Write `records` as one line. Return once the operating system has it, or with fsync the disk.
 
         Raises `OSError`, and then leaves nothing of the line in the file.

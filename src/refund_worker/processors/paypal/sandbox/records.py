@@ -1,4 +1,4 @@
-"""The book's file: append-only lines of JSON, one line for everything that happens together.
+"""The records in the book's file, which `local_server/journal.py` reads and writes.
 
 | record | holds |
 |---|---|
@@ -13,47 +13,13 @@ Amounts are decimal strings, times epoch seconds.
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-from collections.abc import Iterator
 from decimal import Decimal
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from refund_worker.processors.local_server.journal import Record
 
 if TYPE_CHECKING:
     from refund_worker.processors.paypal.sandbox.book import Capture, Refund, Stored
-
-Record = dict[str, Any]
-
-
-class Journal:
-    """An append-only file of lines. Each line is the JSON list of records that became true together.
-
-    A killed writer can leave a last line without its end. No client ever saw its content, so the line is cut off.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
-
-    def replay(self) -> Iterator[list[Record]]:
-        """Yield every batch of records in the file, oldest first. Raises `ValueError` for a damaged line."""
-        whole = 0
-        with self._path.open("rb") as lines:
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    break
-                yield json.loads(line)
-                whole += len(line)
-        os.ftruncate(self._descriptor, whole)
-
-    def append(self, records: list[Record]) -> None:
-        """Write the records as one line. Returns once the operating system has it."""
-        os.write(self._descriptor, json.dumps(records, separators=(",", ":")).encode() + b"\n")
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
 
 
 def capture_record(capture: Capture) -> Record:
