@@ -39,18 +39,7 @@ class PayPalsProcessor(AccountProcessor):
 def add_account(wiring: Wiring, name: str, payments: Iterable[str]) -> Bank:
     """Wire a bank for this account, which has these payments. It shares the book of Stripe's bank, and the watch."""
     beside = wiring.bank
-    bank = Bank(
-        world=wiring.world,
-        faults=wiring.faults,
-        account=name,
-        payments=beside.payments,
-        refund_objects=beside.refund_objects,
-        bodies=beside.bodies,
-        sent=beside.sent,
-        falsified=beside.falsified,
-        listings=beside.listings,
-        its_payments=frozenset(payments),
-    )
+    bank = Bank(**beside.shared_book(), account=name, listings=beside.listings, its_payments=frozenset(payments))
     bank.on_call, bank.on_send, bank.on_created = beside.on_call, beside.on_send, beside.on_created
     if name == PAYPAL:
         bank.key_seconds = CAPABILITIES.key_seconds

@@ -50,8 +50,8 @@ def test_light_form_runs_commands_that_exist(capsys: pytest.CaptureFixture[str])
 def test_env_example_has_every_setting_with_its_default_and_no_secret() -> None:
     assert [line for line in EXAMPLE.splitlines() if line and not line.startswith("#")] == []
     given = {name: value for name, value in LINES if name.startswith(PREFIX)}
-    shown = {name.removeprefix(PREFIX).removesuffix("_FILE").lower(): value for name, value in given.items()}
-    shown["messages_file"] = shown.pop("messages")
+    shown = {name.removeprefix(PREFIX).lower(): value for name, value in given.items()}
+    shown["processors"] = shown.pop("processors_file")
     assert len(shown) == len(given) == sum(name.startswith(PREFIX) for name, _ in LINES)
     assert set(shown) == set(Settings.model_fields)
     for name, value in shown.items():

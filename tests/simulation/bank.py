@@ -91,6 +91,18 @@ class Bank:
 
     # --- the book ----------------------------------------------------------------------------------------------------
 
+    def shared_book(self) -> dict[str, Any]:
+        """Return the fields of a bank that shares this one's rows: both write into one book."""
+        return {
+            "world": self.world,
+            "faults": self.faults,
+            "payments": self.payments,
+            "refund_objects": self.refund_objects,
+            "bodies": self.bodies,
+            "sent": self.sent,
+            "falsified": self.falsified,
+        }
+
     def take(self, key: str, body: str) -> Reply:
         """Execute a request that has arrived."""
         record = self.keys.get(key)

@@ -12,8 +12,6 @@ from typing import Any
 from refund_worker.domain.processor_replies import Answered, Denied, RefundObject, Reply, UnknownRefusal
 from tests.simulation.bank import Bank
 from tests.simulation.bank_records import DAY, HOUR, SILENT, VOID, BankRefund, Payment, SilentRules
-from tests.simulation.faults import Faults
-from tests.simulation.kernel import World
 from tests.simulation.lives import Life
 
 # Only the send itself may be slow for so long: the rest of a late effect's bound is for its way.
@@ -90,19 +88,13 @@ class SilentBank(Bank):
         return min(Bank.seconds_there(self), WAY_SHARE * self.late_seconds_max)
 
 
-def silent_bank(world: World, faults: Faults, beside: Bank, rules: SilentRules) -> SilentBank:
+def silent_bank(beside: Bank, rules: SilentRules) -> SilentBank:
     """Return the silent processor, whose book shares the rows of the other bank."""
     return SilentBank(
-        world=world,
-        faults=faults,
+        **beside.shared_book(),
         account=SILENT,
         key_seconds=rules.key_seconds,
         key_use_seconds=rules.key_use_seconds,
         late_seconds_max=rules.late_seconds_max,
         report_seconds=rules.report_seconds,
-        payments=beside.payments,
-        refund_objects=beside.refund_objects,
-        bodies=beside.bodies,
-        sent=beside.sent,
-        falsified=beside.falsified,
     )

@@ -66,7 +66,7 @@ class Wiring:
         if second is None:
             return None
         self.faults.rates.update(second.rates)
-        bank = silent_bank(self.world, self.faults, self.bank, second.rules)
+        bank = silent_bank(self.bank, second.rules)
         bank.outages, bank.denials = second.outages, second.denials
         bank.on_call, bank.on_send, bank.on_created = self.bank.on_call, self.bank.on_send, self.bank.on_created
         self.processors[SILENT] = SilentProcessor(bank)

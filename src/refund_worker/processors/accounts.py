@@ -174,6 +174,10 @@ class Accounts(Mapping[str, Account]):
         """Return the names of the accounts whose refunds are listed, and so are synchronised and reconciled."""
         return tuple(name for name, account in self.items() if account.capabilities.lists_refunds)
 
+    def called(self) -> tuple[str, ...]:
+        """Return the names of the accounts at whose processor calls are made."""
+        return tuple(name for name, account in self.items() if account.is_called)
+
     def lists(self, name: str) -> bool:
         """Return True if the refunds of this account are listed; a connected account is one too."""
         capabilities = self.capabilities_of(name)

@@ -41,14 +41,11 @@ def system(page: ThePage) -> HTMLResponse:
             "counted_max": console_queries.COUNTED_MAX,
             "database": "SQLite" if page.context.database.is_sqlite else "Postgres",
         }
-        others = [name for name, account in page.context.accounts.items() if account.is_called]
-        switches = stored_switches(connection, page.context, others=others)
+        switches = stored_switches(connection, page.context, others=page.context.accounts.called())
         values["processors"] = compared_processors(connection, switches)
     accounts = page.context.accounts
     values["comparable"] = accounts.with_lists()
-    values["looked_up"] = [
-        name for name, account in accounts.items() if account.is_called and account.capabilities.finds_refunds
-    ]
+    values["looked_up"] = [name for name in accounts.called() if accounts[name].capabilities.finds_refunds]
     return page.render("system.html", **values)
 
 
