@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import Become, Cli, Ran
+from tests.cli.conftest import PAYMENTS, Become, Cli, Ran
 
 from refund_worker.cli.options import LIMIT_DEFAULT
 from refund_worker.engine.intake.schemas import parse_schema
@@ -132,6 +133,30 @@ def test_ids_are_whole_at_every_width(shop: Cli, monkeypatch: pytest.MonkeyPatch
     assert max(map(len, listed.splitlines())) <= int(width or 1000)
     assert "\x1b" not in listed
     assert refund["id"] in shop("refunds", "show", refund["id"]).out
+
+
+@pytest.mark.parametrize("columns", ["60", "80", "120"])
+def test_list_names_accounts_where_there_are_several(
+    shop: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    create(shop, "--credits", "100")
+    monkeypatch.setenv("COLUMNS", columns)
+    assert "stripe" not in shop("refunds", "list").out
+    (tmp_path / "payments.csv").write_text(
+        PAYMENTS
+        + "p4,ann,stripe,ch_4,100,GBP,100,2026-01-04T00:00:00Z\n"
+        + "p5,ann,paypal,CAPTURE5,100,GBP,100,2026-01-05T00:00:00Z\n"
+    )
+    assert shop("import", "payments", "payments.csv").code == 0
+    refund = refund_of(create(shop, "--credits", "150"))
+    monkeypatch.setenv("REFUND_WORKER_PROCESSORS", json.dumps({"stripe": {}, "paypal": {}}))
+    lines = shop("refunds", "list").out
+    assert max(map(len, lines.splitlines())) <= int(columns)
+    assert refund["id"] in lines
+    assert {"paypal,", "stripe"} <= set(lines.split())
+    # An account that has left the settings is still named by the refunds over it.
+    monkeypatch.setenv("REFUND_WORKER_PROCESSORS", json.dumps({"stripe": {}}))
+    assert "paypal," in shop("refunds", "list").out
 
 
 def test_show_says_why_a_refund_waits(shop: Cli) -> None:

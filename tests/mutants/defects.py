@@ -8413,4 +8413,11 @@ DEFECTS = (
         "hide=[]",
         ("tests/processors/test_repeated_credentials.py",),
     ),
+    Defect(
+        "cli: the list of refunds names no account where there are several",
+        "src/refund_worker/cli/refund_output.py",
+        "len(used | set(accounts) - {MANUAL}) > 1",
+        "len(used) > 9",
+        ("tests/cli/test_refund_commands.py::test_list_names_accounts_where_there_are_several",),
+    ),
 )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
+from itertools import compress
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from refund_worker.api_schema import Amount, Event, Leg, NextAction, PlannedLeg, Preview, Refund, Wait
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from refund_worker.engine.context import Context
     from refund_worker.engine.views.refund_facts import RefundExplanation
 
+ACCOUNT = Column("account")
 LIST_COLUMNS = (
     Column("id", whole=True),
     Column("status"),
@@ -21,6 +23,7 @@ LIST_COLUMNS = (
     Column("credits", right=True, only_wide=True),
     Column("requested", right=True),
     Column("paid", right=True, only_wide=True),
+    ACCOUNT,
     Column("failure"),
     Column("created (UTC)", only_wide=True),
 )
@@ -62,9 +65,17 @@ def read_explained(context: Context, refund_id: str) -> ExplainedRefund:
     return ExplainedRefund(refund_view(refund), explain_refund(refund), waits)
 
 
-def print_refunds(refunds: Iterable[Refund]) -> None:
-    """Print a table of refunds, given as HTTP objects."""
-    print_table(LIST_COLUMNS, (_list_row(refund) for refund in refunds), empty="no such refunds")
+def print_refunds(refunds: Sequence[Refund], accounts: Collection[str]) -> None:
+    """Print a table of refunds, given as HTTP objects, which names the accounts of each if there are several.
+
+    `accounts` are those of the settings. `manual`, which always exists, only counts where a refund has a leg there.
+    """
+    from refund_worker.processors.accounts import MANUAL
+
+    used = {leg["processor_account"] for refund in refunds for leg in refund["legs"]}
+    shown = [each is not ACCOUNT or len(used | set(accounts) - {MANUAL}) > 1 for each in LIST_COLUMNS]
+    rows = (compress(_list_row(refund), shown) for refund in refunds)
+    print_table(list(compress(LIST_COLUMNS, shown)), (list(row) for row in rows), empty="no such refunds")
 
 
 def print_events(events: Iterable[Event]) -> None:
@@ -80,6 +91,7 @@ def _list_row(refund: Refund) -> tuple[object, ...]:
         f"{refund['credits']:,}",
         _sum(refund["amounts"], "requested_minor"),
         _sum(refund["amounts"], "succeeded_minor"),
+        ", ".join(dict.fromkeys(leg["processor_account"] for leg in refund["legs"])),
         refund["failure_code"],
         moment(refund["created_at"]),
     )

@@ -125,7 +125,7 @@ def _show_page(context: Context, filters: Filters, output: Output, quiet: bool) 
     if quiet:
         print_ids(refund["id"] for refund in page["data"])
     else:
-        print_refunds(page["data"])
+        print_refunds(page["data"], context.accounts)
     if page["has_more"]:
         print_line(f"there are more refunds: --starting-after {page['data'][-1]['id']}")
 
