@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,23 @@ def test_status_names_the_runbook_entry_of_what_is_not_sending(cli: Cli) -> None
     assert "manual: refund" not in shown.err
     assert "A person paused sending" in cli("explain", "paused_by_hand").out
     assert "explain" not in cli("processors", "resume", "stripe").err
+
+
+def test_status_names_adapter_mode_and_accounts_without_refunds(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    accounts = {"stripe": {"api_key": "sk_test_1"}, "stripe:old": {"refunds": "off"}}
+    monkeypatch.setenv("REFUND_WORKER_PROCESSORS", json.dumps(accounts))
+    rows = cli("processors", "status", "-o", "json").json["data"]
+    facts = {row["name"]: (row["adapter"], row["mode"], row["refunds"]) for row in rows}
+    assert facts == {
+        "all": (None, None, None),
+        "manual": ("manual", None, "on"),
+        "stripe": ("stripe", "test", "on"),
+        "stripe:old": ("stripe", "no credentials", "off"),
+    }
+    monkeypatch.setenv("COLUMNS", "120")
+    shown = cli("processors", "status").out
+    assert re.search(r"stripe +sending +test +stripe", shown)
+    assert re.search(r"stripe:old +sending, refunds off +no credentials +stripe", shown)
 
 
 def test_pause_needs_no_reason(cli: Cli) -> None:

@@ -8420,4 +8420,18 @@ DEFECTS = (
         "len(used) > 9",
         ("tests/cli/test_refund_commands.py::test_list_names_accounts_where_there_are_several",),
     ),
+    Defect(
+        "console: an account without refunds is shown as sending",
+        WEB + "console/templates/processors.html",
+        's.refunds == "off" and s.state == "sending"',
+        's.refunds == "never"',
+        ("tests/web/console/test_two_accounts.py::test_account_without_refunds_is_not_shown_as_sending",),
+    ),
+    Defect(
+        "accounts: credentials that are not set are shown as those of a test",
+        ENGINE + "views/account_facts.py",
+        "if account.has_access else NO_CREDENTIALS",
+        "if account.has_access else TEST",
+        ("tests/engine/views/test_account_facts.py::test_mode_is_that_of_the_credentials",),
+    ),
 )

@@ -147,7 +147,8 @@ def _add_processors(app: typer.Typer) -> None:
 
         A state is sending, paused, open or stale. Nothing is sent to a paused processor until it is resumed. An open
         one was stopped after a fault of our set-up, and is tried again every five minutes. A stale one waits until
-        its refunds are listed again. A wide terminal also shows the rate.
+        its refunds are listed again. "refunds off" is a setting of the account. The mode is live, test, unknown or no
+        credentials. A wide terminal also shows the adapter and the rate.
         """
         switches = _status()
         if output is Output.JSON:
@@ -191,6 +192,8 @@ def _print_switches(switches: list[Json]) -> None:
 SWITCH_COLUMNS = (
     Column("processor"),
     Column("state"),
+    Column("mode"),
+    Column("adapter", only_wide=True),
     Column("since (UTC)"),
     Column("by"),
     Column("why"),
@@ -201,9 +204,11 @@ SWITCH_COLUMNS = (
 
 def _status(*others: str) -> list[Json]:
     from refund_worker.engine.processor_sync.status import switches
+    from refund_worker.engine.views.account_facts import account_facts
 
     with runtime.runtime() as built, built.context.database.read() as connection:
-        return switches(connection, built.context, others=others)
+        found = switches(connection, built.context, others=others)
+    return [switch | account_facts(built.context.accounts, switch["name"]) for switch in found]
 
 
 def _switch_row(switch: Json) -> tuple[object, ...]:
@@ -212,4 +217,6 @@ def _switch_row(switch: Json) -> tuple[object, ...]:
     if switch["paused_until"]:
         why = f"{why} (next try {moment(switch['paused_until'])})"
     sent = count(switch["sent_last_minute"])
-    return switch["name"], switch["state"], moment(switch["paused_at"]), switch["paused_by"], why, sent, rate
+    state = f"{switch['state']}, refunds off" if switch["refunds"] == "off" else switch["state"]
+    since, by = moment(switch["paused_at"]), switch["paused_by"]
+    return switch["name"], state, switch["mode"], switch["adapter"], since, by, why, sent, rate

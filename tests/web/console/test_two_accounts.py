@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -90,6 +91,26 @@ def test_account_without_a_list_is_named_where_books_are_compared(place: Place) 
     assert "stripe never never refund-worker reconcile --processor stripe" in system
     page = place.page("/reconciliations")
     assert "Not here: paypal. There is no list of refunds to compare with." in page
+
+
+def test_processors_page_names_adapter_and_mode_of_each_account(place: Place) -> None:
+    page = place.page("/processors")
+    assert re.search(r"paypal sending Adapter paypal Mode test: no real money Sent in the last minute", page)
+    assert re.search(r"manual sending Adapter manual Sent in the last minute", page)
+    assert "refunds off" not in page
+
+
+def test_account_without_refunds_is_not_shown_as_sending(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'refunds.db'}"
+    migrate(url)
+    accounts = {"stripe": {"refunds": "off"}, "house": {"adapter": "manual", "refunds": "off"}}
+    with Web(settings_for(url, PROCESSORS=json.dumps(accounts))) as web:
+        person = visitor(web, "operator")
+        page = text_of(person.get("/processors"))
+        assert 'house refunds off Its settings have refunds = "off" : nothing is sent over it' in page
+        assert "Mode no credentials are set" in page
+        person.follow(person.submit(person.get("/processors"), "/processors/pause", name="house", reason="fire"))
+        assert "house paused By console/operator" in text_of(person.get("/processors"))
 
 
 def test_commands_name_the_accounts(

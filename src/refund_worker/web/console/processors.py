@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema
 from refund_worker.engine.processor_sync.status import is_known, switches
+from refund_worker.engine.views.account_facts import account_facts
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.errors import NotFound, RefundWorkerError
 from refund_worker.store.reporting import console_queries
@@ -30,6 +31,7 @@ def _processors_page(page: Page, error: RefundWorkerError | None = None) -> HTML
     with page.context.database.read() as connection:
         counts = dict(console_queries.processors_of_payments(connection))
         found = switches(connection, page.context, others=counts)
+    found = [switch | account_facts(page.context.accounts, switch["name"]) for switch in found]
     values: Json = {"found": found, "counts": counts, "counted_max": console_queries.COUNTED_MAX}
     values |= {"request_id": new_request_id(), "typed": page.form}
     return page.render("processors.html", error.status if error else 200, error=error, **values)
