@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.deployment.names import runs
+from tests.deployment.names import STRIPE_FILES, interpolated, runs
 from tests.support.pages import ROOT
 
 from refund_worker.cli.app import run_command
@@ -52,8 +52,16 @@ def test_no_secret_has_a_default(name: str) -> None:
         if SECRET_NAMES.search(variable) and not variable.startswith("REFUND_WORKER_PAYMENTS_"):
             # A secret reaches a container as a file, never as a variable, so that no `docker inspect` shows it.
             assert variable.endswith("_FILE"), f"{variable} holds a secret itself"
-            assert value in {f"/run/secrets/{secret}" for secret in SERVICES[name]["secrets"]}
+            assert interpolated(value, {}) in {f"/run/secrets/{secret}" for secret in SERVICES[name]["secrets"]}
     assert re.findall(r"://[^@/\s]*:([^@]*)@", yaml.safe_dump(SERVICES[name])) == []
+
+
+def test_only_the_files_of_stripe_can_be_left_out() -> None:
+    for name in LONG_RUNNING:
+        given = SERVICES[name]["environment"]
+        files = {each: value for each, value in given.items() if each.removesuffix("_FILE") != each}
+        without = {each for each, value in files.items() if interpolated(value, dict.fromkeys(files, "")) == ""}
+        assert without - {PREFIX + "PROCESSORS_FILE", PREFIX + "MESSAGES_FILE"} == STRIPE_FILES
 
 
 def test_every_secret_is_a_file_that_make_secrets_writes() -> None:

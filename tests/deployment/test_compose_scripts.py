@@ -10,6 +10,7 @@ import stat
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,10 +18,11 @@ import psycopg
 import pytest
 import redis
 import yaml
+from tests.deployment.names import interpolated
 from tests.support.debian import program
 from tests.support.deployment import wait_until
 from tests.support.migrated import migrate
-from tests.support.pages import ROOT
+from tests.support.pages import DOCS, ROOT
 from tests.support.processes import free_port, temporary_folder
 from tests.support.servers import (
     POSTGRES_FOLDER,
@@ -30,17 +32,22 @@ from tests.support.servers import (
     installed_package,
 )
 
+from refund_worker.errors import BadSettings
+from refund_worker.processors.accounts import accounts_of
 from refund_worker.settings import load_settings
 
 SERVICES = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+PAGE = (DOCS / "deployment.md").read_text("utf-8")
 MAKE_SECRETS = ROOT / "deploy" / "compose" / "make-secrets"
 BACKUP = ROOT / "deploy" / "backup"
 TYPED = "sk_test_typedByAPerson\nwhsec_typedByAPerson\n"
 
 
-def make_secrets(folder: Path, typed: str = TYPED, **environment: str) -> subprocess.CompletedProcess[str]:
+def make_secrets(
+    folder: Path, typed: str = TYPED, *options: str, **environment: str
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [MAKE_SECRETS],
+        [MAKE_SECRETS, *options],
         cwd=folder,
         input=typed,
         env={"PATH": os.environ["PATH"], **environment},
@@ -55,6 +62,22 @@ def contents(folder: Path) -> dict[str, str]:
     return {file.name: file.read_text() for file in (folder / "secrets").iterdir()}
 
 
+def files_of(service: str, folder: Path, env: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
+    """Return the files of secrets that Compose names to a service, with these lines in `.env`."""
+    given = {name: interpolated(value, env) for name, value in SERVICES[service]["environment"].items()}
+    return {
+        name: value.replace("/run/secrets", str(folder / "secrets"))
+        for name, value in given.items()
+        if value.startswith("/run/secrets/")
+    }
+
+
+def lines_of_the_page() -> dict[str, str]:
+    """Return the lines of `.env` that docs/deployment.md gives for an installation without Stripe."""
+    block = PAGE.partition("**Without an account at Stripe,**")[2].split("```")[1]
+    return dict(line.split("=", 1) for line in block.split())
+
+
 def test_made_secrets_are_complete_and_start_our_processes(tmp_path: Path) -> None:
     made = make_secrets(tmp_path)
     assert made.returncode == 0, made.stderr
@@ -65,13 +88,36 @@ def test_made_secrets_are_complete_and_start_our_processes(tmp_path: Path) -> No
     assert stat.S_IMODE((tmp_path / "secrets").stat().st_mode) == 0o700
     assert {stat.S_IMODE(file.stat().st_mode) for file in (tmp_path / "secrets").iterdir()} == {0o444}
     for service in ("web", "migrate"):
-        given = {
-            name: value.replace("/run/secrets", str(tmp_path / "secrets"))
-            for name, value in SERVICES[service]["environment"].items()
-            if value.startswith("/run/secrets/")
-        }
-        assert load_settings(given).database_url.get_secret_value().startswith("postgresql+psycopg://refund_worker")
+        settings = load_settings(files_of(service, tmp_path))
+        assert settings.database_url.get_secret_value().startswith("postgresql+psycopg://refund_worker")
+        assert settings.has_stripe == (service == "web")
     assert not any(secret in made.stdout + made.stderr for secret in secrets.values())
+
+
+def test_without_stripe_it_starts_with_the_lines_of_the_page(tmp_path: Path) -> None:
+    made = make_secrets(tmp_path, "", "--without-stripe")
+    assert made.returncode == 0, made.stderr
+    secrets, lines = contents(tmp_path), lines_of_the_page()
+    assert set(secrets) == set(yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["secrets"])
+    assert {f"{name}={value}" for name, value in lines.items()} <= set(re.split(r"[\s,;]+", made.stderr))
+    file = tmp_path / "secrets" / "processors"
+    file.chmod(0o644)
+    file.write_text('["paypal"]\nclient_id = "AnIdOfTheClient"\nclient_secret = "aSecretOfTheClient"\n')
+    accounts = accounts_of(load_settings(files_of("web", tmp_path, lines)))
+    assert set(accounts) == {"paypal", "manual"}
+    assert accounts["paypal"].is_called
+    # A key that was forgotten is not taken for an installation without Stripe.
+    with pytest.raises(BadSettings, match="STRIPE_API_KEY_FILE: the file is empty"):
+        load_settings(files_of("web", tmp_path))
+
+
+def test_account_at_stripe_can_be_opened_later(tmp_path: Path) -> None:
+    assert make_secrets(tmp_path, "", "--without-stripe").returncode == 0
+    assert make_secrets(tmp_path).returncode == 0
+    assert contents(tmp_path)["stripe_api_key"] == TYPED.split()[0]
+    assert make_secrets(tmp_path, "", "--without-stripe").returncode == 0
+    assert contents(tmp_path)["stripe_webhook_secret"] == TYPED.split()[1]
+    assert make_secrets(tmp_path, TYPED, "--no-stripe").returncode == 2
 
 
 def test_secrets_are_kept_when_they_are_made_again(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The facts of an account: its settings, as they are shown by the console's page of processors and by `processors status`."""
+"""The facts of an account that the page of processors and `processors status` show: they are those of its settings."""
 
 from __future__ import annotations
 
