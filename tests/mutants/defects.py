@@ -7597,7 +7597,17 @@ DEFECTS = (
         ADYEN + "events.py",
         'checked_event_name(f"{kind}:{success}:',
         'checked_event_name(f"{kind}:',
-        (ADYENS + "events.py::test_different_events_of_one_refund_have_different_names",),
+        (
+            ADYENS + "events.py::test_different_events_of_one_refund_have_different_names",
+            ADYENS + "engine.py::test_success_under_the_code_of_its_refusal_is_heard_once",
+        ),
+    ),
+    Defect(
+        "adyen events: a repeat with another time is another event",
+        ADYEN + "events.py",
+        'checked_event_name(f"{kind}:{success}:',
+        "checked_event_name(f\"{item['eventDate']}:{kind}:{success}:",
+        (ADYENS + "engine.py::test_success_under_the_code_of_its_refusal_is_heard_once",),
     ),
     Defect(
         "adyen events: the cardholder is stored",
