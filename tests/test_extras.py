@@ -33,6 +33,7 @@ PARTS = {
     "cli": "cli",
     "cli.demo": "all",
     "cli.dev": "all",
+    "cli.dev_paypal": "all",
     "cli.dev_sandbox": "all",
     "cli.stack": "all",
     "processors.stripe.adapter": "stripe",

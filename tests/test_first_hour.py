@@ -95,7 +95,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Walk]:
         ]
         try:
             (environment["KEY"],) = wait_for(said, r"API key .*?: (rw_\S+)", processes[0])
-            environment |= dict(wait_for(said, rf"(?m)^export ({PREFIX}STRIPE_API_\w+)=(\S+)$", processes[0], 2))
+            environment |= dict(wait_for(said, rf"(?m)^export ({PREFIX}\w+)=(\S+)$", processes[0], 3))
             (broker,) = wait_for(said, r"send_task: (redis://\S+)", processes[0])
             program = f"{shlex.quote(sys.executable)} -m refund_worker "
             ours = {"127.0.0.1:8000": f"127.0.0.1:{web}", "redis://…": broker, "refund-worker ": program}
@@ -123,7 +123,7 @@ def test_every_block_of_code_is_run() -> None:
     counts = {page.name: Counter(kind for kind, _ in blocks if kind) for page, blocks in BLOCKS.items()}
     assert counts == {
         "README.md": {"sh": 1, "python": 1},
-        "quickstart.md": {"sh": 3},
+        "quickstart.md": {"sh": 4},
         "api.md": {"python": 5},
     }
 
@@ -138,6 +138,7 @@ def test_the_first_hour_goes_as_the_pages_say(walk: Walk) -> None:
     helper = next(line for line in bought.splitlines() if line.startswith("api()"))
     twice = walk.shell(f"{helper}\n{block(QUICKSTART, 'sh', 'the same request again')}")
     assert re.findall(r'"code":"(\w+)"', twice) == ["idempotency_key_reused", "exceeds_refundable"]
+    walk.shell(f"{helper}\n{block(QUICKSTART, 'sh', 'leo')}")
     walk.python(block(API, "python", "send_task"))
     walk.python(block(API, "python", "Session(engine)"))
     assert walk.python(block(API, "python", "ApiError")) == ""
@@ -146,7 +147,7 @@ def test_the_first_hour_goes_as_the_pages_say(walk: Walk) -> None:
 
     url = walk.adapted("http://127.0.0.1:8000")
     with Client(url, walk.environment["KEY"]) as client:
-        keys = ["ticket-1", "ticket-2", "ticket-4", "ticket-5", "ticket-6", "ticket-7", "ticket-8"]
+        keys = ["ticket-1", "ticket-2", "ticket-4", "ticket-5", "ticket-6", "ticket-7", "ticket-8", "ticket-9"]
         found = settled(client, keys)
         assert {key: (refund["status"], refund["credits"]) for key, refund in found.items()} == {
             "ticket-1": ("succeeded", 60),
@@ -156,7 +157,10 @@ def test_the_first_hour_goes_as_the_pages_say(walk: Walk) -> None:
             "ticket-6": ("succeeded", 50),
             "ticket-7": ("succeeded", 10),
             "ticket-8": ("succeeded", 10),
+            "ticket-9": ("succeeded", 400),
         }
+        legs = [(leg["processor_account"], leg["amount_minor"]) for leg in found["ticket-9"]["legs"]]
+        assert legs == [("paypal", 3000), ("stripe", 1000)]
         assert found["ticket-2"]["amounts"] == [{"currency": "USD", "requested_minor": 2000, "succeeded_minor": 2000}]
         assert '"id":"' + found["ticket-2"]["id"] in twice
         assert next(client.refunds(idempotency_key="ticket-3"), None) is None

@@ -8444,4 +8444,18 @@ DEFECTS = (
         "if account.has_access else TEST",
         ("tests/engine/views/test_account_facts.py::test_mode_is_that_of_the_credentials",),
     ),
+    Defect(
+        "paypal sandbox: a payment that it learns is forgotten with its process",
+        PAYPAL + "sandbox/book.py",
+        "self._add_capture(made)\n        self._keep(capture_record(made))\n        return made\n\n    def captures_of",
+        "self._add_capture(made)\n        return made\n\n    def captures_of",
+        (PAYPALS + "server.py::test_development_sandbox_learns_payments_and_keeps_them",),
+    ),
+    Defect(
+        "dev: the PayPal sandbox takes another processor's payment for its own",
+        "src/refund_worker/cli/dev_paypal.py",
+        "payments.find_at_processor(connection, PAYPAL, capture_id)",
+        "payments.find_at_processor(connection, 'stripe', capture_id)",
+        (PAYPALS + "server.py::test_development_sandbox_learns_payments_and_keeps_them",),
+    ),
 )

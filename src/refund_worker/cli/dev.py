@@ -1,9 +1,13 @@
-"""`refund-worker dev`: all processes on this machine until Ctrl-C, with the database of this folder and the sandbox."""
+"""`refund-worker dev`: all processes on this machine until Ctrl-C, with the database of this folder and two sandboxes.
+
+Stripe and PayPal are sandboxes. PayPal is left out if the settings have accounts of their own (`PROCESSORS_FILE`).
+"""
 
 from __future__ import annotations
 
 import http.client
 import os
+import shlex
 import signal
 import socket
 import time
@@ -40,8 +44,9 @@ def run_dev(console: Console, port: int = 8000, host: str = "127.0.0.1") -> int:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             raise BadSettings(f"port {port} is in use: choose another with --port")
     stopped = _Stopped()
-    stack = Stack(FOLDER, settings=chosen, web_port=port, web_host=host, learn=True)
-    with console.status("starting sandbox, broker, worker, scheduler and web…"):
+    own_accounts = PREFIX + "PROCESSORS" in chosen
+    stack = Stack(FOLDER, settings=chosen, web_port=port, web_host=host, learn=True, with_paypal=not own_accounts)
+    with console.status("starting sandboxes, broker, worker, scheduler and web…"):
         stack.start()
     try:
         _wait_until_ready(stack, port, stopped)
@@ -121,7 +126,7 @@ def _welcome(console: Console, stack: Stack, port: int, chosen: Mapping[str, str
     if settings.broker_url.get_secret_value() == EMBEDDED:
         lines.append(f"  broker, for app.send_task: [bold]{url_if_running(settings)}[/bold]")
     lines += [
-        f"  Stripe is the sandbox on {stack.sandbox.url}; it treats every payment that you record as captured",
+        *_sandboxes(stack),
         "  logs and database: .refund-worker/   ·   other commands work meanwhile: refund-worker refunds list",
         f"  try: curl -s http://127.0.0.1:{port}/v1/refunds -H 'Authorization: Bearer {key}'",
     ]
@@ -132,7 +137,17 @@ def _welcome(console: Console, stack: Stack, port: int, chosen: Mapping[str, str
         console.print(line, soft_wrap=True)  # lines are not wrapped, because people copy them
 
 
+def _sandboxes(stack: Stack) -> list[str]:
+    if stack.paypal is None:
+        return [f"  Stripe is the sandbox on {stack.sandbox.url}; it treats every payment that you record as captured"]
+    return [
+        f"  Stripe is the sandbox on {stack.sandbox.url}, PayPal the one on {stack.paypal.url}",
+        "  both treat every payment that you record as captured",
+    ]
+
+
 def _exports(stack: Stack, chosen: Mapping[str, str]) -> list[str]:
-    """Return the shell lines that another command needs to reach the sandbox, without settings that are `chosen`."""
-    missing = (PREFIX + name for name in ("STRIPE_API_KEY", "STRIPE_API_BASE"))
-    return [f"export {name}={stack.environment[name]}" for name in missing if name not in chosen]
+    """Return the shell lines that another command needs to reach the sandboxes, without settings that are `chosen`."""
+    names = (PREFIX + name for name in ("STRIPE_API_KEY", "STRIPE_API_BASE", "PROCESSORS_FILE"))
+    found = {name: stack.environment[name] for name in names if name in stack.environment and name not in chosen}
+    return [f"export {name}={shlex.quote(value)}" for name, value in found.items()]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,10 +26,9 @@ class Stack:
     """All processes, with their logs in a folder. `environment` has the settings that a client of them needs.
 
     `settings` have full names and are kept as they are. Missing settings point into the folder and to the sandbox.
-    With a `web_port` the web process runs too, and the sandbox sends its webhooks there. With `learn` the sandbox
-    treats every payment in our database as captured; otherwise payments are registered with
-    `sandbox.register_payment`. With `with_paypal` there is a second account, and `paypal` is its sandbox; its payments
-    are made with `paypal.new_payment`.
+    With a `web_port` the web process runs too, and the sandbox sends its webhooks there. With `with_paypal` there is a
+    second account, and `paypal` is its sandbox. With `learn` the sandboxes treat every payment in our database as
+    captured; otherwise payments are registered with `sandbox.register_payment`, or made with `paypal.new_payment`.
     """
 
     def __init__(
@@ -58,7 +57,7 @@ class Stack:
             program="refund_worker.cli.dev_sandbox" if learn else "refund_worker.processors.sandbox",
             environment=self._variables(),
         )
-        self.paypal = PayPalSandbox() if with_paypal else None
+        self.paypal = self._paypal(learn) if with_paypal else None
         self._broker: EmbeddedBroker | None = None
         self._parts: dict[str, subprocess.Popen[bytes]] = {}
         self._logs: list[IO[bytes]] = []
@@ -72,11 +71,12 @@ class Stack:
         """Start every process. If one does not start, stop the others and raise its error."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self.sandbox.start()
+            self._start_sandboxes()
             self.environment.setdefault(PREFIX + "STRIPE_API_BASE", self.sandbox.url)
             if self.paypal is not None:
-                self.paypal.start()
-                self.environment[PREFIX + "PROCESSORS"] = json.dumps({PAYPAL: _account_at(self.paypal)})
+                if self.web_port:
+                    self.paypal.send_webhooks_to(f"http://127.0.0.1:{self.web_port}/webhooks/{PAYPAL}")
+                self.environment[PREFIX + "PROCESSORS_FILE"] = str(self._write_account(self.paypal))
             self._broker = EmbeddedBroker(load_settings(self.environment))
             self._broker.start()
             self._begin("worker")
@@ -86,6 +86,28 @@ class Stack:
         except BaseException:
             self.stop()
             raise
+
+    def _start_sandboxes(self) -> None:
+        """Start them at the same time, because each needs a second or more. Raises the error of one that cannot."""
+        with ThreadPoolExecutor() as pool:
+            starting = [pool.submit(each.start) for each in (self.sandbox, self.paypal) if each is not None]
+        for each in starting:
+            each.result()
+
+    def _paypal(self, learn: bool) -> PayPalSandbox:
+        if not learn:
+            return PayPalSandbox()
+        book, program = self.folder / "paypal-book.jsonl", "refund_worker.cli.dev_paypal"
+        return PayPalSandbox(book=book, program=program, environment=self._variables())
+
+    def _write_account(self, paypal: PayPalSandbox) -> Path:
+        """Write the account at the PayPal sandbox, and return the file."""
+        account = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET, "webhook_id": WEBHOOK_ID}
+        account["api_base"] = paypal.url
+        lines = [f'["{PAYPAL}"]', *(f'{name} = "{value}"' for name, value in account.items())]
+        file = self.folder / "processors.toml"
+        file.write_text("\n".join([*lines, ""]), "utf-8")
+        return file.resolve()
 
     def _variables(self) -> dict[str, str]:
         others = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
@@ -135,13 +157,3 @@ class Stack:
         for log in self._logs:
             log.close()
         self._logs.clear()
-
-
-def _account_at(paypal: PayPalSandbox) -> dict[str, str]:
-    """Return the table of the account at the PayPal sandbox, as `PROCESSORS` has it."""
-    return {
-        "client_id": CLIENT_ID,
-        "client_secret": CLIENT_SECRET,
-        "webhook_id": WEBHOOK_ID,
-        "api_base": paypal.url,
-    }

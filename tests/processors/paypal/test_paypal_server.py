@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import subprocess
@@ -11,19 +12,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.processors.paypal.conftest import order
+from tests.support.migrated import migrated_sqlite_url, sqlite_template
 
-from refund_worker.domain.processor_replies import Answered, Refused, Reply, Unanswered
+from refund_worker.domain.processor_replies import Answered, Misconfigured, Refused, Reply, Unanswered
+from refund_worker.domain.records import PaymentRecord
+from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.processors.paypal import verification
 from refund_worker.processors.paypal.adapter import PayPalProcessor
 from refund_worker.processors.paypal.entry import ENTRY, PayPalSettings
 from refund_worker.processors.paypal.sandbox import PayPalSandbox, PayPalSandboxError
 from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
+from refund_worker.runtime import build_runtime
+from refund_worker.settings import PREFIX, load_settings
+
+__all__ = ["migrated_sqlite_url", "sqlite_template"]
 
 
 @pytest.fixture
@@ -216,3 +225,31 @@ def sent(process: PayPalSandbox, key: str, capture_id: str, minor: int = 1_000) 
             await adapter.close()
 
     return asyncio.run(send())
+
+
+def test_development_sandbox_learns_payments_and_keeps_them(migrated_sqlite_url: str, tmp_path: Path) -> None:
+    """It knows no payment before it is refunded, and takes each as our database has it."""
+    capture_id, of_others = "7MB00412XK553120D", "9QP11870LR246801A"
+    with build_runtime(load_settings({PREFIX + "DATABASE_URL": migrated_sqlite_url}), processors=False) as runtime:
+        own = PaymentRecord(
+            payment_id="pay-1",
+            customer_id="ann",
+            processor="paypal",
+            processor_payment_id=capture_id,
+            amount_minor=1_250,
+            currency="GBP",
+            credits=100,
+            captured_at=time.time() - 60,
+        )
+        other = replace(own, payment_id="pay-2", processor="stripe", processor_payment_id=of_others)
+        record_payments(runtime.context, [own, other])
+    variables = {**os.environ, PREFIX + "DATABASE_URL": migrated_sqlite_url}
+    book = tmp_path / "paypal-book.jsonl"
+    for _ in range(2):  # the second process knows the refund of the first
+        with PayPalSandbox(book=book, program="refund_worker.cli.dev_paypal", environment=variables) as dev:
+            made, again = asyncio.run(refund(dev.url, capture_id))
+            assert isinstance(made, Answered)
+            assert isinstance(again, Answered)
+            assert made.object.processor_refund_id == again.object.processor_refund_id
+            assert isinstance(asyncio.run(refund(dev.url, of_others, "k:2"))[0], Misconfigured)
+            assert len(dev.refunds()) == 1

@@ -73,7 +73,10 @@ def _running(console: Console, folder: Path) -> Iterator[Demo]:
     with console.status("  starting sandboxes, broker, worker, scheduler and web…"):
         stack.start()
     try:
-        stack.sandbox.send_webhooks_to(None)  # the first scenes show that the worker finds everything without them
+        assert stack.paypal is not None
+        # The first scenes show that the worker finds everything without webhooks.
+        stack.sandbox.send_webhooks_to(None)
+        stack.paypal.send_webhooks_to(None)
         console.print(f"  [dim]started with SQLite and an embedded broker: {', '.join(stack.parts)}[/dim]")
         settings: Settings = load_settings(stack.environment)
         with build_runtime(settings, publish=make_publisher(settings)) as runtime:

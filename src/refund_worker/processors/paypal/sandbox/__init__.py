@@ -8,7 +8,7 @@ file for it is named.
 
 from __future__ import annotations
 
-from refund_worker.processors.paypal.sandbox.book import FAULTS
+from refund_worker.processors.paypal.sandbox.book import FAULTS, LearnedCapture
 from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
 from refund_worker.processors.paypal.sandbox.process import PayPalSandbox, PayPalSandboxError
 from refund_worker.processors.paypal.sandbox.server import PayPalServer
@@ -18,6 +18,7 @@ __all__ = [
     "CLIENT_SECRET",
     "FAULTS",
     "WEBHOOK_ID",
+    "LearnedCapture",
     "PayPalSandbox",
     "PayPalSandboxError",
     "PayPalServer",

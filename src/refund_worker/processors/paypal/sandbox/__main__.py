@@ -6,14 +6,19 @@ import argparse
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from refund_worker.processors.local_server.journal import BookError
+from refund_worker.processors.paypal.sandbox.book import LearnedCapture
 from refund_worker.processors.paypal.sandbox.server import PayPalServer
 
 
-def main() -> int:
-    """Serve on 127.0.0.1 until a signal comes, or until the standard input closes. Return 0, or 2 without the port."""
+def main(learn: Callable[[str], LearnedCapture | None] | None = None) -> int:
+    """Serve on 127.0.0.1 until a signal comes, or until the standard input closes. Return 0, or 2 without the port.
+
+    `learn` is asked about a capture that the book does not have; it returns None for an unknown one.
+    """
     parser = argparse.ArgumentParser(prog="python -m refund_worker.processors.paypal.sandbox", description=__doc__)
     parser.add_argument("--port", type=int, required=True, help="0 takes a free port")
     parser.add_argument("--book", type=Path, help="the file of its book; without one the book is in memory")
@@ -24,6 +29,7 @@ def main() -> int:
         signal.signal(number, lambda *_: ended.set())
     try:
         with PayPalServer(options.port, book=options.book) as server:
+            server.book.learn = learn
             sys.stdout.write(f"the PayPal sandbox is listening on {server.url}\n")
             sys.stdout.flush()
             if options.until_stdin_closes:

@@ -6,10 +6,10 @@ import itertools
 import random
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from refund_worker.processors.local_server.journal import Journal, Record
 from refund_worker.processors.paypal.sandbox.records import (
@@ -85,6 +85,14 @@ class Capture:
     reason: str | None = None
 
 
+class LearnedCapture(NamedTuple):
+    """A payment that is known elsewhere: its amount as a decimal text, and the epoch seconds of its capture."""
+
+    amount: str
+    currency: str
+    captured_at: float
+
+
 @dataclass
 class Refund:
     """A refund. `total` is what was refunded of the capture with it, failed ones included."""
@@ -116,7 +124,8 @@ class Book:
     """The sandbox's records. `balance` limits refunds by currency where it has one.
 
     `faults` are those that the next refunds of a capture meet, under "" those of any capture. The others meet one of
-    `chances` (fault → probability). With a `journal`, the payments, refunds and keys survive the process.
+    `chances` (fault → probability). With a `journal`, the payments, refunds and keys survive the process. `learn` is
+    asked about a capture that is in no record; what it returns becomes one.
     """
 
     captures: dict[str, Capture] = field(default_factory=dict)
@@ -130,6 +139,7 @@ class Book:
     forgotten_orders: set[str] = field(default_factory=set)
     lag_seconds: float = 0.0  # an order lists a refund this late; a capture's status knows it at once
     journal: Journal | None = None
+    learn: Callable[[str], LearnedCapture | None] | None = None
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
     _captures_of_order: defaultdict[str, list[Capture]] = field(default_factory=lambda: defaultdict(list))
     _refunds_of_capture: defaultdict[str, list[Refund]] = field(default_factory=lambda: defaultdict(list))
@@ -210,6 +220,18 @@ class Book:
             state=state,
             reason=reason,
         )
+        self._add_capture(made)
+        self._keep(capture_record(made))
+        return made
+
+    def find_capture(self, capture_id: str) -> Capture | None:
+        """Return a capture, or None if no record has it and it is not known elsewhere either."""
+        found = self.captures.get(capture_id)
+        known = self.learn(capture_id) if found is None and self.learn is not None else None
+        if known is None:
+            return found
+        amount, currency, captured_at = known
+        made = Capture(capture_id, self.new_id("ORD"), Decimal(amount), currency, captured_at)
         self._add_capture(made)
         self._keep(capture_record(made))
         return made
@@ -307,7 +329,7 @@ class Book:
         return capture
 
     def _checked(self, capture_id: str, order: dict[str, Any], status: str) -> Refund:
-        capture = self.captures.get(capture_id)
+        capture = self.find_capture(capture_id)
         if capture is None:
             raise Refusal("INVALID_RESOURCE_ID", "capture_id")
         left = capture.amount - self.refunded(capture)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,16 +17,23 @@ class PayPalSandbox(LocalServer):
     """A running PayPal sandbox: `with PayPalSandbox() as paypal: … paypal.url`.
 
     The process ends with the block, and also if the process that started it dies. Its book ends with it, unless `book`
-    names a file for it. Faults, tokens, events and settings always end with it.
+    names a file for it. Faults, tokens, events and settings always end with it. `program` is a module with the
+    sandbox's command line, `environment` its variables (default: ours).
     """
 
     TITLE: ClassVar = "the PayPal sandbox"
     FAULT: ClassVar = PayPalSandboxError
 
-    def __init__(self, port: int = 0, *, book: Path | None = None) -> None:
+    def __init__(
+        self,
+        port: int = 0,
+        *,
+        book: Path | None = None,
+        program: str = "refund_worker.processors.paypal.sandbox",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.book_path = book
-        assert __package__
-        super().__init__(__package__, port, [] if book is None else ["--book", str(book)])
+        super().__init__(program, port, [] if book is None else ["--book", str(book)], environment=environment)
 
     # -- the control endpoints ----------------------------------------------------------------------------------------
 

@@ -299,7 +299,7 @@ class PayPalServer:
     async def _capture(self, request: web.Request) -> web.StreamResponse:
         if not self._is_known(request):
             return _invalid_token()
-        capture = self.book.captures.get(request.match_info["id"])
+        capture = self.book.find_capture(request.match_info["id"])
         if capture is None:
             raise Refusal("INVALID_RESOURCE_ID", "capture_id")
         if self.book.faults[f"read {capture.capture_id}"]:
