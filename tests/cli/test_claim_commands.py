@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 
 import pytest
@@ -26,6 +27,7 @@ def test_outside_refunds_are_listed_and_shown(outside: Cli) -> None:
     assert (row["object_id"], row["credits"], row["status"]) == ("re_1", 250, "posted")
     assert outside("outside-refunds", "show", row["id"], "-o", "json").json == row
     assert "5.00 GBP" in outside("outside-refunds", "show", row["id"]).out
+    assert re.search(r" p\d +stripe +re_1 ", outside("outside-refunds", "list").out)
     assert outside("outside-refunds", "list", "--status", "posted", "-q").out.split() == [row["id"]]
     assert outside("outside-refunds", "list", "--customer", "bob", "-o", "json").json["data"] == []
 
@@ -33,6 +35,7 @@ def test_outside_refunds_are_listed_and_shown(outside: Cli) -> None:
 def test_disputes_are_listed_and_shown(outside: Cli) -> None:
     (row,) = outside("disputes", "list", "--payment", "p2", "-o", "json").json["data"]
     assert (row["object_id"], row["credits_held"], row["status"]) == ("du_1", 100, "needs_response")
+    assert re.search(r" p2 .* stripe +du_1", outside("disputes", "list").out)
     assert outside("disputes", "show", row["id"], "-o", "json").json == row
     assert "2026-11-20 23:59" in outside("disputes", "list").out
     assert outside("disputes", "list", "--status", "lost", "-o", "json").json["data"] == []

@@ -8458,4 +8458,18 @@ DEFECTS = (
         "payments.find_at_processor(connection, 'stripe', capture_id)",
         (PAYPALS + "server.py::test_development_sandbox_learns_payments_and_keeps_them",),
     ),
+    Defect(
+        "console: the list of disputes names no account",
+        WEB + "console/templates/disputes.html",
+        '<small class="muted">{{ r.processor_account }}</small>',
+        "",
+        ("tests/web/console/test_claim_pages.py",),
+    ),
+    Defect(
+        "console: an account without a list is missing on the overview",
+        WEB + "console/overview.py",
+        "if not accounts.lists(name)",
+        "if accounts.lists(name)",
+        ("tests/web/console/test_two_accounts.py::test_overview_shows_an_account_without_a_list",),
+    ),
 )

@@ -40,6 +40,7 @@ OUTSIDE_COLUMNS = (
     Column("shortfall", right=True),
     Column("customer"),
     Column("payment", only_wide=True),
+    Column("account", only_wide=True),
     Column("at the processor", only_wide=True),
     Column("recorded (UTC)", only_wide=True),
 )
@@ -54,6 +55,7 @@ DISPUTE_COLUMNS = (
     Column("customer"),
     Column("payment", only_wide=True),
     Column("reason", only_wide=True),
+    Column("account", only_wide=True),
     Column("at the processor", only_wide=True),
 )
 
@@ -233,6 +235,7 @@ def _outside_row(row: Any) -> tuple[object, ...]:
         count(row["shortfall"]),
         row["customer_id"],
         row["payment_id"],
+        row["processor_account"],
         row["object_id"],
         moment(row["created_at"]),
     )
@@ -250,5 +253,6 @@ def _dispute_row(row: Any) -> tuple[object, ...]:
         row["customer_id"],
         row["payment_id"],
         row["reason"],
+        row["processor_account"],
         row["object_id"],
     )

@@ -15,7 +15,7 @@ def test_outside_refund_is_listed_and_explained(web: Web) -> None:
     hear(web.context, outside_refund("re_1", 1600))
     anna = visitor(web, "viewer")
     listed = anna.get("/outside-refunds")
-    assert "re_1" in text_of(listed)
+    assert re.search(r"re_1 taken off the balance cust-1 pay-1 stripe 16\.00 EUR", text_of(listed))
     claim_id = web.call("GET", "/v1/outside-refunds").json()["data"][0]["id"]
     shown = text_of(anna.get(f"/outside-refunds/{claim_id}"))
     assert "150 credits came off the balance; 10 that the customer had already spent were written off" in shown
@@ -33,6 +33,7 @@ def test_overview_is_not_calm_while_a_dispute_waits_for_an_answer(web: Web) -> N
     overview = text_of(anna.get("/"))
     assert "1 dispute waits for an answer, due 2026-11-20 23:59:59" in overview
     assert "Nothing needs a person" not in overview
+    assert "cust-1 pay-1 stripe 4.00 EUR" in text_of(anna.get("/disputes"))
     hear(web.context, dispute("du_1", 400, status="won"))
     assert "dispute waits for an answer, due" not in text_of(anna.get("/"))
 

@@ -93,6 +93,10 @@ def test_account_without_a_list_is_named_where_books_are_compared(place: Place) 
     assert "Not here: paypal. There is no list of refunds to compare with." in page
 
 
+def test_overview_shows_an_account_without_a_list(place: Place) -> None:
+    assert "paypal each refund is looked up" in place.page("/")
+
+
 def test_processors_page_names_adapter_and_mode_of_each_account(place: Place) -> None:
     page = place.page("/processors")
     assert re.search(r"paypal sending Adapter paypal Mode test: no real money Sent in the last minute", page)

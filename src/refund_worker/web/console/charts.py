@@ -91,7 +91,7 @@ def show_figures(page: ThePage, days: int = DAYS) -> HTMLResponse:
         )
         sums = Sums(found, repeats, shown)
         groups = failures(connection)
-    causes = [(_cause(g["failure_code"]), g["failure_code"], g["refunds"]) for g in groups[:CAUSES]]
+    causes = [(explain(g["failure_code"]).title, g["failure_code"], g["refunds"]) for g in groups[:CAUSES]]
     values: Json = {
         "days": days,
         "ranges": list(RANGES),
@@ -109,11 +109,6 @@ def show_figures(page: ThePage, days: int = DAYS) -> HTMLResponse:
         "longest": max([count for *_, count in causes], default=0),
     }
     return page.render("figures.html", **values)
-
-
-def _cause(code: str | None) -> str:
-    """Return the title with the code: several codes have the same title."""
-    return f"{explain(code).title} ({code})" if code else explain(code).title
 
 
 def _day(at: float) -> str:

@@ -50,6 +50,8 @@ def overview(page: ThePage) -> HTMLResponse:
             "warnings": fraud_warnings.count_open(connection),
             "refused": [each for each in refused_webhooks(connection, now) if each.lasts],
         }
+    accounts = page.context.accounts
+    values["looked_up"] = [name for name in accounts.called() if not accounts.lists(name)]
     values["short"] = shortfalls(values["funds"])
     return page.render("overview.html", **values)
 
