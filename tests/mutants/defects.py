@@ -7371,11 +7371,11 @@ DEFECTS = (
         (PAYPALS + "webhooks.py::test_flood_of_unknown_certificates_asks_paypal_only_sometimes",),
     ),
     Defect(
-        "paypal webhooks: an event's own words name its owner",
+        "paypal webhooks: any text in an event is our leg",
         PAYPAL + "events.py",
-        "names_owner=isinstance(custom_id, str))",
-        "names_owner=True)",
-        (PAYPALS + "webhooks.py::test_event_without_our_text_names_no_owner",),
+        'our_ids(resource.get("custom_id"))[0])',
+        'resource.get("custom_id"))',
+        (PAYPALS + "webhooks.py::test_event_without_our_text_names_no_leg",),
     ),
     # --- Adyen
     Defect(

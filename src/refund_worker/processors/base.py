@@ -300,13 +300,11 @@ class Capabilities:
 class EventHint:
     """The subject of a webhook event. It is a hint: the refund object is fetched before anything is decided.
 
-    `leg_id` is our id in the object, None if the event does not give it. `names_owner` is False if the event names
-    the object without our ids: then only the fetched object shows whether it is one of ours.
+    `leg_id` is our id in the object, None if the event does not give it: then the fetched object shows whose it is.
     """
 
     processor_refund_id: str
     leg_id: str | None
-    names_owner: bool
 
 
 @dataclass(frozen=True, slots=True)
