@@ -5657,6 +5657,13 @@ DEFECTS = (
         CANCELING,
     ),
     Defect(
+        "what the processor canceled is said to be a person's doing",
+        DOMAIN + "canceling.py",
+        "    if leg.canceling is None:\n        return changes\n",
+        "",
+        CANCELING,
+    ),
+    Defect(
         "what the dashboard canceled is sent over another payment",
         DOMAIN + "refund_object.py",
         "    return is_canceled or (leg.canceling is not None and _lacked",
