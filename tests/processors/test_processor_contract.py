@@ -205,6 +205,18 @@ def test_refusal_is_replayed_to_its_key_and_a_new_key_works(client: Client) -> N
     assert client.booked(payment_id) == [5000]
 
 
+@claiming(Part.KEEPS_REFUSALS, Part.REMAINDER, Part.PARTIAL, Part.CHANGES)
+def test_refusal_stays_the_answer_to_its_key(client: Client) -> None:
+    """The payment has enough left again, as an earlier refund failed late. A late copy must move no money."""
+    payment_id = client.subject.new_payment(5000)
+    earlier = client.refund(payment_id, 4000)
+    too_much = client.body(payment_id, 2000, attempt=2)
+    assert isinstance(client.send("late", too_much), Refused)
+    client.subject.change(earlier.processor_refund_id, "failed", client.subject.failure_code)
+    assert isinstance(client.send("late", too_much), Refused)
+    assert client.refund(payment_id, 3000, attempt=3).amount_minor == 3000
+
+
 @claiming(Part.FULLY_REFUNDED)
 def test_fully_refunded_payment_is_reported_as_already_refunded(client: Client) -> None:
     payment_id = client.subject.new_payment(5000)
@@ -232,7 +244,12 @@ def test_payment_is_refused_after_the_window_of_the_table(client: Client) -> Non
     client.subject.pass_time(window - 60)
     client.refund(payment_id, 1000)
     client.subject.pass_time(120)
-    assert isinstance(client.send("late", client.body(payment_id, 1000, attempt=2)), Refused)
+    late = client.send("late", client.body(payment_id, 1000, attempt=2))
+    if client.subject.window_code:
+        assert isinstance(late, Blocked | Misconfigured | UnknownRefusal), late
+        assert late.code == client.subject.window_code
+    else:
+        assert isinstance(late, Refused), late
     assert client.booked(payment_id) == [1000]
 
 

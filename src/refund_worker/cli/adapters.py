@@ -44,11 +44,11 @@ def _add_list(app: typer.Typer) -> None:
     def list_(output: OutputOption = Output.TABLE) -> None:
         """List what each adapter of this version can do, and each account of the settings.
 
-        key: how long an idempotency key is kept. list: it proves that a refund does not exist. outcome: the answer to
-        a request is its outcome. final: a refund never fails later. read: a payment can be read. parts: less than a
-        whole payment can be refunded. window: how long after the payment. steps: how many currencies refund only in
-        steps; -o json has the steps, in minor units. An account with the adapter http has a table of its own, in the
-        settings.
+        key: how long an idempotency key is kept. kept: a refusal stays the answer to its key. list: it proves that a
+        refund does not exist. outcome: the answer to a request is its outcome. final: a refund never fails later. read:
+        a payment can be read. parts: less than a whole payment can be refunded. window: how long after the payment.
+        steps: how many currencies refund only in steps, in a wide terminal; -o json has the steps, in minor units. An
+        account with the adapter http has a table of its own, in the settings.
         """
         adapters, accounts = list(_adapters()), list(_accounts())
         if output is Output.JSON:
@@ -237,6 +237,7 @@ def _facts(adapter: str, account: str | None, table: Capabilities) -> Json:
         "finds_refunds": table.finds_refunds,
         "lists_refunds": table.lists_refunds,
         "list_proves_absence": table.list_proves_absence,
+        "keeps_refusals": table.keeps_refusals,
         "answers_are_outcomes": table.answers_are_outcomes,
         "answers_are_final": table.answers_are_final,
         "reads_payments": table.reads_payments,
@@ -248,13 +249,17 @@ def _facts(adapter: str, account: str | None, table: Capabilities) -> Json:
 
 
 def _print_facts(title: str, rows: list[Json]) -> None:
-    titles = (title, "key", "list", "outcome", "final", "read", "parts", "window", "steps")
-    print_table([Column(each, whole=True) for each in titles], (_cells(row) for row in rows))
+    titles = (title, "key", "kept", "list", "outcome", "final", "read", "parts", "window")
+    columns = [*(Column(each, whole=True) for each in titles), Column("steps", whole=True, only_wide=True)]
+    print_table(columns, (_cells(row) for row in rows))
 
 
 def _cells(row: Json) -> tuple[str, ...]:
     window = row["refund_window_seconds"]
-    flags = ("list_proves_absence", "answers_are_outcomes", "answers_are_final", "reads_payments", "partial_refunds")
+    flags = (
+        *("keeps_refusals", "list_proves_absence", "answers_are_outcomes", "answers_are_final"),
+        *("reads_payments", "partial_refunds"),
+    )
     return (
         row["account"] or row["adapter"],
         _duration(row["key_seconds"]) if row["key_seconds"] else "none",

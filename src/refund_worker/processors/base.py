@@ -206,6 +206,8 @@ class Capabilities:
       that the request was received: refusals then come later, as refund objects that failed.
     - `says_replayed`: an answer that repeats the stored one says so (`replayed`).
     - `keeps_server_errors`: a 5xx answer may stay stored under its key, so that a repeat gets it for ever.
+    - `keeps_refusals`: a refusal stays the answer to its key, whatever changes later. A copy of the request that is
+      still on its way then moves no money.
     - `answers_are_final`: a refund that has succeeded never fails later.
     - `reads_refunds`: `fetch` returns the state of one refund object. Otherwise only a signed event tells the outcome
       (`Webhooks.event_report`).
@@ -238,6 +240,7 @@ class Capabilities:
     answers_are_outcomes: bool = True
     says_replayed: bool = True
     keeps_server_errors: bool = True
+    keeps_refusals: bool = True
     reads_refunds: bool = True
     report_seconds: float | None = None
     partial_refunds: bool
