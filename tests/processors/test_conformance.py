@@ -12,13 +12,17 @@ from typing import Any
 
 import pytest
 from tests.processors.contract import CURRENCY, Client, Part, Subject
+from tests.processors.second.acmepay.entry import ENTRY
+from tests.processors.second.server import TOKEN, AcmePayServer
 from tests.processors.subjects import SUBJECTS, label
 
 from refund_worker.domain.processor_replies import RefundObject
+from refund_worker.processors.accounts import Account
 from refund_worker.processors.base import Processor
-from refund_worker.processors.conformance.bench import Bench, Refundable
-from refund_worker.processors.conformance.results import Broken, Check, NotAsked, Verdict
+from refund_worker.processors.conformance.bench import LIST_LAG_SECONDS, Bench, Refundable
+from refund_worker.processors.conformance.results import Broken, Check, NotAsked, Result, Verdict
 from refund_worker.processors.conformance.run import ANY, LAST, result_of
+from refund_worker.processors.conformance.suite import Options, Suite
 
 # The part of the contract that each check asks too: a subject that lacks it is not checked.
 PARTS: dict[str, frozenset[Part]] = {
@@ -134,6 +138,27 @@ def test_no_promise_is_broken_by_an_adapter_under_contract(client: Client, check
         alive = [each for each in payment.made if each.processor_refund_id not in bench.failed]
         possible = [sorted(each.amount_minor for each in kept) for kept in (payment.made, alive)]
         assert sorted(client.subject.booked(payment.payment_id)) in possible
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_list_that_lags_is_waited_for_as_long_as_the_caller_says(waits: bool) -> None:
+    lines: list[str] = []
+
+    async def failed() -> dict[str, Result]:
+        settings = ENTRY.settings(token=TOKEN, api_base=server.url, rate_per_second=0)  # type: ignore[call-arg]
+        payments = [(server.new_payment("100"), 10_000, CURRENCY) for _ in range(3)]
+        options = Options(payments=payments, list_lag_seconds=LIST_LAG_SECONDS + 1 if waits else 0.1, tell=lines.append)
+        results = Suite(options).of_account(Account(name="acmepay", entry=ENTRY, settings=settings))
+        return {each.check: each async for each in results if each.verdict is Verdict.FAILED}
+
+    with AcmePayServer() as server:
+        server.lag_seconds = 0.7
+        found = asyncio.run(failed())
+    assert bool(found) != waits, found
+    assert bool(lines) == waits
+    if not waits:
+        assert {"list of a payment", "list since a time", "same key"} <= found.keys()
+        assert all("--list-lag" in each.do for each in found.values()), found
 
 
 def test_every_check_is_mapped_to_a_part_of_the_contract() -> None:

@@ -26,10 +26,27 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 SECRET_VARIABLE = "ADAPTER_SECRET"  # noqa: S105 -- the name of a variable
 SECONDS_DEFAULT, SECONDS_MAX = 300.0, 3_600.0
+LAG_DEFAULT, LAG_MAX = 10.0, 600.0
+# The number of checks that wait for a list that lags.
+CHECKS_OF_LISTS = 8
 SECRET_BYTES_MAX = 4_096
 DAY, HOUR = 86_400, 3_600
 _PAYMENT = re.compile(r"(?P<id>[!-~]{1,255}):(?P<amount>[1-9][0-9]{0,11}):(?P<currency>[A-Z]{3})")
 _ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,255}):(?P<port>[0-9]{1,5})")
+
+
+SecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds",
+        min=1,
+        max=SECONDS_MAX,
+        help=f"end after this time at the latest ({SECONDS_DEFAULT:g}, and more with --list-lag)",
+    ),
+]
+LagOption = Annotated[
+    float, typer.Option("--list-lag", min=0, max=LAG_MAX, help="seconds until a list shows a new refund")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -73,9 +90,8 @@ def _add_check(app: typer.Typer) -> None:
             typer.Option("--secret-file", help=f"the secret of a URL; or the variable {SECRET_VARIABLE}"),
         ] = None,
         live: Annotated[bool, typer.Option("--live", help="create refunds although money is real")] = False,
-        seconds: Annotated[
-            float, typer.Option("--seconds", min=1, max=SECONDS_MAX, help="end after this time at the latest")
-        ] = SECONDS_DEFAULT,
+        seconds: SecondsOption = None,
+        list_lag: LagOption = LAG_DEFAULT,
         listen: Annotated[str, typer.Option("--listen", help="where to receive events")] = "127.0.0.1:0",
         events_url: Annotated[
             str, typer.Option("--events-url", help="how the server reaches that, if not by its own address")
@@ -87,16 +103,20 @@ def _add_check(app: typer.Typer) -> None:
         A URL is that of a server of our HTTP protocol. Its secret comes from a file or a variable. A server in a test
         environment makes its own payments; for any other, name payments that may be refunded, in minor units:
         --payment pay-1:2000:EUR. Without a payment only reading is checked. Where money is real, no refund is created
-        without --live. Exit 0 if no check failed, 1 if one did.
+        without --live. If the processor's lists lag by more than ten seconds, say by how much with --list-lag. Exit 0
+        if no check failed, 1 if one did.
         """
         from refund_worker.processors.conformance.suite import Options, Suite
 
         require("worker")
+        in_all = seconds or _seconds_for(list_lag)
         options = Options(
             payments=tuple(_payment(each) for each in payment or ()),
             live=live,
-            seconds=seconds,
-            timeout_seconds=min(10.0, seconds),
+            seconds=in_all,
+            timeout_seconds=min(10.0, in_all),
+            list_lag_seconds=list_lag,
+            tell=print_line,
             listen=_address(listen),
             events_url=events_url,
         )
@@ -105,6 +125,10 @@ def _add_check(app: typer.Typer) -> None:
         _show(results, target, suite, output)
         if any(result.verdict == "failed" for result in results):
             raise typer.Exit(EXIT_FAILED)
+
+
+def _seconds_for(list_lag: float) -> float:
+    return SECONDS_DEFAULT + CHECKS_OF_LISTS * max(0.0, list_lag - LAG_DEFAULT)
 
 
 def _results(suite: Suite, target: str, secret_file: Path | None) -> AsyncIterator[Result]:

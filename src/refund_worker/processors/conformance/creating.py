@@ -20,7 +20,7 @@ from refund_worker.domain.processor_replies import (
     Reply,
 )
 from refund_worker.domain.refund import ObjectState
-from refund_worker.processors.conformance.bench import INSTALLATION, Bench, Refundable, money, words
+from refund_worker.processors.conformance.bench import INSTALLATION, LAGS, Bench, Refundable, money, words
 from refund_worker.processors.conformance.results import Check, NotAsked, expect
 
 KNOWN_STATUSES: Final = frozenset(ObjectState)
@@ -275,7 +275,7 @@ async def _expect_once(bench: Bench, order: RefundInstruction) -> None:
         expect(
             len(found) == 1,
             f"the payment's list has {len(found)} refunds of one key",
-            KEEP_KEYS if found else "List every refund of the payment, with the object ours.",
+            KEEP_KEYS if found else "List every refund of the payment, with the object ours." + LAGS,
         )
 
 
