@@ -45,6 +45,7 @@ class Part(StrEnum):
     LISTS_OTHERS = "lists refunds that others created"  # refund_elsewhere
     LISTS_UNKNOWN = "reports the list of an unknown payment as misconfigured"
     RECENT = "lists refunds created since a time"
+    PAGES = "reads the account's list page by page"
     READS = "reads payments"
     READS_DISPUTES = "reads the disputes of a payment and of the account"  # open_dispute
     READS_BALANCE = "reads the account's balance"
@@ -74,6 +75,7 @@ class Subject:
     reads_payments: ClassVar[bool] = False
     lacks: ClassVar[Mapping[Part, str]] = {}  # why a part that the table claims is not asked
     page_size: ClassVar[int] = 1  # refund objects in a page of the server's lists
+    has_pages: ClassVar[bool] = False  # the adapter has `page`
     gives_request_ids: ClassVar[bool] = False
     errors_stick: ClassVar[bool] = False  # this server repeats a server error to its key
     failure_code: ClassVar[str] = "declined"  # of a refund that the server lets fail; passed on as it is
@@ -194,6 +196,7 @@ class Subject:
             Part.PARTIAL: table.partial_refunds,
             **dict.fromkeys((Part.LISTS, Part.LISTS_OTHERS, Part.LISTS_UNKNOWN), table.finds_refunds),
             Part.RECENT: table.lists_refunds,
+            Part.PAGES: table.lists_refunds and cls.has_pages,
             Part.READS: cls.reads_payments,
             Part.READS_DISPUTES: table.reads_disputes,
             Part.READS_BALANCE: table.reads_balance,
