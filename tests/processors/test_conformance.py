@@ -23,6 +23,8 @@ from refund_worker.processors.conformance.bench import LIST_LAG_SECONDS, Bench, 
 from refund_worker.processors.conformance.results import Broken, Check, NotAsked, Result, Verdict
 from refund_worker.processors.conformance.run import ANY, LAST, result_of
 from refund_worker.processors.conformance.suite import Options, Suite
+from refund_worker.processors.manual import ManualProcessor
+from refund_worker.processors.paypal.entry import CAPABILITIES as PAYPAL
 
 # The part of the contract that each check asks too: a subject that lacks it is not checked.
 PARTS: dict[str, frozenset[Part]] = {
@@ -159,6 +161,11 @@ def test_list_that_lags_is_waited_for_as_long_as_the_caller_says(waits: bool) ->
     if not waits:
         assert {"list of a payment", "list since a time", "same key"} <= found.keys()
         assert all("--list-lag" in each.do for each in found.values()), found
+
+
+@pytest.mark.parametrize(("currency", "step"), [("HUF", 100), ("ISK", 100), ("JPY", 1), ("KWD", 10), ("GBP", 1)])
+def test_amounts_of_checks_keep_steps_that_are_coarser_than_ours(currency: str, step: int) -> None:
+    assert Bench(ManualProcessor(), PAYPAL).step(currency) == step
 
 
 def test_every_check_is_mapped_to_a_part_of_the_contract() -> None:

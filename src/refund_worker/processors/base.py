@@ -219,7 +219,7 @@ class Capabilities:
     - `reads_balance`: the available and pending money of the account can be read.
     - `takes_email`: an address can be named to which the processor writes when the customer must act.
     - `connects`: the account is a platform that has connected accounts, with payments of their own.
-    - `currency_steps`: the step in minor units of every amount, for currencies where it is not 1.
+    - `currency_steps`: the step in the processor's minor units of every amount, for currencies where it is not 1.
     - `currency_decimals`: the decimals of the minor unit, for currencies where they are not 2.
     - `refund_window_seconds`: how long after its capture a payment can be refunded, or None without one figure.
     - `rate_per_second`: the default limit of calls per second; 0 for no limit.

@@ -243,7 +243,7 @@ class Bench:
 
     def step(self, currency: str) -> int:
         """Return the step of amounts in this currency, in minor units: ours or the account's, whichever is larger."""
-        return max(smallest_step(currency), self.table.currency_steps.get(currency, 1))
+        return self.table.rules().steps.get(currency, smallest_step(currency))
 
     # --- what a server can be made to do ------------------------------------------------------------------------------
 

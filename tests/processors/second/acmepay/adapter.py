@@ -104,7 +104,6 @@ class AcmePayProcessor(RefundsOnly):
         except ValueError as error:
             return Misconfigured("bad_payment_id", str(error))
 
-
         async def read() -> PaymentRead:
             answer = await self._ok("GET", f"/payments/{processor_payment_id}")
             return PaymentRead(to_payment(answer.json(), processor_payment_id), (processor_payment_id,))
