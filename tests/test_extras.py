@@ -39,6 +39,7 @@ PARTS = {
     "processors.http.adapter": "worker",
     "processors.conformance.suite": "worker",
     "processors.sandbox": "sandbox",
+    "processors.paypal.certificates": "paypal",
     "processors.paypal.sandbox": "sandbox",
     "otel": "otel",
     "testing": "testing",
@@ -170,6 +171,22 @@ with contextlib.redirect_stderr(said):
 """
     told = run_with(None, code).strip()
     assert re.fullmatch(r"2 error: .*: install the extra refund-worker\[cli\]", told)
+
+
+def test_certificates_of_paypal_need_their_extra() -> None:
+    code = """
+from pydantic import ValidationError
+from refund_worker.processors.paypal.entry import PayPalSettings
+for way in ("postback", "certificate"):
+    try:
+        print(PayPalSettings(webhook_verification=way).webhook_verification)
+    except ValidationError as error:
+        print(error.errors()[0]["msg"])
+"""
+    without, with_it = (run_with(extra, code).splitlines() for extra in ("web", "paypal"))
+    assert without[0] == "postback"
+    assert without[1].endswith("cryptography not installed: install the extra refund-worker[paypal]")
+    assert with_it == ["postback", "certificate"]
 
 
 # --- what is imported ------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "worker": ("aiohttp", "alembic", "celery", "redis", "standardwebhooks"),
     "cli": ("alembic", "argon2", "rich", "typer"),
     "stripe": ("aiohttp", "stripe"),
+    "paypal": ("cryptography",),
     "sandbox": ("aiohttp", "httptools"),
     "otel": ("opentelemetry",),
     "testing": ("aiohttp", "alembic", "httptools", "standardwebhooks", "stripe"),

@@ -53,6 +53,16 @@ ACCOUNT_PATHS: Final = (
         every=EACH,
     ),
     Path(
+        "its money comes back weeks later at PayPal, and no event says so",
+        (_WITHDRAWAL, *(Act(33 * DAY + n * LATER, "reread") for n in range(4))),
+        ("failed",),
+        120,
+        0,
+        accounts=(STRIPE, PAYPAL),
+        life=("failed later",),
+        every=EACH,
+    ),
+    Path(
         "one refund over Stripe and a processor that cannot be asked",
         (_OVER_BOTH,),
         ("succeeded",),

@@ -7,8 +7,11 @@ import re
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
-from tests.crashes.crash_path import Path, payment_id_at
+from refund_worker.engine.processor_sync.reread import reread
+from tests.crashes.crash_path import PAYPAL, Path, payment_id_at
 from tests.crashes.other_accounts import add_account
 from tests.simulation.bank import Bank
 from tests.simulation.bank_records import DAY, HOUR, SILENT, STRIPE
@@ -93,6 +96,13 @@ class CrashRun(Schedule):
         bank = add_account(self, name, self._payments_at(name))
         bank.on_news = self.webhooks.tell
         return bank
+
+    def _act(self, what: str, arguments: dict[str, Any]) -> None:
+        """Do what a path does, the job of the scheduler that reads paid refunds again included."""
+        if what == "reread":
+            self.processes.worker(partial(reread, processor=PAYPAL), "scheduler")
+        else:
+            super()._act(what, arguments)
 
     def _begin(self) -> None:
         self.crashes.counting = True

@@ -171,6 +171,15 @@ def test_lists_of_each_account_are_read_while_the_scheduler_runs() -> None:
     assert {name: names.count(name) for name in listed} == dict.fromkeys(listed, 2)
 
 
+def test_paid_refunds_of_accounts_without_a_list_are_read_again() -> None:
+    paypal = {"client_id": "A" * 30, "client_secret": "E" * 30}
+    tables = {"stripe": {"api_key": "sk_test_1"}, "paypal": paypal, "paypal:old": paypal}
+    jobs = jobs_of(load_settings({"REFUND_WORKER_PROCESSORS": json.dumps(tables)}))
+    reading = [job for job in jobs if job.name == "reread"]
+    assert [job.work.keywords for job in reading] == [{"processor": "paypal"}, {"processor": "paypal:old"}]  # type: ignore[attr-defined]
+    assert [job.interval_seconds for job in reading] == [10.0, 10.0]
+
+
 def test_sweep_without_a_database_logs_the_reason(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
     away = load_settings(
         {

@@ -259,6 +259,12 @@ class Capabilities:
     low_balance_codes: frozenset[str] = frozenset()
     sources: Mapping[str, str]
 
+    @property
+    def rereads_refunds(self) -> bool:
+        """Return True if a late failure whose event was lost is found only by reading each paid refund again."""
+        may_change = self.creates_refunds and not self.answers_are_final
+        return may_change and self.reads_refunds and not self.lists_refunds
+
     def rules(
         self,
         *,

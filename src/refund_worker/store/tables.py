@@ -188,6 +188,7 @@ transaction_rooms = Table(
 )
 
 OPEN_DISPUTE = text("kind = 'dispute' AND phase IN ('holding', 'shown')")
+LIVE_OUTSIDE_REFUND = text("kind = 'outside_refund' AND phase IN ('holding', 'taken')")
 UNDECIDED = text("phase = 'taken' AND rule = 'person'")
 MAY_BE_ANSWERED = text("actionable IS NOT FALSE")
 
@@ -484,6 +485,18 @@ processors = Table(
     Column("told_until", Double),
     # The database server at the last listing (`installation.py`): a promoted standby may have lost the last commits.
     Column("listed_on", Text),
+)
+
+# How far the paid refunds of an account without a list were read again. One round begins each day. Times are epoch
+# seconds; `after_created_at` and `after_id` are the last object that was read.
+rereads = Table(
+    "rereads",
+    metadata,
+    Column("processor", Text, primary_key=True),
+    Column("began_at", Double, nullable=False),
+    Column("after_created_at", Double, nullable=False),
+    Column("after_id", Text, nullable=False),
+    Column("ended", Boolean, nullable=False),
 )
 
 # One row: the id of this installation. A backup keeps it; another database on the same account has another.
@@ -950,6 +963,14 @@ claims = Table(
         "due_by",
         sqlite_where=OPEN_DISPUTE,
         postgresql_where=OPEN_DISPUTE,
+    ),
+    Index(
+        "ix_claims_outside_refunds",
+        "processor",
+        "object_created_at",
+        "object_id",
+        sqlite_where=LIVE_OUTSIDE_REFUND,
+        postgresql_where=LIVE_OUTSIDE_REFUND,
     ),
     Index("ix_claims_undecided", "kind", sqlite_where=UNDECIDED, postgresql_where=UNDECIDED),
 )

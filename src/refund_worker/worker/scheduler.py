@@ -23,6 +23,7 @@ from refund_worker.engine.processor_sync.connected_sync import ConnectedSync
 from refund_worker.engine.processor_sync.funds import read_balance
 from refund_worker.engine.processor_sync.listing import ListDenied, NotListed
 from refund_worker.engine.processor_sync.reconciliation.run import run_due
+from refund_worker.engine.processor_sync.reread import reread
 from refund_worker.engine.processor_sync.sync import RecentSync
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
@@ -84,6 +85,8 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
             connected = ConnectedSync()
             jobs.append(Job("connected", settings.sweep_seconds * 5, partial(connected.sync_due, platform=name)))
             jobs.append(Job("connected-all", settings.poll_seconds * 12, partial(connected.sync_all, platform=name)))
+    for name in accounts.to_reread():
+        jobs.append(Job("reread", settings.sweep_seconds * 10, partial(reread, processor=name)))
     for name in accounts.with_balances():
         jobs.append(Job("funds", settings.poll_seconds, partial(read_balance, processor=name), at_once=True))
     if settings.notify_url is not None:

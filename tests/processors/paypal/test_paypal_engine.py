@@ -19,6 +19,7 @@ from refund_worker.domain.records import PaymentRecord
 from refund_worker.domain.refund import Kind, LegStatus, RefundRequest, RefundStatus, To
 from refund_worker.domain.refund import Refund as OurRefund
 from refund_worker.engine.accounts.payments import Recorded, record_payments
+from refund_worker.engine.processor_sync.reread import reread
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.engine.refunds.process import process_due
@@ -198,6 +199,18 @@ def test_late_failure_by_a_signed_webhook_returns_the_credits(shop: Shop) -> Non
         for _ in range(2):  # PayPal may send it twice
             assert web.call("POST", "/webhooks/paypal", key=None, headers=headers, content=body).status_code == 200
     assert process_inbox(shop.runtime.context) == 1
+    refund = shop.work_until_status(refund_id, RefundStatus.FAILED)
+    assert refund.failure_code == "ECHECK"
+    assert shop.credits == CREDITS
+
+
+def test_late_failure_without_an_event_is_found_by_reading_again(shop: Shop) -> None:
+    capture = shop.server.new_payment("12.50")
+    refund_id = shop.withdraw(capture)
+    shop.work_until_status(refund_id, RefundStatus.SUCCEEDED)
+    shop.server.change(shop.made(capture).refund_id, "FAILED", "ECHECK")
+    (name,) = shop.runtime.context.accounts.to_reread()
+    assert reread(shop.runtime.context, name) == 1
     refund = shop.work_until_status(refund_id, RefundStatus.FAILED)
     assert refund.failure_code == "ECHECK"
     assert shop.credits == CREDITS

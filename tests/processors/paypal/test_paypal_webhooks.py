@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import threading
 import time
@@ -17,7 +16,7 @@ from tests.processors.paypal.signing import Signer, signer
 
 from refund_worker.processors.base import EventFault, EventHint, EventSubject, InvalidEvent
 from refund_worker.processors.paypal import events, verification
-from refund_worker.processors.paypal.certificates import BadCertificate, Certificate, certificate_of, is_signed
+from refund_worker.processors.paypal.certificates import BadCertificate, certificate_of, is_signed
 from refund_worker.processors.paypal.entry import ENTRY, PayPalSettings
 from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
 from refund_worker.processors.paypal.sandbox.server import CERTIFICATE, PayPalServer
@@ -293,8 +292,7 @@ def signer_headers(url: str) -> dict[str, str]:
 def test_certificate_of_openssl_is_read() -> None:
     certificate = certificate_of("text before\n" + signer().certificate_pem + "\nbehind")
     assert certificate.common_name == "messageverificationcerts.sandbox.paypal.com"
-    assert certificate.modulus.bit_length() == 2_048
-    assert certificate.exponent == 65_537
+    assert certificate.key.key_size == 2_048
     assert certificate.not_before <= time.time() + 60 < certificate.not_after
     assert certificate.not_after - certificate.not_before == 3_650 * DAY
 
@@ -316,30 +314,11 @@ def test_key_that_is_too_small_is_refused() -> None:
 
 def test_signature_as_large_as_the_modulus_is_refused() -> None:
     certificate = certificate_of(signer().certificate_pem)
-    value = int.from_bytes(signer().sign(b"text"), "big") + certificate.modulus
-    for changed in (value, certificate.modulus, 0, 1, certificate.modulus - 1):
+    modulus = certificate.key.public_numbers().n
+    value = int.from_bytes(signer().sign(b"text"), "big") + modulus
+    for changed in (value, modulus, 0, 1, modulus - 1):
         if changed.bit_length() <= 2_048:
             assert not is_signed(certificate, changed.to_bytes(256, "big"), b"text")
-
-
-def test_signature_that_is_larger_than_the_modulus_is_refused() -> None:
-    """It is the same number to the key, so one signature could be written in two ways."""
-    certificate = Certificate("", 0, 0, modulus=2**2_047 + 1, exponent=1)
-    digest = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(b"text").digest()
-    right = int.from_bytes(b"\x00\x01" + b"\xff" * (256 - 3 - len(digest)) + b"\x00" + digest, "big")
-    assert is_signed(certificate, right.to_bytes(256, "big"), b"text")
-    assert not is_signed(certificate, (right + certificate.modulus).to_bytes(256, "big"), b"text")
-
-
-def test_lazy_padding_is_refused() -> None:
-    """With a small exponent, bytes behind the digest would let anybody make a signature (CVE-2006-4339)."""
-    certificate = Certificate("", 0, 0, modulus=2**2_048 - 1, exponent=1)
-    digest = bytes.fromhex("3031300d060960864801650304020105000420") + hashlib.sha256(b"text").digest()
-    right = b"\x00\x01" + b"\xff" * (256 - 3 - len(digest)) + b"\x00" + digest
-    assert is_signed(certificate, right, b"text")
-    short = b"\x00\x01" + b"\xff" * 8 + b"\x00" + digest
-    assert not is_signed(certificate, short + b"\x00" * (256 - len(short)), b"text")
-    assert not is_signed(certificate, right.replace(b"\xff", b"\xfe", 1), b"text")
 
 
 def test_no_broken_certificate_breaks_the_reading() -> None:
@@ -350,7 +329,7 @@ def test_no_broken_certificate_breaks_the_reading() -> None:
     def pem(raw: bytes) -> str:
         return f"{lines[0]}\n{base64.encodebytes(raw).decode()}{lines[-1]}\n"
 
-    assert certificate_of(pem(der)).exponent == 65_537
+    assert certificate_of(pem(der)).key.public_numbers().e == 65_537
     for place in range(len(der)):
         for raw in (der[:place], der[:place] + bytes([der[place] ^ 0x80]) + der[place + 1 :]):
             try:

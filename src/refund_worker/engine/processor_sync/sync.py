@@ -181,6 +181,17 @@ def _read(context: Context, processor: str, days: float) -> _Found:
         denied = denials([(processor, error.denied)])
         context.database.run(lambda connection: open_circuits(connection, denied, context.clock(connection)))
         raise
+    return _compare(context, processor, refund_objects)
+
+
+def record_objects(context: Context, processor: str, refund_objects: Sequence[RefundObject]) -> int:
+    """Record what these objects of a processor say that is new, as those of a list; return how many statuses were."""
+    found = _compare(context, processor, refund_objects)
+    _record(context, processor, found)
+    return len(found.news)
+
+
+def _compare(context: Context, processor: str, refund_objects: Sequence[RefundObject]) -> _Found:
     with context.database.read() as connection:
         return _classify(connection, context.policy, processor, refund_objects)
 

@@ -277,7 +277,8 @@ _ANSWER_MISMATCH = Explanation(
 )
 _NOT_AT_PROCESSOR = Explanation(
     "The processor does not have this refund",
-    "A reconciliation found a part that is paid in our books, and the processor has no refund for it.",
+    "A reconciliation, or the daily reading of paid refunds, found a part that is paid in our books, and the processor "
+    "has no refund for it.",
     "Search for the payment at the processor: another account or mode may be in use. If the customer got no money, pay "
     "manually or give credits by a correction. Then resolve, which records that you have decided.",
     at_end=_PAY_OUT_AGAIN,

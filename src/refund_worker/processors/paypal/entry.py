@@ -9,6 +9,7 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import SecretStr, field_validator
 
+from refund_worker.extras import MissingExtra, require
 from refund_worker.processors.base import (
     AccountSettings,
     Capabilities,
@@ -128,6 +129,16 @@ class PayPalSettings(AccountSettings):
             raise ValueError(f"must be one id of a webhook, or up to {WEBHOOK_IDS_MAX} with commas")
         if not all(re.fullmatch(r"[A-Za-z0-9]{1,50}", one) for one in ids):
             raise ValueError("must be PayPal's id of the webhook: letters and digits, not its address")
+        return value
+
+    @field_validator("webhook_verification")
+    @classmethod
+    def _with_its_package(cls, value: str) -> str:
+        if value == "certificate":
+            try:
+                require("paypal")
+            except MissingExtra as error:
+                raise ValueError(error.message) from None
         return value
 
     @field_validator("webhook_secret")

@@ -18,24 +18,20 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from refund_worker.domain.processor_replies import NotSent
 from refund_worker.processors.base import EventFault, InvalidEvent
 from refund_worker.processors.paypal import access, events
-from refund_worker.processors.paypal.certificates import (
-    PEM_LENGTH_MAX,
-    BadCertificate,
-    Certificate,
-    certificate_of,
-    is_signed,
-)
 from refund_worker.processors.wire import HttpAnswer, Unreadable
+
+if TYPE_CHECKING:  # only checking by certificate needs its package
+    from refund_worker.processors.paypal.certificates import Certificate
 
 VERIFY_PATH: Final = "/v1/notifications/verify-webhook-signature"
 CALL_SECONDS_MAX: Final = 8.0
-ANSWER_BYTES_MAX: Final = PEM_LENGTH_MAX
+ANSWER_BYTES_MAX: Final = 65_536
 AT_ONCE_MAX: Final = 8
 WAIT_SECONDS_MAX: Final = 2.0
 CERTIFICATES_MAX: Final = 16
@@ -73,6 +69,8 @@ def verify_by_certificate(
 
     `base` is a test's server, whose certificates are then the only ones that are accepted.
     """
+    from refund_worker.processors.paypal.certificates import is_signed
+
     sent = events.Transmission.of(headers, now)
     signature = sent.signature_bytes()
     url = sent.certificate_url
@@ -148,6 +146,8 @@ def _unchecked(why: str) -> InvalidEvent:
 
 
 def _certificate(url: str, now: float) -> Certificate:
+    from refund_worker.processors.paypal.certificates import BadCertificate, certificate_of
+
     known = _certificates.get(url)
     if known is not None and known.is_valid_at(now):
         return known
