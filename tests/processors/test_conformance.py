@@ -6,12 +6,13 @@ The contract suite beside this file asks more: it also has faults on the way, cl
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from tests.processors.contract import CURRENCY, Client, Part, Subject
+from tests.processors.second.acmepay.entry import CAPABILITIES as ACMEPAY
 from tests.processors.second.acmepay.entry import ENTRY
 from tests.processors.second.server import TOKEN, AcmePayServer
 from tests.processors.subjects import SUBJECTS, label
@@ -166,6 +167,13 @@ def test_list_that_lags_is_waited_for_as_long_as_the_caller_says(waits: bool) ->
 @pytest.mark.parametrize(("currency", "step"), [("HUF", 100), ("ISK", 100), ("JPY", 1), ("KWD", 10), ("GBP", 1)])
 def test_amounts_of_checks_keep_steps_that_are_coarser_than_ours(currency: str, step: int) -> None:
     assert Bench(ManualProcessor(), PAYPAL).step(currency) == step
+
+
+def test_refusal_is_asked_for_only_where_the_table_claims_it() -> None:
+    (check,) = [each for each in ANY if each.name == "refusal is kept"]
+    result = asyncio.run(result_of(check, Bench(ManualProcessor(), replace(ACMEPAY, keeps_refusals=False)), 5))
+    assert result.verdict is Verdict.NOT_ASKED
+    assert "keeps_refusals is false" in result.found
 
 
 def test_every_check_is_mapped_to_a_part_of_the_contract() -> None:
