@@ -90,8 +90,12 @@ def _paid_beyond(watch: Watched, leg: Row) -> bool:
 
 
 def _was_told_falsely(watch: Watched, leg_id: str) -> bool:
-    """Return True if an answer about the leg was false, or if a refund of others carries our mark of it."""
-    return leg_id in watch.bank.falsified or any(t.mark == leg_id for t in watch.bank.of_others())
+    """Return True if an answer about the leg was false, or if a refund of others carries our mark of it.
+
+    The object of a leg can be a refund of others that a person linked.
+    """
+    told = {leg_id, watch.legs[leg_id]["processor_refund_id"]} - {None}
+    return bool(told & watch.bank.falsified) or any(t.mark == leg_id for t in watch.bank.of_others())
 
 
 def _was_told(watch: Watched, leg: Row, kind: type) -> bool:

@@ -69,7 +69,7 @@ class Bank:
     keys: dict[str, KeyRecord] = field(default_factory=dict)
     bodies: dict[str, str] = field(default_factory=dict)
     sent: dict[str, list[Sent]] = field(default_factory=dict)  # by key
-    falsified: set[str | None] = field(default_factory=set)  # legs with a false answer
+    falsified: set[str | None] = field(default_factory=set)  # legs and objects with a false answer
     outages: list[tuple[float, float]] = field(default_factory=list)
     denials: list[tuple[float, float]] = field(default_factory=list)
     empty: list[tuple[float, float]] = field(default_factory=list)

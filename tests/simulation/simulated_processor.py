@@ -114,10 +114,10 @@ class SimulatedProcessor(RefundsOnly):
         # Use the book, because the metadata may have been removed.
         whose = next((t.leg_id for t in self.bank.refund_objects if t.id == refund_object.processor_refund_id), None)
         if self.bank.faults.strikes("another amount"):
-            self.bank.falsified.add(whose)
+            self.bank.falsified |= {whose, refund_object.processor_refund_id}
             return replace(reply, object=replace(refund_object, amount_minor=refund_object.amount_minor + 1))
         if self.bank.faults.strikes("another payment"):
-            self.bank.falsified.add(whose)
+            self.bank.falsified |= {whose, refund_object.processor_refund_id}
             return replace(reply, object=replace(refund_object, payment_refs=("ch_other",)))
         return reply
 
