@@ -20,7 +20,7 @@ from tests.domain.builders import (
 )
 
 from refund_worker.domain.allocation import RefundablePayment
-from refund_worker.domain.canceling import CANCELED_ON_REQUEST
+from refund_worker.domain.canceling import CANCELED_AT_PROCESSOR, CANCELED_ON_REQUEST
 from refund_worker.domain.decision import Decision
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
@@ -199,14 +199,28 @@ def test_object_that_lacks_funds_meanwhile_is_not_sent_again(state: Canceling) -
 
 def test_object_canceled_in_the_dashboard_is_given_back() -> None:
     after = settled(report(waiting(), CANCELED, LATER).after)
-    assert [(leg.payment_id, leg.failure_code) for leg in after.legs] == [("pay1", CANCELED_ON_REQUEST)]
+    assert [(leg.payment_id, leg.failure_code) for leg in after.legs] == [("pay1", CANCELED_AT_PROCESSOR)]
     assert (after.status, after.reversed_credits) == (RefundStatus.FAILED, 100)
 
 
 def test_canceled_object_is_given_back_after_a_lost_report() -> None:
     pending = answer(begun(), Answered(an_object("pending"))).after
     after = settled(report(pending, CANCELED, LATER).after)
-    assert [(leg.payment_id, leg.failure_code) for leg in after.legs] == [("pay1", CANCELED_ON_REQUEST)]
+    assert [(leg.payment_id, leg.failure_code) for leg in after.legs] == [("pay1", CANCELED_AT_PROCESSOR)]
+
+
+def test_object_canceled_there_keeps_the_word_of_the_processor() -> None:
+    told = an_object("canceled", failure_code="RISK_REVIEW")
+    (leg,) = settled(report(waiting(), told, LATER).after).legs
+    assert (leg.failure_code, leg.failure_message) == (
+        CANCELED_AT_PROCESSOR,
+        "the processor says canceled: RISK_REVIEW",
+    )
+    (leg,) = settled(report(canceling(), told, LATER).after).legs
+    assert (leg.failure_code, leg.failure_message) == (
+        CANCELED_ON_REQUEST,
+        "a person canceled it while it waited for the customer",
+    )
 
 
 def test_second_cancel_is_refused_while_the_first_is_under_way() -> None:

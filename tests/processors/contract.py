@@ -39,11 +39,13 @@ class Part(StrEnum):
     UNKNOWN_REFUND = "reports an unknown refund object as misconfigured"  # unknown_refund
     KEYS = "returns the same object to the same key and body"
     KEY_CONFLICT = "reports another body under a used key"
+    KEEPS_REFUSALS = "keeps a refusal under its key"  # change
     KEY_LIFE = "keeps a key as long as its table says"  # pass_time
     LISTS = "lists all refunds of a payment"
     LISTS_OTHERS = "lists refunds that others created"  # refund_elsewhere
     LISTS_UNKNOWN = "reports the list of an unknown payment as misconfigured"
     RECENT = "lists refunds created since a time"
+    PAGES = "reads the account's list page by page"
     READS = "reads payments"
     READS_DISPUTES = "reads the disputes of a payment and of the account"  # open_dispute
     READS_BALANCE = "reads the account's balance"
@@ -73,6 +75,7 @@ class Subject:
     reads_payments: ClassVar[bool] = False
     lacks: ClassVar[Mapping[Part, str]] = {}  # why a part that the table claims is not asked
     page_size: ClassVar[int] = 1  # refund objects in a page of the server's lists
+    has_pages: ClassVar[bool] = False  # the adapter has `page`
     gives_request_ids: ClassVar[bool] = False
     errors_stick: ClassVar[bool] = False  # this server repeats a server error to its key
     failure_code: ClassVar[str] = "declined"  # of a refund that the server lets fail; passed on as it is
@@ -89,6 +92,7 @@ class Subject:
     event_seconds: ClassVar[float] = 86_400.0  # an event that was signed this long ago is refused
     another_secret: ClassVar[str] = "another"
     answers_have_times: ClassVar[bool] = True  # an answer says when the refund was created
+    window_code: ClassVar[str] = ""  # of the refusal after the window, if it is no final one of the error table
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
         self._loop = asyncio.new_event_loop()
@@ -186,11 +190,13 @@ class Subject:
         }
         by_table = {
             **dict.fromkeys((Part.KEYS, Part.KEY_CONFLICT, Part.KEY_LIFE), table.key_seconds > 0),
+            Part.KEEPS_REFUSALS: table.key_seconds > 0 and table.keeps_refusals and table.answers_are_outcomes,
             **dict.fromkeys((Part.REMAINDER, Part.FULLY_REFUNDED, Part.DISPUTES), table.answers_are_outcomes),
             Part.UNKNOWN_REFUND: table.reads_refunds,
             Part.PARTIAL: table.partial_refunds,
             **dict.fromkeys((Part.LISTS, Part.LISTS_OTHERS, Part.LISTS_UNKNOWN), table.finds_refunds),
             Part.RECENT: table.lists_refunds,
+            Part.PAGES: table.lists_refunds and cls.has_pages,
             Part.READS: cls.reads_payments,
             Part.READS_DISPUTES: table.reads_disputes,
             Part.READS_BALANCE: table.reads_balance,
@@ -199,7 +205,7 @@ class Subject:
             Part.FAILURE_CODES: table.reads_refunds and bool(table.disputed_codes or table.unfunded_codes),
             **dict.fromkeys((Part.CANCELS, Part.CANCEL_REFUSED), table.cancels),
             Part.NO_CANCEL: not table.cancels,
-            Part.WINDOW: table.refund_window_seconds is not None,
+            Part.WINDOW: table.refund_window_seconds is not None and table.answers_are_outcomes,
             Part.PAYMENT_IDS: cls.entry is not None and bool(cls.wrong_payment_ids),
             **dict.fromkeys((Part.WEBHOOKS, Part.SIGNED_HEADERS, Part.REPORTS), cls._has_webhooks()),
         }

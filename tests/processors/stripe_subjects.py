@@ -43,6 +43,7 @@ class OverStripe(Subject):
     capabilities = CAPABILITIES
     entry = ENTRY
     page_size = PAGE_SIZE
+    has_pages = True
     gives_request_ids = True
     wrong_secret = "sk_wrong_1234567890"
     wrong_payment_ids = ("PAYID-1", "re_1", "ch_1_secret_2")
@@ -197,6 +198,7 @@ class ThirdParty(OverStripe):
     unknown_payment = "ch_nobodyKnows"
     lacks = {  # noqa: RUF012
         Part.LISTS_UNKNOWN: "answers with an empty list instead of 404 resource_missing",
+        Part.PAGES: "ignores the condition on the time of creation when listing",
         Part.RECENT: "ignores the condition on the time of creation when listing",
         Part.READS_DISPUTES: "has no such paths",
         Part.READS_BALANCE: "has no such path",

@@ -6,19 +6,26 @@ The contract suite beside this file asks more: it also has faults on the way, cl
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from tests.processors.contract import CURRENCY, Client, Part, Subject
+from tests.processors.second.acmepay.entry import CAPABILITIES as ACMEPAY
+from tests.processors.second.acmepay.entry import ENTRY
+from tests.processors.second.server import TOKEN, AcmePayServer
 from tests.processors.subjects import SUBJECTS, label
 
 from refund_worker.domain.processor_replies import RefundObject
+from refund_worker.processors.accounts import Account
 from refund_worker.processors.base import Processor
-from refund_worker.processors.conformance.bench import Bench, Refundable
-from refund_worker.processors.conformance.results import Broken, Check, NotAsked, Verdict
+from refund_worker.processors.conformance.bench import LIST_LAG_SECONDS, Bench, Refundable
+from refund_worker.processors.conformance.results import Broken, Check, NotAsked, Result, Verdict
 from refund_worker.processors.conformance.run import ANY, LAST, result_of
+from refund_worker.processors.conformance.suite import Options, Suite
+from refund_worker.processors.manual import ManualProcessor
+from refund_worker.processors.paypal.entry import CAPABILITIES as PAYPAL
 
 # The part of the contract that each check asks too: a subject that lacks it is not checked.
 PARTS: dict[str, frozenset[Part]] = {
@@ -28,7 +35,7 @@ PARTS: dict[str, frozenset[Part]] = {
     "same key, other body": frozenset({Part.KEY_CONFLICT}),
     "two keys": frozenset({Part.PARTIAL}),
     "more than is left": frozenset({Part.REMAINDER}),
-    "refusal is kept": frozenset({Part.REMAINDER, Part.KEYS, Part.CHANGES}),
+    "refusal is kept": frozenset({Part.KEEPS_REFUSALS, Part.REMAINDER, Part.CHANGES}),
     "unknown payment": frozenset({Part.UNKNOWN_PAYMENT}),
     "read a refund": frozenset({Part.CREATES}),
     "unknown refund": frozenset({Part.UNKNOWN_REFUND}),
@@ -45,10 +52,6 @@ PARTS: dict[str, frozenset[Part]] = {
 }
 # Played by HttpBench alone.
 HTTP_ALONE = {"lost answer", "pages"}
-# Checks that assume what one processor does not do. The contract suite asks these in its own way.
-ASKED_THERE = {
-    ("Braintree", "refusal is kept"): "a request that failed does not use its key up",
-}
 # The adapters, without the fakes of other tests.
 CREATING = [subject for subject in SUBJECTS if subject.entry is not None and Part.CREATES in subject.claims()]
 
@@ -130,8 +133,6 @@ def bench_of(client: Client) -> SubjectBench:
 def test_no_promise_is_broken_by_an_adapter_under_contract(client: Client, check: Check) -> None:
     if not PARTS[check.name] <= client.subject.claims():
         pytest.skip("the subject does not claim this part of the contract")
-    if reason := ASKED_THERE.get((label(type(client.subject)), check.name)):
-        pytest.skip(reason)
     bench = bench_of(client)
     result = client.run(result_of(check, bench, 30))
     assert result.verdict is not Verdict.FAILED, result
@@ -140,6 +141,39 @@ def test_no_promise_is_broken_by_an_adapter_under_contract(client: Client, check
         alive = [each for each in payment.made if each.processor_refund_id not in bench.failed]
         possible = [sorted(each.amount_minor for each in kept) for kept in (payment.made, alive)]
         assert sorted(client.subject.booked(payment.payment_id)) in possible
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_list_that_lags_is_waited_for_as_long_as_the_caller_says(waits: bool) -> None:
+    lines: list[str] = []
+
+    async def failed() -> dict[str, Result]:
+        settings = ENTRY.settings(token=TOKEN, api_base=server.url, rate_per_second=0)  # type: ignore[call-arg]
+        payments = [(server.new_payment("100"), 10_000, CURRENCY) for _ in range(3)]
+        options = Options(payments=payments, list_lag_seconds=LIST_LAG_SECONDS + 1 if waits else 0.1, tell=lines.append)
+        results = Suite(options).of_account(Account(name="acmepay", entry=ENTRY, settings=settings))
+        return {each.check: each async for each in results if each.verdict is Verdict.FAILED}
+
+    with AcmePayServer() as server:
+        server.lag_seconds = 0.7
+        found = asyncio.run(failed())
+    assert bool(found) != waits, found
+    assert bool(lines) == waits
+    if not waits:
+        assert {"list of a payment", "list since a time", "same key"} <= found.keys()
+        assert all("--list-lag" in each.do for each in found.values()), found
+
+
+@pytest.mark.parametrize(("currency", "step"), [("HUF", 100), ("ISK", 100), ("JPY", 1), ("KWD", 10), ("GBP", 1)])
+def test_amounts_of_checks_keep_steps_that_are_coarser_than_ours(currency: str, step: int) -> None:
+    assert Bench(ManualProcessor(), PAYPAL).step(currency) == step
+
+
+def test_refusal_is_asked_for_only_where_the_table_claims_it() -> None:
+    (check,) = [each for each in ANY if each.name == "refusal is kept"]
+    result = asyncio.run(result_of(check, Bench(ManualProcessor(), replace(ACMEPAY, keeps_refusals=False)), 5))
+    assert result.verdict is Verdict.NOT_ASKED
+    assert "keeps_refusals is false" in result.found
 
 
 def test_every_check_is_mapped_to_a_part_of_the_contract() -> None:

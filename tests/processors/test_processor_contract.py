@@ -7,9 +7,11 @@ table of their adapter, less what they lack with a reason (`contract.py`).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from tests.processors.contract import CURRENCY, Client, Part, Subject, answered, found, same_object
@@ -29,8 +31,10 @@ from refund_worker.domain.processor_replies import (
     KeyConflict,
     Misconfigured,
     NotReadable,
+    Page,
     PaymentRead,
     PaymentUnreadable,
+    RefundObject,
     Refused,
     Reply,
     UnknownRefusal,
@@ -39,7 +43,7 @@ from refund_worker.domain.processor_replies import (
 from refund_worker.engine.views.failure_codes import FAILURE_CODES
 from refund_worker.engine.views.sending_codes import SENDING_CODES
 from refund_worker.processors import registry
-from refund_worker.processors.base import Capabilities
+from refund_worker.processors.base import Capabilities, Paged
 
 # --- the subjects -----------------------------------------------------------------------------------------------------
 
@@ -205,6 +209,18 @@ def test_refusal_is_replayed_to_its_key_and_a_new_key_works(client: Client) -> N
     assert client.booked(payment_id) == [5000]
 
 
+@claiming(Part.KEEPS_REFUSALS, Part.REMAINDER, Part.PARTIAL, Part.CHANGES)
+def test_refusal_stays_the_answer_to_its_key(client: Client) -> None:
+    """The payment has enough left again, as an earlier refund failed late. A late copy must move no money."""
+    payment_id = client.subject.new_payment(5000)
+    earlier = client.refund(payment_id, 4000)
+    too_much = client.body(payment_id, 2000, attempt=2)
+    assert isinstance(client.send("late", too_much), Refused)
+    client.subject.change(earlier.processor_refund_id, "failed", client.subject.failure_code)
+    assert isinstance(client.send("late", too_much), Refused)
+    assert client.refund(payment_id, 3000, attempt=3).amount_minor == 3000
+
+
 @claiming(Part.FULLY_REFUNDED)
 def test_fully_refunded_payment_is_reported_as_already_refunded(client: Client) -> None:
     payment_id = client.subject.new_payment(5000)
@@ -232,7 +248,12 @@ def test_payment_is_refused_after_the_window_of_the_table(client: Client) -> Non
     client.subject.pass_time(window - 60)
     client.refund(payment_id, 1000)
     client.subject.pass_time(120)
-    assert isinstance(client.send("late", client.body(payment_id, 1000, attempt=2)), Refused)
+    late = client.send("late", client.body(payment_id, 1000, attempt=2))
+    if client.subject.window_code:
+        assert isinstance(late, Blocked | Misconfigured | UnknownRefusal), late
+        assert late.code == client.subject.window_code
+    else:
+        assert isinstance(late, Refused), late
     assert client.booked(payment_id) == [1000]
 
 
@@ -422,6 +443,79 @@ def test_recent_returns_refunds_created_since_a_time_only(client: Client) -> Non
     client.subject.wait_for_lists()
     assert made in found(client.run(client.adapter.recent(made.created_at - timedelta(seconds=1)))).objects
     assert found(client.run(client.adapter.recent(made.created_at + timedelta(days=1)))) == Found(())
+
+
+@claiming(Part.RECENT)
+def test_recent_returns_every_page_and_each_object_once(client: Client) -> None:
+    made = _more_than_a_page(client)
+    listed = found(client.run(client.adapter.recent(_first_second(made)))).objects
+    _check_listed(made, listed)
+
+
+@claiming()
+def test_adapter_has_pages_if_its_subject_says_so(client: Client) -> None:
+    assert isinstance(client.adapter, Paged) == client.subject.has_pages
+
+
+@claiming(Part.PAGES)
+def test_pages_have_every_object_once_and_newest_first(client: Client) -> None:
+    made = _more_than_a_page(client)
+    pages = _pages_of(client, _first_second(made), None)
+    assert len(pages) > 1
+    listed = [each for page in pages for each in page]
+    _check_listed(made, listed)
+    assert [each.created_at for each in listed] == sorted((each.created_at for each in listed), reverse=True)
+
+
+@claiming(Part.PAGES)
+def test_pages_end_before_the_later_time(client: Client) -> None:
+    """`created_lt` itself is not included. Some processors count whole seconds: the later refund is in a later one."""
+    first = client.refund(client.subject.new_payment(5000), 1000)
+    client.subject.pass_time(5)
+    second = client.refund(client.subject.new_payment(5000), 1000, attempt=2)
+    client.subject.wait_for_lists()
+    end = second.created_at.replace(microsecond=0)
+    listed = [each for page in _pages_of(client, _first_second([first]), end) for each in page]
+    assert [each for each in listed if each.leg_id == client.leg_id] == [first]
+    assert all(each.created_at < end for each in listed)
+
+
+def _first_second(made: Sequence[RefundObject]) -> datetime:
+    """Return the second in which the first of these objects was created."""
+    return min(each.created_at for each in made).replace(microsecond=0)
+
+
+def _more_than_a_page(client: Client) -> list[RefundObject]:
+    """Make more refunds than a page of the account's list has, over several payments."""
+    sizes = [client.subject.page_size // 2 + 1, client.subject.page_size // 2 + 1, 1]
+    attempts = itertools.count(1)
+    made = []
+    for size in sizes:
+        payment_id = client.subject.new_payment(5000)
+        count = size if client.subject.capabilities.partial_refunds else 1
+        made += [client.refund(payment_id, 3, next(attempts)) for _ in range(count)]
+    client.subject.wait_for_lists()
+    return made
+
+
+def _pages_of(client: Client, since: datetime, until: datetime | None) -> list[tuple[RefundObject, ...]]:
+    """Return the pages of the account's list, read from "" on to the one that has no `after`."""
+    assert isinstance(client.adapter, Paged)
+    pages, after = [], ""
+    while True:
+        page = client.run(client.adapter.page(since, until, after))
+        assert isinstance(page, Page), page
+        pages.append(page.objects)
+        if page.after is None:
+            return pages
+        assert page.after != after, "the list does not advance"
+        after = page.after
+
+
+def _check_listed(made: Sequence[RefundObject], listed: Sequence[RefundObject]) -> None:
+    ids = [each.processor_refund_id for each in listed]
+    assert len(ids) == len(set(ids)), "an object is listed twice"
+    assert {each.processor_refund_id for each in made} <= set(ids)
 
 
 # --- canceling --------------------------------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def read_report(kind: str, body: str) -> RefundObject | None:
 
 def _read_hint(kind: str, body: str) -> EventHint | None:
     report = read_report(kind, body)
-    return None if report is None else EventHint(report.processor_refund_id, report.leg_id, names_owner=True)
+    return None if report is None else EventHint(report.processor_refund_id, report.leg_id)
 
 
 def silent_account(rules: SilentRules) -> Account:

@@ -26,10 +26,27 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 SECRET_VARIABLE = "ADAPTER_SECRET"  # noqa: S105 -- the name of a variable
 SECONDS_DEFAULT, SECONDS_MAX = 300.0, 3_600.0
+LAG_DEFAULT, LAG_MAX = 10.0, 600.0
+# The number of checks that wait for a list that lags.
+CHECKS_OF_LISTS = 8
 SECRET_BYTES_MAX = 4_096
 DAY, HOUR = 86_400, 3_600
 _PAYMENT = re.compile(r"(?P<id>[!-~]{1,255}):(?P<amount>[1-9][0-9]{0,11}):(?P<currency>[A-Z]{3})")
 _ADDRESS = re.compile(r"(?P<host>[A-Za-z0-9.-]{1,255}):(?P<port>[0-9]{1,5})")
+
+
+SecondsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--seconds",
+        min=1,
+        max=SECONDS_MAX,
+        help=f"end after this time at the latest ({SECONDS_DEFAULT:g}, and more with --list-lag)",
+    ),
+]
+LagOption = Annotated[
+    float, typer.Option("--list-lag", min=0, max=LAG_MAX, help="seconds until a list shows a new refund")
+]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -44,11 +61,11 @@ def _add_list(app: typer.Typer) -> None:
     def list_(output: OutputOption = Output.TABLE) -> None:
         """List what each adapter of this version can do, and each account of the settings.
 
-        key: how long an idempotency key is kept. list: it proves that a refund does not exist. outcome: the answer to
-        a request is its outcome. final: a refund never fails later. read: a payment can be read. parts: less than a
-        whole payment can be refunded. window: how long after the payment. steps: how many currencies refund only in
-        steps; -o json has the steps, in minor units. An account with the adapter http has a table of its own, in the
-        settings.
+        key: how long an idempotency key is kept. kept: a refusal stays the answer to its key. list: it proves that a
+        refund does not exist. outcome: the answer to a request is its outcome. final: a refund never fails later. read:
+        a payment can be read. parts: less than a whole payment can be refunded. window: how long after the payment.
+        steps: how many currencies refund only in steps, in a wide terminal; -o json has the steps, in minor units. An
+        account with the adapter http has a table of its own, in the settings.
         """
         adapters, accounts = list(_adapters()), list(_accounts())
         if output is Output.JSON:
@@ -73,9 +90,8 @@ def _add_check(app: typer.Typer) -> None:
             typer.Option("--secret-file", help=f"the secret of a URL; or the variable {SECRET_VARIABLE}"),
         ] = None,
         live: Annotated[bool, typer.Option("--live", help="create refunds although money is real")] = False,
-        seconds: Annotated[
-            float, typer.Option("--seconds", min=1, max=SECONDS_MAX, help="end after this time at the latest")
-        ] = SECONDS_DEFAULT,
+        seconds: SecondsOption = None,
+        list_lag: LagOption = LAG_DEFAULT,
         listen: Annotated[str, typer.Option("--listen", help="where to receive events")] = "127.0.0.1:0",
         events_url: Annotated[
             str, typer.Option("--events-url", help="how the server reaches that, if not by its own address")
@@ -87,16 +103,20 @@ def _add_check(app: typer.Typer) -> None:
         A URL is that of a server of our HTTP protocol. Its secret comes from a file or a variable. A server in a test
         environment makes its own payments; for any other, name payments that may be refunded, in minor units:
         --payment pay-1:2000:EUR. Without a payment only reading is checked. Where money is real, no refund is created
-        without --live. Exit 0 if no check failed, 1 if one did.
+        without --live. If the processor's lists lag by more than ten seconds, say by how much with --list-lag. Exit 0
+        if no check failed, 1 if one did.
         """
         from refund_worker.processors.conformance.suite import Options, Suite
 
         require("worker")
+        in_all = seconds or _seconds_for(list_lag)
         options = Options(
             payments=tuple(_payment(each) for each in payment or ()),
             live=live,
-            seconds=seconds,
-            timeout_seconds=min(10.0, seconds),
+            seconds=in_all,
+            timeout_seconds=min(10.0, in_all),
+            list_lag_seconds=list_lag,
+            tell=print_line,
             listen=_address(listen),
             events_url=events_url,
         )
@@ -105,6 +125,10 @@ def _add_check(app: typer.Typer) -> None:
         _show(results, target, suite, output)
         if any(result.verdict == "failed" for result in results):
             raise typer.Exit(EXIT_FAILED)
+
+
+def _seconds_for(list_lag: float) -> float:
+    return SECONDS_DEFAULT + CHECKS_OF_LISTS * max(0.0, list_lag - LAG_DEFAULT)
 
 
 def _results(suite: Suite, target: str, secret_file: Path | None) -> AsyncIterator[Result]:
@@ -237,6 +261,7 @@ def _facts(adapter: str, account: str | None, table: Capabilities) -> Json:
         "finds_refunds": table.finds_refunds,
         "lists_refunds": table.lists_refunds,
         "list_proves_absence": table.list_proves_absence,
+        "keeps_refusals": table.keeps_refusals,
         "answers_are_outcomes": table.answers_are_outcomes,
         "answers_are_final": table.answers_are_final,
         "reads_payments": table.reads_payments,
@@ -248,13 +273,17 @@ def _facts(adapter: str, account: str | None, table: Capabilities) -> Json:
 
 
 def _print_facts(title: str, rows: list[Json]) -> None:
-    titles = (title, "key", "list", "outcome", "final", "read", "parts", "window", "steps")
-    print_table([Column(each, whole=True) for each in titles], (_cells(row) for row in rows))
+    titles = (title, "key", "kept", "list", "outcome", "final", "read", "parts", "window")
+    columns = [*(Column(each, whole=True) for each in titles), Column("steps", whole=True, only_wide=True)]
+    print_table(columns, (_cells(row) for row in rows))
 
 
 def _cells(row: Json) -> tuple[str, ...]:
     window = row["refund_window_seconds"]
-    flags = ("list_proves_absence", "answers_are_outcomes", "answers_are_final", "reads_payments", "partial_refunds")
+    flags = (
+        *("keeps_refusals", "list_proves_absence", "answers_are_outcomes", "answers_are_final"),
+        *("reads_payments", "partial_refunds"),
+    )
     return (
         row["account"] or row["adapter"],
         _duration(row["key_seconds"]) if row["key_seconds"] else "none",

@@ -1,8 +1,9 @@
 """A person cancels a refund object that waits for the customer. The processor's record of the object decides.
 
 The intent is committed before the call. An answer that is missing, or that refuses, concludes nothing: the object is
-read next. A canceled object is given back, because a person wanted it so, here or at the processor. An object that
-failed or expired meanwhile is a failure like any other, and one that succeeded has paid.
+read next. A canceled object is given back, if a person canceled it here or at the processor, or the
+processor itself did. An object that failed or expired meanwhile is a failure like any other, and one that succeeded has
+paid.
 """
 
 from __future__ import annotations
@@ -15,18 +16,25 @@ from refund_worker.domain.refund import Canceling, Leg, LegChanges, LegStatus
 from refund_worker.domain.replacements import uncovered
 from refund_worker.domain.timing import backoff_seconds
 
-CANCELED_ON_REQUEST = "canceled_on_request"
+CANCELED_ON_REQUEST = "canceled_on_request"  # a person asked this program for it
+CANCELED_AT_PROCESSOR = "canceled"  # its dashboard or the processor itself did it, without this program
 
 
 def given_back(builder: DecisionBuilder, leg: Leg) -> LegChanges:
-    """Return the changes of a leg that a person canceled: its credits go back, and no other payment is tried."""
-    return {
-        "failure_code": CANCELED_ON_REQUEST,
-        "failure_message": "a person canceled it while it waited for the customer",
+    """Return the changes of a canceled leg: its credits go back, and no other payment is tried.
+
+    The message of one that was canceled without this program stays: it has the processor's own word.
+    """
+    changes: LegChanges = {
+        "failure_code": CANCELED_AT_PROCESSOR,
         "canceling": None,
         "reallocated": True,
         "reversed_credits": uncovered(leg, builder.legs)[1],
     }
+    if leg.canceling is None:
+        return changes
+    by_a_person = "a person canceled it while it waited for the customer"
+    return {**changes, "failure_code": CANCELED_ON_REQUEST, "failure_message": by_a_person}
 
 
 def handle_cancel_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:

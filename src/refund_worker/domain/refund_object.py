@@ -235,20 +235,17 @@ def _values_of(
         values["manual_reference"] = None
         if meaning.late:
             values |= {"reallocated": True, "reversed_credits": uncovered(leg, builder.legs)[1]}
-        if _is_canceled_by_a_person(builder, leg, refund_object, meaning):
+        if _is_canceled(builder, leg, refund_object, meaning):
             values |= given_back(builder, leg)
     if meaning.outcome in (LegOutcome.ACCEPTED, LegOutcome.REQUIRES_CUSTOMER):
         values["next_at"] = _next_poll(builder, leg)
     return values
 
 
-def _is_canceled_by_a_person(
-    builder: DecisionBuilder, leg: Leg, refund_object: RefundObject, meaning: _Meaning
-) -> bool:
-    """Return True if a person canceled the object, here or at the processor, so that nothing more is sent for it.
+def _is_canceled(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject, meaning: _Meaning) -> bool:
+    """Return True if the object was canceled, here or at the processor, so that nothing more is sent for it.
 
-    Only a person cancels an object, while it waits for the customer. The report that it waits may have been lost. An
-    object that expires is `failed`, even if a person wanted to cancel it too. But one that only lacked our balance
+    An object that expires is `failed`, even if a person wanted to cancel it too. But one that only lacked our balance
     would be sent again to the same customer.
     """
     is_canceled = meaning.outcome is LegOutcome.OBJECT_CANCELED

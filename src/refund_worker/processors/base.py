@@ -206,6 +206,8 @@ class Capabilities:
       that the request was received: refusals then come later, as refund objects that failed.
     - `says_replayed`: an answer that repeats the stored one says so (`replayed`).
     - `keeps_server_errors`: a 5xx answer may stay stored under its key, so that a repeat gets it for ever.
+    - `keeps_refusals`: a refusal stays the answer to its key, whatever changes later. A copy of the request that is
+      still on its way then moves no money.
     - `answers_are_final`: a refund that has succeeded never fails later.
     - `reads_refunds`: `fetch` returns the state of one refund object. Otherwise only a signed event tells the outcome
       (`Webhooks.event_report`).
@@ -217,7 +219,7 @@ class Capabilities:
     - `reads_balance`: the available and pending money of the account can be read.
     - `takes_email`: an address can be named to which the processor writes when the customer must act.
     - `connects`: the account is a platform that has connected accounts, with payments of their own.
-    - `currency_steps`: the step in minor units of every amount, for currencies where it is not 1.
+    - `currency_steps`: the step in the processor's minor units of every amount, for currencies where it is not 1.
     - `currency_decimals`: the decimals of the minor unit, for currencies where they are not 2.
     - `refund_window_seconds`: how long after its capture a payment can be refunded, or None without one figure.
     - `rate_per_second`: the default limit of calls per second; 0 for no limit.
@@ -238,6 +240,7 @@ class Capabilities:
     answers_are_outcomes: bool = True
     says_replayed: bool = True
     keeps_server_errors: bool = True
+    keeps_refusals: bool = True
     reads_refunds: bool = True
     report_seconds: float | None = None
     partial_refunds: bool
@@ -306,13 +309,11 @@ class Capabilities:
 class EventHint:
     """The subject of a webhook event. It is a hint: the refund object is fetched before anything is decided.
 
-    `leg_id` is our id in the object, None if the event does not give it. `names_owner` is False if the event names
-    the object without our ids: then only the fetched object shows whether it is one of ours.
+    `leg_id` is our id in the object, None if the event does not give it: then the fetched object shows whose it is.
     """
 
     processor_refund_id: str
     leg_id: str | None
-    names_owner: bool
 
 
 @dataclass(frozen=True, slots=True)

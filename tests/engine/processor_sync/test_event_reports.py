@@ -64,7 +64,7 @@ def report(kind: str, body: str) -> RefundObject | None:
 
 def hint(kind: str, body: str) -> EventHint | None:
     told = report(kind, body)
-    return None if told is None else EventHint(told.processor_refund_id, told.leg_id, names_owner=True)
+    return None if told is None else EventHint(told.processor_refund_id, told.leg_id)
 
 
 ENTRY = ProcessorEntry(

@@ -337,7 +337,7 @@ def test_event_reports_the_state_of_its_refund(
     hint, subject = WEBHOOKS.event_hint(kind, part.decode()), WEBHOOKS.event_subject(kind, part.decode())
     assert (hint is None) == (subject is None) == (report is None)
     if hint is not None:
-        assert (hint.processor_refund_id, hint.leg_id, hint.names_owner) == ("QFQTPCQ8HXSKGK82", LEG, True)
+        assert (hint.processor_refund_id, hint.leg_id) == ("QFQTPCQ8HXSKGK82", LEG)
 
 
 def test_report_has_our_ids_the_payment_and_the_trace() -> None:

@@ -146,13 +146,13 @@ def test_stored_event_has_names_and_no_data_of_customers() -> None:
     assert b"jane" not in stored
     assert b"411111" not in stored
     assert json.loads(stored)["refund_id"] == refund.id
-    assert events.event_hint("refund_failed", stored.decode()) == EventHint(refund.id, "rf_1-1", names_owner=True)
+    assert events.event_hint("refund_failed", stored.decode()) == EventHint(refund.id, "rf_1-1")
 
 
 @pytest.mark.parametrize("kind", ["refund_failed", "transaction_settled", "transaction_settlement_declined"])
 def test_event_about_a_refund_names_the_refund(kind: str) -> None:
     body = signed_form(notification_xml(kind, AT, REFUND)).decode()
-    assert events.event_hint(kind, body) == EventHint("abc123", "rf_1-1", names_owner=True)
+    assert events.event_hint(kind, body) == EventHint("abc123", "rf_1-1")
     assert events.event_subject(kind, body) == EventSubject("refund", "abc123", ("pay456",))
 
 
@@ -160,7 +160,7 @@ def test_failed_refund_without_an_order_id_is_fetched_for_its_owner() -> None:
     """The SDK's sample has neither a type nor an order id."""
     sample = "<transaction><id>abc123</id><amount>100</amount><status>processor_declined</status></transaction>"
     body = signed_form(notification_xml("refund_failed", AT, sample)).decode()
-    assert events.event_hint("refund_failed", body) == EventHint("abc123", None, names_owner=False)
+    assert events.event_hint("refund_failed", body) == EventHint("abc123", None)
 
 
 @pytest.mark.parametrize("kind", ["transaction_settled", "transaction_disbursed", "transaction_settlement_declined"])

@@ -67,6 +67,7 @@ class OverHttp(Subject):
     entry = ENTRY
     reads_payments = True
     page_size = 100
+    has_pages = True
     unknown_payment = "no-such-payment"
     unknown_refund = "no-such-refund"
     wrong_payment_ids = ("a b", "..", "ü")

@@ -11,14 +11,12 @@ import pytest
 from tests.processors.http.planted import FAULTS, PAYING, SERVER, Planted, planted_server
 
 from refund_worker.cli.app import run_command
-from refund_worker.processors.conformance import bench, http_checks, reading, run
+from refund_worker.processors.conformance import http_checks, run
 
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait shorter for a list that lags and for an event: the servers are on this machine."""
-    for module in (bench, reading):
-        monkeypatch.setattr(module, "LAG_SECONDS_MAX", 0.3)
+    """Wait shorter for an event: the servers are on this machine."""
     monkeypatch.setattr(http_checks, "EVENT_SECONDS_MAX", 1.5)
 
 
@@ -26,7 +24,8 @@ def check(fault: Planted | None, folder: Path, capsys: pytest.CaptureFixture[str
     """Return the exit code and the JSON of `adapters check` against the server with this fault."""
     with planted_server(fault, folder) as server:
         capsys.readouterr()
-        code = run_command(["adapters", "check", server.url, "--secret-file", str(folder / "secret"), "-o", "json"])
+        secret = ["--secret-file", str(folder / "secret")]
+        code = run_command(["adapters", "check", server.url, *secret, "--list-lag", "0.3", "-o", "json"])
         printed = capsys.readouterr()
     assert printed.err == ""
     return code, json.loads(printed.out)

@@ -449,14 +449,14 @@ def event(kind: str, resource: Any) -> tuple[str, str]:
 @pytest.mark.parametrize("kind", sorted(events.REFUND_KINDS))
 def test_event_about_a_refund_names_it_and_our_leg(kind: str) -> None:
     told = event(kind, {"id": "R1", "custom_id": OURS, "links": UP})
-    assert events.event_hint(*told) == EventHint("R1", "rf_1-1", names_owner=True)
+    assert events.event_hint(*told) == EventHint("R1", "rf_1-1")
     assert events.event_subject(*told) == EventSubject("refund", "R1", ("CAP1",))
 
 
-def test_event_without_our_text_names_no_owner() -> None:
-    assert events.event_hint(*event("PAYMENT.REFUND.FAILED", {"id": "R1"})) == EventHint("R1", None, names_owner=False)
+def test_event_without_our_text_names_no_leg() -> None:
+    assert events.event_hint(*event("PAYMENT.REFUND.FAILED", {"id": "R1"})) == EventHint("R1", None)
     foreign = event("PAYMENT.CAPTURE.REFUNDED", {"id": "R1", "custom_id": "shop-1"})
-    assert events.event_hint(*foreign) == EventHint("R1", None, names_owner=True)
+    assert events.event_hint(*foreign) == EventHint("R1", None)
 
 
 def test_event_about_a_capture_or_dispute_is_no_refund() -> None:

@@ -1,6 +1,6 @@
 """A little server that behaves like the made-up AcmePay, with a book of its own, a clock that moves, and faults.
 
-Its lists lag by `LAG_SECONDS`, its keys live for an hour, its amounts are decimal texts. It runs in a thread.
+Its lists lag by `lag_seconds`, its keys live for an hour, its amounts are decimal texts. It runs in a thread.
 """
 
 from __future__ import annotations
@@ -103,6 +103,7 @@ class AcmePayServer:
         self.book = Book()
         self.faults: defaultdict[str, deque[str]] = defaultdict(deque)
         self.url = ""
+        self.lag_seconds = LAG_SECONDS  # of the lists
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -206,7 +207,7 @@ class AcmePayServer:
         shown = [
             each
             for each in self.book.refunds.values()
-            if payment in (None, each.payment.ref) and begin <= each.made <= self.book.now() - LAG_SECONDS
+            if payment in (None, each.payment.ref) and begin <= each.made <= self.book.now() - self.lag_seconds
         ]
         start = int(request.query.get("after", "0"))
         following = str(start + PAGE_SIZE) if len(shown) > start + PAGE_SIZE else None

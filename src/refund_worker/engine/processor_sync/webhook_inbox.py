@@ -57,7 +57,7 @@ class InboxEvent:
     """A stored event on its way through the inbox.
 
     `object_id` is the id of the refund object that the event is about, None for any other event. `place` is
-    (refund_id, leg_id) if the object is known to be one of ours; `names_owner` is False if only asking can show it.
+    (refund_id, leg_id) if the object is known to be one of ours.
     `subject` is another object that the event is about, if we have a use for it. `understood` is False if reading the
     event failed, or the id in it is unusable. `answer` is the processor's answer about the object, None if it was not
     asked.
@@ -66,7 +66,6 @@ class InboxEvent:
     row: RowMapping
     object_id: str | None = None
     place: tuple[str, str] | None = None
-    names_owner: bool = True
     subject: EventSubject | None = None
     understood: bool = True
     answer: Answer | None = None
@@ -185,7 +184,7 @@ def _read_event(connection: Connection, context: Context, row: RowMapping) -> In
         )
         return InboxEvent(row, understood=False)
     if report is not None:
-        hint = EventHint(report.processor_refund_id, report.leg_id, names_owner=True)
+        hint = EventHint(report.processor_refund_id, report.leg_id)
     if hint is None:
         return InboxEvent(row, subject=_read_subject(context, row))
     object_id = hint.processor_refund_id
@@ -193,7 +192,7 @@ def _read_event(connection: Connection, context: Context, row: RowMapping) -> In
     if place is None and hint.leg_id is not None:
         place = _place_of_leg(connection, row["processor"], hint.leg_id)
     answer = None if report is None else Answered(report)
-    return InboxEvent(row, object_id, place, hint.names_owner, answer=answer)
+    return InboxEvent(row, object_id, place, answer=answer)
 
 
 def _read_subject(context: Context, row: RowMapping) -> EventSubject | None:

@@ -86,7 +86,7 @@ _NO_REASON = Explanation(
 )
 _CANCELED = Explanation(
     "The refund was canceled at the processor",
-    "It was canceled in the processor's dashboard, or by the processor.",
+    "The processor says that it failed because it was canceled in its dashboard.",
     "Ask who did it and why. Request the refund again if it was a mistake.",
     course=ENDS,
 )
@@ -100,6 +100,15 @@ _CANCELED_ON_REQUEST = Explanation(
         "If nobody remembers why it was canceled.",
         ENDS.over,
     ),
+)
+# The same, of an object that this program was not asked to cancel.
+_CANCELED_THERE = replace(
+    _CANCELED_ON_REQUEST,
+    title="The processor says that the refund was canceled",
+    cause="It was canceled in the processor's dashboard, or by the processor itself. The credits go back, and no other "
+    "payment is tried.",
+    advice="Ask at the processor who did it and why. Request the refund again if it was a mistake.",
+    worry="If many refunds get this code on one day.",
 )
 _UNKNOWN_THERE = Explanation(
     "The processor does not know the payment",
@@ -381,7 +390,8 @@ _GROUPS: Mapping[Explanation, str] = {
     _UNKNOWN_THERE: "resource_missing not_found",
     _NO_OBJECT_THERE: "bad_refund_id bad_dispute_id bad_warning_id",
     _NO_USABLE_ID: "payment_id_unusable bad_payment_id",
-    _CANCELED: "merchant_request canceled",
+    _CANCELED: "merchant_request",
+    _CANCELED_THERE: "canceled",
     _CANCELED_ON_REQUEST: "canceled_on_request",
     _NO_REASON: "unknown failed",
     _ELSEWHERE: "refunded_elsewhere",

@@ -151,6 +151,7 @@ _CUSTOMERS: Mapping[str, str] = {
     "payment_closed": "This payment can no longer be refunded.",
     "email_invalid": "The e-mail address for the refund was not accepted.",
     "canceled_on_request": "The refund was canceled as requested.",
+    "canceled": "The refund was canceled.",
     "merchant_request": "The refund was canceled.",
     "unknown": "The payment provider did not say why.",
     "manual_processor": "It is paid by hand.",

@@ -34,7 +34,7 @@ _NO_READING: Final = Misconfigured(
     "not_readable", "adyen has no call that returns a refund: its events tell the outcome"
 )
 _NO_LIST: Final = Misconfigured("not_listed", "adyen has no call that lists refunds")
-_NO_CANCEL: Final = Misconfigured("not_cancelable", "adyen has no call that cancels a refund")
+_NO_CANCEL: Final = Misconfigured("no_cancel", "adyen has no call that cancels a refund")
 
 
 class AdyenProcessor(RefundsOnly):

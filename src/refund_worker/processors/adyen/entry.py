@@ -62,6 +62,7 @@ CAPABILITIES: Final = Capabilities(
         "answers_are_outcomes": f"{_SPEC}: the status of an answer is always received; a webhook brings the outcome",
         "says_replayed": f"{_SPEC}: every answer repeats the key, the first one too",
         "keeps_server_errors": f"{_SPEC}: only 201 and 422 answers have the header of the key",
+        "keeps_refusals": f"{_SPEC}: 201 and 422 answers have the header of the key, so a refusal is kept as well",
         "answers_are_final": f"{_HOOKS}: REFUND_FAILED and REFUNDED_REVERSED may follow a REFUND",
         "reads_refunds": f"{_SPEC}: no such call",
         "report_seconds": (

@@ -260,7 +260,7 @@ def event_report(kind: str, body: str) -> RefundObject | None:
 def event_hint(kind: str, body: str) -> EventHint | None:
     """Return the refund object that a stored event is about, or None for any other event."""
     report = event_report(kind, body)
-    return None if report is None else EventHint(report.processor_refund_id, report.leg_id, names_owner=True)
+    return None if report is None else EventHint(report.processor_refund_id, report.leg_id)
 
 
 def event_subject(kind: str, body: str) -> EventSubject | None:

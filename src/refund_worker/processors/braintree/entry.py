@@ -35,6 +35,7 @@ CAPABILITIES: Final = Capabilities(
     list_proves_absence=True,
     says_replayed=False,
     keeps_server_errors=False,
+    keeps_refusals=False,
     answers_are_final=False,
     partial_refunds=True,
     reads_payments=True,
@@ -57,6 +58,9 @@ CAPABILITIES: Final = Capabilities(
         "answers_are_outcomes": f"{_SDK}: a refusal is an api-error-response with validation errors",
         "says_replayed": f"{_SDK}: an answer to a repeat has no such mark",
         "keeps_server_errors": f"{_DOCS}: a repeat returns the refund in its current status",
+        "keeps_refusals": (
+            f"{_DOCS}: reference of RefundTransactionInput: some requests that failed do not use their key up"
+        ),
         "answers_are_final": (
             f"{_DOCS}: refund_failed, and transaction_settlement_declined may come after transaction_settled"
         ),

@@ -129,7 +129,7 @@ def event_hint(kind: str, body: str) -> EventHint | None:
         return None
     order_id = event.get("order_id")
     marks = read_order_id(order_id) if isinstance(order_id, str) else None
-    return EventHint(refund_id, marks.leg_id if marks else None, names_owner=marks is not None)
+    return EventHint(refund_id, marks.leg_id if marks else None)
 
 
 def event_subject(kind: str, body: str) -> EventSubject | None:

@@ -38,12 +38,23 @@ from refund_worker.processors.base import Capabilities, Processor
 from refund_worker.processors.conformance.results import Broken, NotAsked
 
 T = TypeVar("T")
+
+
+def _tell_nobody(line: str) -> None:
+    """Show nothing."""
+
+
 INSTALLATION: Final = "adapters-check"
 REASON: Final = "conformance check"
 BUSY_TRIES: Final = 4
 BUSY_SECONDS_MAX: Final = 5.0
-# A list may lag. This long is waited until it shows a refund.
-LAG_SECONDS_MAX: Final = 10.0
+# A list may lag. This long is waited until it shows a refund, if the caller names no other time.
+LIST_LAG_SECONDS: Final = 10.0
+LAGS: Final = " If the list only lags, say by how much: --list-lag SECONDS."
+# An id that nothing has, where ids are counted. It fits 32 bits.
+HIGH_NUMBER: Final = "999999999"
+# The number of looks at a list during a long lag.
+LOOKS_MAX: Final = 40
 LOST: Final = (
     "Answer POST /refunds with the refund, or with an error that says executed: false. While the outcome is unknown, "
     "the same key must never be executed again: look the first one up."
@@ -74,6 +85,8 @@ class Bench:
     why_not: str = ""
     calls_per_second: float = 0.0
     clock_seconds_max: float = 300.0
+    list_lag_seconds: float = LIST_LAG_SECONDS
+    tell: Callable[[str], None] = _tell_nobody  # takes a line about a long wait
     failure_code: str = "declined"  # a refund that the server lets fail has this code
     lists_by_leg: bool = False  # a payment's refunds are found by our own ids only
     used: list[Refundable] = field(default_factory=list)
@@ -154,12 +167,18 @@ class Bench:
 
     async def refunds_of_leg(self, order: RefundInstruction) -> tuple[RefundObject, ...]:
         """Return the refunds that carry the order's leg, once the list shows one or the time for it is over."""
-        until = time.monotonic() + LAG_SECONDS_MAX
-        while True:
-            found = await self.refunds_now(order)
-            if found or time.monotonic() > until:
-                return found
-            await asyncio.sleep(0.5)
+        return await self.until_listed(lambda: self.refunds_now(order), bool)
+
+    async def until_listed(self, look: Callable[[], Awaitable[T]], is_whole: Callable[[T], bool]) -> T:
+        """Return the result of `look`, made again until it is whole or until the time for a list that lags is over."""
+        until = time.monotonic() + self.list_lag_seconds
+        found = await look()
+        if self.list_lag_seconds > LIST_LAG_SECONDS and not is_whole(found):
+            self.tell(f"waiting up to {self.list_lag_seconds:g} seconds until a list shows a new refund")
+        while not is_whole(found) and time.monotonic() < until:
+            await asyncio.sleep(max(min(0.5, self.list_lag_seconds), self.list_lag_seconds / LOOKS_MAX))
+            found = await look()
+        return found
 
     async def refunds_now(self, order: RefundInstruction) -> tuple[RefundObject, ...]:
         """Return the refunds that carry the order's leg, without waiting for a list that lags."""
@@ -224,7 +243,7 @@ class Bench:
 
     def step(self, currency: str) -> int:
         """Return the step of amounts in this currency, in minor units: ours or the account's, whichever is larger."""
-        return max(smallest_step(currency), self.table.currency_steps.get(currency, 1))
+        return self.table.rules().steps.get(currency, smallest_step(currency))
 
     # --- what a server can be made to do ------------------------------------------------------------------------------
 
@@ -273,7 +292,10 @@ def _another(identifier: str) -> str:
         raise NotAsked("needs a known id, to derive an unknown one of the same form")
     prefix = max(identifier.rfind("_"), identifier.rfind("-")) + 1
     begin = max(prefix if 0 < prefix < len(identifier) else min(2, len(identifier) - 1), len(identifier) - 12)
-    changed = identifier[:begin] + "".join(map(_of_its_kind, identifier[begin:]))
+    tail = identifier[begin:]
+    if tail.isdigit() and len(tail) < len(HIGH_NUMBER):  # ids that are counted: the next numbers may exist
+        return identifier[:begin] + HIGH_NUMBER
+    changed = identifier[:begin] + "".join(map(_of_its_kind, tail))
     return changed if changed != identifier else identifier[:-1] + "0"
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -16,7 +14,7 @@ from refund_worker.domain.processor_replies import (
     RefundObject,
     Reply,
 )
-from refund_worker.processors.conformance.bench import INSTALLATION, LAG_SECONDS_MAX, Bench, Refundable, words
+from refund_worker.processors.conformance.bench import INSTALLATION, LAGS, Bench, Refundable, words
 from refund_worker.processors.conformance.results import Broken, Check, NotAsked, expect
 
 PAGE_SIZE: Final = 2
@@ -62,7 +60,7 @@ async def list_of_a_payment(bench: Bench) -> None:
         not missing,
         f"the list of a payment lacks {len(missing)} of {MANY} refunds: a lost answer would be taken for a refund that "
         "does not exist",
-        WHOLE,
+        WHOLE + LAGS,
     )
     wrong = [each for each in listed if any(_is_same(each, one) and _facts(each) != _facts(one) for one in made)]
     expect(
@@ -121,7 +119,7 @@ async def list_of_others(bench: Bench) -> None:
     expect(
         seen is not None,
         "a refund that a person made elsewhere is missing in the list of its payment: money would be refunded twice",
-        "List every refund of the payment, whoever made it.",
+        "List every refund of the payment, whoever made it." + LAGS,
     )
     assert seen is not None
     expect(
@@ -139,17 +137,16 @@ async def recent_list(bench: Bench) -> None:
     payment = await bench.payment(20, partly=False)
     order = bench.order(payment, bench.amount(payment, 3))
     made = (await bench.created(payment, order, bench.key())).object
-    until = time.monotonic() + LAG_SECONDS_MAX
-    while True:
-        is_listed = any(_is_same(each, made) for each in await bench.recent(min(begin, made.created_at)))
-        if is_listed or time.monotonic() > until:
-            break
-        await asyncio.sleep(0.5)
+    since = min(begin, made.created_at)
+
+    def has_it(listed: tuple[RefundObject, ...]) -> bool:
+        return any(_is_same(each, made) for each in listed)
+
     expect(
-        is_listed,
-        f"the list since a time lacks a refund that was made {LAG_SECONDS_MAX:g} seconds ago: a lost event would never "
-        "be made good",
-        "List every refund with created_at at or after since, newest first.",
+        has_it(await bench.until_listed(lambda: bench.recent(since), has_it)),
+        f"the list since a time lacks a refund that was made {bench.list_lag_seconds:g} seconds ago: a lost event "
+        "would never be made good",
+        "List every refund with created_at at or after since, newest first." + LAGS,
     )
 
 
@@ -267,7 +264,7 @@ async def books_agree(bench: Bench) -> None:
         expect(
             not lacking,
             f"at the end, {len(lacking)} refunds that were created are missing in the list of their payment",
-            WHOLE,
+            WHOLE + LAGS,
         )
         expect(
             not unknown,
@@ -278,16 +275,14 @@ async def books_agree(bench: Bench) -> None:
 
 async def _listed(bench: Bench, payment: Refundable, wanted: list[RefundObject]) -> tuple[RefundObject, ...]:
     """Return the list of a payment, once it has all that is wanted or the time for it is over."""
-    until = time.monotonic() + LAG_SECONDS_MAX
-    while True:
+
+    async def look() -> tuple[RefundObject, ...]:
         if bench.lists_by_leg:
-            found = [one for each in wanted for one in await bench.find(payment, each.leg_id or "")]
-        else:
-            found = list(await bench.find(payment))
-        ids = {each.processor_refund_id for each in found}
-        if all(each.processor_refund_id in ids for each in wanted) or time.monotonic() > until:
-            return tuple(found)
-        await asyncio.sleep(0.5)
+            return tuple([one for each in wanted for one in await bench.find(payment, each.leg_id or "")])
+        return await bench.find(payment)
+
+    ids = {each.processor_refund_id for each in wanted}
+    return await bench.until_listed(look, lambda found: ids <= {each.processor_refund_id for each in found})
 
 
 def _facts(refund: RefundObject) -> tuple[object, ...]:

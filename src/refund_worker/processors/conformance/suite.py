@@ -5,7 +5,7 @@ No refund is created where money is real, or where that is unknown, unless the c
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from refund_worker.domain.processor_replies import Answered, Found, Misconfigured
 from refund_worker.processors.conformance import http_checks
-from refund_worker.processors.conformance.bench import Bench, Refundable, words
+from refund_worker.processors.conformance.bench import LIST_LAG_SECONDS, Bench, Refundable, words
 from refund_worker.processors.conformance.http_bench import HttpBench
 from refund_worker.processors.conformance.results import Broken, Check, Result, Verdict, expect
 from refund_worker.processors.conformance.run import ANY, LAST, result_of, run_checks
@@ -31,12 +31,17 @@ FIRST_SECONDS_MAX: Final = 15.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The choices of the caller. `payments` are (id, minor units, currency) of payments that may be refunded."""
+    """The choices of the caller. `payments` are (id, minor units, currency) of payments that may be refunded.
+
+    `list_lag_seconds` is waited at most until a list shows a refund; `tell` gets a line about a long wait.
+    """
 
     payments: Sequence[tuple[str, int, str]] = ()
     live: bool = False
     seconds: float = 300.0
     timeout_seconds: float = 10.0
+    list_lag_seconds: float = LIST_LAG_SECONDS
+    tell: Callable[[str], None] = lambda line: None
     listen: tuple[str, int] = ("127.0.0.1", 0)
     events_url: str = ""
 
@@ -71,6 +76,8 @@ class Suite:
             self.options.named,
             why_not=self._why_not(self._mode_of(account)),
             calls_per_second=account.rate_per_second,
+            list_lag_seconds=self.options.list_lag_seconds,
+            tell=self.options.tell,
         )
         try:
             async for result in self._run(bench, _ANSWERS, (*ANY, *LAST)):
@@ -139,6 +146,8 @@ def _bench(
         offered={**offered, "test_calls": offered.get("test_calls") is True and not live},
         is_described=is_described,
         calls_per_second=rate,
+        list_lag_seconds=options.list_lag_seconds,
+        tell=options.tell,
         listen=options.listen,
         events_url=options.events_url,
     )

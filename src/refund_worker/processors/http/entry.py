@@ -55,6 +55,7 @@ CAPABILITIES: Final = Capabilities(
         "answers_are_outcomes": _SETTING,
         "says_replayed": f"{_PAGE}: the header Idempotent-Replayed",
         "keeps_server_errors": f"{_PAGE}: a server may store any answer",
+        "keeps_refusals": f"{_PAGE}: a server keeps 404 and 422 answers under their keys",
         "answers_are_final": _SETTING,
         "reads_refunds": f"{_PAGE}: GET /refunds/ID is required",
         "report_seconds": "not needed: a refund can be read",

@@ -58,7 +58,7 @@ def event_hint(kind: str, body: str) -> EventHint | None:
     refund = _fields(body).get("refund")
     if not kind.startswith(ABOUT_A_REFUND) or not is_plain_id(refund):
         return None
-    return EventHint(refund, leg_id=None, names_owner=False)
+    return EventHint(refund, leg_id=None)
 
 
 def event_subject(kind: str, body: str) -> EventSubject | None:

@@ -42,6 +42,7 @@ CAPABILITIES: Final = Capabilities(
     finds_refunds=True,
     lists_refunds=False,
     list_proves_absence=True,
+    keeps_refusals=False,
     answers_are_final=False,
     answers_are_outcomes=True,
     keeps_server_errors=False,
@@ -68,6 +69,7 @@ CAPABILITIES: Final = Capabilities(
         "says_replayed": "not read, known: a repeat is answered with 200 instead of 201",
         "keeps_server_errors": "developer.paypal.com/reference/guidelines/idempotency, read 2026-11: a repeat returns "
         "the latest state of the first request",
+        "keeps_refusals": "no source: the guideline speaks of the latest state of a request, not of a refused one",
         "answers_are_final": f"{_PAYMENTS}: a refund is PENDING, COMPLETED, FAILED or CANCELLED. Not read, known: a "
         "completed refund can be reversed",
         "reads_refunds": f"{_PAYMENTS}: GET /v2/payments/refunds/ID",

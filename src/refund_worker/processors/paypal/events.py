@@ -154,9 +154,7 @@ def event_hint(kind: str, body: str) -> EventHint | None:
     resource = _resource(body)
     if not _is_refund(kind, resource):
         return None
-    custom_id = resource.get("custom_id")
-    # Without the text, only the refund itself shows whether it is ours.
-    return EventHint(str(resource["id"]), our_ids(custom_id)[0], names_owner=isinstance(custom_id, str))
+    return EventHint(str(resource["id"]), our_ids(resource.get("custom_id"))[0])
 
 
 def event_subject(kind: str, body: str) -> EventSubject | None:

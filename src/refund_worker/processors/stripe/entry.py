@@ -51,6 +51,7 @@ CAPABILITIES: Final = Capabilities(
         "reads_refunds": "docs.stripe.com/api/refunds/retrieve, read 2026-11",
         "says_replayed": "docs.stripe.com/api/idempotent_requests, read 2026-11: the header Idempotent-Replayed",
         "keeps_server_errors": "docs.stripe.com/api/idempotent_requests, read 2026-11: also a 500 is kept",
+        "keeps_refusals": "docs.stripe.com/api/idempotent_requests, read 2026-11: errors are kept too",
         "answers_are_final": "docs.stripe.com/refunds (failed refunds), read 2026-11: about 30 days later",
         "partial_refunds": "docs.stripe.com/refunds, read 2026-11",
         "cancels": "docs.stripe.com/api/refunds/cancel, read 2026-11: only in requires_action",

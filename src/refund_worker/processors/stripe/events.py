@@ -89,7 +89,7 @@ def event_hint(kind: str, body: str) -> EventHint | None:
     identifier, refund_object = found
     metadata = refund_object.get("metadata")
     leg_id = metadata.get(METADATA_LEG) if isinstance(metadata, dict) else None
-    return EventHint(identifier, leg_id if is_plain_id(leg_id) else None, names_owner=isinstance(metadata, dict))
+    return EventHint(identifier, leg_id if is_plain_id(leg_id) else None)
 
 
 def refund_named(event: object, kind: str) -> tuple[str, dict[str, Any]] | None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urlencode
 
 from refund_worker.processors.adapter_api import (
@@ -39,6 +39,9 @@ from .objects import (
 )
 
 PAGES_MAX: Final = 1_000
+T = TypeVar("T")
+# Whatever an answer can cause while it is read. What a network can cause is a reply of `HttpClient` already.
+READING: Final = (Unreadable, TimeoutError, ValueError, TypeError, LookupError, ArithmeticError, RecursionError)
 
 
 class _Failed(Exception):
@@ -100,12 +103,13 @@ class AcmePayProcessor(RefundsOnly):
             check_payment_id(processor_payment_id)
         except ValueError as error:
             return Misconfigured("bad_payment_id", str(error))
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._ok("GET", f"/payments/{processor_payment_id}")
+
+        async def read() -> PaymentRead:
+            answer = await self._ok("GET", f"/payments/{processor_payment_id}")
             return PaymentRead(to_payment(answer.json(), processor_payment_id), (processor_payment_id,))
-        except Exception as error:
-            return of_a_reading(_meaning(error))
+
+        found = await self._tried(read())
+        return found if isinstance(found, PaymentRead) else of_a_reading(found)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -114,29 +118,40 @@ class AcmePayProcessor(RefundsOnly):
     async def _refund(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Reply:
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._ok(method, path, body, headers)
+
+        async def ask() -> Answered:
+            answer = await self._ok(method, path, body, headers)
             refund = to_refund_object(answer.json())
-        except Exception as error:
-            return _meaning(error)
-        return Answered(refund, clean(answer.headers.get("x-trace", "")) or None, is_replayed(answer))
+            return Answered(refund, clean(answer.headers.get("x-trace", "")) or None, is_replayed(answer))
+
+        return await self._tried(ask())
 
     async def _list(self, where: Mapping[str, str]) -> SearchReply:
+        found = await self._tried(self._all_pages(where))
+        return found if isinstance(found, Found) else of_a_reading(found)
+
+    async def _all_pages(self, where: Mapping[str, str]) -> Found:
+        """Return every refund once. Half a list raises `Unreadable`."""
         seen: dict[str, RefundObject] = {}
         after: dict[str, str] = {}
+        for _ in range(PAGES_MAX):
+            answer = await self._ok("GET", f"/refunds?{urlencode({**where, **after})}")
+            page, following = to_page(answer.json())
+            seen.update((each.processor_refund_id, each) for each in page)
+            if following is None:
+                return Found(tuple(seen.values()))
+            after = {"after": following}
+        raise Unreadable("the list does not end")
+
+    async def _tried(self, work: Awaitable[T]) -> T | Failure:
+        """Return the result of `work`, which has the time of one call, or what its failure means."""
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                for _ in range(PAGES_MAX):
-                    answer = await self._ok("GET", f"/refunds?{urlencode({**where, **after})}")
-                    page, following = to_page(answer.json())
-                    seen.update((each.processor_refund_id, each) for each in page)
-                    if following is None:
-                        return Found(tuple(seen.values()))
-                    after = {"after": following}
-        except Exception as error:
-            return of_a_reading(_meaning(error))
-        return Unanswered("the list does not end")
+                return await work
+        except _Failed as failed:
+            return failed.reply
+        except READING as error:
+            return _meaning(error)
 
     async def _ok(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
@@ -151,13 +166,11 @@ class AcmePayProcessor(RefundsOnly):
         return answer
 
 
-def _meaning(error: Exception) -> Failure:
-    """Return the meaning of whatever a server or a network can cause."""
+def _meaning(error: Exception) -> Unanswered:
+    """Return the meaning of an answer that did not come in time, or that cannot be read."""
     match error:
-        case _Failed():
-            return error.reply
         case Unreadable():
             return Unanswered(clean(f"unreadable answer: {error}"))
         case TimeoutError():
             return Unanswered("no complete answer within the time allowed")
-    return Unanswered(f"lost while sending or reading ({type(error).__name__})")
+    return Unanswered(f"unreadable answer ({type(error).__name__})")

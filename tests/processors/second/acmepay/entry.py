@@ -51,6 +51,7 @@ CAPABILITIES: Final = Capabilities(
         "keeps_server_errors": f"{_MANUAL}: a repeat after a 5xx gets the refund, if there is one",
         "report_seconds": "not needed: a refund can be read",
         "reads_refunds": _MANUAL,
+        "keeps_refusals": f"{_MANUAL}: every answer that was executed or refused is kept",
         "answers_are_final": f"{_MANUAL}: a refund that is DONE can become FAILED",
         "partial_refunds": _MANUAL,
         "cancels": f"{_MANUAL}: a void, while the customer is asked",

@@ -68,7 +68,7 @@ def event_hint(kind: str, body: str) -> EventHint | None:
     if kind != CHANGED or not isinstance(refund, str) or not REFUND_ID.fullmatch(refund):
         return None
     # The event has none of our ids: the refund is fetched before its owner is known.
-    return EventHint(refund, leg_id=None, names_owner=False)
+    return EventHint(refund, leg_id=None)
 
 
 def event_subject(kind: str, body: str) -> EventSubject | None:
