@@ -7,6 +7,7 @@ import json
 import pytest
 from tests.cli.conftest import Cli
 
+from refund_worker.domain.decision import AskedReading
 from refund_worker.domain.processor_replies import PaymentUnreadable
 from refund_worker.store.database import Database
 from refund_worker.store.payment_readings import store_readings
@@ -40,7 +41,9 @@ def test_doctor_warns_of_payments_that_cannot_be_read(
 
     assert payments_finding()[0] == "ok"
     database = Database(migrated_sqlite_url)
-    database.run(lambda connection: store_readings(connection, {"p1": PaymentUnreadable("HTTP 403")}, 1.0))
+    database.run(
+        lambda connection: store_readings(connection, {"p1": AskedReading(PaymentUnreadable("HTTP 403"), 1.0)}, 1.0)
+    )
     database.close()
     assert payments_finding() == ("warn", "1 with verified: false, because the processor does not let us read them")
     monkeypatch.setenv("REFUND_WORKER_VERIFY_PAYMENTS", "off")

@@ -8655,4 +8655,32 @@ DEFECTS = (
         "continue",
         ("tests/worker/test_scheduler.py::test_paid_refunds_of_accounts_without_a_list_are_read_again",),
     ),
+    Defect(
+        "readings: a slow answer replaces a newer one",
+        STORE + "payment_readings.py",
+        '_STORE_READING = (\n    update(payments)\n    .where(payments.c.payment_id == bindparam("id"), _is_newest)',
+        '_STORE_READING = (\n    update(payments)\n    .where(payments.c.payment_id == bindparam("id"))',
+        ("tests/engine/refunds/test_payment_readings.py",),
+    ),
+    Defect(
+        "readings: a slow refusal to be read replaces a newer record",
+        STORE + "payment_readings.py",
+        '_KEEP_UNREADABLE = (\n    update(payments)\n    .where(payments.c.payment_id == bindparam("id"), _is_newest)',
+        '_KEEP_UNREADABLE = (\n    update(payments)\n    .where(payments.c.payment_id == bindparam("id"))',
+        ("tests/engine/refunds/test_payment_readings.py",),
+    ),
+    Defect(
+        "readings: a record from the future stays for ever",
+        STORE + "payment_readings.py",
+        '    payments.c.word_read_at > bindparam("now"),\n',
+        "",
+        ("tests/engine/refunds/test_payment_readings.py",),
+    ),
+    Defect(
+        "readings: a record is as old as its recording",
+        DOMAIN + "handle_reply.py",
+        "AskedReading(reply, asked_at)",
+        "AskedReading(reply, builder.now)",
+        ("tests/engine/refunds/test_payment_readings.py",),
+    ),
 )

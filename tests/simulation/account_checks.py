@@ -49,7 +49,7 @@ def check_account(watch: Watched, leg: Row, key: str, amount: int) -> None:
     if window is not None and dated - DECIDED_SECONDS - watch.captured[leg["payment_id"]] > window:
         raise Violation(f"I16 {leg_id} is sent although the window of its payment has closed")
     whole = watch.bank.payments.get(leg["processor_payment_id"])
-    if not watch.silent.partial_refunds and whole is not None and amount != whole.amount:
+    if not watch.silent.partial_refunds and whole is not None and whole.amount not in (0, amount):
         raise Violation(f"I16 {leg_id} is sent for {amount} of {whole.amount}, and only whole payments can be refunded")
 
 

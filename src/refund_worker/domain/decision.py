@@ -199,6 +199,17 @@ class Reread:
     takes_as_seen: bool
 
 
+@dataclass(frozen=True, slots=True)
+class AskedReading:
+    """A processor's record of a payment. `asked_at` is the time of the question (epoch seconds).
+
+    Of two records, that of the later question is kept: an answer can be slow, and is then older than it seems.
+    """
+
+    answer: PaymentRead | PaymentUnreadable
+    asked_at: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
     """Everything that follows from one event about one refund, to be written in one transaction.
@@ -217,7 +228,7 @@ class Decision:
     transaction_credits: int = 0  # credits of the refund's transaction reserved (negative: released)
     calls: tuple[Call, ...] = ()
     pauses: tuple[ProcessorDenied, ...] = ()
-    readings: Mapping[str, PaymentRead | PaymentUnreadable] = field(default_factory=dict)  # by payment_id, to be stored
+    readings: Mapping[str, AskedReading] = field(default_factory=dict)  # by payment_id, to be stored
     read_again: Mapping[str, Reread] = field(default_factory=dict)  # by payment_id
 
     def leased(self, token: str, until: float) -> Decision:

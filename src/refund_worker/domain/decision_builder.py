@@ -12,6 +12,7 @@ from typing import Unpack
 
 from refund_worker.domain.decision import (
     AccountDelta,
+    AskedReading,
     Decision,
     Event,
     PaymentDelta,
@@ -42,7 +43,7 @@ from refund_worker.domain.legs import (
 )
 from refund_worker.domain.money import as_text
 from refund_worker.domain.processor_calls import Call
-from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable, RefundObject
+from refund_worker.domain.processor_replies import RefundObject
 from refund_worker.domain.refund import (
     MISMATCH_SEPARATOR,
     Doubt,
@@ -110,7 +111,7 @@ class DecisionBuilder:
         self.objects: list[RefundObjectUpdate] = []
         self.calls: list[Call] = []
         self.pauses: list[ProcessorDenied] = []
-        self.readings: dict[str, PaymentRead | PaymentUnreadable] = {}
+        self.readings: dict[str, AskedReading] = {}
         self.read_again: dict[str, Reread] = {}
         self.account = AccountDelta()
         self.transaction_credits = 0

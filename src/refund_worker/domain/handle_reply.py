@@ -8,7 +8,7 @@ from enum import Enum, auto
 
 from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.canceling import given_back, handle_cancel_reply
-from refund_worker.domain.decision import PAUSE_SECONDS, Decision, Policy, ProcessorDenied
+from refund_worker.domain.decision import PAUSE_SECONDS, AskedReading, Decision, Policy, ProcessorDenied
 from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder
 from refund_worker.domain.legs import (
     UNREACHABLE,
@@ -91,7 +91,7 @@ def apply_replies(
             case NoList() if isinstance(call, LookUp):
                 _handle_no_list(builder, leg, call, reply, _asked_at(recorded, now))
             case _ if isinstance(call, Verify):
-                _handle_payment_reply(builder, leg, reply)
+                _handle_payment_reply(builder, leg, reply, _asked_at(recorded, now))
             case _ if isinstance(call, Cancel):
                 handle_cancel_reply(builder, leg, reply)
             case _ if isinstance(call, Send) and leg.status is LegStatus.SENDING:
@@ -108,10 +108,10 @@ def _asked_at(recorded: RecordedReply, now: float) -> float:
     return now if recorded.asked_at is None else min(recorded.asked_at, now)
 
 
-def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
+def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer, asked_at: float) -> None:
     """Apply the processor's record of the payment. The leg waits until it is read, or is known to be unreadable."""
     if isinstance(reply, PaymentRead | PaymentUnreadable):
-        builder.readings[leg.payment_id] = reply
+        builder.readings[leg.payment_id] = AskedReading(reply, asked_at)
     if leg.status not in TO_BE_SENT or waits_for_person(leg):
         return
     match reply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from refund_worker.domain.decision import RefundObjectUpdate
+from refund_worker.domain.decision import AskedReading, RefundObjectUpdate
 from refund_worker.domain.decision_builder import ANSWER_MISMATCH, DecisionBuilder
 from refund_worker.domain.legs import is_watched, void_objects_of_older_attempts, waits_for_person
 from refund_worker.domain.payment_check import proved_by
@@ -68,7 +68,7 @@ def reject_mismatch(builder: DecisionBuilder, leg: Leg, refund_object: RefundObj
     if _is_void(refund_object) and refund_object.processor_refund_id in void_objects_of_older_attempts(leg):
         return leg
     if proof := proved_by(leg, refund_object):
-        builder.readings[leg.payment_id] = proof
+        builder.readings[leg.payment_id] = AskedReading(proof, builder.now)
     shown = replace(leg, attention_code=ANSWER_MISMATCH, failure_code=ANSWER_MISMATCH, failure_message=fault)
     if is_the_legs and leg.processor_refund_id is None:
         shown = replace(shown, processor_refund_id=refund_object.processor_refund_id)

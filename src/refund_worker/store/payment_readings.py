@@ -9,9 +9,9 @@ from sqlalchemy import Boolean, Connection, bindparam, case, func, or_, select, 
 
 from refund_worker.batching import batched
 from refund_worker.domain.account_names import platform_of
-from refund_worker.domain.decision import Reread
+from refund_worker.domain.decision import AskedReading, Reread
 from refund_worker.domain.payment_check import PaymentFacts
-from refund_worker.domain.processor_replies import PaymentRead, PaymentReading, PaymentUnreadable
+from refund_worker.domain.processor_replies import PaymentRead, PaymentReading
 from refund_worker.domain.refund import ObjectState
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.store.database import IDS_AT_ONCE
@@ -111,25 +111,27 @@ def _facts(row: Mapping[Any, Any], readable: bool) -> PaymentFacts:
     )
 
 
-def store_readings(connection: Connection, readings: Mapping[str, PaymentRead | PaymentUnreadable], now: float) -> None:
+def store_readings(connection: Connection, readings: Mapping[str, AskedReading], now: float) -> None:
     """Store what was read of each payment, by payment_id, at `now` (epoch seconds).
 
-    The amount that is refunded there but is not in our records is computed and stored with it.
+    The amount that is refunded there but is not in our records is computed and stored with it. A reading that was asked
+    for before the stored one changes nothing.
     """
-    read = {payment_id: reply.reading for payment_id, reply in readings.items() if isinstance(reply, PaymentRead)}
+    read, unread = [], []
+    for payment_id, asked in sorted(readings.items()):
+        row = {"id": payment_id, "read_at": asked.asked_at, "now": now}
+        if isinstance(asked.answer, PaymentRead):
+            read.append(row | _columns(asked.answer.reading))
+        else:
+            unread.append(row)
     if read:
-        connection.execute(
-            _STORE_READING, [_row(payment_id, reading, now) for payment_id, reading in sorted(read.items())]
-        )
-    unread = sorted(readings.keys() - read.keys())
+        connection.execute(_STORE_READING, read)
     if unread:
-        connection.execute(_KEEP_UNREADABLE, [{"id": payment_id, "read_at": now} for payment_id in unread])
+        connection.execute(_KEEP_UNREADABLE, unread)
 
 
-def _row(payment_id: str, reading: PaymentReading, now: float) -> dict[str, Any]:
+def _columns(reading: PaymentReading) -> dict[str, Any]:
     return {
-        "id": payment_id,
-        "read_at": now,
         "state": PROVED if reading.captured_minor is None else READ,
         "captured": reading.captured_minor,
         "its_currency": reading.currency,
@@ -162,9 +164,15 @@ def count_unreadable(connection: Connection) -> int:
 _unexplained = (
     bindparam("refunded", type_=payments.c.word_refunded.type) - REFUNDED_BEFORE - payments.c.outside_minor - _ours
 )
+# A stored time in the future says nothing: the clock went back since.
+_is_newest = or_(
+    payments.c.word_read_at.is_(None),
+    payments.c.word_read_at <= bindparam("read_at"),
+    payments.c.word_read_at > bindparam("now"),
+)
 _STORE_READING = (
     update(payments)
-    .where(payments.c.payment_id == bindparam("id"))
+    .where(payments.c.payment_id == bindparam("id"), _is_newest)
     .values(
         word=bindparam("state"),
         word_captured=bindparam("captured"),
@@ -181,7 +189,7 @@ _STORE_READING = (
 _is_proved = or_(payments.c.word == PROVED, payments.c.word == DOUBTED)
 _KEEP_UNREADABLE = (
     update(payments)
-    .where(payments.c.payment_id == bindparam("id"))
+    .where(payments.c.payment_id == bindparam("id"), _is_newest)
     .values(word=case((_is_proved, PROVED), else_=UNREADABLE), word_read_at=bindparam("read_at"))
 )
 _blocks_sending = or_(bindparam("always", type_=Boolean), payments.c.word_outside > payments.c.word_seen)
