@@ -8683,4 +8683,18 @@ DEFECTS = (
         "AskedReading(reply, builder.now)",
         ("tests/engine/refunds/test_payment_readings.py",),
     ),
+    Defect(
+        "inbox: an event is given up within a day though no list finds its object",
+        ENGINE + "processor_sync/webhook_inbox.py",
+        "return TRIES_MAX_WITHOUT_LIST if is_known and not context.accounts.lists(processor) else TRIES_MAX",
+        "return TRIES_MAX",
+        ("tests/engine/processor_sync/test_events_given_up.py",),
+    ),
+    Defect(
+        "inbox: an event of a listed account is tried for weeks",
+        ENGINE + "processor_sync/webhook_inbox.py",
+        "if is_known and not context.accounts.lists(processor) else TRIES_MAX",
+        "if is_known else TRIES_MAX",
+        ("tests/engine/processor_sync/test_events_given_up.py",),
+    ),
 )

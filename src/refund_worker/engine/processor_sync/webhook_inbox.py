@@ -37,6 +37,8 @@ log = logging.getLogger(__name__)
 # An event with a refund object that cannot be fetched is tried this often, for most of a day with the default waits. No
 # poll follows a refund that has succeeded: only the hourly listing would find a later change.
 TRIES_MAX = 200
+# Where no list finds it either, an event is tried for as long as a refund can change: 35 days with the default waits.
+TRIES_MAX_WITHOUT_LIST = 1_230
 # An object that the processor does not know is tried for a quarter of an hour: a new one can be read a little late.
 TRIES_MAX_NOT_THERE = 20
 
@@ -57,10 +59,9 @@ class InboxEvent:
     """A stored event on its way through the inbox.
 
     `object_id` is the id of the refund object that the event is about, None for any other event. `place` is
-    (refund_id, leg_id) if the object is known to be one of ours.
-    `subject` is another object that the event is about, if we have a use for it. `understood` is False if reading the
-    event failed, or the id in it is unusable. `answer` is the processor's answer about the object, None if it was not
-    asked.
+    (refund_id, leg_id) if the object is known to be one of ours. `subject` is another object that the event is about,
+    if we have a use for it. `understood` is False if reading the event failed, or the id in it is unusable. `answer` is
+    the processor's answer about the object, None if it was not asked. `tries_max` is the number of tries.
     """
 
     row: RowMapping
@@ -69,6 +70,7 @@ class InboxEvent:
     subject: EventSubject | None = None
     understood: bool = True
     answer: Answer | None = None
+    tries_max: int = TRIES_MAX
 
     @property
     def name(self) -> tuple[str, str]:
@@ -185,14 +187,20 @@ def _read_event(connection: Connection, context: Context, row: RowMapping) -> In
         return InboxEvent(row, understood=False)
     if report is not None:
         hint = EventHint(report.processor_refund_id, report.leg_id)
+    tries_max = _tries_max(context, row["processor"])
     if hint is None:
-        return InboxEvent(row, subject=_read_subject(context, row))
+        return InboxEvent(row, subject=_read_subject(context, row), tries_max=tries_max)
     object_id = hint.processor_refund_id
     place = refund_objects.find_leg(connection, processor=row["processor"], processor_refund_id=object_id)
     if place is None and hint.leg_id is not None:
         place = _place_of_leg(connection, row["processor"], hint.leg_id)
     answer = None if report is None else Answered(report)
-    return InboxEvent(row, object_id, place, answer=answer)
+    return InboxEvent(row, object_id, place, answer=answer, tries_max=tries_max)
+
+
+def _tries_max(context: Context, processor: str) -> int:
+    is_known = context.accounts.capabilities_of(processor) is not None
+    return TRIES_MAX_WITHOUT_LIST if is_known and not context.accounts.lists(processor) else TRIES_MAX
 
 
 def _read_subject(context: Context, row: RowMapping) -> EventSubject | None:
@@ -333,7 +341,7 @@ def _outcome_after_tries(event: InboxEvent, is_answered: bool) -> str | None:
     tries = event.row["tries"] + 1
     if tries >= TRIES_MAX_NOT_THERE and isinstance(event.answer, Misconfigured) and event.answer.code in NOT_THERE:
         return NOT_THERE_OUTCOME
-    if tries < TRIES_MAX:
+    if tries < event.tries_max:
         return None
     return BROKEN if is_answered else UNANSWERED
 
