@@ -2012,7 +2012,7 @@ DEFECTS = (
     Defect(
         "a refund in another currency proves nothing for the next one",
         DOMAIN + "mismatch.py",
-        "        builder.readings[leg.payment_id] = proof",
+        "        builder.readings[leg.payment_id] = AskedReading(proof, builder.now)",
         "        pass",
         PAYMENT_CHECK,
     ),
