@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import time
 import zoneinfo
 from collections.abc import Iterator
@@ -35,6 +36,9 @@ hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" i
 
 def pytest_configure() -> None:
     use_memory_folder()
+    # Under nohup, what the tests start would ignore hang-ups too: only a handler is not inherited.
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
     if "TZ" not in os.environ and ODD_TIME_ZONE in zoneinfo.available_timezones():
         os.environ["TZ"] = ODD_TIME_ZONE
         time.tzset()
