@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 from tests.domain.builders import (
@@ -28,6 +29,7 @@ from tests.domain.builders import (
 from refund_worker.domain.decision import Decision, SendBlock
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
+from refund_worker.domain.outside_refunds import blocking_refunds
 from refund_worker.domain.processor_calls import Fetch, LookUp, Send
 from refund_worker.domain.processor_replies import Answered, Busy, Found, NotSent, Refused, Unanswered
 from refund_worker.domain.refund import LegStatus, Refund, RefundStatus
@@ -70,6 +72,17 @@ def test_expired_key_stays_expired() -> None:
 def test_object_found_after_a_clock_rollback_is_adopted() -> None:
     waiting = next_step(leased(begun()), SET_BACK, POLICY).after
     assert answer_to_look_up(waiting, Found((an_object(),)), SET_BACK + 1).after.status is RefundStatus.SUCCEEDED
+
+
+def test_refund_of_others_after_the_rollback_is_newer_than_the_intent() -> None:
+    """Otherwise it would seem to be known since before the leg was planned, and the same money would go out again."""
+    noticed = next_step(leased(begun()), SET_BACK, POLICY).after
+    assert noticed.legs[0].first_intent_at == SET_BACK
+    made = replace(an_object(), processor_refund_id="re_x", leg_id=None, attempt=None)
+    made = replace(made, created_at=datetime.fromtimestamp(SET_BACK + 3_000, UTC))
+    assert made.created_at.timestamp() < START  # by the old times it is older than the intent
+    assert blocking_refunds(noticed.legs[0], Found((), (made,), explained_minor=made.amount_minor)) == (made,)
+    assert blocking_refunds(begun().legs[0], Found((), (made,), explained_minor=made.amount_minor)) == ()
 
 
 def test_quiet_window_starts_when_the_rollback_is_noticed() -> None:

@@ -207,6 +207,7 @@ class DecisionBuilder:
                 held=lists_before_sending(leg),
                 first_sent_at=at_most(leg.first_sent_at, now),
                 last_sent_at=at_most(leg.last_sent_at, now),
+                first_intent_at=at_most(leg.first_intent_at, now),
                 next_at=at_most(leg.next_at, now),
             )
 
