@@ -1240,7 +1240,7 @@ DEFECTS = (
     Defect(
         "a list that is refused for the key leaves the circuit closed",
         ENGINE + "processor_sync/sync.py",
-        "open_circuits(connection, denied, context.clock(connection))",
+        "stop_denied(context, [(processor, error.denied)])",
         "None",
         (REFUSED_KEY,),
     ),
@@ -8518,9 +8518,16 @@ DEFECTS = (
     Defect(
         "console: an account without a list is missing on the overview",
         WEB + "console/overview.py",
-        "if not accounts.lists(name)",
-        "if accounts.lists(name)",
+        "for name in accounts.without_lists() if",
+        "for name in accounts.with_lists() if",
         ("tests/web/console/test_two_accounts.py::test_overview_shows_an_account_without_a_list",),
+    ),
+    Defect(
+        "console: an account that cannot be looked up is said to be",
+        WEB + "console/overview.py",
+        " if accounts[name].capabilities.finds_refunds]",
+        "]",
+        ("tests/web/console/test_two_accounts.py::test_overview_says_of_no_account_more_than_it_can",),
     ),
     Defect(
         "reread: a new round does not wait for the day",
@@ -8567,8 +8574,8 @@ DEFECTS = (
     Defect(
         "reread: a refused key counts as read",
         ENGINE + "processor_sync/reread.py",
-        "context.clock(connection)))\n        return 0\n    _record(",
-        "context.clock(connection)))\n    _record(",
+        "        return 0  # the round continues from here",
+        "        pass  # the round continues from here",
         ("tests/engine/processor_sync/test_reread.py::test_refused_key_opens_the_circuit_and_the_round_waits",),
     ),
     Defect(

@@ -1,9 +1,8 @@
 """A person cancels a refund object that waits for the customer. The processor's record of the object decides.
 
 The intent is committed before the call. An answer that is missing, or that refuses, concludes nothing: the object is
-read next. A canceled object is given back, if a person canceled it here or at the processor, or the
-processor itself did. An object that failed or expired meanwhile is a failure like any other, and one that succeeded has
-paid.
+read next. A canceled object is given back, whether a person canceled it, here or at the processor, or the processor
+itself. An object that failed or expired meanwhile is a failure like any other, and one that succeeded has paid.
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ def _over_payments(
 ) -> int:
     """Place the money over other payments; return the credits that none of them can take.
 
-    A payment that another leg of this refund uses can be used too. One over which a leg failed cannot. The
-    balance takes any rest. A person's rest needs room for a leg of its own: without it nothing is placed.
+    A payment that another leg of this refund uses can be used too. One over which a leg failed cannot. The balance
+    takes any rest. A person's rest needs room for a leg of its own: without it nothing is placed.
     """
     refused = {other.payment_id for other in builder.legs.values() if _has_failed(other)}
     usable = [

@@ -178,6 +178,10 @@ class Accounts(Mapping[str, Account]):
         """Return the names of the accounts at whose processor calls are made."""
         return tuple(name for name, account in self.items() if account.is_called)
 
+    def without_lists(self) -> tuple[str, ...]:
+        """Return the names of the accounts that are called and whose refunds are not listed."""
+        return tuple(name for name in self.called() if not self.lists(name))
+
     def to_reread(self) -> tuple[str, ...]:
         """Return the names of the accounts whose paid refunds are read one by one, because there is no list of them."""
         return tuple(name for name in self.called() if self[name].capabilities.rereads_refunds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import Connection, select, tuple_, union
 
@@ -35,12 +35,7 @@ def last_round(connection: Connection, processor: str) -> Round | None:
 
 def store_round(connection: Connection, processor: str, at: Round) -> None:
     """Store how far a round came."""
-    values = {
-        "began_at": at.began_at,
-        "after_created_at": at.after_created_at,
-        "after_id": at.after_id,
-        "ended": at.ended,
-    }
+    values = asdict(at)
     insert = insert_into(connection, rereads).values(processor=processor, **values)
     connection.execute(insert.on_conflict_do_update(index_elements=["processor"], set_=values))
 

@@ -97,6 +97,16 @@ def test_overview_shows_an_account_without_a_list(place: Place) -> None:
     assert "paypal each refund is looked up" in place.page("/")
 
 
+def test_overview_says_of_no_account_more_than_it_can(place: Place) -> None:
+    """Adyen has no call by which a refund could be looked up."""
+    adyen = {"api_key": "AQE" + "a" * 60, "merchant_account": "ShopECOM"}
+    paypal = {"client_id": "id", "client_secret": "secret"}
+    with Web(settings_for(place.url, PROCESSORS=json.dumps({"adyen": adyen, "paypal": paypal}))) as web:
+        page = text_of(visitor(web, "viewer").get("/"))
+    assert "paypal each refund is looked up" in page
+    assert "adyen each refund is looked up" not in page
+
+
 def test_processors_page_names_adapter_and_mode_of_each_account(place: Place) -> None:
     page = place.page("/processors")
     assert re.search(r"paypal sending Adapter paypal Mode test: no real money Sent in the last minute", page)

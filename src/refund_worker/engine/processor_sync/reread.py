@@ -20,7 +20,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.listing import DAYS
 from refund_worker.engine.processor_sync.sync import record_objects
 from refund_worker.engine.refunds.apply import apply
-from refund_worker.engine.refunds.circuit import denials, open_circuits
+from refund_worker.engine.refunds.circuit import stop_denied
 from refund_worker.engine.refunds.payment_facts import reading_slot
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.store import processors, refund_objects, refunds, rereads, timeline
@@ -36,9 +36,9 @@ AT_ONCE = 20
 def reread(context: Context, processor: str) -> int:
     """Fetch the next paid refunds of this account and record what is new; return how many were fetched.
 
-    A round reads all of the last `DAYS` days, and begins a day after the last one began. After
-    a crash it continues where it stopped. An object that could not be read comes again in the next round. Nothing is
-    fetched while the circuit of the account is open.
+    A round reads all of the last `DAYS` days, and begins a day after the last one began. After a crash it continues
+    where it stopped. An object that could not be read comes again in the next round. Nothing is fetched while the
+    circuit of the account is open.
     """
     if processor not in context.processors:
         return 0
@@ -49,10 +49,8 @@ def reread(context: Context, processor: str) -> int:
             return 0
         objects = rereads.next_objects(connection, processor, at, AT_ONCE)
     answers = context.run(_fetch_all(context, processor, [each for _, each in objects])) if objects else []
-    denied = list(denials((processor, answer) for answer in answers))
-    if denied:  # the round continues from here when the account accepts our key again
-        context.database.run(lambda connection: open_circuits(connection, denied, context.clock(connection)))
-        return 0
+    if stop_denied(context, ((processor, answer) for answer in answers)):
+        return 0  # the round continues from here when the account accepts our key again
     _record(context, processor, {each: answer for (_, each), answer in zip(objects, answers, strict=True)})
     created_at, last = objects[-1] if objects else (at.after_created_at, at.after_id)
     reached = Round(at.began_at, created_at, last, ended=len(objects) < AT_ONCE)

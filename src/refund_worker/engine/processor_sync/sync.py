@@ -35,7 +35,7 @@ from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.dispute_sync import DISPUTES, WARNINGS, ListSync
 from refund_worker.engine.processor_sync.listing import DAYS, ListDenied, list_recent
-from refund_worker.engine.refunds.circuit import close_circuit, denials, open_circuits
+from refund_worker.engine.refunds.circuit import close_circuit, stop_denied
 from refund_worker.engine.refunds.object_ownership import not_as_asked, sort_by_owner
 from refund_worker.engine.refunds.payment_names import learn_names
 from refund_worker.engine.refunds.replies import record_replies
@@ -178,17 +178,14 @@ def _read(context: Context, processor: str, days: float) -> _Found:
     try:
         _, refund_objects = list_recent(context, processor, days)
     except ListDenied as error:
-        denied = denials([(processor, error.denied)])
-        context.database.run(lambda connection: open_circuits(connection, denied, context.clock(connection)))
+        stop_denied(context, [(processor, error.denied)])
         raise
     return _compare(context, processor, refund_objects)
 
 
-def record_objects(context: Context, processor: str, refund_objects: Sequence[RefundObject]) -> int:
-    """Record what these objects of a processor say that is new, as those of a list; return how many statuses were."""
-    found = _compare(context, processor, refund_objects)
-    _record(context, processor, found)
-    return len(found.news)
+def record_objects(context: Context, processor: str, refund_objects: Sequence[RefundObject]) -> None:
+    """Record what these objects of a processor say that is new, as those of a list."""
+    _record(context, processor, _compare(context, processor, refund_objects))
 
 
 def _compare(context: Context, processor: str, refund_objects: Sequence[RefundObject]) -> _Found:

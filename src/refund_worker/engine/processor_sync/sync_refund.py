@@ -13,7 +13,7 @@ from refund_worker.domain.refund import Leg, Refund
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, TO_BE_SENT
 from refund_worker.engine.context import Context, Limiter
 from refund_worker.engine.processor_sync.live_lookup import SECONDS_MAX
-from refund_worker.engine.refunds.circuit import denials, open_circuits
+from refund_worker.engine.refunds.circuit import stop_denied
 from refund_worker.engine.refunds.replies import record_replies
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.views.api_objects import find_refund
@@ -66,9 +66,7 @@ def sync_refund(
     ]
     if told:
         record_replies(context, told)
-    denied = list(denials((call.processor, answer) for call, answer in pairs))
-    if denied:
-        context.database.run(lambda connection: open_circuits(connection, denied, context.clock(connection)))
+    stop_denied(context, ((call.processor, answer) for call, answer in pairs))
     for call, answer in pairs:
         if isinstance(answer, _NO_ANSWERS):
             raise ProcessorUnavailable(f"{call.processor} cannot be asked now: {_why(answer)}")

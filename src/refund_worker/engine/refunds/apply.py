@@ -59,8 +59,7 @@ def apply(
     _change_payments(connection, decisions, money_went_out)
     readings = {p: reading for d in decisions for p, reading in d.readings.items()}
     payment_readings.store_readings(connection, readings, now)
-    answers = {payment_id: reading.answer for payment_id, reading in readings.items()}
-    learn_from_readings(connection, answers, {leg.payment_id: leg.processor for leg in legs.values()})
+    learn_from_readings(connection, readings, {leg.payment_id: leg.processor for leg in legs.values()})
     payment_readings.read_again(connection, {p: how for d in decisions for p, how in d.read_again.items()})
     accounts.change_transactions(connection, _transactions(decisions))
     _recover(connection, decisions, now, shortfall)

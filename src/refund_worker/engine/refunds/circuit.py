@@ -12,6 +12,7 @@ from refund_worker.alarms import Alarm, raise_alarm, runbook_link
 from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.decision import PAUSE_SECONDS, Event, ProcessorDenied
 from refund_worker.domain.processor_replies import Denied
+from refund_worker.engine.context import Context
 from refund_worker.engine.views.runbook import event_entry
 from refund_worker.store import processors, refunds, timeline
 from refund_worker.store.database import after_commit
@@ -49,6 +50,17 @@ def open_circuits(connection: Connection, denied: Iterable[ProcessorDenied], now
             detail = {"processor": name, "code": code}
             event = Event("processor_paused", "refund-worker", reason=denial.message, detail=detail, alarm=True)
             timeline.insert_events(connection, [(None, event)], now)
+
+
+def stop_denied(context: Context, answers: Iterable[tuple[str, object]]) -> bool:
+    """Open the circuit of each account that refused our set-up in `answers`; return True if one did.
+
+    `answers` are (processor, answer). Nothing is written if all accepted it.
+    """
+    denied = list(denials(answers))
+    if denied:
+        context.database.run(lambda connection: open_circuits(connection, denied, context.clock(connection)))
+    return bool(denied)
 
 
 def close_circuit(connection: Connection, processor: str, at: float, now: float) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from sqlalchemy import Connection
 
-from refund_worker.domain.processor_replies import PaymentRead, PaymentUnreadable
+from refund_worker.domain.decision import AskedReading
+from refund_worker.domain.processor_replies import PaymentRead
 from refund_worker.store import payment_refs
 from refund_worker.store.database import after_commit
 
@@ -26,13 +27,13 @@ def learn_names(connection: Connection, processor: str, names: Iterable[Sequence
 
 
 def learn_from_readings(
-    connection: Connection, readings: Mapping[str, PaymentRead | PaymentUnreadable], processors: Mapping[str, str]
+    connection: Connection, readings: Mapping[str, AskedReading], processors: Mapping[str, str]
 ) -> None:
     """Keep the names in these readings, by payment_id; `processors` are the payments' processors."""
     for processor in sorted({processors[payment_id] for payment_id in readings if payment_id in processors}):
         names = [
-            reading.payment_refs
-            for payment_id, reading in sorted(readings.items())
-            if isinstance(reading, PaymentRead) and processors.get(payment_id) == processor
+            asked.answer.payment_refs
+            for payment_id, asked in sorted(readings.items())
+            if isinstance(asked.answer, PaymentRead) and processors.get(payment_id) == processor
         ]
         learn_names(connection, processor, names)

@@ -40,7 +40,7 @@ from refund_worker.processors.conformance.results import Broken, NotAsked
 T = TypeVar("T")
 
 
-def _tell_nobody(line: str) -> None:
+def tell_nobody(line: str) -> None:
     """Show nothing."""
 
 
@@ -86,7 +86,7 @@ class Bench:
     calls_per_second: float = 0.0
     clock_seconds_max: float = 300.0
     list_lag_seconds: float = LIST_LAG_SECONDS
-    tell: Callable[[str], None] = _tell_nobody  # takes a line about a long wait
+    tell: Callable[[str], None] = tell_nobody  # takes a line about a long wait
     failure_code: str = "declined"  # a refund that the server lets fail has this code
     lists_by_leg: bool = False  # a payment's refunds are found by our own ids only
     used: list[Refundable] = field(default_factory=list)

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from refund_worker.domain.processor_replies import Answered, Found, Misconfigured
 from refund_worker.processors.conformance import http_checks
-from refund_worker.processors.conformance.bench import LIST_LAG_SECONDS, Bench, Refundable, words
+from refund_worker.processors.conformance.bench import LIST_LAG_SECONDS, Bench, Refundable, tell_nobody, words
 from refund_worker.processors.conformance.http_bench import HttpBench
 from refund_worker.processors.conformance.results import Broken, Check, Result, Verdict, expect
 from refund_worker.processors.conformance.run import ANY, LAST, result_of, run_checks
@@ -41,7 +41,7 @@ class Options:
     seconds: float = 300.0
     timeout_seconds: float = 10.0
     list_lag_seconds: float = LIST_LAG_SECONDS
-    tell: Callable[[str], None] = lambda line: None
+    tell: Callable[[str], None] = tell_nobody
     listen: tuple[str, int] = ("127.0.0.1", 0)
     events_url: str = ""
 

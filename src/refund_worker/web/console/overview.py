@@ -51,7 +51,7 @@ def overview(page: ThePage) -> HTMLResponse:
             "refused": [each for each in refused_webhooks(connection, now) if each.lasts],
         }
     accounts = page.context.accounts
-    values["looked_up"] = [name for name in accounts.called() if not accounts.lists(name)]
+    values["looked_up"] = [name for name in accounts.without_lists() if accounts[name].capabilities.finds_refunds]
     values["short"] = shortfalls(values["funds"])
     return page.render("overview.html", **values)
 

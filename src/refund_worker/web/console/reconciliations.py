@@ -33,8 +33,7 @@ def _list(page: Page, after: str | None = None, error: RefundWorkerError | None 
         found = views.list_reconciliations(connection, limit=LATEST, after=after)
     values: Json = {"rows": found["data"], "more": found["data"][-1]["id"] if found["has_more"] else None}
     accounts = page.context.accounts
-    without_list = [name for name in accounts.called() if not accounts.lists(name)]
-    values |= {"accounts": accounts.with_lists(), "without_list": without_list, "typed": page.form}
+    values |= {"accounts": accounts.with_lists(), "without_list": accounts.without_lists(), "typed": page.form}
     return page.render("reconciliations.html", error.status if error else 200, error=error, **values)
 
 
