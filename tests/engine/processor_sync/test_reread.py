@@ -10,7 +10,7 @@ from tests.engine.claims.claim_worlds import balance_of, claims_of
 from tests.support.engine_world import DAY, POLICY, START, World, assert_books_balance
 from tests.support.scripted_processor import Died, ScriptedProcessor
 
-from refund_worker.domain.processor_replies import Denied, Reply, Unanswered
+from refund_worker.domain.processor_replies import Denied, Misconfigured, Reply, Unanswered
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.context import NoLimit
@@ -263,6 +263,20 @@ def test_objects_of_another_account_are_not_read(world: World, reader: Reader) -
     paid(world)
     world.context = replace(world.context, processors={"stripe": reader, "other": reader})
     assert reread(world.context, "other") == 0
+
+
+def test_refunds_of_others_at_another_account_are_not_read(world: World, reader: Reader) -> None:
+    world.pay()
+    module.record_objects(world.context, "stripe", [world.refund_in_the_dashboard()])
+    world.context = replace(world.context, processors={"stripe": reader, "other": reader})
+    assert (reread(world.context, "other"), reread(world.context, "stripe")) == (0, 1)
+
+
+def test_refund_that_only_cannot_be_read_is_not_shown(world: World, reader: Reader) -> None:
+    ids = paid(world, 2)
+    reader.replies["re_1"] = Misconfigured("bad_refund_id", "no such form")
+    read_round(world)
+    assert [world.refund(each).legs[0].attention_code for each in ids] == [None, None]
 
 
 def test_account_without_access_is_not_read(world: World) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.processors.paypal.conftest import needs_openssl
-from tests.processors.paypal.signing import Signer, signer
+from tests.processors.paypal.signing import COMMON_NAME, Signer, signer
 
 from refund_worker.processors.base import EventFault, EventHint, EventSubject, InvalidEvent
 from refund_worker.processors.paypal import events, verification
@@ -295,6 +295,11 @@ def test_certificate_of_openssl_is_read() -> None:
     assert certificate.key.key_size == 2_048
     assert certificate.not_before <= time.time() + 60 < certificate.not_after
     assert certificate.not_after - certificate.not_before == 3_650 * DAY
+
+
+def test_certificate_with_two_names_has_none() -> None:
+    both = certificate_of(Signer(common_name=f"another.example/CN={COMMON_NAME}").certificate_pem)
+    assert both.common_name == ""
 
 
 @pytest.mark.parametrize("bits", [3_072, 4_096])
