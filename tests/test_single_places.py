@@ -150,6 +150,7 @@ MAY_NAME_STRIPE = {
     "processors/accounts.py": "its short form",
     "processors_file.py": "an example of an account",
     "domain/account_names.py": "an example of an account",
+    "domain/payouts/destination.py": "a kind of destination in the contract",
     "engine/intake/schemas.py": "an example of an account",
     "web/openapi_texts.py": "an example of an account",
     "web/api/reconciliations.py": "the example in the description of the API",

@@ -34,6 +34,7 @@ from refund_worker.domain.processor_replies import (
     WarningReply,
     WarningsReply,
 )
+from refund_worker.processors.payout_routes import PayoutEntry
 from refund_worker.setting_values import Number, checked_http_url, listed
 
 ID_LENGTH_MAX: Final = 255
@@ -490,6 +491,7 @@ class ProcessorEntry:
     - `live(settings)`: whether its objects must be live ones, or None if the credentials do not show it.
     - `check_payment_id(id)`: raise ValueError, without the id in it, for an id that the processor cannot have.
     - `webhooks`: how its events are read, or None if it sends no events.
+    - `payouts`: its payouts to payees, or None if it pays none out.
     """
 
     name: str
@@ -506,3 +508,4 @@ class ProcessorEntry:
     live: Callable[[Any], bool | None] = unknown_mode
     check_payment_id: Callable[[str], None] = accept_any_id
     webhooks: Webhooks | None = None
+    payouts: PayoutEntry | None = None

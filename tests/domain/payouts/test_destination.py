@@ -1,0 +1,79 @@
+"""Destinations: bad ones are refused with the name of the field, and nothing shows a whole number."""
+
+from __future__ import annotations
+
+import pytest
+
+from refund_worker.domain.payouts.destination import BadDestination, DestinationKind, is_valid_iban, read_destination
+
+IBAN = "DE89370400440532013000"
+GOOD = [
+    {"kind": "stripe_account", "account": "acct_1AbCdEfGhIj"},
+    {"kind": "paypal", "email": "mara@example.com"},
+    {"kind": "paypal", "payer_id": "ABCDEFGHJKLM2"},
+    {"kind": "bank", "iban": IBAN, "bic": "COBADEFFXXX", "holder": "Mara Example"},
+    {"kind": "bank", "account": "000123456789", "routing": "110000000", "holder": "Mara Example"},
+    {"kind": "manual", "text": "cash, at the front desk"},
+]
+
+
+@pytest.mark.parametrize("fields", GOOD, ids=lambda fields: "-".join(fields))
+def test_destination_keeps_exactly_its_fields(fields: dict[str, str]) -> None:
+    read = read_destination(fields)
+    assert read.kind is DestinationKind(fields["kind"])
+    assert read.as_fields() == fields
+
+
+@pytest.mark.parametrize("fields", GOOD[1:5], ids=lambda fields: "-".join(fields))
+def test_neither_mask_nor_repr_shows_a_number_or_an_address(fields: dict[str, str]) -> None:
+    read = read_destination(fields)
+    for name in ("email", "payer_id", "iban", "account", "holder"):
+        if name in fields:
+            assert fields[name] not in read.masked + repr(read)
+            assert fields[name][:-4] not in read.masked + repr(read)
+
+
+def test_mask_shows_the_last_four_characters() -> None:
+    assert read_destination(GOOD[3]).masked == "bank DE•• •••• 3000"
+    assert read_destination(GOOD[1]).masked == "PayPal m•••@example.com"
+
+
+def test_iban_may_be_written_with_blanks_and_small_letters() -> None:
+    spaced = {"kind": "bank", "iban": "de89 3704 0044 0532 0130 00", "holder": "M"}
+    assert read_destination(spaced).iban == IBAN
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({}, "kind"),
+        ({"kind": "card"}, "kind"),
+        ({"kind": "stripe_account"}, "account"),
+        ({"kind": "stripe_account", "account": "ba_123456"}, "account"),
+        ({"kind": "stripe_account", "account": "acct_1AbCd", "iban": IBAN}, "iban"),
+        ({"kind": "paypal"}, "email"),
+        ({"kind": "paypal", "email": "a@b.example", "payer_id": "ABCDEFGHJKLM2"}, "email"),
+        ({"kind": "paypal", "email": "no address"}, "email"),
+        ({"kind": "paypal", "email": "a" * 60 + "@" + "b" * 70 + ".example"}, "email"),
+        ({"kind": "paypal", "payer_id": "abc"}, "payer_id"),
+        ({"kind": "bank", "iban": IBAN}, "holder"),
+        ({"kind": "bank", "iban": IBAN[:-1] + "1", "holder": "M"}, "iban"),
+        ({"kind": "bank", "iban": IBAN, "routing": "123", "holder": "M"}, "routing"),
+        ({"kind": "bank", "iban": IBAN, "account": "1234", "holder": "M"}, "iban"),
+        ({"kind": "bank", "account": "1234", "holder": "M"}, "routing"),
+        ({"kind": "bank", "iban": IBAN, "bic": "X", "holder": "M"}, "bic"),
+        ({"kind": "manual", "text": " "}, "text"),
+    ],
+)
+def test_bad_destination_is_refused_by_field_without_its_value(fields: dict[str, str], field: str) -> None:
+    with pytest.raises(BadDestination) as caught:
+        read_destination(fields)
+    assert caught.value.field == field
+    for name, value in fields.items():
+        assert name == "kind" or value.strip() == "" or value not in str(caught.value)
+
+
+@pytest.mark.parametrize("at", range(len(IBAN)))
+def test_iban_with_one_other_digit_is_not_valid(at: int) -> None:
+    other = "1" if IBAN[at] != "1" else "2"
+    assert not is_valid_iban(IBAN[:at] + other + IBAN[at + 1 :])
