@@ -45,6 +45,8 @@ class Runtime:
         """Close the processors, the event loop and the database, unless others share it."""
         for processor in self.context.processors.values():
             self._loop.run_until_complete(processor.close())
+        for route in self.context.routes.values():
+            self._loop.run_until_complete(route.close())
         self._loop.close()
         if self._owns_database:
             self.database.close()
@@ -90,6 +92,7 @@ def build_runtime(
         database=database,
         accounts=accounts,
         processors=accounts.make_processors(settings.call_timeout_seconds) if processors else {},
+        routes=accounts.make_routes(settings.call_timeout_seconds) if processors else {},
         policy=policy_of(settings),
         batches=batches_of(settings),
         limits=limits_of(settings),

@@ -17,6 +17,8 @@ from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.base import Processor
+from refund_worker.processors.payout_routes import PayoutRoute
+from refund_worker.sealing import Box
 from refund_worker.store import database as store
 from refund_worker.store.database import Database
 
@@ -76,6 +78,10 @@ class Context:
     accounts: Accounts = field(default_factory=default_accounts)
     # The adapters of the accounts that this process can call, by account.
     processors: Mapping[str, Processor] = field(default_factory=dict)
+    # The routes for payouts of these accounts, by account.
+    routes: Mapping[str, PayoutRoute] = field(default_factory=dict)
+    # Seals the destinations of payees.
+    box: Box = field(default_factory=Box)
     policy: Policy = field(default_factory=Policy)
     batches: Batches = Batches()
     limits: Limits = field(default_factory=Limits)

@@ -20,6 +20,7 @@ from refund_worker.domain.decision import ProcessorRules
 from refund_worker.errors import BadSettings
 from refund_worker.processors import registry
 from refund_worker.processors.base import AccountSettings, Capabilities, HasConnectedAccounts, Processor, ProcessorEntry
+from refund_worker.processors.payout_routes import PayoutRoute
 
 if TYPE_CHECKING:
     from refund_worker.settings import Settings
@@ -227,6 +228,14 @@ class Accounts(Mapping[str, Account]):
     def make_processors(self, timeout_seconds: float) -> Adapters:
         """Return the adapters of all accounts that can be called. Close them on the event loop that used them."""
         return Adapters({name: account.make(timeout_seconds) for name, account in self.items() if account.has_access})
+
+    def make_routes(self, timeout_seconds: float) -> dict[str, PayoutRoute]:
+        """Return the routes for payouts of all accounts that have one and can be called. Close them as the adapters."""
+        return {
+            name: account.entry.payouts.make(name, account.settings, timeout_seconds)
+            for name, account in self.items()
+            if account.entry.payouts is not None and account.has_access
+        }
 
     def preload_adapters(self) -> None:
         """Import the adapters of all accounts that can be called, for processes that are forked afterwards."""

@@ -1,0 +1,93 @@
+"""Payees and their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, func, select, update
+
+from refund_worker.domain.payouts.destination import DestinationKind
+from refund_worker.domain.payouts.payee import BalanceDelta, Payee, PayeeBalance
+from refund_worker.domain.payouts.transfers import Method, PayeeState
+from refund_worker.store.database import insert_into, locked
+from refund_worker.store.tables import earnings, payee_balances, payees
+
+_FIELDS = tuple(field.name for field in fields(Payee))
+_COLUMNS = tuple(payees.c[name] for name in _FIELDS)
+Pair = tuple[str, str]  # (payee_id, currency)
+
+
+def as_payee(row: RowMapping) -> Payee:
+    """Return the payee of a row with all columns of `Payee`."""
+    values: dict[str, Any] = {name: row[name] for name in _FIELDS}
+    values["destination_kind"] = DestinationKind(row["destination_kind"])
+    values["method"] = Method(row["method"])
+    values["verdict"] = PayeeState(row["verdict"]) if row["verdict"] else None
+    return Payee(**values)
+
+
+def load(connection: Connection, payee_ids: Collection[str], *, lock: bool = False) -> dict[str, Payee]:
+    """Return the payees among these ids, by id. With `lock`, their rows stay locked, in the order of their ids."""
+    query = select(*_COLUMNS).where(payees.c.payee_id.in_(sorted(payee_ids))).order_by(payees.c.payee_id)
+    rows = connection.execute(locked(connection, query) if lock else query).mappings() if payee_ids else ()
+    return {row["payee_id"]: as_payee(row) for row in rows}
+
+
+def balances(connection: Connection, pairs: Collection[Pair], now: float) -> dict[Pair, PayeeBalance]:
+    """Return the sums by (payee_id, currency), for all `pairs`. Call it under the payees' locks to decide by them."""
+    if not pairs:
+        return {}
+    ids = sorted({payee_id for payee_id, _ in pairs})
+    b, e = payee_balances.c, earnings.c
+    held = {
+        (row[0], row[1]): int(row[2])
+        for row in connection.execute(
+            select(e.payee_id, e.currency, func.sum(e.amount_minor - e.clawed_back_minor))
+            .where(e.payee_id.in_(ids), e.available_at > now)
+            .group_by(e.payee_id, e.currency)
+        )
+    }
+    found = {
+        (row["payee_id"], row["currency"]): row
+        for row in connection.execute(select(payee_balances).where(b.payee_id.in_(ids))).mappings()
+    }
+    return {pair: _balance(found.get(pair), held.get(pair, 0)) for pair in pairs}
+
+
+def _balance(row: RowMapping | None, held_minor: int) -> PayeeBalance:
+    if row is None:
+        return PayeeBalance(held_minor=held_minor)
+    return PayeeBalance(
+        row["earned_minor"],
+        row["clawed_back_minor"],
+        row["in_flight_minor"],
+        row["paid_minor"],
+        held_minor,
+        row["last_payout_at"],
+    )
+
+
+def change_balances(
+    connection: Connection, deltas: Mapping[Pair, BalanceDelta], last_payout_at: Mapping[Pair, float] | None = None
+) -> None:
+    """Add these changes to the sums, in the order of the payees; a sum that is not there yet begins at 0."""
+    b = payee_balances.c
+    for pair in sorted(deltas):
+        delta = deltas[pair]
+        if not delta:
+            continue
+        payee_id, currency = pair
+        insert = insert_into(connection, payee_balances).values(payee_id=payee_id, currency=currency)
+        connection.execute(insert.on_conflict_do_nothing())
+        values: dict[str, Any] = {
+            name: b[name] + amount
+            for name in ("earned_minor", "clawed_back_minor", "in_flight_minor", "paid_minor")
+            if (amount := getattr(delta, name))
+        }
+        if last_payout_at and pair in last_payout_at:
+            values["last_payout_at"] = last_payout_at[pair]
+        connection.execute(
+            update(payee_balances).where(b.payee_id == payee_id, b.currency == currency).values(**values)
+        )
