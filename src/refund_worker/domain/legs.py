@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, Leg, LegStatus, Refund
+from refund_worker.domain.send_state import SendState
 from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
 
 UNREACHABLE = "processor_unreachable"
@@ -35,12 +36,12 @@ def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
     )
 
 
-def is_ready(leg: Leg) -> bool:
+def is_ready(leg: SendState) -> bool:
     """Return True if the leg was planned and waits neither for a time nor for a person."""
     return leg.status is LegStatus.PLANNED and leg.next_at is None and leg.attention_code is None
 
 
-def is_watched(leg: Leg) -> bool:
+def is_watched(leg: SendState) -> bool:
     """Return True if the leg was paid manually while an answer was missing.
 
     The unanswered call may still land, so the leg is looked up until it cannot land any more.
@@ -72,7 +73,7 @@ def clear_unreachable(leg: Leg) -> Leg:
     return replace(leg, attention_code=None) if leg.attention_code == UNREACHABLE else leg
 
 
-def waits_for_person(leg: Leg) -> bool:
+def waits_for_person(leg: SendState) -> bool:
     """Return True if a person decides if the leg is sent. Only a report of its own object may make it due again."""
     return leg.status in TO_BE_SENT and leg.attention_code is not None and leg.next_at is None
 
