@@ -151,7 +151,7 @@ DEFECTS = (
     ),
     Defect(
         "the quiet window forgotten",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "proof.py",
         "    if leg.unanswered and listing.asked_at < quiet_end(leg, policy):",
         "    if False:",
     ),
@@ -270,7 +270,7 @@ DEFECTS = (
     ),
     Defect(
         "a new attempt after the key's life without a person",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "proof.py",
         "    if not key_lives(leg, now, policy):",
         "    if False:",
     ),
@@ -375,7 +375,7 @@ DEFECTS = (
     ),
     Defect(
         "a list lets a leg be sent that waits for funds",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "proof.py",
         "(is_due or listing.mismatched)",
         "leg.next_at is not None",
         ("tests/domain/test_list_before_sending.py",),
@@ -869,7 +869,7 @@ DEFECTS = (
     ),
     Defect(
         "elsewhere: after the quiet window a new key takes the place of one that may be sent again",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "proof.py",
         "listing.before_sending and listing.is_clear and not leg.lookup_required:",
         "listing.before_sending and listing.is_clear and not leg.lookup_required and leg.unanswered"
         " and listing.asked_at < quiet_end(leg, policy):",
@@ -1059,7 +1059,7 @@ DEFECTS = (
     ),
     Defect(
         "a list that proves no absence is believed",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "proof.py",
         "    if not policy.rules_of(leg.processor).list_proves_absence:",
         "    if False:",
         ("tests/domain/test_processor_rules.py",),
@@ -1088,8 +1088,8 @@ DEFECTS = (
     Defect(
         "the refusal of a repeat settles an unanswered send whose absence is not proved",
         DOMAIN + "handle_reply.py",
-        "    if unproved := _why_unproved(leg, builder.now, builder.policy):",
-        "    if not leg.refusal and (unproved := _why_unproved(leg, builder.now, builder.policy)):",
+        "    if unproved := why_unproved(leg, builder.now, builder.policy):",
+        "    if not leg.refusal and (unproved := why_unproved(leg, builder.now, builder.policy)):",
         ("tests/domain/test_processor_rules.py",),
     ),
     Defect(
@@ -3901,7 +3901,7 @@ DEFECTS = (
     ),
     Defect(
         "the simulation sees a person called while the key lives",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "proof.py",
         "    if not key_lives(leg, now, policy):",
         "    if True:",
         SCHEDULES,
@@ -4529,7 +4529,7 @@ DEFECTS = (
     ),
     Defect(
         "the simulation sees a replayed server error taken for a proof",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "proof.py",
         "    if leg.unanswered and listing.asked_at < quiet_end(leg, policy):",
         "    if leg.unanswered and not leg.lookup_required and listing.asked_at < quiet_end(leg, policy):",
         SCHEDULES,
@@ -6885,7 +6885,7 @@ DEFECTS = (
     ),
     Defect(
         "no list: a person is told of a list that does not exist",
-        DOMAIN + "handle_reply.py",
+        DOMAIN + "proof.py",
         "    if not policy.rules_of(leg.processor).finds_refunds:\n        return ",
         "    if False:\n        return ",
         (UNLISTED + "unknown_outcome_after_the_keys_life_goes_to_a_person",),
