@@ -26,6 +26,7 @@ NEAR = {
     DOMAIN + "decision_builder.py": (*REPLIES, "tests/domain/test_next_step.py"),
     DOMAIN + "outside_refunds.py": ELSEWHERE,
     DOMAIN + "handle_reply.py": REPLIES,
+    DOMAIN + "proof.py": REPLIES,
     DOMAIN + "refund_object.py": REPLIES,
     DOMAIN + "mismatch.py": REPLIES,
     DOMAIN + "legs.py": (*REPLIES, "tests/domain/test_next_step.py"),

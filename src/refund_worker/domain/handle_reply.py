@@ -342,7 +342,7 @@ def _handle_no_list(builder: DecisionBuilder, leg: Leg, call: LookUp, reply: NoL
         conclude_not_found(builder, replace(leg, in_doubt=None), asked_at)
 
 
-def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: Listing) -> bool:
+def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: Listing[RefundObject]) -> bool:
     """Block the leg if the list shows something that a person must see first. Return True if it is blocked."""
     if listing.mismatched:  # an object carries the leg's id and is something else: a person compares the two
         _apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
