@@ -37,6 +37,7 @@ from refund_worker.domain.processor_replies import (
     NotSent,
     PaymentRead,
     PaymentUnreadable,
+    RefundObject,
     Refused,
     Unanswered,
     UnknownRefusal,

@@ -13,11 +13,11 @@ from refund_worker.domain.send_state import SendState
 from refund_worker.domain.state_machine import TO_BE_SENT
 from refund_worker.domain.timing import key_lives, quiet_end
 
-O = TypeVar("O")
+Outside = TypeVar("Outside")
 
 
 @dataclass(frozen=True, slots=True)
-class Listing(Generic[O]):
+class Listing(Generic[Outside]):
     """A list of what was made at the processor, as far as it concerns one leg.
 
     `asked_at` is the time of the question, in epoch seconds. `mismatched`: an object carries the leg's id and is not
@@ -27,7 +27,7 @@ class Listing(Generic[O]):
 
     asked_at: float
     mismatched: bool
-    outside: tuple[O, ...]
+    outside: tuple[Outside, ...]
     before_sending: bool
 
     @property
@@ -46,7 +46,7 @@ class Proof(Enum):
     NOTHING_CAN_LAND = auto()  # nothing of the leg is listed, and no call can land any more
 
 
-def proof_of(leg: SendState, listing: Listing[O], now: float, policy: Policy) -> Proof:
+def proof_of(leg: SendState, listing: Listing[Outside], now: float, policy: Policy) -> Proof:
     """Return what the list proves. The order of the cases is the safety argument: the weakest claim comes first.
 
     1. A leg that was never sent, or whose last call certainly created nothing, needs no proof of absence.
