@@ -1047,8 +1047,8 @@ DEFECTS = (
     Defect(
         "a worker frozen while it reads the switch sends when it wakes",
         ENGINE + "refunds/process.py",
-        "    if not has_slot or _seconds_left(context, began) <= 0:",
-        "    if not has_slot:",
+        "    if not is_free or _seconds_left(context, began) <= 0:",
+        "    if not is_free:",
         ("tests/engine/refunds/test_send_gate.py",),
     ),
     Defect(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
+from refund_worker.domain.payouts.payout import PayoutLeg
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, Leg, LegStatus, Refund
 from refund_worker.domain.send_state import SendState
 from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
@@ -49,7 +51,10 @@ def is_watched(leg: SendState) -> bool:
     return leg.status is LegStatus.SUCCEEDED and leg.unanswered
 
 
-def fresh_attempt(leg: Leg) -> Leg:
+L = TypeVar("L", Leg, PayoutLeg)
+
+
+def fresh_attempt(leg: L) -> L:
     """Return the leg with its next attempt, which has a key of its own.
 
     This needs proof that the last attempt created nothing that may pay. An attempt that was never sent stays the next
