@@ -36,6 +36,10 @@ PAYOUT_UNPOSTED = (_S.QUEUED, _S.AWAITING_APPROVAL, _S.HELD)  # its ledger entri
 PAYOUT_PAID = (_S.PAID, _S.SETTLED)
 # Neither paid nor ended: a payee has at most one of these in a currency that is not held.
 PAYOUT_OPEN = tuple(status for status in _S if status not in (*PAYOUT_ENDS, _S.PAID))
+# Open, and begun or about to begin: another payout to the payee waits for it.
+PAYOUT_BEGUN = tuple(status for status in PAYOUT_OPEN if status not in (_S.HELD, _S.AWAITING_APPROVAL))
+# Ended before anything was sent: it counts in no limit.
+PAYOUT_UNSENT_ENDS = (_S.CANCELED, _S.REJECTED)
 
 
 class PayoutSource(StrEnum):

@@ -11,7 +11,8 @@ from sqlalchemy import Connection, RowMapping, bindparam, or_, select, tuple_, u
 
 from refund_worker.domain.payouts.decision import PayoutDecision
 from refund_worker.domain.payouts.payout import (
-    PAYOUT_OPEN,
+    PAYOUT_BEGUN,
+    PAYOUT_UNPOSTED,
     KnownTransfer,
     Payout,
     PayoutLeg,
@@ -20,6 +21,7 @@ from refund_worker.domain.payouts.payout import (
 )
 from refund_worker.domain.payouts.transfers import Fault, Method, Step
 from refund_worker.domain.refund import Doubt, LegStatus, ObjectState, RefusalKind
+from refund_worker.domain.state_machine import AWAITING_SEND
 from refund_worker.errors import LostRace
 from refund_worker.store.database import locked
 from refund_worker.store.tables import payout_legs, payouts, transfer_objects
@@ -163,10 +165,9 @@ def open_payouts(connection: Connection, pairs: Collection[tuple[str, str]]) -> 
     Call it under the payees' locks. Held and unapproved payouts are not begun.
     """
     p = payouts.c
-    begun = [status for status in PAYOUT_OPEN if status not in (PayoutStatus.HELD, PayoutStatus.AWAITING_APPROVAL)]
     query = (
         select(p.payee_id, p.currency, p.payout_id)
-        .where(tuple_(p.payee_id, p.currency).in_(sorted(pairs)), p.status.in_(begun), p.ledger_posted)
+        .where(tuple_(p.payee_id, p.currency).in_(sorted(pairs)), p.status.in_(PAYOUT_BEGUN), p.ledger_posted)
         .order_by(p.payout_id.desc())
     )
     return {(row[0], row[1]): row[2] for row in connection.execute(query)} if pairs else {}
@@ -183,8 +184,7 @@ def requeue_held(connection: Connection, payee_ids: Collection[str], now: float)
 def unsent_of(connection: Connection, payee_id: str) -> list[str]:
     """Return the ids of the payee's payouts whose entries are not posted yet and that have not ended."""
     p = payouts.c
-    waiting = (PayoutStatus.QUEUED, PayoutStatus.HELD, PayoutStatus.AWAITING_APPROVAL)
-    query = select(p.payout_id).where(p.payee_id == payee_id, p.status.in_(waiting)).order_by(p.payout_id)
+    query = select(p.payout_id).where(p.payee_id == payee_id, p.status.in_(PAYOUT_UNPOSTED)).order_by(p.payout_id)
     return list(connection.execute(query).scalars())
 
 
@@ -196,7 +196,7 @@ def requeue_waiting_for(connection: Connection, processor: str | None, now: floa
     ids = list(connection.execute(locked(connection, waiting)).scalars())
     if not ids:
         return
-    put_off = g.payout_id.in_(ids) & g.status.in_(("planned", "waiting", "unknown", "blocked")) & (g.next_at > now)
+    put_off = g.payout_id.in_(ids) & g.status.in_(AWAITING_SEND) & (g.next_at > now)
     connection.execute(update(payout_legs).where(put_off).values(next_at=now, listed_at=None))
     connection.execute(update(payouts).where(p.payout_id.in_(ids)).values(due_at=now, version=p.version + 1))
 

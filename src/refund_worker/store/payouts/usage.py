@@ -6,10 +6,8 @@ from collections.abc import Collection
 
 from sqlalchemy import Connection, func, select
 
-from refund_worker.domain.payouts.payout import PayoutStatus
+from refund_worker.domain.payouts.payout import PAYOUT_UNSENT_ENDS
 from refund_worker.store.tables import payouts
-
-UNCOUNTED = (PayoutStatus.CANCELED, PayoutStatus.REJECTED)
 
 
 def asked(
@@ -23,7 +21,7 @@ def asked(
     whose = p[column]
     query = (
         select(whose, p.currency, func.sum(p.amount_minor), func.count(), func.min(p.created_at))
-        .where(whose.in_(sorted(ids)), p.created_at > since, p.status.not_in(UNCOUNTED))
+        .where(whose.in_(sorted(ids)), p.created_at > since, p.status.not_in(PAYOUT_UNSENT_ENDS))
         .group_by(whose, p.currency)
     )
     return [(row[0], row[1], int(row[2]), row[3], row[4]) for row in connection.execute(query)] if ids else []
