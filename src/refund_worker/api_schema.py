@@ -295,6 +295,23 @@ class Spend(TypedDict):
     description: NotRequired[str]
 
 
+class Earning(TypedDict):
+    """A payee's share, and how much of it was clawed back because credits of the spend were returned.
+
+    It can be paid out from `available_at` on.
+    """
+
+    earning_id: str
+    payee_id: str
+    amount_minor: int
+    currency: str
+    transaction_id: str | None
+    description: str
+    available_at: str
+    clawed_back_minor: int
+    created_at: str
+
+
 class Transaction(TypedDict):
     """One entry of a customer's Transactions list; `credits` is signed. Only a correction has a `purpose`."""
 
