@@ -43,6 +43,46 @@ class Earning:
     clawbacks: int = 0
     created_at: float = 0.0
 
+    @property
+    def record(self) -> EarningRecord:
+        """Return the earning as it was sent."""
+        return EarningRecord(
+            earning_id=self.earning_id,
+            payee_id=self.payee_id,
+            amount_minor=self.amount_minor,
+            currency=self.currency,
+            transaction_id=self.transaction_id,
+            available_at=self.asked_available_at,
+            description=self.description,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EarningRecord:
+    """An earning as the admin backend sends it. Without `available_at` the setting says how long it is held."""
+
+    earning_id: str
+    payee_id: str
+    amount_minor: int
+    currency: str
+    transaction_id: str | None = None
+    available_at: float | None = None
+    description: str = ""
+
+    def earning(self, now: float, hold_seconds: float) -> Earning:
+        """Return the earning as it is stored at `now` (epoch seconds)."""
+        return Earning(
+            earning_id=self.earning_id,
+            payee_id=self.payee_id,
+            amount_minor=self.amount_minor,
+            currency=self.currency,
+            transaction_id=self.transaction_id,
+            description=self.description,
+            available_at=now + hold_seconds if self.available_at is None else self.available_at,
+            asked_available_at=self.available_at,
+            created_at=now,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class SpendPosition:
