@@ -82,3 +82,22 @@ def positions(connection: Connection, transaction_ids: Collection[str]) -> dict[
     )
     returned: dict[str, int] = {row[0]: int(row[1]) for row in connection.execute(refunds)}
     return {id: SpendPosition(credits, returned.get(id, 0)) for id, credits in spent.items()}
+
+
+def page(
+    connection: Connection,
+    *,
+    limit: int,
+    after: str | None = None,
+    payee_id: str | None = None,
+    transaction_id: str | None = None,
+) -> list[Earning]:
+    """Return at most `limit` earnings in the order of their ids; `after` is the last id already seen."""
+    query = select(*_COLUMNS).order_by(_e.earning_id).limit(limit)
+    if after is not None:
+        query = query.where(_e.earning_id > after)
+    if payee_id is not None:
+        query = query.where(_e.payee_id == payee_id)
+    if transaction_id is not None:
+        query = query.where(_e.transaction_id == transaction_id)
+    return [as_earning(row) for row in connection.execute(query).mappings()]
