@@ -36,6 +36,7 @@ PARTS = {
     "cli.dev_paypal": "all",
     "cli.dev_sandbox": "all",
     "cli.stack": "all",
+    "fernet": "payouts",
     "processors.stripe.adapter": "stripe",
     "processors.http.adapter": "worker",
     "processors.conformance.suite": "worker",

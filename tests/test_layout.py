@@ -26,6 +26,7 @@ LEAVES = {
     "dangers",
     "errors",
     "extras",
+    "fernet",
     "logs",
     "metrics",
     "processors_file",
@@ -68,7 +69,8 @@ MAY_IMPORT = {
     "stop_signals": set[str](),
     "times": set[str](),
     "request_signing": set[str](),
-    "sealing": {"errors", "extras"},
+    "sealing": {"fernet"},
+    "fernet": {"extras"},
     "client": {"extras"},  # the names of the distribution in client/, for a backend that only speaks HTTP to us
     "domain": {"errors"},
     "store": {"domain"} | LEAVES,

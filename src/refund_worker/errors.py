@@ -98,6 +98,24 @@ class UnknownCustomer(Refusal):
     code = "unknown_customer"
 
 
+class UnknownPayee(Refusal):
+    """No payee with this id was recorded."""
+
+    code = "unknown_payee"
+
+
+class DestinationNotPayable(Refusal):
+    """The account at the processor has no payouts, or none to this kind of destination."""
+
+    code = "destination_not_payable"
+
+
+class DestinationsKeyMissing(Refusal):
+    """A bank account is stored only sealed, and no key for that is set."""
+
+    code = "destinations_key_missing"
+
+
 class UnknownTransaction(Refusal):
     """The customer has no such transaction that can be refunded."""
 

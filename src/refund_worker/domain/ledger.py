@@ -260,7 +260,8 @@ def merge(
 
 # Prefixes of the ids that this program derives from another id.
 _REVERSAL, _PURCHASE = "reversal-", "purchase-"
-MADE_HERE = (_REVERSAL, _PURCHASE)
+EARNING_ID, CLAWBACK_ID = "earning-", "clawback-"
+MADE_HERE = (_REVERSAL, _PURCHASE, EARNING_ID, CLAWBACK_ID)
 
 
 def reversal_id(of: str) -> str:

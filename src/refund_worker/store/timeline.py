@@ -37,27 +37,6 @@ def _row(refund_id: str | None, event: Event, now: float) -> dict[str, Any]:
     }
 
 
-def insert_events_about(connection: Connection, rows: Iterable[tuple[str, Event]], now: float) -> None:
-    """Append events about payouts and payees at `now` (epoch seconds): (id of the subject, event) pairs.
-
-    Each event's detail must name its subject: the details are sealed, and the table of subjects is not.
-    """
-    rows = list(rows)
-    if not rows:
-        return
-    insert = events.insert().returning(events.c.seq, sort_by_parameter_order=True)
-    seqs = connection.execute(insert, [_row(None, event, now) for _, event in rows]).scalars()
-    subjects = [{"seq": seq, "subject_id": subject_id} for seq, (subject_id, _) in zip(seqs, rows, strict=True)]
-    connection.execute(event_subjects.insert(), subjects)
-
-
-def events_about(connection: Connection, subject_id: str) -> list[RowMapping]:
-    """Return the timeline of a payout or a payee, oldest first."""
-    of_it = select(event_subjects.c.seq).where(event_subjects.c.subject_id == subject_id)
-    query = select(events).where(events.c.seq.in_(of_it)).order_by(events.c.seq)
-    return list(connection.execute(query).mappings())
-
-
 def events_of(connection: Connection, refund_id: str) -> list[RowMapping]:
     """Return the refund's timeline, oldest first."""
     query = select(events).where(events.c.refund_id == refund_id).order_by(events.c.seq)
@@ -68,3 +47,25 @@ def has_event(connection: Connection, refund_id: str, kind: str, since: float) -
     """Return True if the refund's timeline has an event of this kind after `since` (epoch seconds)."""
     query = select(events.c.seq).where(events.c.refund_id == refund_id, events.c.kind == kind, events.c.at > since)
     return connection.execute(query.limit(1)).first() is not None
+
+
+def insert_events_about(connection: Connection, rows: Iterable[tuple[str, Event]], now: float) -> None:
+    """Append events at `now` (epoch seconds) that are about a payout or a payee: (its id, event) pairs.
+
+    The event's own detail names it too, because only that is sealed.
+    """
+    pairs = list(rows)
+    if not pairs:
+        return
+    insert = events.insert().returning(events.c.seq, sort_by_parameter_order=True)
+    seqs = connection.execute(insert, [_row(None, event, now) for _, event in pairs]).scalars().all()
+    subjects = [{"seq": seq, "subject_id": id} for seq, (id, _) in zip(seqs, pairs, strict=True)]
+    connection.execute(event_subjects.insert(), subjects)
+
+
+def events_about(connection: Connection, subject_id: str) -> list[RowMapping]:
+    """Return the timeline of a payout or a payee, oldest first."""
+    query = select(events).join(event_subjects, event_subjects.c.seq == events.c.seq)
+    return list(
+        connection.execute(query.where(event_subjects.c.subject_id == subject_id).order_by(events.c.seq)).mappings()
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from refund_worker.domain.payouts.destination import DestinationKind
+from refund_worker.domain.payouts.destination import Destination, DestinationKind
 from refund_worker.domain.payouts.transfers import Method, PayeeState
 
 
@@ -48,6 +48,7 @@ class Payee:
     verdict_act_by: float | None = None
     verdict_read_at: float | None = None
     paused_by: str | None = None
+    paused_at: float | None = None
     pause_reason: str | None = None
     blocked_by: str | None = None
     version: int = 1
@@ -77,6 +78,19 @@ class Payee:
         if self.blocked_by is not None:
             return "transfer_not_undone"
         return self.verdict_reason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayeeRecord:
+    """A payee as the admin backend sends it. `processor` is the account that pays."""
+
+    payee_id: str
+    customer_id: str | None
+    processor: str
+    destination: Destination
+    currency: str
+    country: str | None
+    method: Method
 
 
 @dataclass(frozen=True, slots=True)
