@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import itertools
 import json
 import secrets
@@ -26,14 +25,19 @@ from refund_worker.processors.local_server.journal import Journal
 from refund_worker.processors.paypal.sandbox.book import Book, Refund, Refusal
 from refund_worker.processors.paypal.sandbox.control import Control
 from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
+from refund_worker.processors.paypal.sandbox.failures import (
+    HANG_SECONDS_MAX,
+    broken_answer,
+    error_answer,
+    invalid_token,
+    is_not_executed,
+    not_executed,
+)
 from refund_worker.processors.paypal.sandbox.shapes import capture_json, order_json, refund_json
 from refund_worker.processors.paypal.sandbox.signing import KeyedHash, Signer, signed_headers, signed_text
 
 TOKEN_SECONDS = 32_400
 CERTIFICATE = "/v1/notifications/certs/CERT-360caa42-fca2a594-a5cafa77"
-RETRY_AFTER_SECONDS = 3
-SLOW_SECONDS = 2.0
-HANG_SECONDS_MAX = 60.0
 DELIVERIES_MAX = 5
 START_SECONDS_MAX = 10.0
 KINDS = {
@@ -41,19 +45,6 @@ KINDS = {
     "PENDING": "PAYMENT.REFUND.PENDING",
     "FAILED": "PAYMENT.REFUND.FAILED",
     "CANCELLED": "PAYMENT.REFUND.CANCELLED",
-}
-_NAMES = {400: "INVALID_REQUEST", 401: "AUTHENTICATION_FAILURE", 403: "NOT_AUTHORIZED", 404: "RESOURCE_NOT_FOUND"}
-_MESSAGES = {
-    "INVALID_REQUEST": "Request is not well-formed, syntactically incorrect, or violates schema.",
-    "AUTHENTICATION_FAILURE": "Authentication failed due to missing authorization header, or invalid authentication "
-    "credentials.",
-    "NOT_AUTHORIZED": "Authorization failed due to insufficient permissions.",
-    "RESOURCE_NOT_FOUND": "The specified resource does not exist.",
-    "RESOURCE_CONFLICT": "The server has detected a conflict while processing this request.",
-    "UNPROCESSABLE_ENTITY": "The requested action could not be performed, semantically incorrect, or failed business "
-    "validation.",
-    "INTERNAL_SERVER_ERROR": "An internal server error occurred.",
-    "SERVICE_UNAVAILABLE": "Service Unavailable.",
 }
 
 
@@ -212,7 +203,7 @@ class PayPalServer:
         try:
             response = await handler(request)
         except Refusal as refusal:
-            response = _error(refusal.status, refusal.issue, refusal.field)
+            response = error_answer(refusal.status, refusal.issue, refusal.field)
         if isinstance(response, web.Response) and request.path.startswith("/v2/"):
             sent, text = await request.text(), response.text or ""
             self.exchanges.append(
@@ -233,11 +224,11 @@ class PayPalServer:
             case "hang":
                 await asyncio.sleep(HANG_SECONDS_MAX)
             case "error500":
-                return _error(500, "")
+                return error_answer(500, "")
             case "html":
                 return web.Response(status=403, text="<html>blocked</html>", content_type="text/html")
             case "429":
-                return _error(429, "", name="RATE_LIMIT_REACHED")
+                return error_answer(429, "", name="RATE_LIMIT_REACHED")
         good = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
         given = request.headers.get("Authorization", "")
         if given != f"Basic {good}":
@@ -259,13 +250,13 @@ class PayPalServer:
 
     async def _refund(self, request: web.Request) -> web.StreamResponse:
         if not self._is_known(request):
-            return _invalid_token()
+            return invalid_token()
         key, capture_id, text = request.headers["PayPal-Request-Id"], request.match_info["id"], await request.text()
         if key in self._running:
             raise Refusal("PREVIOUS_REQUEST_IN_PROGRESS")
         fault = self.book.next_fault(capture_id)
-        if fault in ("409", "429", "error503", "lost") or fault.startswith("issue:"):
-            return self._not_executed(request, fault)
+        if is_not_executed(fault):
+            return not_executed(request, fault)
         self._running.add(key)
         try:
             await asyncio.sleep(0.01)  # a request takes a moment: others under its key meet it
@@ -278,27 +269,13 @@ class PayPalServer:
         minimal = fault == "minimal" or request.headers.get("Prefer") != "return=representation"
         answer = refund_json(refund, self.url, minimal=minimal)
         if fault not in ("", "pending", "minimal"):
-            return await _break(request, fault, answer)
+            return await broken_answer(request, fault, answer)
         headers = {"PayPal-Debug-Id": secrets.token_hex(7)}
         return web.json_response(answer, status=200 if repeated else 201, headers=headers)
 
-    def _not_executed(self, request: web.Request, fault: str) -> web.StreamResponse:
-        if fault == "409":
-            raise Refusal("PREVIOUS_REQUEST_IN_PROGRESS")
-        if fault.startswith("issue:"):
-            raise Refusal(fault.removeprefix("issue:"))
-        if fault == "429":
-            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-            return _error(429, "", name="RATE_LIMIT_REACHED", headers=headers)
-        if fault == "error503":
-            return _error(503, "")
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
-
     async def _capture(self, request: web.Request) -> web.StreamResponse:
         if not self._is_known(request):
-            return _invalid_token()
+            return invalid_token()
         capture = self.book.find_capture(request.match_info["id"])
         if capture is None:
             raise Refusal("INVALID_RESOURCE_ID", "capture_id")
@@ -308,7 +285,7 @@ class PayPalServer:
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         if not self._is_known(request):
-            return _invalid_token()
+            return invalid_token()
         refund = self.book.refunds.get(request.match_info["id"])
         if refund is None:
             raise Refusal("INVALID_RESOURCE_ID", "refund_id")
@@ -316,7 +293,7 @@ class PayPalServer:
 
     async def _order(self, request: web.Request) -> web.StreamResponse:
         if not self._is_known(request):
-            return _invalid_token()
+            return invalid_token()
         order_id = request.match_info["id"]
         shown = None if order_id in self.book.forgotten_orders else order_json(self.book, order_id, self.url)
         if shown is None:
@@ -326,11 +303,11 @@ class PayPalServer:
     async def _verify(self, request: web.Request) -> web.StreamResponse:
         self.verifications += 1
         if self.verify_fault == "error500":
-            return _error(500, "")
+            return error_answer(500, "")
         if self.verify_fault == "html":
             return web.Response(text="<html>maintenance</html>", content_type="text/html")
         if not self._is_known(request):
-            return _invalid_token()
+            return invalid_token()
         raw = await request.read()
         asked = json.loads(raw)
         event = raw.split(b'"webhook_event": ', 1)[1][:-1]
@@ -377,48 +354,6 @@ class PayPalServer:
             if 200 <= status < 300:
                 return
             await asyncio.sleep(0.2 * 2**number)
-
-
-def _invalid_token() -> web.Response:
-    body = {"error": "invalid_token", "error_description": "Token signature verification failed"}
-    return web.json_response(body, status=401)
-
-
-def _error(
-    status: int, issue: str, field_name: str = "", *, name: str = "", headers: dict[str, str] | None = None
-) -> web.Response:
-    more = {409: "RESOURCE_CONFLICT", 422: "UNPROCESSABLE_ENTITY", 500: "INTERNAL_SERVER_ERROR"}
-    name = name or (_NAMES | more).get(status, "SERVICE_UNAVAILABLE")
-    debug_id = secrets.token_hex(7)
-    body: dict[str, Any] = {"name": name, "debug_id": debug_id}
-    if name in _MESSAGES:
-        body["message"] = _MESSAGES[name]
-    if issue:
-        detail = {"issue": issue} | ({"field": field_name} if field_name else {})
-        body["details"] = [detail]
-    return web.json_response(body, status=status, headers={"PayPal-Debug-Id": debug_id, **(headers or {})})
-
-
-async def _break(request: web.Request, fault: str, answer: dict[str, Any]) -> web.StreamResponse:
-    """Spoil the answer to a request that was executed."""
-    if fault == "error500":
-        return _error(500, "")
-    if fault == "proxy":
-        return web.Response(status=403, text="<html>blocked</html>", content_type="text/html")
-    if fault == "slow":
-        await asyncio.sleep(SLOW_SECONDS)
-        return web.json_response(answer, status=201)
-    if fault == "timeout":
-        await asyncio.sleep(HANG_SECONDS_MAX)
-    if fault == "cut":
-        text = json.dumps(answer)
-        response = web.StreamResponse(status=201, headers={"Content-Length": str(len(text))})
-        with contextlib.suppress(ConnectionError):  # the client has gone already
-            await response.prepare(request)
-            await response.write(text[: len(text) // 2].encode())
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
 
 
 async def _post(url: str, body: bytes, headers: dict[str, str]) -> int:
