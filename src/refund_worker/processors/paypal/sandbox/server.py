@@ -1,4 +1,4 @@
-"""The server: the part of PayPal's API that refunds need, on 127.0.0.1, with signed webhooks."""
+"""The server: the part of PayPal's API that refunds and payouts need, on 127.0.0.1, with signed webhooks."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from refund_worker.processors.paypal.sandbox.failures import (
     is_not_executed,
     not_executed,
 )
+from refund_worker.processors.paypal.sandbox.payout_calls import PayoutCalls
 from refund_worker.processors.paypal.sandbox.shapes import capture_json, order_json, refund_json
 from refund_worker.processors.paypal.sandbox.signing import KeyedHash, Signer, signed_headers, signed_text
 
@@ -78,6 +79,7 @@ class PayPalServer:
 
     def __init__(self, port: int = 0, signer: Callable[[], Signer] | None = None, *, book: Path | None = None) -> None:
         self.book = Book(journal=None if book is None else Journal(book))
+        self.payouts = PayoutCalls(self)
         own = KeyedHash()
         self._signer = signer or (lambda: own)
         self.url = ""
@@ -175,6 +177,7 @@ class PayPalServer:
         app.router.add_get("/v2/checkout/orders/{id}", self._order)
         app.router.add_post("/v1/notifications/verify-webhook-signature", self._verify)
         app.router.add_get(CERTIFICATE, self._certificate)
+        self.payouts.add_routes(app)
         Control(self).add_routes(app)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         self._loop.run_until_complete(runner.setup())
@@ -204,7 +207,7 @@ class PayPalServer:
             response = await handler(request)
         except Refusal as refusal:
             response = error_answer(refusal.status, refusal.issue, refusal.field)
-        if isinstance(response, web.Response) and request.path.startswith("/v2/"):
+        if isinstance(response, web.Response) and request.path.startswith(("/v2/", "/v1/payments/")):
             sent, text = await request.text(), response.text or ""
             self.exchanges.append(
                 Exchange(
@@ -244,12 +247,13 @@ class PayPalServer:
         shown = {"access_token": value, "token_type": "Bearer", "expires_in": self.token_seconds, "app_id": "APP-LOCAL"}
         return web.json_response({"scope": "https://uri.paypal.com/services/payments/refund", **shown})
 
-    def _is_known(self, request: web.Request) -> bool:
+    def is_known(self, request: web.Request) -> bool:
+        """Return True if a request has a good token."""
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")
         return scheme == "Bearer" and self._tokens.get(value, 0) > self.book.now()
 
     async def _refund(self, request: web.Request) -> web.StreamResponse:
-        if not self._is_known(request):
+        if not self.is_known(request):
             return invalid_token()
         key, capture_id, text = request.headers["PayPal-Request-Id"], request.match_info["id"], await request.text()
         if key in self._running:
@@ -274,7 +278,7 @@ class PayPalServer:
         return web.json_response(answer, status=200 if repeated else 201, headers=headers)
 
     async def _capture(self, request: web.Request) -> web.StreamResponse:
-        if not self._is_known(request):
+        if not self.is_known(request):
             return invalid_token()
         capture = self.book.find_capture(request.match_info["id"])
         if capture is None:
@@ -284,7 +288,7 @@ class PayPalServer:
         return web.json_response(capture_json(self.book, capture, self.url))
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
-        if not self._is_known(request):
+        if not self.is_known(request):
             return invalid_token()
         refund = self.book.refunds.get(request.match_info["id"])
         if refund is None:
@@ -292,7 +296,7 @@ class PayPalServer:
         return web.json_response(refund_json(refund, self.url))
 
     async def _order(self, request: web.Request) -> web.StreamResponse:
-        if not self._is_known(request):
+        if not self.is_known(request):
             return invalid_token()
         order_id = request.match_info["id"]
         shown = None if order_id in self.book.forgotten_orders else order_json(self.book, order_id, self.url)
@@ -306,7 +310,7 @@ class PayPalServer:
             return error_answer(500, "")
         if self.verify_fault == "html":
             return web.Response(text="<html>maintenance</html>", content_type="text/html")
-        if not self._is_known(request):
+        if not self.is_known(request):
             return invalid_token()
         raw = await request.read()
         asked = json.loads(raw)
@@ -326,19 +330,23 @@ class PayPalServer:
 
     def changed(self, refund: Refund) -> Refund:
         """Send an event about a refund, if there is an address. Any thread may call it."""
-        if self.webhook_url is not None:
-            event_id, body = self.event(refund)
-            self._loop.call_soon_threadsafe(self.begin, Event(KINDS[refund.status], event_id, body))
+        self.send(KINDS[refund.status], *self.event(refund))
         return refund
+
+    def send(self, kind: str, event_id: str, body: bytes) -> None:
+        """Send an event, if there is an address. Any thread may call it."""
+        if self.webhook_url is not None:
+            self._loop.call_soon_threadsafe(self.begin_event, kind, event_id, body)
 
     def send_event(self, refund: Refund, kind: str | None = None) -> str:
         """Send one event about a refund as it is now, and return its id. For the server's own loop."""
         event_id, body = self.event(refund, kind)
-        self.begin(Event(kind or KINDS[refund.status], event_id, body))
+        self.begin_event(kind or KINDS[refund.status], event_id, body)
         return event_id
 
-    def begin(self, event: Event) -> None:
+    def begin_event(self, kind: str, event_id: str, body: bytes) -> None:
         """Deliver an event, on the server's own loop."""
+        event = Event(kind, event_id, body)
         self.events.append(event)
         task = self._loop.create_task(self._deliver(event))
         self._deliveries.add(task)
