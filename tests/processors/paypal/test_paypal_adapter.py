@@ -477,7 +477,7 @@ def test_no_reply_and_no_log_line_has_a_secret(
     bench: Bench, everything_logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter, capture = bench.adapter(timeout_seconds=0.5), bench.server.new_payment("20.00")
-    said: list[object] = [adapter, adapter._access, adapter._http]
+    said: list[object] = [adapter, adapter._calls, adapter._calls._access, adapter._calls._http]
     for attempt, fault in enumerate(("", "reset", "error500", "429", "timeout"), 1):
         bench.server.book.faults[capture].extend([fault] if fault else [])
         said.append(send(bench, adapter, capture, f"k:{attempt}", amount_minor=100, attempt=attempt))
