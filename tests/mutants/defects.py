@@ -2414,7 +2414,7 @@ DEFECTS = (
     ),
     Defect(
         "a formula behind a quotation mark is calculated",
-        ENGINE + "views/csv_rows.py",
+        "src/refund_worker/domain/spreadsheet_cells.py",
         """ or sign == '"' or""",
         """ or""",
         ("tests/engine/views/test_csv_rows.py",),
@@ -4779,14 +4779,14 @@ DEFECTS = (
     ),
     Defect(
         "a full-width sign begins a formula",
-        ENGINE + "views/csv_rows.py",
+        "src/refund_worker/domain/spreadsheet_cells.py",
         '    return unicodedata.normalize("NFKC", first)[:1] in FORMULA if first else False',
         "    return first in FORMULA if first else False",
         ("tests/engine/views/test_csv_rows.py",),
     ),
     Defect(
         "a formula stands behind another separator",
-        ENGINE + "views/csv_rows.py",
+        "src/refund_worker/domain/spreadsheet_cells.py",
         r"(?<=[;,|\t\r\n])",
         r"(?<=[\t\r\n])",
         ("tests/engine/views/test_csv_rows.py",),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import time
 import xml.etree.ElementTree as ET
@@ -260,18 +259,3 @@ def test_letter_without_a_conversion_is_refused_or_replaced() -> None:
         to_latin("Mia 陈")
     assert to_latin("Mia 陈伟 x", unknown=" ") == "Mia x"
     assert texts(made([payment(description="☃")]), "Ustrd") == [id_of(1)]
-
-
-def test_body_of_the_route_is_one_payment_of_a_file() -> None:
-    from tests.processors.test_manual_payouts import instruction
-
-    from refund_worker.processors.bank_file.payments import payment_of
-    from refund_worker.processors.bank_file.route import BankFilePayouts
-
-    given_fields = {"kind": "bank", "iban": IBANS[0], "holder": "M. Example", "bic": "COBADEFFXXX"}
-    body = BankFilePayouts(name="bank_file").freeze(instruction(given_fields))
-    found = payment_of(body)
-    assert found.end_to_end_id == end_to_end_id("po_1-1:2") == json.loads(body)["end_to_end_id"]
-    assert (found.amount_minor, found.currency, found.description) == (12_50, "EUR", "November")
-    assert found.destination == instruction(given_fields).destination
-    assert made([found]) == made([found])
