@@ -152,12 +152,6 @@ class AmountTooSmall(Refusal):
     code = "amount_too_small"
 
 
-class UnknownPayee(Refusal):
-    """The payee is not known."""
-
-    code = "unknown_payee"
-
-
 class InsufficientEarnings(Refusal):
     """The payee has less that can be paid out now."""
 

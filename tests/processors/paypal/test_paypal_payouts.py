@@ -486,7 +486,7 @@ def test_each_fact_has_its_source() -> None:
     assert ENTRY.payouts is not None
     table = ENTRY.payouts.capabilities
     facts = {name for name in type(table).__dataclass_fields__ if name != "sources"}
-    assert facts - {"minimum_minor"} <= table.sources.keys()
+    assert facts - {"minimum_minor", "by_file"} <= table.sources.keys()
     assert table.key_use_seconds is not None
     assert table.key_use_seconds < table.key_seconds == 30 * DAY
     assert table.return_window_seconds >= 30 * DAY

@@ -118,7 +118,7 @@ class DestinationNames:
 
 def insert_payee(connection: Connection, payee: Payee, names: DestinationNames) -> None:
     """Insert a payee, whose destination is read soon. Raises `IntegrityError` if the id exists."""
-    connection.execute(payees.insert().values(**_values(payee), **_named(names), refresh_at=payee.created_at))
+    connection.execute(payees.insert().values(**{**_values(payee), **_named(names)}, refresh_at=payee.created_at))
     snapshots.append_current_rows(connection, "payees", [payee.payee_id])
 
 
