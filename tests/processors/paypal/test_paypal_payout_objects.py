@@ -228,7 +228,9 @@ def test_each_name_of_a_refused_request(kind: type, name: str, status: int) -> N
 
 @pytest.mark.parametrize("name", ["SOMETHING_NEW", "AUTHORIZATION_ERROR", "USER_BUSINESS_ERROR"])
 def test_403_is_about_the_account_unless_it_says_more(name: str) -> None:
-    assert isinstance(classify_payout_answer(answer(403, {"name": name, "message": "no"})), Denied)
+    reply = classify_payout_answer(answer(403, {"name": name, "message": "no"}))
+    assert isinstance(reply, Denied)
+    assert not reply.maybe_kept
     refused = classify_payout_answer(answer(403, {"name": "RECEIVER_COUNTRY_NOT_ALLOWED", "message": "no"}))
     assert isinstance(refused, Refused)
 
@@ -331,6 +333,7 @@ def test_ids_of_the_engine_fit_paypals_field() -> None:
     "wrong",
     [
         {"leg_id": "x" * 62},
+        {"leg_id": "x" * 58, "attempt": 10_000},
         {"leg_id": "po 1"},
         {"leg_id": "po:1"},
         {"amount_minor": 0},

@@ -443,12 +443,13 @@ def test_link_of_a_duplicate_is_never_followed_to_another_host(bench: PayoutBenc
 # --- secrets ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("receiver", [EMAIL, "Ann.Payee@Example.com", "o'neil@example.com"])
+@pytest.mark.parametrize("receiver", [EMAIL, "Ann.Payee@Example.com", "o'neil@example.com", PAYER])
 def test_receiver_is_in_no_reply_and_no_log(
     bench: PayoutBench, caplog: pytest.LogCaptureFixture, receiver: str
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    order = instruction(destination=to_email(receiver))
+    by_id = Destination(kind=DestinationKind.PAYPAL, payer_id=PAYER)
+    order = instruction(destination=by_id if receiver == PAYER else to_email(receiver))
     route = bench.route(timeout_seconds=0.5)
     said: list[object] = [route]
     for fault in ("", "reset", "error500", "proxy", "timeout", "issue:SOMETHING_NEW"):
