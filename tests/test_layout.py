@@ -97,7 +97,7 @@ ENGINE_MAY_IMPORT = {
     "refunds": {"access", "accounts", "audit", "notifications", "payees", "views"},
     "claims": {"accounts", "notifications", "refunds", "views"},
     "processor_sync": {"accounts", "claims", "refunds", "sums", "views"},
-    "intake": {"accounts", "refunds", "views"},
+    "intake": {"accounts", "payees", "refunds", "views"},
     "jobs": {"access"},
     "payees": {"access", "notifications", "views"},
     "payouts": {"access", "accounts", "audit", "notifications", "payees", "refunds", "views"},

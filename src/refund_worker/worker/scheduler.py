@@ -19,6 +19,7 @@ from refund_worker.engine.jobs.due import due_ids
 from refund_worker.engine.jobs.erase_addresses import erase_addresses
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
+from refund_worker.engine.payees.refresh import refresh_payees
 from refund_worker.engine.processor_sync.connected_sync import ConnectedSync
 from refund_worker.engine.processor_sync.funds import read_balance
 from refund_worker.engine.processor_sync.listing import ListDenied, NotListed
@@ -87,6 +88,8 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
             jobs.append(Job("connected-all", settings.poll_seconds * 12, partial(connected.sync_all, platform=name)))
     for name in accounts.to_reread():
         jobs.append(Job("reread", settings.sweep_seconds * 10, partial(reread, processor=name)))
+    if any(account.entry.payouts is not None for account in accounts.values()):
+        jobs.append(Job("payees", settings.sweep_seconds * 10, refresh_payees))
     for name in accounts.with_balances():
         jobs.append(Job("funds", settings.poll_seconds, partial(read_balance, processor=name), at_once=True))
     if settings.notify_url is not None:
