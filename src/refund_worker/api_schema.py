@@ -295,6 +295,118 @@ class Spend(TypedDict):
     description: NotRequired[str]
 
 
+class Earning(TypedDict):
+    """A payee's share, and how much of it was clawed back because credits of the spend were returned.
+
+    It can be paid out from `available_at` on.
+    """
+
+    earning_id: str
+    payee_id: str
+    amount_minor: int
+    currency: str
+    transaction_id: str | None
+    description: str
+    available_at: str
+    clawed_back_minor: int
+    created_at: str
+
+
+class PayeeDestination(TypedDict):
+    """A destination as everybody may see it. A changed destination has another id."""
+
+    id: str
+    kind: str
+    masked: str
+    changed_at: str
+
+
+class WholeDestination(TypedDict):
+    """The whole destination, for admins only: the fields of its kind."""
+
+    kind: str
+    account: NotRequired[str]
+    email: NotRequired[str]
+    payer_id: NotRequired[str]
+    iban: NotRequired[str]
+    bic: NotRequired[str]
+    routing: NotRequired[str]
+    holder: NotRequired[str]
+    text: NotRequired[str]
+
+
+class PayeeBalance(TypedDict):
+    """The sums of a payee in one currency.
+
+    `payable_minor` can be paid out now, `held_minor` is of earnings that are not available yet. `debt_minor` was paid
+    out before it was clawed back: later earnings pay it when they become available.
+    """
+
+    currency: str
+    payable_minor: int
+    held_minor: int
+    debt_minor: int
+    in_flight_minor: int
+    paid_minor: int
+    earned_minor: int
+    clawed_back_minor: int
+
+
+class Payee(TypedDict):
+    """A person who is paid out. `needs` is what the payee must give the processor, until `act_by`."""
+
+    payee_id: str
+    customer_id: str | None
+    processor_account: str
+    destination: PayeeDestination
+    currency: str
+    country: str | None
+    method: Literal["standard", "instant"]
+    status: Literal["incomplete", "under_review", "ready", "paused"]
+    status_reason: str | None
+    needs: list[str]
+    act_by: str | None
+    read_at: str | None
+    paused_by: str | None
+    balances: list[PayeeBalance]
+    version: int
+    created_at: str
+    updated_at: str
+
+
+class PayeeEntry(TypedDict):
+    """One entry of a payee's statement, and the balance after it. `reference` is the id of the earning or payout."""
+
+    at: str
+    kind: str
+    reference: str
+    description: str
+    currency: str
+    amount_minor: int
+    balance_minor: int
+
+
+class PayeeStatementLine(TypedDict):
+    """A month in one currency: the closing balance is opening + earned - clawed back - paid + returned."""
+
+    currency: str
+    opening_minor: int
+    earned_minor: int
+    clawed_back_minor: int
+    paid_minor: int
+    returned_minor: int
+    closing_minor: int
+
+
+class PayeeStatement(TypedDict):
+    """A payee's month in UTC: a line for each currency, and all entries, oldest first."""
+
+    payee_id: str
+    month: str
+    lines: list[PayeeStatementLine]
+    entries: list[PayeeEntry]
+
+
 class Transaction(TypedDict):
     """One entry of a customer's Transactions list; `credits` is signed. Only a correction has a `purpose`."""
 

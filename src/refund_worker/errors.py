@@ -98,6 +98,24 @@ class UnknownCustomer(Refusal):
     code = "unknown_customer"
 
 
+class UnknownPayee(Refusal):
+    """No payee with this id was recorded."""
+
+    code = "unknown_payee"
+
+
+class DestinationNotPayable(Refusal):
+    """The account at the processor has no payouts, or none to this kind of destination."""
+
+    code = "destination_not_payable"
+
+
+class DestinationsKeyMissing(Refusal):
+    """A bank account is stored only sealed, and no key for that is set."""
+
+    code = "destinations_key_missing"
+
+
 class UnknownTransaction(Refusal):
     """The customer has no such transaction that can be refunded."""
 
@@ -132,6 +150,24 @@ class AmountTooSmall(Refusal):
     """The credits are worth less than the smallest unit of money."""
 
     code = "amount_too_small"
+
+
+class InsufficientEarnings(Refusal):
+    """The payee has less that can be paid out now."""
+
+    code = "insufficient_earnings"
+
+
+class BelowMinimum(Refusal):
+    """The payout is smaller than the smallest one that is allowed."""
+
+    code = "below_minimum"
+
+
+class AboveMaximum(Refusal):
+    """The payout is larger than the largest one that is allowed."""
+
+    code = "above_maximum"
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.engine.views.leg_texts import LegTexts, use_texts
 from refund_worker.engine.views.message_file import completed, read_messages
 from refund_worker.processors.accounts import accounts_of
+from refund_worker.sealing import Box
 from refund_worker.setting_values import read_expected_days, read_fallback
 from refund_worker.settings import Settings
 from refund_worker.store.database import Database
@@ -45,6 +46,8 @@ class Runtime:
         """Close the processors, the event loop and the database, unless others share it."""
         for processor in self.context.processors.values():
             self._loop.run_until_complete(processor.close())
+        for route in self.context.routes.values():
+            self._loop.run_until_complete(route.close())
         self._loop.close()
         if self._owns_database:
             self.database.close()
@@ -90,6 +93,8 @@ def build_runtime(
         database=database,
         accounts=accounts,
         processors=accounts.make_processors(settings.call_timeout_seconds) if processors else {},
+        routes=accounts.make_routes(settings.call_timeout_seconds) if processors else {},
+        box=Box(settings.destination_keys),
         policy=policy_of(settings),
         batches=batches_of(settings),
         limits=limits_of(settings),
@@ -126,6 +131,7 @@ def policy_of(settings: Settings) -> Policy:
         allocation=settings.allocation,
         fallback=read_fallback(settings.fallback),
         shortfall=settings.shortfall,
+        earnings_hold_seconds=settings.earnings_hold_seconds,
         outside_since=settings.outside_since_seconds,
         verify_payments=settings.verify_payments == "on",
         processors=accounts_of(settings).rules,

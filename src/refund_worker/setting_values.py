@@ -270,6 +270,18 @@ def check_signing_secret(text: str) -> None:
         raise ValueError("must be 24 to 64 random bytes in base64, with or without whsec_ before it")
 
 
+def read_destination_keys(text: str) -> tuple[str, ...]:
+    """Return the keys that seal destinations, in URL-safe base64. Raises `ValueError` unless each has 32 bytes."""
+    keys = tuple(key.translate(str.maketrans("+/", "-_")) for key in listed(text))
+    try:
+        lengths = {len(base64.b64decode(key, altchars=b"-_", validate=True)) for key in keys}
+    except ValueError:
+        lengths = set()
+    if lengths != {32}:
+        raise ValueError("must be 32 random bytes in base64; several keys have commas between them")
+    return keys
+
+
 def check_client_names(text: str) -> None:
     """Check the names of clients. Raises `ValueError` for a name that cannot be one, and for none."""
     for name in listed(text):

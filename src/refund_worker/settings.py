@@ -36,13 +36,22 @@ from refund_worker.setting_values import (
     fault_of_recording_keys,
     is_made_by_kubernetes,
     listed,
+    read_destination_keys,
     read_expected_days,
     read_fallback,
     read_networks,
 )
 
 PREFIX = "REFUND_WORKER_"
-SECRETS = ("stripe_api_key", "stripe_webhook_secret", "notify_secret", "database_url", "broker_url", "processors")
+SECRETS = (
+    "stripe_api_key",
+    "stripe_webhook_secret",
+    "notify_secret",
+    "database_url",
+    "broker_url",
+    "processors",
+    "destinations_key",
+)
 # As in domain/money.py, which this leaf does not import: no amount is larger.
 AMOUNT_MAX = 10**12
 COUNT_MAX = 10**9
@@ -104,6 +113,12 @@ class Settings(BaseSettings):
     velocity_window_seconds: Number = Field(86_400, gt=0, le=10 * YEAR_SECONDS)
     velocity_count: Integer | None = Field(None, ge=1, le=COUNT_MAX)
     velocity_amount_minor: Integer | None = Field(None, ge=1, le=AMOUNT_MAX)
+
+    # Earnings can be paid out after this time: refunds are mostly asked for within a week, and what is clawed back
+    # before it was paid out leaves no debt.
+    earnings_hold_seconds: Number = Field(604_800, ge=0, le=YEAR_SECONDS)
+    # Seals the bank accounts of payees. Of several, the first one seals and all of them open.
+    destinations_key: SecretStr | None = None
 
     # Client names that the Celery task accepts, separated by commas. If it is not set, any name is accepted.
     celery_clients: str | None = None
@@ -198,6 +213,13 @@ class Settings(BaseSettings):
             tables_of_json(value.get_secret_value())
         return value
 
+    @field_validator("destinations_key")
+    @classmethod
+    def _sealing_keys(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            read_destination_keys(value.get_secret_value())
+        return value
+
     @field_validator("notify_secret")
     @classmethod
     def _a_signing_secret(cls, value: SecretStr | None) -> SecretStr | None:
@@ -253,6 +275,12 @@ class Settings(BaseSettings):
     def outside_since_seconds(self) -> float | None:
         """Return `OUTSIDE_REFUNDS_SINCE` in epoch seconds, None if it is not set."""
         return None if self.outside_refunds_since is None else self.outside_refunds_since.timestamp()
+
+    @property
+    def destination_keys(self) -> tuple[str, ...]:
+        """Return the keys that seal destinations, the one that seals first; empty if none is set."""
+        key = self.destinations_key
+        return () if key is None else read_destination_keys(key.get_secret_value())
 
     @property
     def declared_clients(self) -> frozenset[str] | None:

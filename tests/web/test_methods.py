@@ -23,6 +23,8 @@ FILLED = {
     "{customer_id}": "cust-1",
     "{payment_id}": "pay-1",
     "{refund_id}": "rf_none",
+    "{payee_id}": "payee-1",
+    "{earning_id}": "earn-1",
     "{batch_id}": "batch_none",
     "{dispute_id}": "cl_none",
     "{outside_refund_id}": "cl_none",

@@ -26,7 +26,7 @@ FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="the file to 
 
 def add_to(app: typer.Typer) -> None:
     """Register the group `import`."""
-    inner = group("import", "Payments and transactions from CSV files, or payments from the processor's account.", app)
+    inner = group("import", "Payments, transactions and earnings from CSV files, or payments from an account.", app)
 
     @command(inner, "payments", "import payments payments.csv")
     def payments(file: FileArgument, output: OutputOption = Output.TABLE) -> None:
@@ -51,6 +51,20 @@ def add_to(app: typer.Typer) -> None:
         from refund_worker.engine.intake.file_reader import read_spends
 
         _import(read_spends(file), import_spends, output)
+
+    @command(inner, "earnings", "import earnings earnings.csv")
+    def earnings(file: FileArgument, output: OutputOption = Output.TABLE) -> None:
+        """Record the earnings of payees.
+
+        Invalid rows are reported with line and code, and the rest is stored: exit 3. If the file cannot be read to
+        its end, or has another header, nothing is stored: exit 2. Importing a file again stores nothing new.
+        """
+        from functools import partial
+
+        from refund_worker.engine.intake.file_import import import_earnings
+        from refund_worker.engine.intake.file_reader import read_earnings
+
+        _import(read_earnings(file), partial(import_earnings, actor=acting_user()), output)
 
     account_import.add_to(inner)
 

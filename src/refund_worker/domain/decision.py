@@ -78,6 +78,7 @@ class Policy:
     shortfall: str = "write_off"  # what becomes of credits that others' refunds would take and that were spent
     outside_since: float | None = None  # refunds that others made before are not recorded; None: since the upgrade
     processors: Mapping[str, ProcessorRules] = field(default_factory=dict)
+    earnings_hold_seconds: float = 604_800  # earnings are not paid out before, unless they name a time themselves
 
     @property
     def has_limits(self) -> bool:

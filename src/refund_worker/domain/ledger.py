@@ -22,6 +22,11 @@ REFUNDS = "house:refunds"
 DISPUTES = "house:disputes"  # money lost in disputes
 MERGED = "house:merged"  # on its way from a merged customer to the surviving one: zero after each merge
 MANUAL = "house:paid_by_hand"
+SHARES = "house:shares"  # what payees earned of what customers spent
+PAYOUT_CLEARING = "house:payout_clearing"  # off a payee's balance, money not yet confirmed
+PAID_OUT = "house:paid_out"  # what payees were paid of their balances
+PAYOUTS = "house:payouts"  # money that left for payees
+PAYOUT_LOSSES = "house:payout_losses"  # of that, what did not come back when a payout was returned
 
 
 class EntryKind(StrEnum):
@@ -41,6 +46,13 @@ class EntryKind(StrEnum):
     ASSIGNMENT = "assignment"  # a correction's credits, reserved to be paid out
     PAYOUT = "payout"  # money left for the customer
     PAYOUT_REVERSAL = "payout_reversal"  # that money came back
+    EARNING = "earning"  # a payee's share
+    CLAWBACK = "clawback"  # taken back from it, because the customer's spend was refunded
+    CLAWBACK_REVERSAL = "clawback_reversal"  # that refund was undone
+    PAYEE_WITHDRAWAL = "payee_withdrawal"  # a payout takes its amount off the payee's balance
+    PAYEE_RETURN = "payee_return"  # the balance gets it back
+    TRANSFER = "transfer"  # money left for the payee
+    TRANSFER_REVERSAL = "transfer_reversal"  # that money came back
 
 
 class Purpose(StrEnum):
@@ -90,15 +102,26 @@ class Entry:
     amount: int
 
 
+@dataclass(frozen=True, slots=True)
+class PayeeEffect:
+    """The signed effect of a posting on a payee's balance, in minor units of `currency`. It can be 0."""
+
+    payee_id: str
+    currency: str
+    amount_minor: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Posting:
     """One ledger transaction at `occurred_at` (epoch seconds). `credits` is its signed effect on the balance.
 
-    Raises `ValueError` if the entries do not sum to zero in every unit, or move other credits than `credits`.
+    It belongs to a customer, or to the payee that `payee` names. Raises `ValueError` if the entries do not sum to zero
+    in every unit, or move another amount than `credits` or `payee` says.
     """
 
     transaction_id: str
-    customer_id: str
+    customer_id: str | None
+    payee: PayeeEffect | None = None
     kind: EntryKind
     credits: int
     entries: tuple[Entry, ...]
@@ -115,14 +138,22 @@ class Posting:
             sums[entry.unit] += entry.amount
         if any(sums.values()):
             raise ValueError(f"the entries of {self.transaction_id} do not sum to zero")
-        account = customer_account(self.customer_id)
-        if sum(e.amount for e in self.entries if e.account == account) != self.credits:
-            raise ValueError(f"{self.transaction_id}: its entries move another number of credits than it says")
+        if (self.customer_id is None) == (self.payee is None):
+            raise ValueError(f"{self.transaction_id} belongs to a customer or to a payee")
+        account = payee_account(self.payee.payee_id) if self.payee else customer_account(str(self.customer_id))
+        moved = sum(e.amount for e in self.entries if e.account == account)
+        if moved != (self.payee.amount_minor if self.payee else self.credits):
+            raise ValueError(f"{self.transaction_id}: its entries move another amount than it says")
 
 
 def customer_account(customer_id: str) -> str:
     """Return the name of the customer's account in the ledger."""
     return f"customer:{customer_id}"
+
+
+def payee_account(payee_id: str) -> str:
+    """Return the name of the payee's account in the ledger. A positive figure is what we owe the payee."""
+    return f"payee:{payee_id}"
 
 
 def processor_account(processor: str) -> str:
@@ -229,7 +260,8 @@ def merge(
 
 # Prefixes of the ids that this program derives from another id.
 _REVERSAL, _PURCHASE = "reversal-", "purchase-"
-MADE_HERE = (_REVERSAL, _PURCHASE)
+EARNING_ID, CLAWBACK_ID = "earning-", "clawback-"
+MADE_HERE = (_REVERSAL, _PURCHASE, EARNING_ID, CLAWBACK_ID)
 
 
 def reversal_id(of: str) -> str:

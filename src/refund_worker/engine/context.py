@@ -7,16 +7,18 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.limits import Limits
-from refund_worker.domain.processor_replies import Answer
+from refund_worker.domain.payouts.decision import PayoutPolicy
 from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.base import Processor
+from refund_worker.processors.payout_routes import PayoutRoute
+from refund_worker.sealing import Box
 from refund_worker.store import database as store
 from refund_worker.store.database import Database
 
@@ -76,11 +78,16 @@ class Context:
     accounts: Accounts = field(default_factory=default_accounts)
     # The adapters of the accounts that this process can call, by account.
     processors: Mapping[str, Processor] = field(default_factory=dict)
+    # The routes for payouts of these accounts, by account.
+    routes: Mapping[str, PayoutRoute] = field(default_factory=dict)
+    # Seals the destinations of payees.
+    box: Box = field(default_factory=Box)
     policy: Policy = field(default_factory=Policy)
+    payout_policy: PayoutPolicy = field(default_factory=PayoutPolicy)
     batches: Batches = Batches()
     limits: Limits = field(default_factory=Limits)
     limiter: Limiter = field(default_factory=NoLimit)
-    run: Callable[[Awaitable[list[Answer]]], list[Answer]]
+    run: Callable[[Awaitable[list[Any]]], list[Any]]
     publish: Callable[[Sequence[str], bool], None] = no_publish
     # The id that the database got when it was made: a broker may bring the messages of another one.
     installation: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import (
@@ -21,7 +22,13 @@ from sqlalchemy import (
 )
 
 from refund_worker.domain.ledger import SHOWN_TO_CUSTOMERS, EntryKind, Posting, Purpose
-from refund_worker.store.tables import CORRECTIONS, ledger_entries, ledger_transactions, transaction_rooms
+from refund_worker.store.tables import (
+    CORRECTIONS,
+    ledger_entries,
+    ledger_transactions,
+    payee_entries,
+    transaction_rooms,
+)
 
 
 def insert_postings(connection: Connection, postings: Sequence[Posting]) -> None:
@@ -52,6 +59,13 @@ def insert_postings(connection: Connection, postings: Sequence[Posting]) -> None
     ]
     if entries:
         connection.execute(ledger_entries.insert(), entries)
+    of_payees = [
+        {"transaction_id": p.transaction_id, "occurred_at": p.occurred_at, **asdict(p.payee)}
+        for p in postings
+        if p.payee
+    ]
+    if of_payees:
+        connection.execute(payee_entries.insert(), of_payees)
 
 
 _t, _r = ledger_transactions.c, transaction_rooms.c

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, and_, bindparam, exists, func, select
 
-from refund_worker.store.tables import api_keys, console_users, legs, payments, processors, refunds, snapshots
+from refund_worker.store.tables import api_keys, console_users, legs, payees, payments, processors, refunds, snapshots
 
 # Form of the snapshots that are written now. Covering another column needs a new form: an older snapshot is read by the
 # columns of its own form.
@@ -36,12 +36,17 @@ COVERED: Mapping[str, tuple[str, ...]] = {
     "api_keys": ("key_hash", "signing_box", "name", "client", "role", "created_at", "expires_at", "revoked_at"),
     "console_users": ("role", "password_hash", "created_at", "disabled_at"),
     "processors": ("paused_by", "paused_at", "paused_until", "code"),
+    "payees": (
+        "customer_id", "processor", "currency", "country", "method", "destination_id", "destination_kind",
+        "destination_box", "destination_masked", "destination_hash", "destination_ref", "destination_changed_at",
+        "paused_by", "paused_at", "blocked_by",
+    ),
 }  # fmt: skip
 # Columns that are stored as a hash: an old password hash must not be kept for ever.
-SECRET = frozenset({"key_hash", "signing_box", "password_hash"})
+SECRET = frozenset({"key_hash", "signing_box", "password_hash", "destination_box", "destination_hash"})
 # Tables that every check of the chain reads completely: they are small and control access.
 SMALL = ("api_keys", "console_users", "processors")
-_TABLES = {table.name: table for table in (payments, refunds, legs, api_keys, console_users, processors)}
+_TABLES = {table.name: table for table in (payments, refunds, legs, api_keys, console_users, processors, payees)}
 _KEYS = {name: next(iter(table.primary_key.columns)) for name, table in _TABLES.items()}
 
 

@@ -200,7 +200,8 @@ ledger_transactions = Table(
     metadata,
     Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
     Column("transaction_id", Text, nullable=False, unique=True),
-    Column("customer_id", Text, ForeignKey("customers.customer_id"), nullable=False),
+    # Null: an entry of a payee's account.
+    Column("customer_id", Text, ForeignKey("customers.customer_id")),
     Column("kind", Text, nullable=False),
     _amount("credits"),
     Column("refers_to", Text),
@@ -435,7 +436,7 @@ events = Table(
     "events",
     metadata,
     Column("seq", SEQUENCE, primary_key=True, autoincrement=True),
-    # Null: about a processor's switch or a link between persons, which `detail` names.
+    # Null: about a payout or a payee, or about a processor's switch or a link between persons, which `detail` names.
     Column("refund_id", Text, ForeignKey("refunds.refund_id"), index=True),
     Column("at", Double, nullable=False),
     Column("actor", Text, nullable=False),
@@ -646,10 +647,12 @@ outbox = Table(
     "outbox",
     metadata,
     Column("message_id", Text, primary_key=True),
-    # A message is about a refund, a claim or an early fraud warning.
+    # A message is about a refund, a claim, an early fraud warning, a payout or an earning.
     Column("refund_id", Text, ForeignKey("refunds.refund_id"), index=True),
     Column("claim_id", Text, ForeignKey("claims.claim_id")),
     Column("fraud_warning_id", Text, ForeignKey("fraud_warnings.fraud_warning_id")),
+    Column("payout_id", Text, ForeignKey("payouts.payout_id"), index=True),
+    Column("earning_id", Text, ForeignKey("earnings.earning_id")),
     Column("type", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -1015,6 +1018,324 @@ fraud_warning_refs = Table(
     Column("processor", Text, primary_key=True),
     Column("ref", Text, primary_key=True),
     Column("fraud_warning_id", Text, ForeignKey("fraud_warnings.fraud_warning_id"), primary_key=True),
+)
+
+# The people who are paid out. The destination is sealed with the key of the setting, if there is one; `destination_id`
+# changes with it, so that a payout keeps the one for which it was accepted.
+payees = Table(
+    "payees",
+    metadata,
+    Column("payee_id", Text, primary_key=True),
+    Column("customer_id", Text, ForeignKey("customers.customer_id"), index=True),
+    Column("processor", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("country", Text),
+    Column("method", Text, nullable=False),
+    Column("destination_id", Text, nullable=False, unique=True),
+    Column("destination_kind", Text, nullable=False),
+    Column("destination_box", Text, nullable=False),
+    Column("destination_masked", Text, nullable=False),
+    # A keyed hash of the destination: a repeated request is known by it, and an event by the processor's id.
+    Column("destination_hash", Text, nullable=False),
+    Column("destination_ref", Text),
+    Column("destination_changed_at", Double, nullable=False),
+    # Why a payout to this destination failed for a fault of the payee; null after the next change.
+    Column("destination_failure", Text),
+    # The processor's last verdict on the destination.
+    Column("verdict", Text),
+    Column("verdict_reason", Text),
+    _ids("verdict_needs"),
+    Column("verdict_act_by", Double),
+    Column("verdict_read_at", Double),
+    Column("refresh_at", Double),
+    Column("paused_by", Text),
+    Column("paused_at", Double),
+    Column("pause_reason", Text),
+    # A payout whose transfer could not be undone: a person decides before anything else is sent.
+    Column("blocked_by", Text),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Index("ix_payees_destination", "processor", "destination_ref"),
+    Index("ix_payees_account", "processor", "currency", "payee_id"),
+    Index(
+        "ix_payees_refresh",
+        "refresh_at",
+        sqlite_where=text("refresh_at IS NOT NULL"),
+        postgresql_where=text("refresh_at IS NOT NULL"),
+    ),
+)
+
+# The sums of a payee in one currency, in minor units. The balance is what was earned less the other three.
+payee_balances = Table(
+    "payee_balances",
+    metadata,
+    Column("payee_id", Text, ForeignKey("payees.payee_id"), primary_key=True),
+    Column("currency", Text, primary_key=True),
+    _amount("earned_minor", server_default="0"),
+    _amount("clawed_back_minor", server_default="0"),
+    _amount("in_flight_minor", server_default="0"),
+    _amount("paid_minor", server_default="0"),
+    Column("last_payout_at", Double),
+    CheckConstraint(
+        "earned_minor >= 0 AND clawed_back_minor >= 0 AND in_flight_minor >= 0 AND paid_minor >= 0", name="sums"
+    ),
+    CheckConstraint("clawed_back_minor <= earned_minor", name="clawed_back"),
+)
+
+# The ledger transactions of payees: which payee, and the signed effect on the balance in minor units.
+payee_entries = Table(
+    "payee_entries",
+    metadata,
+    Column("transaction_id", Text, ForeignKey("ledger_transactions.transaction_id"), primary_key=True),
+    Column("payee_id", Text, ForeignKey("payees.payee_id"), nullable=False),
+    Column("currency", Text, nullable=False),
+    _amount("amount_minor"),
+    Column("occurred_at", Double, nullable=False),
+    Index("ix_payee_entries_payee", "payee_id", "currency", "occurred_at"),
+)
+
+# The events of the timeline that are about a payout or a payee; the event's own detail names it too, and is sealed.
+event_subjects = Table(
+    "event_subjects",
+    metadata,
+    Column("seq", BigInteger, ForeignKey("events.seq"), primary_key=True, autoincrement=False),
+    Column("subject_id", Text, nullable=False),
+    Index("ix_event_subjects_subject", "subject_id", "seq"),
+)
+
+earnings = Table(
+    "earnings",
+    metadata,
+    Column("earning_id", Text, primary_key=True),
+    Column("payee_id", Text, ForeignKey("payees.payee_id"), nullable=False),
+    _amount("amount_minor"),
+    Column("currency", Text, nullable=False),
+    # The spend that it came from.
+    Column("transaction_id", Text),
+    Column("description", Text, nullable=False),
+    Column("available_at", Double, nullable=False),
+    # As the caller asked; null if the setting decided.
+    Column("asked_available_at", Double),
+    _amount("clawed_back_minor", server_default="0"),
+    _count("clawbacks"),
+    Column("created_at", Double, nullable=False),
+    CheckConstraint("amount_minor > 0", name="amount"),
+    CheckConstraint("clawed_back_minor >= 0 AND clawed_back_minor <= amount_minor", name="clawed_back"),
+    Index("ix_earnings_payee", "payee_id", "currency", "available_at"),
+    Index(
+        "ix_earnings_transaction",
+        "transaction_id",
+        sqlite_where=text("transaction_id IS NOT NULL"),
+        postgresql_where=text("transaction_id IS NOT NULL"),
+    ),
+)
+
+OPEN_PAYOUT = text(
+    "status IN ('queued', 'awaiting_approval', 'held', 'sending', 'pending', 'recipient_action', "
+    "'returning', 'needs_attention')"
+)
+
+payouts = Table(
+    "payouts",
+    metadata,
+    Column("payout_id", Text, primary_key=True),
+    Column("client", Text, nullable=False),
+    Column("idempotency_key", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("payee_id", Text, ForeignKey("payees.payee_id"), nullable=False),
+    Column("processor", Text, nullable=False),
+    _amount("amount_minor"),
+    Column("currency", Text, nullable=False),
+    Column("description", Text, nullable=False),
+    # `earnings`, or `withdrawal` for the credits of a refund's leg.
+    Column("source", Text, nullable=False),
+    Column("refund_id", Text, ForeignKey("refunds.refund_id"), index=True),
+    Column("refund_leg_id", Text),
+    Column("run_id", Text, ForeignKey("payout_runs.run_id"), index=True),
+    Column("method", Text, nullable=False),
+    Column("country", Text),
+    Column("destination_id", Text, nullable=False),
+    Column("destination_box", Text, nullable=False),
+    Column("destination_masked", Text, nullable=False),
+    Column("connected_account", Text),
+    Column("status", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("requested_by_note", Text),
+    _flag("ledger_posted"),
+    _flag("given_back"),
+    # How often its money went back to the balance: an object that was reported failed can pay after all.
+    _count("return_count"),
+    _count("times_paid"),
+    Column("paid_at", Double),
+    Column("settles_at", Double),
+    Column("hold_code", Text),
+    Column("hold_until", Double),
+    Column("failure_code", Text),
+    Column("failure_message", Text),
+    Column("fault", Text),
+    Column("act_by", Double),
+    _amount("lost_minor", server_default="0"),
+    _count("priority"),
+    Column("due_at", Double),
+    Column("lease_until", Double),
+    Column("lease_token", Text),
+    UniqueConstraint("idempotency_key", "client"),
+    CheckConstraint("amount_minor > 0", name="amount"),
+    CheckConstraint("lost_minor >= 0 AND lost_minor <= amount_minor", name="lost"),
+    Index(
+        "ix_payouts_due",
+        "priority",
+        "due_at",
+        sqlite_where=text("due_at IS NOT NULL"),
+        postgresql_where=text("due_at IS NOT NULL"),
+    ),
+    Index("ix_payouts_payee", "payee_id", "payout_id"),
+    Index("ix_payouts_open", "payee_id", "currency", sqlite_where=OPEN_PAYOUT, postgresql_where=OPEN_PAYOUT),
+    Index("ix_payouts_status", "status", "payout_id"),
+    Index("ix_payouts_client", "client", "status", "payout_id"),
+    Index("ix_payouts_requested_by", "requested_by", "created_at"),
+)
+
+payout_legs = Table(
+    "payout_legs",
+    metadata,
+    Column("leg_id", Text, primary_key=True),
+    Column("payout_id", Text, ForeignKey("payouts.payout_id"), nullable=False, index=True),
+    Column("number", Integer, nullable=False),
+    Column("step", Text, nullable=False),
+    Column("processor", Text, nullable=False),
+    _amount("amount_minor"),
+    Column("currency", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    _count("sends"),
+    _count("retry_count"),
+    Column("first_sent_at", Double),
+    Column("last_sent_at", Double),
+    _flag("unanswered"),
+    _flag("lookup_required"),
+    Column("refusal", Text),
+    Column("failure_code", Text),
+    Column("failure_message", Text),
+    Column("fault", Text),
+    Column("attention_code", Text),
+    Column("object_id", Text),
+    Column("manual_reference", Text),
+    Column("next_at", Double),
+    Column("listed_at", Double),
+    _flag("held"),
+    _flag("canceling"),
+    Column("undoes", Text),
+    Column("file_id", Text, ForeignKey("bank_files.file_id"), index=True),
+    CheckConstraint("amount_minor > 0", name="amount"),
+)
+
+payout_attempts = Table(
+    "payout_attempts",
+    metadata,
+    Column("leg_id", Text, ForeignKey("payout_legs.leg_id"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("key", Text, nullable=False, unique=True),
+    # The frozen request, sealed as the destination is.
+    Column("body", Text, nullable=False),
+    Column("sends", Integer, nullable=False),
+    Column("first_sent_at", Double, nullable=False),
+    Column("last_sent_at", Double, nullable=False),
+    Column("outcome", Text),
+    Column("outcome_code", Text),
+    Column("outcome_message", Text),
+    Column("request_id", Text),
+    Column("answered_at", Double),
+)
+
+transfer_objects = Table(
+    "transfer_objects",
+    metadata,
+    Column("processor", Text, primary_key=True),
+    Column("object_id", Text, primary_key=True),
+    Column("leg_id", Text, ForeignKey("payout_legs.leg_id"), nullable=False, index=True),
+    Column("attempt", Integer),
+    Column("state", Text),
+    Column("status", Text),
+    _amount("amount_minor"),
+    Column("currency", Text, nullable=False),
+    Column("failure_code", Text),
+    Column("fault", Text),
+    _ids("refs"),
+    Column("act_by", Double),
+    Column("arrives_at", Double),
+    Column("returned_minor", BigInteger),
+    Column("fee_minor", BigInteger),
+    Column("trace", Text),
+    Column("created_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+    Index("ix_transfer_objects_created", "processor", "created_at", "object_id"),
+)
+
+# One round of payouts to many payees. `progress` is the payee that it reached.
+payout_runs = Table(
+    "payout_runs",
+    metadata,
+    Column("run_id", Text, primary_key=True),
+    Column("client", Text, nullable=False),
+    Column("idempotency_key", Text),
+    Column("processor", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    _amount("minimum_minor"),
+    _flag("dry_run"),
+    Column("status", Text, nullable=False),
+    Column("progress", Text, nullable=False, server_default=""),
+    _count("paid_payees"),
+    _amount("paid_minor", server_default="0"),
+    _count("skipped_payees"),
+    Column("available_minor", BigInteger),
+    # The period of the schedule that made it, such as 2026-11: each is made once.
+    Column("period", Text),
+    Column("actor", Text, nullable=False),
+    Column("approved_by", Text),
+    Column("reason", Text),
+    Column("created_at", Double, nullable=False),
+    Column("updated_at", Double, nullable=False),
+    Column("ended_at", Double),
+    Column("version", Integer, nullable=False),
+    UniqueConstraint("idempotency_key", "client"),
+    UniqueConstraint("processor", "currency", "period"),
+    Index(
+        "ix_payout_runs_unfinished",
+        "created_at",
+        sqlite_where=text("ended_at IS NULL"),
+        postgresql_where=text("ended_at IS NULL"),
+    ),
+)
+
+payout_run_rows = Table(
+    "payout_run_rows",
+    metadata,
+    Column("run_id", Text, ForeignKey("payout_runs.run_id"), primary_key=True),
+    Column("payee_id", Text, ForeignKey("payees.payee_id"), primary_key=True),
+    _amount("amount_minor"),
+    # Why the payee is skipped, or null.
+    Column("code", Text),
+    Column("payout_id", Text),
+)
+
+# Files for a bank's portal: made once, with the same bytes for ever, sealed as destinations are.
+bank_files = Table(
+    "bank_files",
+    metadata,
+    Column("file_id", Text, primary_key=True),
+    Column("processor", Text, nullable=False),
+    Column("format", Text, nullable=False),
+    Column("body", Text, nullable=False),
+    Column("currency", Text, nullable=False),
+    _count("payments"),
+    _amount("amount_minor"),
+    Column("actor", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
 )
 
 # Tables whose rows never change. The database itself refuses: triggers on SQLite, rights and triggers on Postgres.

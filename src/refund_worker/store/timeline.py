@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
 from refund_worker.domain.decision import Event
-from refund_worker.store.tables import events
+from refund_worker.store.tables import event_subjects, events
 
 
 def insert_events(connection: Connection, rows: Iterable[tuple[str | None, Event]], now: float) -> None:
@@ -16,23 +17,24 @@ def insert_events(connection: Connection, rows: Iterable[tuple[str | None, Event
 
     An event without a refund is about a processor's switch or a link between persons.
     """
-    values = [
-        {
-            "refund_id": refund_id,
-            "at": now,
-            "actor": e.actor,
-            "kind": e.kind,
-            "leg_id": e.leg_id,
-            "from_status": e.from_status,
-            "to_status": e.to_status,
-            "reason": e.reason,
-            "detail": json.dumps(e.detail, sort_keys=True) if e.detail else "{}",
-            "alarm": e.alarm,
-        }
-        for refund_id, e in rows
-    ]
+    values = [_row(refund_id, event, now) for refund_id, event in rows]
     if values:
         connection.execute(events.insert(), values)
+
+
+def _row(refund_id: str | None, event: Event, now: float) -> dict[str, Any]:
+    return {
+        "refund_id": refund_id,
+        "at": now,
+        "actor": event.actor,
+        "kind": event.kind,
+        "leg_id": event.leg_id,
+        "from_status": event.from_status,
+        "to_status": event.to_status,
+        "reason": event.reason,
+        "detail": json.dumps(event.detail, sort_keys=True) if event.detail else "{}",
+        "alarm": event.alarm,
+    }
 
 
 def events_of(connection: Connection, refund_id: str) -> list[RowMapping]:
@@ -45,3 +47,25 @@ def has_event(connection: Connection, refund_id: str, kind: str, since: float) -
     """Return True if the refund's timeline has an event of this kind after `since` (epoch seconds)."""
     query = select(events.c.seq).where(events.c.refund_id == refund_id, events.c.kind == kind, events.c.at > since)
     return connection.execute(query.limit(1)).first() is not None
+
+
+def insert_events_about(connection: Connection, rows: Iterable[tuple[str, Event]], now: float) -> None:
+    """Append events at `now` (epoch seconds) that are about a payout or a payee: (its id, event) pairs.
+
+    The event's own detail names it too, because only that is sealed.
+    """
+    pairs = list(rows)
+    if not pairs:
+        return
+    insert = events.insert().returning(events.c.seq, sort_by_parameter_order=True)
+    seqs = connection.execute(insert, [_row(None, event, now) for _, event in pairs]).scalars().all()
+    subjects = [{"seq": seq, "subject_id": id} for seq, (id, _) in zip(seqs, pairs, strict=True)]
+    connection.execute(event_subjects.insert(), subjects)
+
+
+def events_about(connection: Connection, subject_id: str) -> list[RowMapping]:
+    """Return the timeline of a payout or a payee, oldest first."""
+    query = select(events).join(event_subjects, event_subjects.c.seq == events.c.seq)
+    return list(
+        connection.execute(query.where(event_subjects.c.subject_id == subject_id).order_by(events.c.seq)).mappings()
+    )

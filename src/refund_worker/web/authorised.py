@@ -15,6 +15,8 @@ from sqlalchemy import RowMapping
 
 from refund_worker.api_schema import Batch
 from refund_worker.domain.claims.claim import Claim, ClaimKind, ShortfallRule
+from refund_worker.domain.payouts.earnings import EarningRecord
+from refund_worker.domain.payouts.payee import Payee, PayeeRecord
 from refund_worker.domain.refund import Refund, RefundRequest
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access import api_keys, console_users
@@ -34,6 +36,9 @@ from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake import batches
 from refund_worker.engine.intake.schemas import CorrectionSchema, RefundSchema
 from refund_worker.engine.notifications import outbox
+from refund_worker.engine.payees import earnings as recording_earnings
+from refund_worker.engine.payees import payees as recording_payees
+from refund_worker.engine.payees.earnings import StoredEarning
 from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.processor_sync import sync_refund as asking
 from refund_worker.engine.processor_sync.reconciliation import actions as differences
@@ -42,7 +47,7 @@ from refund_worker.engine.processor_sync.reconciliation.asking import with_proce
 from refund_worker.engine.processor_sync.sync_refund import Access
 from refund_worker.engine.refunds import accept, actions, bulk_retry
 from refund_worker.engine.refunds.bulk_retry import Retried
-from refund_worker.errors import Refusal
+from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.web.problems import Forbidden
 
 
@@ -285,6 +290,45 @@ def close_payment(context: Context, who: Identity, payment_id: str, *, reason: s
     """Close a payment whose money never came, or that was recorded wrong."""
     check(who, Act.CLOSE)
     closing.close_payment(context, payment_id, actor=who.actor, reason=reason)
+
+
+def record_payee(context: Context, who: Identity, record: PayeeRecord) -> tuple[Payee, bool]:
+    """Record a payee. Return it, and True if it is new."""
+    check(who, Act.PAYEES)
+    return recording_payees.record_payee(context, record, actor=who.actor)
+
+
+def change_payee(context: Context, who: Identity, record: PayeeRecord) -> Payee:
+    """Replace what is stored of a payee, and return it."""
+    check(who, Act.PAYEES)
+    return recording_payees.change_payee(context, record, actor=who.actor)
+
+
+def reveal_destination(context: Context, who: Identity, payee_id: str) -> dict[str, str]:
+    """Return the whole destination of a payee. The read is noted in the payee's timeline."""
+    check(who, Act.REVEAL)
+    return recording_payees.reveal_destination(context, payee_id, actor=who.actor)
+
+
+def pause_payee(context: Context, who: Identity, payee_id: str, *, reason: str) -> Payee:
+    """Pause a payee: nothing is paid to it. Return it."""
+    check(who, Act.PAUSE_PAYEE)
+    return recording_payees.pause_payee(context, payee_id, actor=who.actor, reason=reason)
+
+
+def resume_payee(context: Context, who: Identity, payee_id: str, *, reason: str) -> Payee:
+    """Resume a payee, and return it."""
+    check(who, Act.RESUME_PAYEE)
+    return recording_payees.resume_payee(context, payee_id, actor=who.actor, reason=reason)
+
+
+def record_earning(context: Context, who: Identity, record: EarningRecord) -> StoredEarning:
+    """Record an earning. Return it, and if it is new. Raises its refusal."""
+    check(who, Act.RECORD)
+    (answer,) = recording_earnings.record_earnings(context, [record], actor=who.actor)
+    if isinstance(answer, RefundWorkerError):
+        raise answer
+    return answer
 
 
 def start_reconciliation(

@@ -79,7 +79,7 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
     "conflict": _final(409, "The current state does not allow the call.", "Read the object again, then decide."),
     "already_recorded": _final(
         409,
-        "A payment or transaction with this id is stored with another body.",
+        "A payment, transaction, payee or earning with this id is stored with another body.",
         "Compare the two; a corrected record needs a new id.",
     ),
     "money_moved": _final(
@@ -130,8 +130,19 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
     ),
     "unknown_transaction": _final(
         422,
-        "The customer has no such transaction that can be refunded.",
+        "The customer has no such transaction that can be refunded, or no such spend was recorded.",
         "Record the spend first, or check the id and the customer.",
+    ),
+    "unknown_payee": _final(422, "No payee with this id was recorded.", "Record the payee first, or check the id."),
+    "destination_not_payable": _final(
+        422,
+        "The account at the processor has no payouts, or none to this kind of destination.",
+        "Name an account whose payouts go to this kind: `refund-worker adapters list` shows them.",
+    ),
+    "destinations_key_missing": _final(
+        422,
+        "A bank account is stored only sealed, and no key for that is set.",
+        "Set `DESTINATIONS_KEY` for every process, then send the call again.",
     ),
     "exceeds_refundable": _final(
         422,
@@ -145,8 +156,8 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
     ),
     "currency_mismatch": _final(
         422,
-        "No payment has the requested currency, or a currency must be named.",
-        "Name one of the currencies that the customer paid in.",
+        "No payment has the requested currency, a currency must be named, or the payee is paid in another one.",
+        "Name one of the currencies that the customer paid in, or that of the payee.",
     ),
     "amount_too_small": _final(
         422, "The credits are worth less than the smallest unit of money.", "Refund more credits, or to the balance."

@@ -13,12 +13,14 @@ from refund_worker.alarms import Alarm, Condition, raise_alarm, runbook_link, wa
 from refund_worker.condition_log import ConditionLog
 from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.context import Context
+from refund_worker.engine.jobs.advance import advance_due
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
 from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.jobs.due import due_ids
 from refund_worker.engine.jobs.erase_addresses import erase_addresses
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
+from refund_worker.engine.payees.refresh import refresh_payees
 from refund_worker.engine.processor_sync.connected_sync import ConnectedSync
 from refund_worker.engine.processor_sync.funds import read_balance
 from refund_worker.engine.processor_sync.listing import ListDenied, NotListed
@@ -26,7 +28,6 @@ from refund_worker.engine.processor_sync.reconciliation.run import run_due
 from refund_worker.engine.processor_sync.reread import reread
 from refund_worker.engine.processor_sync.sync import RecentSync
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
-from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.sums.rounds import EVERY_SECONDS, SumChecker
 from refund_worker.engine.views.failure_codes import code_with_entry
 from refund_worker.errors import RefundWorkerError, Unavailable
@@ -87,6 +88,8 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
             jobs.append(Job("connected-all", settings.poll_seconds * 12, partial(connected.sync_all, platform=name)))
     for name in accounts.to_reread():
         jobs.append(Job("reread", settings.sweep_seconds * 10, partial(reread, processor=name)))
+    if any(account.entry.payouts is not None for account in accounts.values()):
+        jobs.append(Job("payees", settings.sweep_seconds * 10, refresh_payees))
     for name in accounts.with_balances():
         jobs.append(Job("funds", settings.poll_seconds, partial(read_balance, processor=name), at_once=True))
     if settings.notify_url is not None:
@@ -210,7 +213,7 @@ class Scheduler:
 
     def _work(self, context: Context) -> None:
         until = time.monotonic() + OWN_WORK_SECONDS
-        while not self.stop.is_set() and time.monotonic() < until and process_due(context):
+        while not self.stop.is_set() and time.monotonic() < until and advance_due(context):
             self.heartbeat.beat()
 
     def _repeat(self, job: Job) -> None:

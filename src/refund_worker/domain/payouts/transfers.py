@@ -122,7 +122,7 @@ class TransferAnswered:
 
 @dataclass(frozen=True, slots=True)
 class TransfersFound:
-    """All transfer objects that the attempt may have made, read to the end of the list. Empty if it made none so far."""
+    """All transfer objects that the attempt may have made, with all pages read. Empty if it made none so far."""
 
     objects: tuple[TransferObject, ...]
 

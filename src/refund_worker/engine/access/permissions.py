@@ -19,7 +19,7 @@ class Act(StrEnum):
     READ = "read"
     SIGN_OUT = "sign out"
     RENEW = "change the own password"
-    RECORD = "record payments and spends"
+    RECORD = "record payments, spends and earnings"
     PREVIEW = "preview a refund"
     REQUEST = "request a refund"
     CORRECT = "correct a balance"
@@ -33,6 +33,10 @@ class Act(StrEnum):
     DECIDE = "decide about a shortfall"
     LINK = "link an outside refund"
     CLOSE = "close a payment"
+    PAYEES = "record payees"
+    REVEAL = "see a whole destination"
+    PAUSE_PAYEE = "pause a payee"
+    RESUME_PAYEE = "resume a payee"
     PAUSE = "pause a processor"
     RESUME = "resume a processor"
     RECONCILE = "compare with the processor"
@@ -91,6 +95,10 @@ PERMITS: Mapping[Act, Permit] = {
     Act.DECIDE: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.LINK: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.CLOSE: Permit(_OPERATORS, _OPERATOR, password=True),
+    Act.PAYEES: Permit(_RECORDERS, _OPERATOR, password=True),
+    Act.REVEAL: Permit(frozenset({Role.ADMIN}), _ADMIN, password=True),
+    Act.PAUSE_PAYEE: Permit(_OPERATORS, _OPERATOR),
+    Act.RESUME_PAYEE: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.PAUSE: Permit(_OPERATORS, _OPERATOR),
     Act.RESUME: Permit(_OPERATORS, _OPERATOR, password=True),
     Act.RECONCILE: Permit(_OPERATORS, _OPERATOR),

@@ -14,6 +14,7 @@ from refund_worker.domain.ledger import EntryKind, Purpose
 from refund_worker.engine.accounts.payable import check_payable
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import check_same_act, run_again_once
+from refund_worker.engine.payees.clawbacks import settle_clawbacks
 from refund_worker.errors import (
     ActionNotAllowed,
     BalanceSpent,
@@ -179,6 +180,8 @@ def reverse_transaction(
         if row["credits"] > 0 and account.available < row["credits"]:
             raise BalanceSpent(f"{row['credits']} credits to take back, {account.available} available on the balance")
         posting_id = store_reversal(connection, row, account, now, actor=actor, reason=reason)
+        if row["kind"] == EntryKind.CREDIT_REFUND:
+            settle_clawbacks(connection, [row["refers_to"]], now, actor, notify=context.notify)
         return _transaction(connection, posting_id)
 
     return context.database.run(work)

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from refund_worker.batching import batched
+from refund_worker.domain.payouts.earnings import EarningRecord
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.accounts.payments import Recorded, record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Context
+from refund_worker.engine.payees.earnings import StoredEarning, record_earnings
 from refund_worker.engine.refunds.accept import Accepted, DryRun, request_refunds
 from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Unavailable
 from refund_worker.store.reporting.failure_stats import asked_by_currency
@@ -36,8 +38,8 @@ class Rejected:
 
 @dataclass(slots=True)
 class Imported:
-    """Result of an import; `totals` are the new payments' minor units by currency, `credits` the sum of all new
-    credits.
+    """Result of an import; `totals` are the minor units of new payments or earnings by currency, and `credits` is the
+    sum of all new credits.
     """
 
     imported: int = 0
@@ -81,6 +83,26 @@ def import_spends(
     report = Imported()
     for batch, answers in _answered(context, rows, report.rejected, progress, lambda b: record_spends(context, b)):
         report.credits += sum(record.credits for record in _count(report, batch, answers))
+    return report
+
+
+def import_earnings(
+    context: Context,
+    rows: Iterable[Row[EarningRecord]],
+    progress: Callable[[int], None] = no_progress,
+    *,
+    actor: str,
+) -> Imported:
+    """Store earnings, in order. `progress` receives the row count of each batch. Raises as `import_payments`."""
+
+    def take(batch: Sequence[EarningRecord]) -> list[Recorded | RefundWorkerError]:
+        answers = record_earnings(context, batch, actor=actor)
+        return [Recorded(answer.new) if isinstance(answer, StoredEarning) else answer for answer in answers]
+
+    report = Imported()
+    for batch, answers in _answered(context, rows, report.rejected, progress, take):
+        for record in _count(report, batch, answers):
+            report.totals[record.currency] += record.amount_minor
     return report
 
 

@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 from refund_worker import strict_json
+from refund_worker.domain.payouts.earnings import EarningRecord
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import RefundRequest
+from refund_worker.engine.intake.payee_schemas import EarningSchema
 from refund_worker.engine.intake.schemas import (
     PaymentSchema,
     RefundSchema,
@@ -49,6 +51,8 @@ PAYMENT_COLUMNS = (
 )
 CONNECT_COLUMNS = ("connect_account", "connect_reverse_transfer", "connect_refund_application_fee")
 PAYMENT_COLUMNS_OPTIONAL = ("captured_minor", "refunded_minor", "processor_account", *CONNECT_COLUMNS)
+EARNING_COLUMNS = ("earning_id", "payee_id", "amount_minor", "currency", "description")
+EARNING_COLUMNS_OPTIONAL = ("transaction_id", "available_at")
 SPEND_COLUMNS = ("transaction_id", "customer_id", "kind", "credits", "description", "occurred_at")
 REFUND_COLUMNS = (
     "idempotency_key",
@@ -76,6 +80,7 @@ MAY_BE_EMPTY = (
         "destinations",
     ),
     *PAYMENT_COLUMNS_OPTIONAL,
+    "available_at",
 )
 INTEGERS = ("amount_minor", "credits", "captured_minor", "refunded_minor")
 BOOLEANS = {"true": True, "false": False}
@@ -138,6 +143,16 @@ def _with_connect(cells: Cells) -> Cells:
 def read_spends(path: Path) -> Rows[SpendRecord]:
     """Read the spends of a CSV file of transactions; any other kind is an error of its row. Raises `UnreadableFile`."""
     return _csv_rows(path, SPEND_COLUMNS, (), lambda cells: parse_schema(SpendSchema, cells).record())
+
+
+def read_earnings(path: Path) -> Rows[EarningRecord]:
+    """Read the earnings of a CSV file. Raises `UnreadableFile` saying where and what to do."""
+    return _csv_rows(
+        path,
+        EARNING_COLUMNS,
+        EARNING_COLUMNS_OPTIONAL,
+        lambda cells: parse_schema(EarningSchema, cells).record(),
+    )
 
 
 def read_refund_requests(path: Path, *, client: str, actor: str) -> Rows[RefundRequest]:

@@ -426,6 +426,8 @@ PATTERNS = {
     r"\S": "must not be blank",
     r"^[ -~]+$": "must have printable ASCII characters only",
     r"^[A-Za-z]{3}$": "must be the three letters of a currency, such as EUR",
+    r"^[A-Za-z]{2}$": "must be the two letters of a country, such as DE",
+    r"^[0-9]{4}-[0-9]{2}$": "must be a month, such as 2026-10",
     r"^[a-z0-9_]{1,100}$": "must be a word of lower-case letters, digits and underscores, such as needs_response",
     r"^[a-z][a-z0-9_]{0,39}$": "must be the name of a processor: a small letter, then small letters, digits or _",
     r"^[a-z][a-z0-9_]{0,39}(:[a-z0-9][a-z0-9_-]{0,39})?(/[A-Za-z0-9_]{1,255})?$": (

@@ -11,10 +11,12 @@ from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, alarm_of_event, raise_alarm, runbook_link
 from refund_worker.domain.claims.claim import ShortfallRule
-from refund_worker.domain.decision import AccountDelta, Decision, PaymentDelta
+from refund_worker.domain.decision import SYSTEM, AccountDelta, Decision, PaymentDelta
+from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.refund import NON_FINAL, RefundStatus, To
 from refund_worker.engine.accounts.claims import Terms, recover
 from refund_worker.engine.notifications.outbox import announce_changes
+from refund_worker.engine.payees.clawbacks import settle_clawbacks
 from refund_worker.engine.refunds.circuit import open_circuits
 from refund_worker.engine.refunds.payment_names import learn_from_readings
 from refund_worker.engine.views.runbook import event_entry
@@ -56,6 +58,7 @@ def apply(
     if notify:
         announce_changes(connection, decisions, now)
     accounts.change_customers(connection, _customers(decisions))
+    _claw_back(connection, decisions, now, notify)
     _change_payments(connection, decisions, money_went_out)
     readings = {p: reading for d in decisions for p, reading in d.readings.items()}
     payment_readings.store_readings(connection, readings, now)
@@ -102,6 +105,12 @@ def _raise_alarms(decisions: Iterable[Decision]) -> None:
                 code=event.reason if event.reason and CODE.fullmatch(event.reason) else None,
                 runbook=runbook_link(event_entry(event.kind, event.from_status, event.reason)),
             )
+
+
+def _claw_back(connection: Connection, decisions: Iterable[Decision], now: float, notify: bool) -> None:
+    """Take back what payees earned of the spends that are refunded now. The customers are locked by their change."""
+    refunded = {p.refers_to for d in decisions for p in d.postings if p.kind is EntryKind.CREDIT_REFUND and p.refers_to}
+    settle_clawbacks(connection, refunded, now, SYSTEM, notify=notify)
 
 
 def _customers(decisions: Sequence[Decision]) -> dict[str, AccountDelta]:

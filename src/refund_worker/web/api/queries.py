@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -77,6 +77,28 @@ class PaymentQuery(Page):
 
     customer_id: KnownId | None = None
     processor_payment_id: KnownId | None = None
+
+
+class PayeeQuery(Page):
+    """Filter of the payees."""
+
+    customer_id: KnownId | None = None
+
+
+class EarningQuery(Page):
+    """Filter of the earnings."""
+
+    payee_id: KnownId | None = None
+    transaction_id: KnownId | None = None
+
+
+class PayeeStatementQuery(BaseModel):
+    """The month of a payee's statement, and its form."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    month: Annotated[str, Field(pattern=r"^[0-9]{4}-[0-9]{2}$")]
+    format: Literal["json", "csv"] | None = None
 
 
 class OutsideRefundQuery(Page):

@@ -1,0 +1,1 @@
+"""Payees, their destinations, their earnings, and what is taken back from these."""

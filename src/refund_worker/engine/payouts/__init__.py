@@ -1,0 +1,1 @@
+"""The way of a payout to the payee, and runs of many payouts."""
