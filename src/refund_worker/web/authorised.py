@@ -31,6 +31,7 @@ from refund_worker.engine.audit.hash_chain import Report
 from refund_worker.engine.claims import close as closing
 from refund_worker.engine.claims import decide as deciding
 from refund_worker.engine.claims import link as linking
+from refund_worker.engine.claims import link_dispute as linking_disputes
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake import batches
@@ -283,6 +284,14 @@ def link_outside_refund(
     check(who, Act.LINK)
     return linking.link_outside_refund(
         context, claim_id, refund_id=refund_id, transaction_id=transaction_id, actor=who.actor, reason=reason
+    )
+
+
+def link_dispute(context: Context, who: Identity, claim_id: str, *, transaction_id: str, reason: str) -> Claim:
+    """Link a lost dispute to the spend that it charged back. Return its claim."""
+    check(who, Act.LINK)
+    return linking_disputes.link_dispute(
+        context, claim_id, transaction_id=transaction_id, actor=who.actor, reason=reason
     )
 
 
