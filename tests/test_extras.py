@@ -42,6 +42,7 @@ PARTS = {
     "processors.conformance.suite": "worker",
     "processors.sandbox": "sandbox",
     "processors.paypal.certificates": "paypal",
+    "processors.bank_file.pain001": "bank",
     "processors.paypal.sandbox": "sandbox",
     "otel": "otel",
     "testing": "testing",

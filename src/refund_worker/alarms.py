@@ -35,6 +35,11 @@ class Alarm(StrEnum):
     PAYMENT_NOT_FOUND = "payment_not_found"
     ANSWER_MISMATCH = "answer_mismatch"
     REFUND_AND_DISPUTE = "refund_and_dispute"
+    # One payout needs a person, or its money came back.
+    PAYOUT_STOPPED = "payout_stopped"
+    PAYOUT_RETURNED = "payout_returned"
+    PAYOUT_RETURNED_LESS = "payout_returned_less"
+    PAYOUT_PAID_TWICE = "payout_paid_twice"
     # Others moved money of a payment.
     DISPUTE_OPENED = "dispute_opened"
     FRAUD_WARNING = "fraud_warning"
@@ -103,6 +108,24 @@ def alarm_of_event(kind: str, from_status: str | None = None, code: str | None =
     if kind in _ENDED_WITHOUT_MONEY:
         return Alarm.LATE_FAILURE if from_status == _SUCCEEDED else Alarm.REFUND_STOPPED
     return _OF_EVENTS.get(kind) or Alarm(kind)
+
+
+_OF_PAYOUTS = {
+    "leg_blocked": Alarm.PAYOUT_STOPPED,
+    "leg_unfunded": Alarm.PAYOUT_STOPPED,
+    "leg_accepted": Alarm.PAYOUT_PAID_TWICE,
+    "leg_asks_customer": Alarm.PAYOUT_PAID_TWICE,
+    "leg_paid": Alarm.PAYOUT_PAID_TWICE,
+    "paid_twice": Alarm.PAYOUT_PAID_TWICE,
+    "returned_less": Alarm.PAYOUT_RETURNED_LESS,
+}
+
+
+def alarm_of_payout_event(kind: str) -> Alarm:
+    """Return the alarm of an event of a payout that is marked as one."""
+    if kind in _ENDED_WITHOUT_MONEY:
+        return Alarm.PAYOUT_RETURNED
+    return _OF_PAYOUTS.get(kind) or Alarm(kind)
 
 
 def anchor_of(name: str) -> str:

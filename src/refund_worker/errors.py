@@ -152,6 +152,24 @@ class AmountTooSmall(Refusal):
     code = "amount_too_small"
 
 
+class InsufficientEarnings(Refusal):
+    """The payee has less that can be paid out now."""
+
+    code = "insufficient_earnings"
+
+
+class BelowMinimum(Refusal):
+    """The payout is smaller than the smallest one that is allowed."""
+
+    code = "below_minimum"
+
+
+class AboveMaximum(Refusal):
+    """The payout is larger than the largest one that is allowed."""
+
+    code = "above_maximum"
+
+
 @dataclass(frozen=True, slots=True)
 class Quota:
     """The unused part of one velocity limit, `remaining` of `limit` within the window.

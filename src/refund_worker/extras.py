@@ -17,6 +17,7 @@ PACKAGES: Mapping[str, tuple[str, ...]] = {
     "cli": ("alembic", "argon2", "rich", "typer"),
     "stripe": ("aiohttp", "stripe"),
     "paypal": ("cryptography",),
+    "bank": ("sepaxml",),
     "payouts": ("cryptography",),
     "sandbox": ("aiohttp", "httptools"),
     "otel": ("opentelemetry",),

@@ -51,6 +51,8 @@ _LONG = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 21_600.0, 86_40
 
 # Counted by each process.
 REFUNDS_ACCEPTED = Metric("refunds_accepted_total", _C, "Accepted refunds", ("kind", "to"))
+PAYOUTS_ACCEPTED = Metric("payouts_accepted_total", _C, "Payouts that were accepted", ())
+PAYOUTS_ENDED = Metric("payouts_ended_total", _C, "Payouts that ended, by status and failure code", ("status", "code"))
 REFUNDS_ENDED = Metric("refunds_ended_total", _C, "Refunds that ended, by status and failure code", ("status", "code"))
 ATTEMPTS = Metric("attempts_total", _C, "Sends to a processor, by class and code", ("processor", "outcome", "code"))
 LATE_FAILURES = Metric("late_failures_total", _C, "Refunds that failed after they had succeeded", ("processor",))

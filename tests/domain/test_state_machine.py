@@ -191,7 +191,8 @@ def _sets_a_status(call: ast.Call) -> bool:
     of_an_object = bool(call.args) and ast.unparse(call.args[0]) == "refund_object"
     named = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
     sets = any(keyword.arg == "status" for keyword in call.keywords)
-    return sets and named in {"replace", "Leg", "Refund", "update_leg", "transition_leg"} and not of_an_object
+    makers = {"replace", "Leg", "Refund", "Payout", "PayoutLeg", "update_leg", "transition_leg"}
+    return sets and named in makers and not of_an_object
 
 
 def test_status_is_changed_by_the_tables_only() -> None:
@@ -202,6 +203,10 @@ def test_status_is_changed_by_the_tables_only() -> None:
         "acceptance.py:accept",  # first_refund_status
         "acceptance.py:accepted",  # first_refund_status
         "acceptance.py:_planned",  # first_leg_status
+        "builder.py:transition_leg",  # next_leg_status, of payouts
+        "builder.py:transition_payout",  # next_payout_status
+        "acceptance.py:accept_payout",  # queued, until
+        "acceptance.py:accepted_payout",  # first_payout_status
     }
 
 

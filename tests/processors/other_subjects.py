@@ -30,6 +30,7 @@ from refund_worker.domain.processor_replies import (
     SearchReply,
 )
 from refund_worker.processors import manual
+from refund_worker.processors.bank_file import entry as bank_file_entry
 from refund_worker.processors.base import Capabilities, Processor, ProcessorEntry, RefundsOnly
 from refund_worker.processors.manual import ManualProcessor
 from refund_worker.processors.stripe.entry import CAPABILITIES as STRIPE
@@ -60,6 +61,16 @@ class Manual(Subject):
 
     def booked(self, payment_id: str) -> list[int]:
         return []
+
+
+class BankFile(Manual):
+    """Refunds of payments at a bank without an API: a person pays them back too."""
+
+    name = "bank_file"
+    entry = bank_file_entry.ENTRY
+
+    def adapter(self, *, timeout_seconds: float = 10) -> Processor:
+        return bank_file_entry.ENTRY.make(self.name, None, timeout_seconds)
 
 
 class Unsupported(Manual):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from tests.processors.contract import Part, Subject
-from tests.processors.other_subjects import Manual, Scripted, Simulated, Unsupported, Unusable, Walked
+from tests.processors.other_subjects import BankFile, Manual, Scripted, Simulated, Unsupported, Unusable, Walked
 from tests.processors.stripe_subjects import ConnectedSandbox, SandboxCharge, SandboxIntent, ThirdParty
 
 # A module with the subjects of an adapter that lives outside this project, such as `acme_refunds.subject`.
@@ -33,6 +33,7 @@ SUBJECTS: tuple[type[Subject], ...] = (
     SandboxIntent,
     ConnectedSandbox,
     ThirdParty,
+    BankFile,
     Manual,
     Unsupported,
     Unusable,

@@ -17,13 +17,13 @@ from sqlalchemy import Connection, select
 
 from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.decision import Policy
-from refund_worker.domain.processor_replies import PaymentReading, RefundObject
+from refund_worker.domain.processor_replies import Answer, PaymentReading, RefundObject
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, Refund, RefundRequest, To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
-from refund_worker.engine.context import Answer, Context
+from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.engine.refunds.actions import perform_action
 from refund_worker.engine.refunds.process import process_due

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-from enum import Enum, auto
+from dataclasses import replace
 
 from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.canceling import given_back, handle_cancel_reply
@@ -43,6 +42,7 @@ from refund_worker.domain.processor_replies import (
     Unanswered,
     UnknownRefusal,
 )
+from refund_worker.domain.proof import Listing, Proof, proof_of, why_unproved
 from refund_worker.domain.refund import (
     Doubt,
     Leg,
@@ -54,7 +54,6 @@ from refund_worker.domain.refund_object import apply_object
 from refund_worker.domain.state_machine import ACTIVE, TO_BE_SENT, LegOutcome
 from refund_worker.domain.timing import (
     backoff_seconds,
-    key_lives,
     key_outlives_what_may_land,
     may_replay,
     quiet_end,
@@ -281,57 +280,6 @@ def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
-    """A list of a payment's refunds, as far as it concerns one leg.
-
-    `asked_at` is the time of the question, in epoch seconds. `mismatched`: an object carries the leg's id and is not
-    what the leg asked for. `outside` are the refunds of others that forbid sending. `before_sending`: a send waits for
-    this list.
-    """
-
-    asked_at: float
-    mismatched: bool
-    outside: tuple[RefundObject, ...]
-    before_sending: bool
-
-    @property
-    def is_clear(self) -> bool:
-        """Return True if nothing in the list forbids a send."""
-        return not (self.mismatched or self.outside)
-
-
-class _Proof(Enum):
-    """The conclusions that a list allows about a leg."""
-
-    NOTHING = auto()  # the leg is with the processor or at its end: the list decides nothing
-    SEND_ALLOWED = auto()  # no call is under way: only the list was missing
-    MAY_STILL_LAND = auto()  # a call is unanswered, and the quiet window has not passed
-    WATCH_IS_OVER = auto()  # the leg was paid manually, and the unanswered call cannot land any more
-    NOTHING_CAN_LAND = auto()  # nothing of the leg is listed, and no call can land any more
-
-
-def _proof_of(leg: Leg, listing: _Listing, now: float, policy: Policy) -> _Proof:
-    """Return what the list proves. The order of the cases is the safety argument: the weakest claim comes first.
-
-    1. A leg that was never sent, or whose last call certainly created nothing, needs no proof of absence.
-    2. A leg without an answer does not need it either if its key may be sent again: the next step checks the key's age.
-    3. While an unanswered call may still land, absence is not proved.
-    4. After that, an empty list proves absence, unless `_why_unproved` says why not.
-    """
-    # A leg that is due only later has come to wait for something else meanwhile, for example for funds.
-    is_due = leg.next_at is not None and leg.next_at <= now
-    if listing.before_sending and leg.status in TO_BE_SENT and (is_due or listing.mismatched):
-        return _Proof.SEND_ALLOWED
-    if leg.status is not LegStatus.UNKNOWN and not is_watched(leg):
-        return _Proof.NOTHING
-    if leg.status is LegStatus.UNKNOWN and listing.before_sending and listing.is_clear and not leg.lookup_required:
-        return _Proof.SEND_ALLOWED
-    if leg.unanswered and listing.asked_at < quiet_end(leg, policy):
-        return _Proof.MAY_STILL_LAND
-    return _Proof.WATCH_IS_OVER if is_watched(leg) else _Proof.NOTHING_CAN_LAND
-
-
 def _handle_search_result(
     builder: DecisionBuilder, leg: Leg, found: Found, asked_at: float, *, before_sending: bool = False
 ) -> None:
@@ -339,23 +287,23 @@ def _handle_search_result(
     for refund_object in found.objects:
         leg = apply_object(builder, leg, refund_object)
     older = void_objects_of_older_attempts(leg)
-    listing = _Listing(
+    listing = Listing(
         asked_at=asked_at,
         mismatched=any(item.processor_refund_id not in older for item in found.objects),
         outside=blocking_refunds(leg, found, nothing_left=leg.refusal in REFUSALS_NEEDING_LIST),
         before_sending=before_sending,
     )
-    match _proof_of(leg, listing, builder.now, builder.policy):
-        case _Proof.NOTHING:
+    match proof_of(leg, listing, builder.now, builder.policy):
+        case Proof.NOTHING:
             pass
-        case _Proof.SEND_ALLOWED:
+        case Proof.SEND_ALLOWED:
             if not _is_stopped(builder, leg, listing):
                 _allow_sending(builder, clear_unreachable(leg), asked_at)
-        case _Proof.MAY_STILL_LAND:
+        case Proof.MAY_STILL_LAND:
             _schedule_lookup(builder, leg)
-        case _Proof.WATCH_IS_OVER:
+        case Proof.WATCH_IS_OVER:
             builder.update_leg(leg, in_doubt=leg.doubt_once_answered, next_at=None)
-        case _Proof.NOTHING_CAN_LAND:
+        case Proof.NOTHING_CAN_LAND:
             if not _is_stopped(builder, leg, listing):
                 conclude_not_found(builder, leg, asked_at)
 
@@ -395,13 +343,13 @@ def _handle_no_list(builder: DecisionBuilder, leg: Leg, call: LookUp, reply: NoL
         conclude_not_found(builder, replace(leg, in_doubt=None), asked_at)
 
 
-def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: _Listing) -> bool:
+def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: Listing[RefundObject]) -> bool:
     """Block the leg if the list shows something that a person must see first. Return True if it is blocked."""
     if listing.mismatched:  # an object carries the leg's id and is something else: a person compares the two
         _apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
     elif listing.outside:
         # Where the list proves no absence, our own send may have paid too: a retry asks about that next.
-        unknown = _why_unproved(leg, builder.now, builder.policy) is not None
+        unknown = why_unproved(leg, builder.now, builder.policy) is not None
         block_for_outside_refunds(builder, leg, listing.outside, unanswered=unknown)
     return not listing.is_clear
 
@@ -423,7 +371,7 @@ def conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> N
 
     Where the list proves no absence, an unanswered call keeps its unknown outcome, whatever a later call was answered.
     """
-    if unproved := _why_unproved(leg, builder.now, builder.policy):
+    if unproved := why_unproved(leg, builder.now, builder.policy):
         blocked = replace(leg, failure_code="outcome_unknown", failure_message=unproved)
         _apply_refusal(builder, blocked, RefusalKind.OUTCOME_UNKNOWN)
     elif leg.refusal is RefusalKind.OVER_REFUND and builder.policy.rules_of(leg.processor).finds_refunds:
@@ -437,16 +385,3 @@ def conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> N
             fresh, LegOutcome.NOT_FOUND, reason="looked up: nothing exists", attention_code=None
         )
         _allow_sending(builder, absent, asked_at)
-
-
-def _why_unproved(leg: Leg, now: float, policy: Policy) -> str | None:
-    """Return why a list without an object leaves the outcome of an earlier call unknown, or None if none is unknown."""
-    if not leg.unanswered:
-        return None
-    if not policy.rules_of(leg.processor).finds_refunds:
-        return "this processor cannot be asked about its refunds, and the call is not repeated any more"
-    if not key_lives(leg, now, policy):
-        return "no refund was found, and the key is too old to be sent again"
-    if not policy.rules_of(leg.processor).list_proves_absence:
-        return "no refund was found, but this processor's list may be incomplete"
-    return None

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
+from refund_worker.domain.payouts.payout import PayoutLeg
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, Leg, LegStatus, Refund
+from refund_worker.domain.send_state import SendState
 from refund_worker.domain.state_machine import TO_BE_SENT, UNPAID_FINAL
 
 UNREACHABLE = "processor_unreachable"
@@ -35,12 +38,12 @@ def unplaced_legs(refund: Refund) -> tuple[Leg, ...]:
     )
 
 
-def is_ready(leg: Leg) -> bool:
+def is_ready(leg: SendState) -> bool:
     """Return True if the leg was planned and waits neither for a time nor for a person."""
     return leg.status is LegStatus.PLANNED and leg.next_at is None and leg.attention_code is None
 
 
-def is_watched(leg: Leg) -> bool:
+def is_watched(leg: SendState) -> bool:
     """Return True if the leg was paid manually while an answer was missing.
 
     The unanswered call may still land, so the leg is looked up until it cannot land any more.
@@ -48,7 +51,10 @@ def is_watched(leg: Leg) -> bool:
     return leg.status is LegStatus.SUCCEEDED and leg.unanswered
 
 
-def fresh_attempt(leg: Leg) -> Leg:
+L = TypeVar("L", Leg, PayoutLeg)
+
+
+def fresh_attempt(leg: L) -> L:
     """Return the leg with its next attempt, which has a key of its own.
 
     This needs proof that the last attempt created nothing that may pay. An attempt that was never sent stays the next
@@ -72,7 +78,7 @@ def clear_unreachable(leg: Leg) -> Leg:
     return replace(leg, attention_code=None) if leg.attention_code == UNREACHABLE else leg
 
 
-def waits_for_person(leg: Leg) -> bool:
+def waits_for_person(leg: SendState) -> bool:
     """Return True if a person decides if the leg is sent. Only a report of its own object may make it due again."""
     return leg.status in TO_BE_SENT and leg.attention_code is not None and leg.next_at is None
 

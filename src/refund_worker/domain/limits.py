@@ -1,6 +1,7 @@
-"""Limits on refunds: which ones need a second person, and which come too often or are too much. Pure functions.
+"""Limits on refunds and payouts: which need a second person, and which come too often or are too much.
 
 The total of a time window decides, not the single amount: splitting a refund into small ones changes nothing.
+These are pure functions.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from refund_worker.domain.payouts.payout import Payout
 from refund_worker.domain.refund import Refund
 from refund_worker.errors import Quota, VelocityExceeded
 
@@ -37,8 +39,10 @@ class Limits:
         return self.velocity_count is not None or self.velocity_amount_minor is not None
 
 
-# Of whom a sum is: ("actor" | "customer" | "payment", its id).
+# Of whom a sum is: ("actor" | "customer" | "payment" | "payee", its id).
 Subject = tuple[str, str]
+# Payouts are counted apart from refunds: their sums are read from other tables.
+Limited = Refund | Payout
 
 
 @dataclass(slots=True)
@@ -52,7 +56,7 @@ class Usage:
     requests: Counter[Subject] = field(default_factory=Counter)
     oldest: dict[Subject, float] = field(default_factory=dict)  # when the first of them was asked for
 
-    def add(self, refund: Refund) -> None:
+    def add(self, refund: Limited) -> None:
         """Count this refund too."""
         for subject, currency, amount in _money(refund):
             self.money[subject, currency] += amount
@@ -67,18 +71,18 @@ class Usage:
         self.oldest.update(other.oldest)
 
 
-def check_velocity(refund: Refund, usage: Usage, limits: Limits) -> None:
+def check_velocity(refund: Limited, usage: Usage, limits: Limits) -> None:
     """Check the velocity limits. Raises `VelocityExceeded` if this refund, added to `usage`, exceeds one."""
     for subject in _subjects(refund):
         if limits.velocity_count is not None and usage.requests[subject] + 1 > limits.velocity_count:
-            raise _exceeded(f"{limits.velocity_count} refunds", subject, refund, usage, limits)
+            raise _exceeded(f"{limits.velocity_count} {_kind(refund)}s", subject, refund, usage, limits)
     for (subject, currency), amount in _totals(refund, usage).items():
         if limits.velocity_amount_minor is not None and amount > limits.velocity_amount_minor:
             most = f"{limits.velocity_amount_minor} {currency} (minor units)"
             raise _exceeded(most, subject, refund, usage, limits)
 
 
-def exceeds_velocity(refund: Refund, usage: Usage, limits: Limits) -> bool:
+def exceeds_velocity(refund: Limited, usage: Usage, limits: Limits) -> bool:
     """Return True if this refund, added to `usage`, exceeds a velocity limit."""
     try:
         check_velocity(refund, usage, limits)
@@ -87,7 +91,7 @@ def exceeds_velocity(refund: Refund, usage: Usage, limits: Limits) -> bool:
     return False
 
 
-def _exceeded(most: str, subject: Subject, refund: Refund, usage: Usage, limits: Limits) -> VelocityExceeded:
+def _exceeded(most: str, subject: Subject, refund: Limited, usage: Usage, limits: Limits) -> VelocityExceeded:
     """Return the error, with the seconds until the oldest counted request leaves the window.
 
     If nothing is counted yet, this refund alone is too much. No wait helps then, and the error gives the whole window.
@@ -99,12 +103,12 @@ def _exceeded(most: str, subject: Subject, refund: Refund, usage: Usage, limits:
     )
 
 
-def _reset_seconds(subject: Subject, refund: Refund, usage: Usage, limits: Limits) -> int:
+def _reset_seconds(subject: Subject, refund: Limited, usage: Usage, limits: Limits) -> int:
     passes_at = usage.oldest.get(subject, refund.created_at) + limits.window_seconds
     return min(max(1, math.ceil(passes_at - refund.created_at)), math.ceil(limits.window_seconds))
 
 
-def quotas(refund: Refund, usage: Usage, limits: Limits) -> tuple[Quota, ...]:
+def quotas(refund: Limited, usage: Usage, limits: Limits) -> tuple[Quota, ...]:
     """Return what is left of each velocity limit that is set, for the actor, customer or payment with the least."""
     counted = [(usage.requests[subject], subject) for subject in _subjects(refund)]
     money = [(usage.money[subject, currency], subject) for subject, currency, _ in _money(refund)]
@@ -120,8 +124,9 @@ def quotas(refund: Refund, usage: Usage, limits: Limits) -> tuple[Quota, ...]:
     return tuple(found)
 
 
-def needs_approval(refund: Refund, usage: Usage, limits: Limits) -> bool:
-    """Return True if a second person must approve: a customer's or a payment's total exceeds the threshold."""
+def needs_approval(refund: Limited, usage: Usage, limits: Limits) -> bool:
+    """Return True if a second person must approve: the total of a customer, a payment or a payee exceeds the
+    threshold."""
     threshold = limits.approval_threshold_minor
     if threshold is None:
         return False
@@ -129,26 +134,36 @@ def needs_approval(refund: Refund, usage: Usage, limits: Limits) -> bool:
     return any(amount > threshold for (subject, _), amount in totals.items() if subject[0] != "actor")
 
 
-def _totals(refund: Refund, usage: Usage) -> Counter[tuple[Subject, str]]:
+def _totals(refund: Limited, usage: Usage) -> Counter[tuple[Subject, str]]:
     asked: Counter[tuple[Subject, str]] = Counter()
     for subject, currency, amount in _money(refund):
         asked[subject, currency] += amount
     return Counter({key: amount + usage.money[key] for key, amount in asked.items()})
 
 
-def _money(refund: Refund) -> Iterator[tuple[Subject, str, int]]:
-    for leg in refund.legs:
+def _money(request: Limited) -> Iterator[tuple[Subject, str, int]]:
+    if isinstance(request, Payout):
+        for subject in _subjects(request):
+            yield subject, request.currency, request.amount_minor
+        return
+    for leg in request.legs:
         for subject in (
-            ("actor", refund.requested_by),
-            ("customer", refund.customer_id),
+            ("actor", request.requested_by),
+            ("customer", request.customer_id),
             ("payment", leg.payment_id),
         ):
             yield subject, leg.currency, leg.amount_minor
 
 
-def _subjects(refund: Refund) -> list[Subject]:
-    payments = {("payment", leg.payment_id) for leg in refund.legs}
-    return [("actor", refund.requested_by), ("customer", refund.customer_id), *sorted(payments)]
+def _subjects(request: Limited) -> list[Subject]:
+    if isinstance(request, Payout):
+        return [("actor", request.requested_by), ("payee", request.payee_id)]
+    payments = {("payment", leg.payment_id) for leg in request.legs}
+    return [("actor", request.requested_by), ("customer", request.customer_id), *sorted(payments)]
+
+
+def _kind(request: Limited) -> str:
+    return "payout" if isinstance(request, Payout) else "refund"
 
 
 def _named(subject: Subject) -> str:

@@ -49,13 +49,13 @@ def persons_behind(actor: str, links: Collection[Link]) -> frozenset[str]:
     return frozenset(found)
 
 
-def why_not_approve(actor: str, requested_by: str, links: Collection[Link]) -> str | None:
-    """Return why `actor` cannot be the second person for a refund of `requested_by`, or None if they can."""
+def why_not_approve(actor: str, requested_by: str, links: Collection[Link], what: str = "refund") -> str | None:
+    """Return why `actor` cannot be the second person for what `requested_by` asked for, or None if they can."""
     if folded(actor) == folded(requested_by):
-        return f"{requested_by} asked for this refund: the person who asked cannot approve it, a second person must"
+        return f"{requested_by} asked for this {what}: the person who asked cannot approve it, a second person must"
     if persons_behind(actor, links).isdisjoint(persons_behind(requested_by, links)):
         return None
     return (
-        f"{requested_by} asked for this refund, and is linked to the same person as {actor}:"
+        f"{requested_by} asked for this {what}, and is linked to the same person as {actor}:"
         " the person who asked cannot approve it, a second person must"
     )

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TypedDict
 
 from refund_worker.domain.processor_replies import PROCESSING, RefundDetails
+from refund_worker.domain.send_state import SendState
 
 
 class Kind(StrEnum):
@@ -198,13 +199,11 @@ class Doubt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Leg:
+class Leg(SendState):
     """The part of a refund that goes back over one payment.
 
     `credits` are the refund's credits that it carries, `payment_credits` the credits that it takes of the payment.
-    `attempt` is the number of the current or next attempt; `sends` counts the intents to send that were committed under
-    its key, and `last_sent_at` is the time of the last one, over all attempts. `retry_count` is about waiting: how long
-    to wait next, when a person is alerted and when tries end.
+    `SendState` describes the fields about its calls.
     """
 
     leg_id: str
@@ -249,31 +248,6 @@ class Leg:
         """Return the report of the object that pays the leg, else of its newest object, or None without any."""
         own = [report for report in self.reports if report.processor_refund_id == self.processor_refund_id]
         return max(own or self.reports, key=lambda report: report.created_at, default=None)
-
-    @property
-    def unanswered(self) -> bool:
-        """Return True while the outcome of an earlier call is not known."""
-        return self.in_doubt is not None and self.in_doubt.unanswered
-
-    @property
-    def lookup_required(self) -> bool:
-        """Return True if the same key must not be sent again: the payment's refunds are looked up instead."""
-        return self.in_doubt is not None and self.in_doubt.lookup_required
-
-    @property
-    def refusal(self) -> RefusalKind | None:
-        """Return the refusal that takes effect once it is certain that nothing exists."""
-        return self.in_doubt.refusal if self.in_doubt is not None else None
-
-    @property
-    def doubt_once_answered(self) -> Doubt | None:
-        """Return the doubt that is left once the outcome of every call is known."""
-        return Doubt.of(lookup_required=self.lookup_required, refusal=self.refusal)
-
-    @property
-    def attempts(self) -> int:
-        """Return the number of attempts for which an intent to send was committed."""
-        return self.attempt if self.sends else self.attempt - 1
 
 
 class LegChanges(TypedDict, total=False):

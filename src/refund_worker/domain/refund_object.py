@@ -52,7 +52,7 @@ from refund_worker.domain.timing import POLL_SECONDS_MAX, report_due_at
 
 REFUNDED_TWICE = "refunded_twice"
 UNKNOWN_STATUS = "unknown_status"
-_OUTCOME_OF_STATE = {
+OUTCOME_OF_STATE = {
     ObjectState.PENDING: LegOutcome.ACCEPTED,
     ObjectState.REQUIRES_ACTION: LegOutcome.REQUIRES_CUSTOMER,
     ObjectState.SUCCEEDED: LegOutcome.PAID,
@@ -147,7 +147,7 @@ def _meaning(
         key=lambda known: (OBJECT_RANK[known.state], known.processor_refund_id == leg.processor_refund_id),
         default=None,
     )
-    outcome = _OUTCOME_OF_STATE[best.state if best else state]
+    outcome = OUTCOME_OF_STATE[best.state if best else state]
     paid_manually = _is_paid_manually(leg, best.processor_refund_id if best else refund_object.processor_refund_id)
     late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
     rules = builder.policy.rules_of(leg.processor)

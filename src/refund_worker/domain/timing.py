@@ -5,7 +5,8 @@ from __future__ import annotations
 import zlib
 
 from refund_worker.domain.decision import Policy
-from refund_worker.domain.refund import Leg, Refund
+from refund_worker.domain.refund import Refund
+from refund_worker.domain.send_state import SendState
 
 # A clock that is put right by less changes no decision: a key's life is hours shorter than the processor's own.
 CLOCK_SLACK_SECONDS = 60.0
@@ -15,7 +16,7 @@ POLL_SECONDS_MAX = 86_400.0
 REPORT_SECONDS = 5 * 86_400.0
 
 
-def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
+def key_lives(leg: SendState, now: float, policy: Policy) -> bool:
     """Return True while the key's first send is younger than our limit on its use.
 
     `may_replay` asks for more: the repeat must also arrive in time. After the limit a second refund could only be made
@@ -25,7 +26,7 @@ def key_lives(leg: Leg, now: float, policy: Policy) -> bool:
     return leg.first_sent_at is not None and now - leg.first_sent_at < policy.key_use_seconds(leg.processor)
 
 
-def lands_by(leg: Leg, sent_at: float, policy: Policy) -> float:
+def lands_by(leg: SendState, sent_at: float, policy: Policy) -> float:
     """Return the epoch second after which a send cannot land any more; `sent_at` is the time of its recorded intent.
 
     Its call may have begun at any time within the lease.
@@ -33,12 +34,12 @@ def lands_by(leg: Leg, sent_at: float, policy: Policy) -> float:
     return sent_at + policy.lease_seconds + policy.quiet_seconds_of(leg.processor)
 
 
-def quiet_end(leg: Leg, policy: Policy) -> float:
+def quiet_end(leg: SendState, policy: Policy) -> float:
     """Return the epoch second after which no call made for the leg can land any more."""
     return lands_by(leg, leg.last_sent_at or 0, policy)
 
 
-def key_outlives_what_may_land(leg: Leg, policy: Policy) -> bool:
+def key_outlives_what_may_land(leg: SendState, policy: Policy) -> bool:
     """Return True if every copy of a call that may still arrive meets the answer stored under the leg's key.
 
     Then a replayed refusal is the outcome of all copies: the one that was executed first was refused, and the rest are
@@ -49,7 +50,7 @@ def key_outlives_what_may_land(leg: Leg, policy: Policy) -> bool:
     return quiet_end(leg, policy) <= leg.first_sent_at + policy.key_use_seconds(leg.processor)
 
 
-def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
+def may_replay(leg: SendState, now: float, policy: Policy) -> bool:
     """Return True if the current key may be sent again.
 
     Even the latest possible arrival must fall within the time for which the processor keeps the key.
@@ -59,7 +60,7 @@ def may_replay(leg: Leg, now: float, policy: Policy) -> bool:
     return lands_by(leg, now, policy) <= leg.first_sent_at + policy.rules_of(leg.processor).key_seconds
 
 
-def report_due_at(leg: Leg, policy: Policy, created_at: float) -> float:
+def report_due_at(leg: SendState, policy: Policy, created_at: float) -> float:
     """Return the epoch second at which the event about the leg's object is overdue.
 
     A leg that was never sent is paid by a refund that a person linked: it is as old as its own refund, which was made
@@ -78,7 +79,7 @@ def at_most(time: float | None, limit: float) -> float | None:
     return None if time is None else min(time, limit)
 
 
-def backoff_seconds(policy: Policy, leg: Leg) -> float:
+def backoff_seconds(policy: Policy, leg: SendState) -> float:
     """Return the wait before the next try: exponential, capped, and spread by ±25%.
 
     The spread depends on the leg alone, so that a run can be repeated.

@@ -7,13 +7,13 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.limits import Limits
-from refund_worker.domain.processor_replies import Answer
+from refund_worker.domain.payouts.decision import PayoutPolicy
 from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.base import Processor
@@ -83,10 +83,11 @@ class Context:
     # Seals the destinations of payees.
     box: Box = field(default_factory=Box)
     policy: Policy = field(default_factory=Policy)
+    payout_policy: PayoutPolicy = field(default_factory=PayoutPolicy)
     batches: Batches = Batches()
     limits: Limits = field(default_factory=Limits)
     limiter: Limiter = field(default_factory=NoLimit)
-    run: Callable[[Awaitable[list[Answer]]], list[Answer]]
+    run: Callable[[Awaitable[list[Any]]], list[Any]]
     publish: Callable[[Sequence[str], bool], None] = no_publish
     # The id that the database got when it was made: a broker may bring the messages of another one.
     installation: str = ""

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from refund_worker.domain.account_names import connected_of, platform_of, processor_of
 from refund_worker.domain.decision import ProcessorRules
+from refund_worker.domain.payouts.decision import RouteRules
 from refund_worker.errors import BadSettings
 from refund_worker.processors import registry
 from refund_worker.processors.base import AccountSettings, Capabilities, HasConnectedAccounts, Processor, ProcessorEntry
@@ -82,6 +83,15 @@ class Account:
             key_use_seconds=self.settings.key_life_seconds,
             quiet_seconds=self.settings.quiet_seconds,
             refunds_on=self.settings.refunds == "on",
+        )
+
+    @property
+    def payout_rules(self) -> ProcessorRules:
+        """Return the rules about calls for the payouts of the account, which pays out."""
+        assert self.entry.payouts is not None
+        own = self.settings
+        return self.entry.payouts.capabilities.rules(
+            live=self.entry.live(own), key_use_seconds=own.key_life_seconds, quiet_seconds=own.quiet_seconds
         )
 
     def setting(self, field: str) -> str:
@@ -228,6 +238,20 @@ class Accounts(Mapping[str, Account]):
     def make_processors(self, timeout_seconds: float) -> Adapters:
         """Return the adapters of all accounts that can be called. Close them on the event loop that used them."""
         return Adapters({name: account.make(timeout_seconds) for name, account in self.items() if account.has_access})
+
+    @property
+    def payout_rules(self) -> dict[str, ProcessorRules]:
+        """Return the rules about calls for payouts, for each account that pays out."""
+        return {name: account.payout_rules for name, account in self.items() if account.entry.payouts is not None}
+
+    @property
+    def routes(self) -> dict[str, RouteRules]:
+        """Return the rules of payouts for each account that pays out."""
+        return {
+            name: account.entry.payouts.capabilities.route()
+            for name, account in self.items()
+            if account.entry.payouts is not None
+        }
 
     def make_routes(self, timeout_seconds: float) -> dict[str, PayoutRoute]:
         """Return the routes for payouts of all accounts that have one and can be called. Close them as the adapters."""

@@ -1,4 +1,7 @@
-"""Payments without an API (cash, bank transfer): a person pays them back manually and records it with `resolve`."""
+"""Payments without an API (cash, bank transfer): a person pays them back manually and records it with `resolve`.
+
+Payouts of such an account are in `manual_payouts.py`.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from refund_worker.domain.processor_replies import (
     Reply,
     SearchReply,
 )
+from refund_worker.processors import manual_payouts
 from refund_worker.processors.base import Capabilities, ProcessorEntry, RefundsOnly
 
 PAY_MANUALLY = Blocked("manual_processor", "pay it back manually, then resolve with paid_manually and the reference")
@@ -91,4 +95,5 @@ ENTRY: Final = ProcessorEntry(
     name="manual",
     capabilities=CAPABILITIES,
     make=lambda name, settings, timeout_seconds: ManualProcessor(name=name),
+    payouts=manual_payouts.ENTRY,
 )

@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from refund_worker.domain.decision import ProcessorRules
+from refund_worker.domain.payouts.decision import RouteRules
 from refund_worker.domain.payouts.destination import Destination, DestinationKind
 from refund_worker.domain.payouts.transfers import (
     Method,
@@ -77,6 +79,7 @@ class PayoutCapabilities:
       minor units, where they are coarser than ours.
     - `low_balance_codes`: codes that mean: our balance there is too low. Such payouts go on after a top-up.
     - `cancels`: a payout that waits for the payee can be called off.
+    - `by_file`: a payout waits for a file that a person takes to the bank.
     - `sources`: the name of each fact above → where it is written, with the date of reading.
     """
 
@@ -95,7 +98,34 @@ class PayoutCapabilities:
     currency_steps: Mapping[str, int] = field(default_factory=dict)
     low_balance_codes: frozenset[str] = frozenset()
     cancels: bool = False
+    by_file: bool = False
     sources: Mapping[str, str]
+
+    def rules(
+        self, *, live: bool | None = None, key_use_seconds: float | None = None, quiet_seconds: float | None = None
+    ) -> ProcessorRules:
+        """Return the rules about calls that decisions need; the arguments are as for refunds (`Capabilities.rules`)."""
+        return ProcessorRules(
+            key_seconds=self.key_seconds,
+            key_use_seconds=min(key_use_seconds or self.key_seconds, self.key_use_seconds or self.key_seconds),
+            quiet_seconds=quiet_seconds,
+            finds_refunds=self.finds,
+            list_proves_absence=self.list_proves_absence,
+            steps=self.currency_steps,
+            live=live,
+            reads_refunds=self.moves_money,
+        )
+
+    def route(self) -> RouteRules:
+        """Return the rules of payouts that decisions need."""
+        return RouteRules(
+            steps=self.steps,
+            return_window_seconds=self.return_window_seconds,
+            moves_money=self.moves_money,
+            minimum_minor=self.minimum_minor,
+            maximum_minor=self.maximum_minor,
+            by_file=self.by_file,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from tests.support.payees import (
 
 from refund_worker.domain.payouts.destination import Destination, DestinationKind
 from refund_worker.domain.payouts.payee import Payee, PayeeStatus
-from refund_worker.domain.payouts.transfers import PayeeRead, PayeeState, PayeeUnreadable
+from refund_worker.domain.payouts.transfers import Method, PayeeRead, PayeeState, PayeeUnreadable
 from refund_worker.domain.processor_replies import Unanswered
 from refund_worker.engine.accounts.merge import merge_customers
 from refund_worker.engine.audit.hash_chain import Sealer, verify
@@ -87,7 +87,7 @@ class TestRecording:
         [
             ({"processor": "adyen"}, ProcessorAccountUnknown),
             ({"processor": "stripe/acct_1"}, ProcessorAccountUnknown),
-            ({"processor": "manual"}, DestinationNotPayable),
+            ({"processor": "manual", "method": Method.INSTANT}, DestinationNotPayable),
             ({"destination": Destination(kind=DestinationKind.MANUAL, text="cash")}, DestinationNotPayable),
             ({"customer_id": "nobody"}, UnknownCustomer),
         ],

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from refund_worker.engine.views.csv_rows import harmless
+from refund_worker.domain.spreadsheet_cells import harmless
 
 FORMULAS = [
     "=1+1", "+1", "-1", "@SUM(A1)", "  =1+1", "\t=1", "\r=1", "\n=1",

@@ -18,7 +18,8 @@ from refund_worker.processors.paypal.entry import CAPABILITIES, ENTRY, PayPalSet
 from refund_worker.processors.paypal.objects import STATUSES
 from refund_worker.processors.paypal.sandbox.book import DAY
 from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
-from refund_worker.processors.paypal.sandbox.server import RETRY_AFTER_SECONDS, PayPalServer
+from refund_worker.processors.paypal.sandbox.failures import RETRY_AFTER_SECONDS
+from refund_worker.processors.paypal.sandbox.server import PayPalServer
 
 _STATES = {status: state for state, status in STATUSES.items()}
 

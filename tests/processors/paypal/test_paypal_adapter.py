@@ -100,7 +100,7 @@ def test_refused_tokens_of_many_calls_are_renewed_together(bench: Bench) -> None
 
 def test_token_that_is_refused_twice_is_denied(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter, capture = bench.adapter(), bench.server.new_payment("9.00")
-    monkeypatch.setattr(bench.server, "_is_known", lambda request: False)
+    monkeypatch.setattr(bench.server, "is_known", lambda request: False)
     reply = send(bench, adapter, capture)
     assert reply == Denied("invalid_token", "Token signature verification failed")
     assert bench.server.token_requests == 2
@@ -477,12 +477,12 @@ def test_no_reply_and_no_log_line_has_a_secret(
     bench: Bench, everything_logged: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter, capture = bench.adapter(timeout_seconds=0.5), bench.server.new_payment("20.00")
-    said: list[object] = [adapter, adapter._access, adapter._http]
+    said: list[object] = [adapter, adapter._calls, adapter._calls._access, adapter._calls._http]
     for attempt, fault in enumerate(("", "reset", "error500", "429", "timeout"), 1):
         bench.server.book.faults[capture].extend([fault] if fault else [])
         said.append(send(bench, adapter, capture, f"k:{attempt}", amount_minor=100, attempt=attempt))
     tokens = list(bench.server._tokens)
-    monkeypatch.setattr(bench.server, "_is_known", lambda request: False)
+    monkeypatch.setattr(bench.server, "is_known", lambda request: False)
     said.append(send(bench, adapter, capture))
     said.append(send(bench, bench.adapter(secret="another_secret_value"), capture))
     text = repr(said) + everything_logged.text

@@ -21,6 +21,11 @@ class DestinationKind(StrEnum):
     BANK = "bank"
     MANUAL = "manual"
 
+    @property
+    def is_account(self) -> bool:
+        """Return True if the destination is an account of the payee's at the processor, with a balance of its own."""
+        return self is DestinationKind.STRIPE_ACCOUNT
+
 
 TEXT_MAX: Final = 500
 SHOWN_DIGITS: Final = 4

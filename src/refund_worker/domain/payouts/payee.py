@@ -22,7 +22,8 @@ class PayeeStatus(StrEnum):
 class Payee:
     """A person who is paid out, over one account at a processor.
 
-    `destination_box` is the sealed destination; `destination_id` changes with it. `destination_failure` is the code of
+    `destination_box` is the sealed destination; `destination_id` changes with it. `destination_ref` is the
+    processor's id of it, if that is no secret, such as a connected account. `destination_failure` is the code of
     the payout that failed there for a fault of the payee's. `verdict` is the processor's last one, with its reason, the
     payee's missing parts and until when they must be there. `blocked_by` names a payout whose money a person must
     decide about first.
@@ -39,6 +40,7 @@ class Payee:
     destination_box: str
     destination_masked: str
     destination_changed_at: float
+    destination_ref: str | None = None
     destination_failure: str | None = None
     verdict: PayeeState | None = None
     verdict_reason: str | None = None
@@ -146,3 +148,6 @@ class BalanceDelta:
             self.in_flight_minor + other.in_flight_minor,
             self.paid_minor + other.paid_minor,
         )
+
+
+NO_CHANGE = BalanceDelta()

@@ -124,7 +124,8 @@ class _Calls:
             await asyncio.sleep(self._next - self._interval - now)
             return [await question()]
 
-        return self.context.run(wait_and_ask())[0]
+        answer: Answer = self.context.run(wait_and_ask())[0]
+        return answer
 
     def failed(self, what: str, reply: object) -> Unavailable:
         """Return the error for a reply without an answer."""

@@ -45,7 +45,7 @@ def read_balance(context: Context, processor: str) -> bool:
         return False
     with context.database.read() as connection:
         began = context.clock(connection)
-    (answer,) = context.run(_ask(context, processor))  # type: ignore[arg-type]
+    (answer,) = context.run(_ask(context, processor))
     if not isinstance(answer, BalanceRead):
         problem = getattr(answer, "message", None) or getattr(answer, "reason", None) or getattr(answer, "code", "")
         text = str(problem)[:PROBLEM_LENGTH_MAX]

@@ -50,7 +50,7 @@ def list_recent(context: Context, processor: str, days: float) -> tuple[float, t
             await context.limiter.acquire(processor)
         return [await context.processors[processor].recent(datetime.fromtimestamp(since, UTC))]
 
-    (reply,) = context.run(ask())  # type: ignore[arg-type]
+    (reply,) = context.run(ask())
     if not isinstance(reply, Found):
         raise not_listed(processor, reply)
     return since, reply.objects
@@ -73,4 +73,5 @@ def ask_one(context: Context, processor: str, call: Callable[[Processor], Awaita
         await context.limiter.acquire(processor)
         return [await call(context.processors[processor])]
 
-    return context.run(ask())[0]
+    answer: Answer = context.run(ask())[0]
+    return answer

@@ -291,11 +291,11 @@ async def _ask(context: Context, question: Question, began: float, switch: KillS
     if processor is None:
         return Denied("processor_not_configured", f"no access to {name} is configured")
     slot = reading_slot(name) if isinstance(question.call, Verify) else name
-    has_slot = await _has_slot(context, slot, began)
-    if has_slot and isinstance(question.call, Send) and switch.stops(name):
+    is_free = await has_slot(context, slot, began)
+    if is_free and isinstance(question.call, Send) and switch.stops(name):
         return NotSent(f"not sent: {name} was paused while this call waited", attempted=False)
     # Check the deadline last: reading the switch takes time too, and a worker may be frozen in it for any time.
-    if not has_slot or _seconds_left(context, began) <= 0:
+    if not is_free or _seconds_left(context, began) <= 0:
         return NotSent("not sent: no slot was free within the lease", attempted=False)
     attempt = question.call.attempt if isinstance(question.call, Send) else None
     if attempt is not None:
@@ -318,7 +318,7 @@ def _naming_payer(context: Context, question: Question, answer: Answer) -> Answe
     return replace(answer, message=f"{question.call.processor} or its connected account {payer}: {answer.message}")
 
 
-async def _has_slot(context: Context, slot: str, began: float) -> bool:
+async def has_slot(context: Context, slot: str, began: float) -> bool:
     """Wait for a slot of the rate limit `slot`. Return False if none is free while there is time for the call itself.
 
     One question that waited past the lease would cost the answers of its whole batch: all would be asked again, out of

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable
+from typing import TypeVar
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.domain.payouts.transfers import TransferAnswered
 from refund_worker.domain.processor_replies import (
-    Answer,
     Answered,
     BalanceRead,
     Found,
@@ -22,11 +23,13 @@ from refund_worker.tracing import describe, span
 
 log = logging.getLogger(__name__)
 
+A = TypeVar("A")
+
 # Pending refunds, payments and balances are read again and again: their usual answers are logged at `debug`.
 FREQUENT = frozenset({"fetch", "verify", "balance"})
 
 
-async def call_safely(context: Context, processor: str, name: str, call: Awaitable[Answer]) -> Answer:
+async def call_safely(context: Context, processor: str, name: str, call: Awaitable[A]) -> A | Unanswered:
     """Return the answer, or `Unanswered` if the adapter raises: adapters promise not to, so the outcome is unknown.
 
     `name` is the kind of call, such as `send`. An interrupt from outside, such as a time limit, is no `Exception` and
@@ -35,6 +38,7 @@ async def call_safely(context: Context, processor: str, name: str, call: Awaitab
     fields = {"processor": processor, "call": name}
     log.log(logging.DEBUG if name in FREQUENT else logging.INFO, "call sent", extra=fields)
     began = context.monotonic()
+    answer: A | Unanswered
     try:
         with span(f"{processor} {name}", "client"):
             answer = await call
@@ -51,13 +55,15 @@ async def call_safely(context: Context, processor: str, name: str, call: Awaitab
     return answer
 
 
-def outcome_of(answer: Answer) -> tuple[str, str | None]:
+def outcome_of(answer: object) -> tuple[str, str | None]:
     """Return the class of an answer, such as `not_sent`, and its code: the processor's, or its refund's status."""
     outcome = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(answer).__name__).lower()
-    return outcome, answer.object.status if isinstance(answer, Answered) else getattr(answer, "code", None)
+    if isinstance(answer, Answered | TransferAnswered):
+        return outcome, answer.object.status
+    return outcome, getattr(answer, "code", None)
 
 
-def _log_answer(name: str, answer: Answer, fields: dict[str, object]) -> None:
+def _log_answer(name: str, answer: object, fields: dict[str, object]) -> None:
     outcome, code = outcome_of(answer)
     usual = name in FREQUENT and isinstance(answer, Answered | BalanceRead | Found | PaymentRead)
     reason = f": {answer.reason}" if isinstance(answer, NotSent | Unanswered) else ""

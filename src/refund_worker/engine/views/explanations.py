@@ -35,12 +35,13 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """The usual course of events for a kind of code: what the program does, the last steps, and the end."""
+    """The usual course of events for a kind of code: what the program does, first and last steps, and the end."""
 
     by_itself: str
     last_steps: tuple[str, ...]
     worry: str
     over: str
+    first_steps: tuple[str, ...] = (SHOW_REFUND,)
 
 
 WAITS: Final = Course(
@@ -97,6 +98,14 @@ SENDING_STOPS: Final = Course(
     ),
     "At once: all refunds to this processor wait.",
     "`refund-worker processors status` shows `sending`, and the number of refunds that are due falls.",
+    first_steps=(),
+)
+PAYOUT_WAITS_UNSENT: Final = Course(
+    "The payout waits, and its amount stays reserved on the payee's balance. This program sends nothing for it.",
+    (),
+    "If it waits for longer than your payees may wait.",
+    "The payout is paid, or it was canceled and its amount is back on the payee's balance.",
+    first_steps=(),
 )
 
 
@@ -119,13 +128,12 @@ class Explanation:
 
     def entry(self) -> Entry:
         """Return the entry of the runbook."""
-        first = (SHOW_REFUND,) if self.course is not SENDING_STOPS else ()
         steps = tuple(step for step in self.course.last_steps if step != RETRY or self.retry_helps)
         return Entry(
             self.title,
             self.cause,
             self.course.by_itself,
-            (*first, self.advice, *steps),
+            (*self.course.first_steps, self.advice, *steps),
             self.worry or self.course.worry,
             self.course.over,
         )

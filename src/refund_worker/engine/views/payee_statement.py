@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker import api_schema
 from refund_worker.domain.ledger import EARNING_ID, EntryKind
-from refund_worker.engine.views.csv_rows import harmless
+from refund_worker.domain.spreadsheet_cells import harmless
 from refund_worker.errors import NotFound
 from refund_worker.store.payouts import payee_entries, payees
 from refund_worker.times import iso

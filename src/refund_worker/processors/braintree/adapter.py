@@ -78,7 +78,6 @@ from refund_worker.processors.braintree.objects import (
 )
 from refund_worker.processors.braintree.orders import KEY_LENGTH_MAX, RefundRequest, read_body, to_body
 from refund_worker.processors.braintree.xml_documents import (
-    Element,
     Value,
     children,
     name_of,
@@ -87,6 +86,7 @@ from refund_worker.processors.braintree.xml_documents import (
     to_xml,
 )
 from refund_worker.processors.wire import HttpAnswer, HttpClient, Unreadable, clean
+from refund_worker.processors.xml_reading import Element
 
 # The version of the answers' format (configuration.py of braintree_python 4.45.0, read 2026-11). From version 6 on a
 # refund that the bank declines is described, and not only refused with 915200 or 915201.

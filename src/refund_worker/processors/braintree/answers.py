@@ -26,8 +26,9 @@ from refund_worker.domain.processor_replies import (
     UnknownRefusal,
 )
 from refund_worker.processors.braintree.errors import Meaning, meaning_of
-from refund_worker.processors.braintree.xml_documents import Element, child, name_of, parse_xml, text_of
+from refund_worker.processors.braintree.xml_documents import child, name_of, parse_xml, text_of
 from refund_worker.processors.wire import HttpAnswer, Unreadable, clean
+from refund_worker.processors.xml_reading import Element
 
 NOT_SETTLED_YET: Final = "not_settled_yet"
 EARLIER_REQUEST_FAILED: Final = "earlier_request_failed"

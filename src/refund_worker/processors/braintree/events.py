@@ -29,8 +29,9 @@ from refund_worker.processors.base import (
 )
 from refund_worker.processors.braintree.objects import TRANSACTION_ID
 from refund_worker.processors.braintree.orders import read_order_id
-from refund_worker.processors.braintree.xml_documents import Element, child, name_of, parse_xml, text_of
+from refund_worker.processors.braintree.xml_documents import child, name_of, parse_xml, text_of
 from refund_worker.processors.wire import Unreadable
+from refund_worker.processors.xml_reading import Element
 
 HEADER: Final = "Content-Type"
 FORM: Final = "application/x-www-form-urlencoded"

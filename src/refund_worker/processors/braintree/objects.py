@@ -18,8 +18,9 @@ from refund_worker.domain.processor_replies import PaymentReading, RefundDetails
 from refund_worker.domain.refund import UNPAID_OBJECT_STATES
 from refund_worker.processors.braintree.errors import SETTLEMENT_FOR_A_PERSON
 from refund_worker.processors.braintree.orders import NO_MARKS, Marks, read_order_id
-from refund_worker.processors.braintree.xml_documents import Element, child, children, name_of, text_of, texts_of
+from refund_worker.processors.braintree.xml_documents import child, children, name_of, text_of, texts_of
 from refund_worker.processors.wire import Unreadable, clean, to_minor_units
+from refund_worker.processors.xml_reading import Element
 from refund_worker.redaction import has_card_number
 
 VOID_PREFIX: Final = "void-"

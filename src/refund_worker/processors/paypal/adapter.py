@@ -19,7 +19,6 @@ from refund_worker.domain.processor_replies import (
     KeyConflict,
     Misconfigured,
     NoList,
-    NotSent,
     PaymentRead,
     PaymentReply,
     PaymentUnreadable,
@@ -30,7 +29,6 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.domain.refund import UNPAID_OBJECT_STATES
 from refund_worker.processors.base import RefundsOnly
-from refund_worker.processors.paypal.access import Access, Token, basic_credentials
 from refund_worker.processors.paypal.answers import (
     ErrorAnswer,
     Failure,
@@ -39,6 +37,7 @@ from refund_worker.processors.paypal.answers import (
     classify_answer,
     debug_id,
 )
+from refund_worker.processors.paypal.calls import Calls, Failed, Stage
 from refund_worker.processors.paypal.objects import (
     OBJECT_ID,
     Capture,
@@ -49,18 +48,9 @@ from refund_worker.processors.paypal.objects import (
     to_capture,
     to_refund_object,
 )
-from refund_worker.processors.wire import HttpAnswer, HttpClient, Unreadable, clean
+from refund_worker.processors.wire import HttpAnswer, Unreadable, clean
 
 KEY_LENGTH_MAX: Final = 108  # published for the Orders API; none is published for refunds
-
-
-class _Failed(Exception):
-    """A call without the answer that was asked for. `status` is 0 if there was no answer at all."""
-
-    def __init__(self, reply: Failure, status: int = 0) -> None:
-        super().__init__()
-        self.reply = reply
-        self.status = status
 
 
 class PayPalProcessor(RefundsOnly):
@@ -83,11 +73,11 @@ class PayPalProcessor(RefundsOnly):
         name: str = "paypal",
     ) -> None:
         self.name = name
-        self._base = base.rstrip("/")
         self._live = live
         self._timeout_seconds = timeout_seconds
-        self._http = HttpClient(timeout_seconds, hide=[client_secret, basic_credentials(client_id, client_secret)])
-        self._access = Access(self._http, self._base, client_id, client_secret)
+        self._calls = Calls(
+            client_id, client_secret, base=base, timeout_seconds=timeout_seconds, classify=_meaning_of_answer
+        )
 
     def __repr__(self) -> str:
         return f"PayPalProcessor(name={self.name!r})"
@@ -169,7 +159,7 @@ class PayPalProcessor(RefundsOnly):
                     refunded = await self._refunded_by_order(capture)
             reading = capture.reading(live=self._live, refunded_minor=refunded)
             return PaymentRead(reading, (capture.capture_id,))
-        except _Failed as failed:
+        except Failed as failed:
             if failed.status == 403 and isinstance(failed.reply, Denied):
                 return PaymentUnreadable(failed.reply.message)
             return as_list_failure(failed.reply)
@@ -178,19 +168,18 @@ class PayPalProcessor(RefundsOnly):
 
     async def close(self) -> None:
         """Close the connections; a second call does nothing."""
-        await self._access.close()
-        await self._http.close()
+        await self._calls.close()
 
     async def _capture(self, capture_id: str) -> Capture:
-        return to_capture((await self._ok("GET", f"/v2/payments/captures/{capture_id}")).json(), capture_id)
+        return to_capture((await self._calls.ok("GET", f"/v2/payments/captures/{capture_id}")).json(), capture_id)
 
     async def _refunds_of(self, capture: Capture) -> tuple[RefundObject, ...] | None:
-        """Return the refunds of a capture, or None if it has no order at PayPal. Raises `_Failed` or `Unreadable`."""
+        """Return the refunds of a capture, or None if it has no order at PayPal. Raises `Failed` or `Unreadable`."""
         if capture.order_id is None:
             return None
         try:
-            answer = await self._ok("GET", f"/v2/checkout/orders/{capture.order_id}")
-        except _Failed as failed:
+            answer = await self._calls.ok("GET", f"/v2/checkout/orders/{capture.order_id}")
+        except Failed as failed:
             if isinstance(failed.reply, Misconfigured) and failed.reply.code == "not_found":
                 return None
             raise
@@ -207,12 +196,12 @@ class PayPalProcessor(RefundsOnly):
         self, method: str, path: str, body: bytes | None = None, extra: Mapping[str, str] | None = None
     ) -> Reply:
         """Make a call whose answer is one refund. After the token, a lost answer leaves the outcome unknown."""
-        stage = _Stage()
+        stage = Stage()
         try:
             async with asyncio.timeout(self._timeout_seconds):
-                answer = await self._ok(method, path, body, extra, stage)
+                answer = await self._calls.ok(method, path, body, extra, stage)
             refund = to_refund_object(answer.json(), live=self._live)
-        except _Failed as failed:
+        except Failed as failed:
             return failed.reply
         except TimeoutError:
             return stage.lost("no complete answer within the time allowed")
@@ -223,64 +212,15 @@ class PayPalProcessor(RefundsOnly):
         # Not read: known, that a repeated key is answered with 200 instead of 201.
         return Answered(refund, request_id=debug_id(answer), replayed=method == "POST" and answer.status == 200)
 
-    async def _ok(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        extra: Mapping[str, str] | None = None,
-        stage: _Stage | None = None,
-    ) -> HttpAnswer:
-        """Return a 200 or 201 answer. Raises `_Failed`. A token that PayPal refuses is renewed once."""
-        stage = stage or _Stage()
-        token = await self._token(None)
-        stage.begin()
-        answer = await self._asked(method, path, body, extra, token)
-        if answer.status == 401 and ErrorAnswer.of(answer).name:
-            # PayPal itself refused the token, so nothing was executed. Without its error object, a proxy may have.
-            token = await self._token(token)
-            answer = await self._asked(method, path, body, extra, token)
-        if answer.status not in (200, 201):
-            raise _Failed(classify_answer(ErrorAnswer.of(answer)), answer.status)
-        return answer
 
-    async def _token(self, refused: Token | None) -> Token:
-        got = await self._access.token(refused=refused)
-        if not isinstance(got, Token):
-            raise _Failed(got)
-        return got
-
-    async def _asked(
-        self, method: str, path: str, body: bytes | None, extra: Mapping[str, str] | None, token: Token
-    ) -> HttpAnswer:
-        headers = {"Authorization": f"Bearer {token.value}", "Accept": "application/json", **(extra or {})}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        answer = await self._http.request(method, self._base + path, headers=headers, body=body)
-        if not isinstance(answer, HttpAnswer):
-            raise _Failed(answer)
-        return answer
-
-
-class _Stage:
-    """How far a call came: until it has a token, no byte of the refund's request has left."""
-
-    def __init__(self) -> None:
-        self._begun = False
-
-    def begin(self) -> None:
-        """Note that the request itself is sent from now on."""
-        self._begun = True
-
-    def lost(self, reason: str) -> NotSent | Unanswered:
-        """Return the meaning of a call that ended without an answer."""
-        return Unanswered(reason) if self._begun else NotSent(f"no access token: {reason}")
+def _meaning_of_answer(answer: HttpAnswer) -> Failure:
+    return classify_answer(ErrorAnswer.of(answer))
 
 
 def _list_failure(error: Exception) -> ListFailure:
     """Return the meaning of a failed reading, which changes nothing at PayPal."""
     match error:
-        case _Failed():
+        case Failed():
             return as_list_failure(error.reply)
         case Unreadable():
             return Unanswered(clean(f"unreadable answer: {error}"))

@@ -19,10 +19,12 @@ from refund_worker.processors.base import (
     ProcessorEntry,
     Webhooks,
 )
-from refund_worker.processors.paypal import events
+from refund_worker.processors.payout_routes import PayoutEntry, PayoutRoute
+from refund_worker.processors.paypal import events, payout_events
 from refund_worker.processors.paypal.errors import EMPTY
 from refund_worker.processors.paypal.explained import EXPLAINED_BY
 from refund_worker.processors.paypal.objects import CURRENCY_DECIMALS, check_payment_id
+from refund_worker.processors.paypal.payout_facts import PAYOUT_CAPABILITIES
 from refund_worker.setting_values import listed
 
 NAME: Final = "paypal"
@@ -32,7 +34,7 @@ SERVERS: Final[Mapping[str, str]] = {
 }
 WEBHOOK_IDS_MAX: Final = 3
 DAY: Final = 86_400.0
-_ADAPTER: Final = "refund_worker.processors.paypal.adapter"
+_MODULES: Final = ("refund_worker.processors.paypal.adapter", "refund_worker.processors.paypal.payouts")
 _PAYMENTS: Final = "payments_payment_v2.json 2.5 (github paypal/paypal-rest-api-specifications), read 2026-11"
 _ORDERS: Final = "checkout_orders_v2.json 2.13 (github paypal/paypal-rest-api-specifications), read 2026-11"
 
@@ -174,6 +176,21 @@ def _make(name: str, settings: PayPalSettings, timeout_seconds: float) -> Proces
     )
 
 
+def _make_payouts(name: str, settings: PayPalSettings, timeout_seconds: float) -> PayoutRoute:
+    from refund_worker.processors.paypal.payouts import PayPalPayouts
+
+    assert settings.client_id is not None
+    assert settings.client_secret is not None
+    return PayPalPayouts(
+        settings.client_id.get_secret_value(),
+        settings.client_secret.get_secret_value(),
+        base=settings.server,
+        live=settings.environment == "live",
+        timeout_seconds=timeout_seconds,
+        name=name,
+    )
+
+
 def _verify_event(settings: PayPalSettings, headers: Mapping[str, str], body: bytes, now: float) -> None:
     """Raise `InvalidEvent` unless PayPal signed the event for one of the account's webhooks."""
     from refund_worker.processors.paypal import verification
@@ -199,10 +216,13 @@ ENTRY: Final = ProcessorEntry(
     explained_by=EXPLAINED_BY,
     address=lambda settings: settings.server,
     extra="worker",
-    permissions="a REST app of the account that captured the payments; it needs no permission beside the default ones",
-    events=", ".join(sorted(events.REFUND_KINDS | {events.CAPTURED})),
+    permissions="a REST app of the account that captured the payments; it needs no permission beside the default ones, "
+    "and for payouts the feature Payouts, which PayPal must allow for the account",
+    events=", ".join(sorted(events.REFUND_KINDS | {events.CAPTURED}))
+    + "; for payouts also "
+    + ", ".join(sorted(payout_events.KINDS)),
     make=_make,
-    preload=lambda: importlib.import_module(_ADAPTER),
+    preload=lambda: [importlib.import_module(module) for module in _MODULES],
     live=lambda settings: settings.environment == "live",
     check_payment_id=check_payment_id,
     webhooks=Webhooks(
@@ -213,5 +233,10 @@ ENTRY: Final = ProcessorEntry(
         signature_header=events.HEADER,
         signature_example=events.HEADER_EXAMPLE,
         event_schema=events.EVENT_SCHEMA,
+    ),
+    payouts=PayoutEntry(
+        capabilities=PAYOUT_CAPABILITIES,
+        make=_make_payouts,
+        transfer_hint=payout_events.transfer_hint,
     ),
 )

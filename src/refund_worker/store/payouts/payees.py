@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, func, select, update
+from sqlalchemy import Connection, RowMapping, case, func, null, select, update
 
+from refund_worker.domain.payouts.decision import PayeeChange
 from refund_worker.domain.payouts.destination import DestinationKind
 from refund_worker.domain.payouts.payee import BalanceDelta, Payee, PayeeBalance
 from refund_worker.domain.payouts.transfers import Method, PayeeState
@@ -70,6 +71,19 @@ def _balance(row: RowMapping | None, held_minor: int) -> PayeeBalance:
     )
 
 
+def note_payout(connection: Connection, payee_id: str, payout_id: str, change: PayeeChange, now: float) -> None:
+    """Note what a payout says about its payee's destination. A destination that changed meanwhile is not concerned."""
+    p = payees.c
+    values: dict[str, Any] = {"updated_at": now, "version": p.version + 1}
+    if change.destination_failure is not None:
+        same = p.destination_id == change.destination_id
+        values["destination_failure"] = case((same, change.destination_failure), else_=p.destination_failure)
+    if change.blocked is not None:
+        mine = case((p.blocked_by == payout_id, null()), else_=p.blocked_by)
+        values["blocked_by"] = payout_id if change.blocked else mine
+    connection.execute(update(payees).where(p.payee_id == payee_id).values(**values))
+
+
 def change_balances(
     connection: Connection, deltas: Mapping[Pair, BalanceDelta], last_payout_at: Mapping[Pair, float] | None = None
 ) -> None:
@@ -104,7 +118,7 @@ class DestinationNames:
 
 def insert_payee(connection: Connection, payee: Payee, names: DestinationNames) -> None:
     """Insert a payee, whose destination is read soon. Raises `IntegrityError` if the id exists."""
-    connection.execute(payees.insert().values(**_values(payee), **_named(names), refresh_at=payee.created_at))
+    connection.execute(payees.insert().values(**{**_values(payee), **_named(names)}, refresh_at=payee.created_at))
     snapshots.append_current_rows(connection, "payees", [payee.payee_id])
 
 

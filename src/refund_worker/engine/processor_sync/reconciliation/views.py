@@ -10,9 +10,9 @@ from typing import Final, cast
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker import api_schema
+from refund_worker.domain.spreadsheet_cells import harmless
 from refund_worker.engine.processor_sync.reconciliation.kinds import ACTIONS, Difference, Kind, State
 from refund_worker.engine.processor_sync.reconciliation.progress import Phase, Progress
-from refund_worker.engine.views.csv_rows import harmless
 from refund_worker.engine.views.cursors import unknown_cursor
 from refund_worker.errors import NotFound
 from refund_worker.store import reconciliations as store

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from refund_worker.processors.local_server.journal import Journal, Record
+from refund_worker.processors.paypal.sandbox.payouts import Payouts
 from refund_worker.processors.paypal.sandbox.records import (
     capture_record,
     change_record,
@@ -54,6 +55,8 @@ FAULTS = {
     "minimal": "the refund is made, and the answer has neither amount nor ids",
 }
 NO_FAULT = ""
+# Places of faults beside the ids of captures: requests for payouts, and readings of their batches.
+PAYOUTS, PAYOUT_READINGS = "payouts", "payout readings"
 
 
 class Refusal(Exception):
@@ -123,9 +126,10 @@ class Stored:
 class Book:
     """The sandbox's records. `balance` limits refunds by currency where it has one.
 
-    `faults` are those that the next refunds of a capture meet, under "" those of any capture. The others meet one of
-    `chances` (fault → probability). With a `journal`, the payments, refunds and keys survive the process. `learn` is
-    asked about a capture that is in no record; what it returns becomes one.
+    `faults` are those that the next refunds of a capture meet, under "" those of any capture, under `PAYOUTS` and
+    `PAYOUT_READINGS` those of payouts. The others meet one of `chances` (fault → probability). With a `journal`, the
+    payments, refunds, payouts and keys survive the process. `learn` is asked about a capture that is in no record; what
+    it returns becomes one.
     """
 
     captures: dict[str, Capture] = field(default_factory=dict)
@@ -146,10 +150,13 @@ class Book:
 
     def __post_init__(self) -> None:
         """Read the journal."""
+        self.payouts = Payouts(self.now, self.new_id, self._keep, lambda: self.balance)
         for records in self.journal.replay() if self.journal is not None else ():
             for record in records:
                 self._repeat(record)
-        ids = (*self.captures, *self.refunds, *self._captures_of_order)
+        transactions = (item.transaction_id or "" for item in self.payouts.items.values())
+        own = (*self.captures, *self.refunds, *self._captures_of_order)
+        ids = (*own, *self.payouts.batches, *self.payouts.items, *transactions)
         self._numbers = itertools.count(1 + max((int(name[3:]) for name in ids if name[3:].isdigit()), default=0))
 
     def _repeat(self, record: Record) -> None:
@@ -169,6 +176,8 @@ class Book:
                 refund = self.refunds[record["refund"]] if record["refund"] else None
                 refusal = Refusal(record["issue"], record["field"]) if record["issue"] else None
                 self.keys[record["key"]] = Stored(record["at"], refund, refusal)
+            case _:
+                self.payouts.repeat(record)
 
     def _keep(self, *records: Record) -> None:
         if self.journal is not None:
@@ -242,8 +251,15 @@ class Book:
 
     def next_fault(self, capture_id: str) -> str:
         """Return the fault that a refund of a capture meets now."""
-        for planned in (self.faults.get(capture_id), self.faults.get("")):
-            if planned:
+        return self._next_fault(capture_id, "")
+
+    def next_payout_fault(self) -> str:
+        """Return the fault that a request for payouts meets now."""
+        return self._next_fault(PAYOUTS)
+
+    def _next_fault(self, *places: str) -> str:
+        for place in places:
+            if planned := self.faults.get(place):
                 return planned.popleft()
         drawn = self.dice.random()
         for fault, chance in self.chances.items():

@@ -11,11 +11,17 @@
 | POST /_control/captures/ID {disputed?, state?, reason?} | open a dispute, or change the state of a capture |
 | POST /_control/webhooks {url, webhook_id?} | send an event for every change from now on, signed; url null: stop |
 | POST /_control/events {refund_id, kind?} | send one event about a refund now, as it is |
-| POST /_control/clock {seconds} | let time pass |
+| POST /_control/receivers {receiver, status, error?} | the next payouts to a receiver get a status: UNCLAIMED, … |
+| POST /_control/items/ID {status or action, error?} | change a payout: claim, hold, block, return, reverse |
+| POST /_control/batches/ID {status} | end a batch of payouts: DENIED, CANCELED |
+| POST /_control/payout_events {id, kind?} | send one event about a payout or a batch now, as it is |
+| POST /_control/clock {seconds} | let time pass: unclaimed payouts return after 30 days |
 | POST /_control/settings {balance?, lag_seconds?, token_seconds?, revoke_tokens?, token_fault?} | change the account |
-| GET /_control/book | the book: captures, refunds, keys, events and their answers |
+| POST /_control/settings {payout_seconds?, remembers_request_ids?} | change how it pays out |
+| GET /_control/book | the book: captures, refunds, payouts, what receivers got, keys, events and their answers |
 
-`book.FAULTS` lists the faults. A request that is not understood gets a 400 that says why.
+`book.FAULTS` lists the faults. With the capture "payouts" or "payout readings" they are met by requests for payouts,
+or by readings of batches. A request that is not understood gets a 400 that says why.
 """
 
 from __future__ import annotations
@@ -28,6 +34,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET
+from refund_worker.processors.paypal.sandbox.payout_control import PayoutControl
 from refund_worker.processors.paypal.sandbox.shapes import capture_json, refund_json
 
 if TYPE_CHECKING:
@@ -41,6 +48,7 @@ class Control:
 
     def __init__(self, server: PayPalServer) -> None:
         self._server = server
+        self._payouts = PayoutControl(server)
 
     def add_routes(self, app: web.Application) -> None:
         """Add the routes."""
@@ -54,6 +62,10 @@ class Control:
             "captures/{id}": self._dispute,
             "webhooks": self._send_webhooks,
             "events": self._send_event,
+            "receivers": self._payouts.expect,
+            "items/{id}": self._payouts.change_item,
+            "batches/{id}": self._payouts.end_batch,
+            "payout_events": self._payouts.send_event,
             "clock": self._advance,
             "settings": self._set,
         }
@@ -111,6 +123,7 @@ class Control:
 
     def _advance(self, _request: web.Request, asked: dict[str, Any]) -> dict[str, Any]:
         self._server.book.clock_offset += float(asked["seconds"])
+        self._server.payouts.settle()
         return {"now": self._server.book.now()}
 
     def _set(self, _request: web.Request, asked: dict[str, Any]) -> dict[str, Any]:
@@ -122,11 +135,12 @@ class Control:
         server.token_fault = asked.get("token_fault", server.token_fault)
         if asked.get("revoke_tokens"):
             server.revoke_tokens()
+        self._payouts.set(asked)
         return {}
 
     def _book(self, _request: web.Request, _asked: dict[str, Any]) -> dict[str, Any]:
         server, book = self._server, self._server.book
-        return {
+        return self._payouts.book() | {
             "url": server.url,
             "client_id": CLIENT_ID,
             "client_secret": CLIENT_SECRET,

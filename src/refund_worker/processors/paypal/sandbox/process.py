@@ -38,7 +38,7 @@ class PayPalSandbox(LocalServer):
     # -- the control endpoints ----------------------------------------------------------------------------------------
 
     def book(self) -> dict[str, Any]:
-        """Return the sandbox's book: captures, refunds, keys, events and their answers."""
+        """Return the sandbox's book: captures, refunds, payouts, keys, events and their answers."""
         return self._ask("GET", "/_control/book")
 
     def refunds(self) -> list[dict[str, Any]]:
@@ -54,6 +54,14 @@ class PayPalSandbox(LocalServer):
     def add_fault(self, fault: str, capture_id: str = "", times: int = 1) -> None:
         """Let the next refunds meet a fault of `FAULTS`, or a refusal (`issue:NAME`): of a capture, or of any."""
         self.control("faults", capture_id=capture_id, fault=fault, times=times)
+
+    def expect_payouts(self, receiver: str, status: str, error: str | None = None) -> None:
+        """Let the next payouts to a receiver get a status, such as UNCLAIMED with RECEIVER_UNREGISTERED."""
+        self.control("receivers", receiver=receiver, status=status, error=error)
+
+    def change_payout(self, item_id: str, status: str, error: str | None = None) -> None:
+        """Give a payout another status."""
+        self.control(f"items/{item_id}", status=status, error=error)
 
     def clear_faults(self) -> None:
         """End all faults, those by chance too."""

@@ -6,6 +6,9 @@
 | {"kind": "refund", "refund": {...}} | a new refund, `capture_id` is its payment |
 | {"kind": "key", "key", "at", "refund", "issue", "field"} | what a request under a key led to |
 | {"kind": "changed", "id", "set": {...}} | fields of a refund that changed |
+| {"kind": "payout", "batch": {...}, "items": [...]} | a new batch of payouts |
+| {"kind": "payout batch", "batch": {...}} | all fields of a batch after a change |
+| {"kind": "payout item", "item": {...}} | all fields of an item after a change |
 
 Amounts are decimal strings, times epoch seconds.
 """

@@ -1,10 +1,9 @@
-"""The server: the part of PayPal's API that refunds need, on 127.0.0.1, with signed webhooks."""
+"""The server: the part of PayPal's API that refunds and payouts need, on 127.0.0.1, with signed webhooks."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import itertools
 import json
 import secrets
@@ -26,14 +25,20 @@ from refund_worker.processors.local_server.journal import Journal
 from refund_worker.processors.paypal.sandbox.book import Book, Refund, Refusal
 from refund_worker.processors.paypal.sandbox.control import Control
 from refund_worker.processors.paypal.sandbox.credentials import CLIENT_ID, CLIENT_SECRET, WEBHOOK_ID
+from refund_worker.processors.paypal.sandbox.failures import (
+    HANG_SECONDS_MAX,
+    broken_answer,
+    error_answer,
+    invalid_token,
+    is_not_executed,
+    not_executed,
+)
+from refund_worker.processors.paypal.sandbox.payout_calls import PayoutCalls
 from refund_worker.processors.paypal.sandbox.shapes import capture_json, order_json, refund_json
 from refund_worker.processors.paypal.sandbox.signing import KeyedHash, Signer, signed_headers, signed_text
 
 TOKEN_SECONDS = 32_400
 CERTIFICATE = "/v1/notifications/certs/CERT-360caa42-fca2a594-a5cafa77"
-RETRY_AFTER_SECONDS = 3
-SLOW_SECONDS = 2.0
-HANG_SECONDS_MAX = 60.0
 DELIVERIES_MAX = 5
 START_SECONDS_MAX = 10.0
 KINDS = {
@@ -41,19 +46,6 @@ KINDS = {
     "PENDING": "PAYMENT.REFUND.PENDING",
     "FAILED": "PAYMENT.REFUND.FAILED",
     "CANCELLED": "PAYMENT.REFUND.CANCELLED",
-}
-_NAMES = {400: "INVALID_REQUEST", 401: "AUTHENTICATION_FAILURE", 403: "NOT_AUTHORIZED", 404: "RESOURCE_NOT_FOUND"}
-_MESSAGES = {
-    "INVALID_REQUEST": "Request is not well-formed, syntactically incorrect, or violates schema.",
-    "AUTHENTICATION_FAILURE": "Authentication failed due to missing authorization header, or invalid authentication "
-    "credentials.",
-    "NOT_AUTHORIZED": "Authorization failed due to insufficient permissions.",
-    "RESOURCE_NOT_FOUND": "The specified resource does not exist.",
-    "RESOURCE_CONFLICT": "The server has detected a conflict while processing this request.",
-    "UNPROCESSABLE_ENTITY": "The requested action could not be performed, semantically incorrect, or failed business "
-    "validation.",
-    "INTERNAL_SERVER_ERROR": "An internal server error occurred.",
-    "SERVICE_UNAVAILABLE": "Service Unavailable.",
 }
 
 
@@ -87,6 +79,7 @@ class PayPalServer:
 
     def __init__(self, port: int = 0, signer: Callable[[], Signer] | None = None, *, book: Path | None = None) -> None:
         self.book = Book(journal=None if book is None else Journal(book))
+        self.payouts = PayoutCalls(self)
         own = KeyedHash()
         self._signer = signer or (lambda: own)
         self.url = ""
@@ -184,6 +177,7 @@ class PayPalServer:
         app.router.add_get("/v2/checkout/orders/{id}", self._order)
         app.router.add_post("/v1/notifications/verify-webhook-signature", self._verify)
         app.router.add_get(CERTIFICATE, self._certificate)
+        self.payouts.add_routes(app)
         Control(self).add_routes(app)
         runner = web.AppRunner(app, shutdown_timeout=0.1)
         self._loop.run_until_complete(runner.setup())
@@ -212,8 +206,8 @@ class PayPalServer:
         try:
             response = await handler(request)
         except Refusal as refusal:
-            response = _error(refusal.status, refusal.issue, refusal.field)
-        if isinstance(response, web.Response) and request.path.startswith("/v2/"):
+            response = error_answer(refusal.status, refusal.issue, refusal.field)
+        if isinstance(response, web.Response) and request.path.startswith(("/v2/", "/v1/payments/")):
             sent, text = await request.text(), response.text or ""
             self.exchanges.append(
                 Exchange(
@@ -233,11 +227,11 @@ class PayPalServer:
             case "hang":
                 await asyncio.sleep(HANG_SECONDS_MAX)
             case "error500":
-                return _error(500, "")
+                return error_answer(500, "")
             case "html":
                 return web.Response(status=403, text="<html>blocked</html>", content_type="text/html")
             case "429":
-                return _error(429, "", name="RATE_LIMIT_REACHED")
+                return error_answer(429, "", name="RATE_LIMIT_REACHED")
         good = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
         given = request.headers.get("Authorization", "")
         if given != f"Basic {good}":
@@ -253,19 +247,20 @@ class PayPalServer:
         shown = {"access_token": value, "token_type": "Bearer", "expires_in": self.token_seconds, "app_id": "APP-LOCAL"}
         return web.json_response({"scope": "https://uri.paypal.com/services/payments/refund", **shown})
 
-    def _is_known(self, request: web.Request) -> bool:
+    def is_known(self, request: web.Request) -> bool:
+        """Return True if a request has a good token."""
         scheme, _, value = request.headers.get("Authorization", "").partition(" ")
         return scheme == "Bearer" and self._tokens.get(value, 0) > self.book.now()
 
     async def _refund(self, request: web.Request) -> web.StreamResponse:
-        if not self._is_known(request):
-            return _invalid_token()
+        if not self.is_known(request):
+            return invalid_token()
         key, capture_id, text = request.headers["PayPal-Request-Id"], request.match_info["id"], await request.text()
         if key in self._running:
             raise Refusal("PREVIOUS_REQUEST_IN_PROGRESS")
         fault = self.book.next_fault(capture_id)
-        if fault in ("409", "429", "error503", "lost") or fault.startswith("issue:"):
-            return self._not_executed(request, fault)
+        if is_not_executed(fault):
+            return not_executed(request, fault)
         self._running.add(key)
         try:
             await asyncio.sleep(0.01)  # a request takes a moment: others under its key meet it
@@ -278,27 +273,13 @@ class PayPalServer:
         minimal = fault == "minimal" or request.headers.get("Prefer") != "return=representation"
         answer = refund_json(refund, self.url, minimal=minimal)
         if fault not in ("", "pending", "minimal"):
-            return await _break(request, fault, answer)
+            return await broken_answer(request, fault, answer)
         headers = {"PayPal-Debug-Id": secrets.token_hex(7)}
         return web.json_response(answer, status=200 if repeated else 201, headers=headers)
 
-    def _not_executed(self, request: web.Request, fault: str) -> web.StreamResponse:
-        if fault == "409":
-            raise Refusal("PREVIOUS_REQUEST_IN_PROGRESS")
-        if fault.startswith("issue:"):
-            raise Refusal(fault.removeprefix("issue:"))
-        if fault == "429":
-            headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-            return _error(429, "", name="RATE_LIMIT_REACHED", headers=headers)
-        if fault == "error503":
-            return _error(503, "")
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
-
     async def _capture(self, request: web.Request) -> web.StreamResponse:
-        if not self._is_known(request):
-            return _invalid_token()
+        if not self.is_known(request):
+            return invalid_token()
         capture = self.book.find_capture(request.match_info["id"])
         if capture is None:
             raise Refusal("INVALID_RESOURCE_ID", "capture_id")
@@ -307,16 +288,16 @@ class PayPalServer:
         return web.json_response(capture_json(self.book, capture, self.url))
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
-        if not self._is_known(request):
-            return _invalid_token()
+        if not self.is_known(request):
+            return invalid_token()
         refund = self.book.refunds.get(request.match_info["id"])
         if refund is None:
             raise Refusal("INVALID_RESOURCE_ID", "refund_id")
         return web.json_response(refund_json(refund, self.url))
 
     async def _order(self, request: web.Request) -> web.StreamResponse:
-        if not self._is_known(request):
-            return _invalid_token()
+        if not self.is_known(request):
+            return invalid_token()
         order_id = request.match_info["id"]
         shown = None if order_id in self.book.forgotten_orders else order_json(self.book, order_id, self.url)
         if shown is None:
@@ -326,11 +307,11 @@ class PayPalServer:
     async def _verify(self, request: web.Request) -> web.StreamResponse:
         self.verifications += 1
         if self.verify_fault == "error500":
-            return _error(500, "")
+            return error_answer(500, "")
         if self.verify_fault == "html":
             return web.Response(text="<html>maintenance</html>", content_type="text/html")
-        if not self._is_known(request):
-            return _invalid_token()
+        if not self.is_known(request):
+            return invalid_token()
         raw = await request.read()
         asked = json.loads(raw)
         event = raw.split(b'"webhook_event": ', 1)[1][:-1]
@@ -349,19 +330,23 @@ class PayPalServer:
 
     def changed(self, refund: Refund) -> Refund:
         """Send an event about a refund, if there is an address. Any thread may call it."""
-        if self.webhook_url is not None:
-            event_id, body = self.event(refund)
-            self._loop.call_soon_threadsafe(self.begin, Event(KINDS[refund.status], event_id, body))
+        self.send(KINDS[refund.status], *self.event(refund))
         return refund
+
+    def send(self, kind: str, event_id: str, body: bytes) -> None:
+        """Send an event, if there is an address. Any thread may call it."""
+        if self.webhook_url is not None:
+            self._loop.call_soon_threadsafe(self.begin_event, kind, event_id, body)
 
     def send_event(self, refund: Refund, kind: str | None = None) -> str:
         """Send one event about a refund as it is now, and return its id. For the server's own loop."""
         event_id, body = self.event(refund, kind)
-        self.begin(Event(kind or KINDS[refund.status], event_id, body))
+        self.begin_event(kind or KINDS[refund.status], event_id, body)
         return event_id
 
-    def begin(self, event: Event) -> None:
+    def begin_event(self, kind: str, event_id: str, body: bytes) -> None:
         """Deliver an event, on the server's own loop."""
+        event = Event(kind, event_id, body)
         self.events.append(event)
         task = self._loop.create_task(self._deliver(event))
         self._deliveries.add(task)
@@ -377,48 +362,6 @@ class PayPalServer:
             if 200 <= status < 300:
                 return
             await asyncio.sleep(0.2 * 2**number)
-
-
-def _invalid_token() -> web.Response:
-    body = {"error": "invalid_token", "error_description": "Token signature verification failed"}
-    return web.json_response(body, status=401)
-
-
-def _error(
-    status: int, issue: str, field_name: str = "", *, name: str = "", headers: dict[str, str] | None = None
-) -> web.Response:
-    more = {409: "RESOURCE_CONFLICT", 422: "UNPROCESSABLE_ENTITY", 500: "INTERNAL_SERVER_ERROR"}
-    name = name or (_NAMES | more).get(status, "SERVICE_UNAVAILABLE")
-    debug_id = secrets.token_hex(7)
-    body: dict[str, Any] = {"name": name, "debug_id": debug_id}
-    if name in _MESSAGES:
-        body["message"] = _MESSAGES[name]
-    if issue:
-        detail = {"issue": issue} | ({"field": field_name} if field_name else {})
-        body["details"] = [detail]
-    return web.json_response(body, status=status, headers={"PayPal-Debug-Id": debug_id, **(headers or {})})
-
-
-async def _break(request: web.Request, fault: str, answer: dict[str, Any]) -> web.StreamResponse:
-    """Spoil the answer to a request that was executed."""
-    if fault == "error500":
-        return _error(500, "")
-    if fault == "proxy":
-        return web.Response(status=403, text="<html>blocked</html>", content_type="text/html")
-    if fault == "slow":
-        await asyncio.sleep(SLOW_SECONDS)
-        return web.json_response(answer, status=201)
-    if fault == "timeout":
-        await asyncio.sleep(HANG_SECONDS_MAX)
-    if fault == "cut":
-        text = json.dumps(answer)
-        response = web.StreamResponse(status=201, headers={"Content-Length": str(len(text))})
-        with contextlib.suppress(ConnectionError):  # the client has gone already
-            await response.prepare(request)
-            await response.write(text[: len(text) // 2].encode())
-    if request.transport is not None:
-        request.transport.abort()
-    return web.Response()
 
 
 async def _post(url: str, body: bytes, headers: dict[str, str]) -> int:

@@ -18,14 +18,14 @@ def capture_json(book: Book, capture: Capture, base: str, *, in_order: bool = Fa
     shown: dict[str, Any] = {
         "id": capture.capture_id,
         "status": status,
-        "amount": _money(capture.amount, capture.currency),
+        "amount": money(capture.amount, capture.currency),
         "final_capture": True,
         "seller_protection": {"status": "ELIGIBLE", "dispute_categories": ["ITEM_NOT_RECEIVED"]},
-        "create_time": _time(capture.captured_at),
-        "update_time": _time(capture.captured_at),
+        "create_time": time_text(capture.captured_at),
+        "update_time": time_text(capture.captured_at),
         "links": [
-            _link(f"{base}/v2/payments/captures/{capture.capture_id}", "self"),
-            _link(f"{base}/v2/payments/captures/{capture.capture_id}/refund", "refund", "POST"),
+            link(f"{base}/v2/payments/captures/{capture.capture_id}", "self"),
+            link(f"{base}/v2/payments/captures/{capture.capture_id}/refund", "refund", "POST"),
         ],
     }
     if capture.reason:
@@ -33,7 +33,7 @@ def capture_json(book: Book, capture: Capture, base: str, *, in_order: bool = Fa
     if capture.custom_id:
         shown["custom_id"] = capture.custom_id
     if capture.order_id:
-        shown["links"].append(_link(f"{base}/v2/checkout/orders/{capture.order_id}", "up"))
+        shown["links"].append(link(f"{base}/v2/checkout/orders/{capture.order_id}", "up"))
         if not in_order:
             shown["supplementary_data"] = {"related_ids": {"order_id": capture.order_id}}
     return shown
@@ -43,23 +43,23 @@ def refund_json(refund: Refund, base: str, *, minimal: bool = False) -> dict[str
     """Return a refund as the API shows it; the minimal form is PayPal's answer without a preference."""
     currency = refund.capture.currency
     links = [
-        _link(f"{base}/v2/payments/refunds/{refund.refund_id}", "self"),
-        _link(f"{base}/v2/payments/captures/{refund.capture.capture_id}", "up"),
+        link(f"{base}/v2/payments/refunds/{refund.refund_id}", "self"),
+        link(f"{base}/v2/payments/captures/{refund.capture.capture_id}", "up"),
     ]
     if minimal:
         return {"id": refund.refund_id, "status": refund.status, "links": links}
     shown: dict[str, Any] = {
         "id": refund.refund_id,
         "status": refund.status,
-        "amount": _money(refund.amount, currency),
+        "amount": money(refund.amount, currency),
         "seller_payable_breakdown": {
-            "gross_amount": _money(refund.amount, currency),
-            "paypal_fee": _money(Decimal(0), currency),
-            "net_amount": _money(refund.amount, currency),
-            "total_refunded_amount": _money(refund.total, currency),
+            "gross_amount": money(refund.amount, currency),
+            "paypal_fee": money(Decimal(0), currency),
+            "net_amount": money(refund.amount, currency),
+            "total_refunded_amount": money(refund.total, currency),
         },
-        "create_time": _time(refund.made_at),
-        "update_time": _time(refund.changed_at),
+        "create_time": time_text(refund.made_at),
+        "update_time": time_text(refund.changed_at),
         "links": links,
     }
     if refund.reason:
@@ -87,24 +87,27 @@ def order_json(book: Book, order_id: str, base: str) -> dict[str, Any] | None:
     if listed:
         payments["refunds"] = listed
     total = sum((capture.amount for capture in captures), Decimal(0))
-    unit = {"reference_id": "default", "amount": _money(total, captures[0].currency), "payments": payments}
+    unit = {"reference_id": "default", "amount": money(total, captures[0].currency), "payments": payments}
     return {
         "id": order_id,
         "intent": "CAPTURE",
         "status": "COMPLETED",
         "purchase_units": [unit],
-        "create_time": _time(captures[0].captured_at),
-        "links": [_link(f"{base}/v2/checkout/orders/{order_id}", "self")],
+        "create_time": time_text(captures[0].captured_at),
+        "links": [link(f"{base}/v2/checkout/orders/{order_id}", "self")],
     }
 
 
-def _money(amount: Decimal, currency: str) -> dict[str, str]:
+def money(amount: Decimal, currency: str) -> dict[str, str]:
+    """Return an amount as the newer APIs write it."""
     return {"currency_code": currency, "value": f"{amount:.{0 if currency in NO_DECIMALS else 2}f}"}
 
 
-def _time(at: float) -> str:
+def time_text(at: float) -> str:
+    """Return a time as the API writes it; `at` is in epoch seconds."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _link(href: str, rel: str, method: str = "GET") -> dict[str, str]:
+def link(href: str, rel: str, method: str = "GET") -> dict[str, str]:
+    """Return a link of an object."""
     return {"href": href, "rel": rel, "method": method}

@@ -1,0 +1,145 @@
+"""Apply a person's action to a payout: an act with actor and reason that the table allows."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, MANUAL_PREFIX
+from refund_worker.domain.payouts.builder import PayoutBuilder
+from refund_worker.domain.payouts.decision import PayoutDecision, PayoutPolicy
+from refund_worker.domain.payouts.machine import (
+    PayoutAction,
+    PayoutOutcome,
+    is_payout_action_allowed,
+    is_payout_leg_cancelable,
+    payout_answer_is_missing,
+)
+from refund_worker.domain.payouts.next_step import cancel_unsent
+from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout, PayoutLeg
+from refund_worker.domain.payouts.transfers import Step
+from refund_worker.domain.persons import Link, why_not_approve
+from refund_worker.domain.processor_replies import KEY_CONFLICT
+from refund_worker.domain.refund import Doubt, LegStatus, RefusalKind
+from refund_worker.domain.state_machine import ACTIVE, POLLED, UNPAID_FINAL, LegOutcome
+from refund_worker.errors import ActionNotAllowed
+
+# After these no retry sends again: it only searches for the right object.
+_NEVER_SENT_AGAIN = {ANSWER_MISMATCH: RefusalKind.ANSWER_MISMATCH, KEY_CONFLICT: RefusalKind.KEY_CONFLICT}
+
+
+def apply_payout_action(
+    payout: Payout,
+    action: PayoutAction,
+    now: float,
+    policy: PayoutPolicy,
+    *,
+    actor: str,
+    reason: str,
+    reference: str | None = None,
+    links: Collection[Link] = (),
+) -> PayoutDecision:
+    """Apply a person's action to the payout and return the decision. `now` is in epoch seconds.
+
+    For `resolve`, `reference` names a payment that was made manually; without one the amount goes back to the balance.
+    Raises `ActionNotAllowed` if the table does not allow the action, or if the approver may be the person who asked.
+    """
+    by_return = action is PayoutAction.RESOLVE and reference is None
+    if not is_payout_action_allowed(action, payout) or (by_return and payout_answer_is_missing(payout)):
+        raise ActionNotAllowed(_why_not(action, payout))
+    builder = PayoutBuilder.open(payout, now, policy, actor)
+    match action:
+        case PayoutAction.APPROVE:
+            if (why_not := why_not_approve(actor, payout.requested_by, links, "payout")) is not None:
+                raise ActionNotAllowed(why_not)
+            builder.transition_payout(PayoutOutcome.APPROVED, reason=reason)
+        case PayoutAction.REJECT:
+            cancel_unsent(builder, reason, PayoutOutcome.REJECTED)
+        case PayoutAction.CANCEL if payout.status in PAYOUT_UNPOSTED:
+            cancel_unsent(builder, reason)
+        case PayoutAction.CANCEL:
+            _cancel_at_processor(builder, reason)
+        case PayoutAction.RETRY:
+            _retry(builder, reason)
+        case PayoutAction.RESOLVE:
+            _resolve(builder, reason, reference)
+    return builder.build()
+
+
+def _why_not(action: PayoutAction, payout: Payout) -> str:
+    if action is PayoutAction.RESOLVE and is_payout_action_allowed(action, payout):
+        return (
+            "the processor may still pay this payout, so its amount cannot be given back yet: "
+            "resolve it as paid_manually with the reference of the payment, or wait until the answer is known"
+        )
+    if action is PayoutAction.CANCEL and any(leg.canceling for leg in payout.legs):
+        return "cancel was already requested: the processor is asked, and its answer decides"
+    return f"{action} is not possible while the payout is {payout.status}"
+
+
+def _cancel_at_processor(builder: PayoutBuilder, reason: str) -> None:
+    """Record the intent to call off each object that waits for the payee. The processor is asked next."""
+    for leg in tuple(builder.legs.values()):
+        if is_payout_leg_cancelable(leg):
+            builder.transition_leg(
+                leg,
+                LegOutcome.CANCEL_REQUESTED,
+                reason=reason,
+                detail={"object_id": leg.object_id},
+                canceling=True,
+                next_at=builder.now,
+                retry_count=0,
+            )
+
+
+def _retry(builder: PayoutBuilder, reason: str) -> None:
+    """Ask the processor first, always. A new attempt follows only if the processor has nothing."""
+    builder.record_event("retry_requested", reason=reason)
+    for leg in tuple(builder.legs.values()):
+        due = replace(leg, attention_code=None, next_at=builder.now, retry_count=0, listed_at=None)
+        if leg.status is LegStatus.BLOCKED:
+            in_doubt = Doubt.of(
+                unanswered=leg.unanswered, lookup_required=True, refusal=_never_sent_again(builder, leg)
+            )
+            builder.transition_leg(due, LegOutcome.NO_ANSWER, reason=reason, in_doubt=in_doubt)
+        elif leg.attention_code and leg.status in ACTIVE:
+            required = leg.lookup_required or leg.status is LegStatus.UNKNOWN
+            in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=required, refusal=leg.refusal)
+            builder.update_leg(due, in_doubt=in_doubt, held=leg.held or leg.last_sent_at is not None)
+        elif leg.attention_code:
+            builder.update_leg(leg, attention_code=None)
+
+
+def _never_sent_again(builder: PayoutBuilder, leg: PayoutLeg) -> RefusalKind | None:
+    """Return why a retry only asks, and never makes a new attempt, or None if it may make one."""
+    code = leg.failure_code or ""
+    if code == RefusalKind.OUTCOME_UNKNOWN and not builder.calls_policy.rules_of(leg.processor).finds_refunds:
+        return RefusalKind.OUTCOME_UNKNOWN
+    return _NEVER_SENT_AGAIN.get(code)
+
+
+def _resolve(builder: PayoutBuilder, reason: str, reference: str | None) -> None:
+    """End every open leg by the person's decision: paid manually under `reference`, or given back to the balance.
+
+    A leg whose object is at the processor stays there. A call that may still land is looked up until it cannot land.
+    """
+    for leg in tuple(builder.legs.values()):
+        calm = replace(leg, attention_code=None, next_at=None, in_doubt=Doubt.of(unanswered=leg.unanswered))
+        is_forward = leg.step is not Step.REVERSAL
+        if leg.status in POLLED:
+            continue
+        if leg.status is LegStatus.SUCCEEDED:
+            builder.update_leg(leg, attention_code=None)
+        elif reference is not None and is_forward:
+            builder.transition_leg(
+                calm,
+                LegOutcome.PAID_MANUALLY,
+                reason=reason,
+                object_id=MANUAL_PREFIX + reference,
+                manual_reference=reference,
+                next_at=builder.now if leg.unanswered else None,
+            )
+        elif leg.status in UNPAID_FINAL:
+            builder.update_leg(leg, attention_code=None)
+        else:
+            builder.transition_leg(calm, LegOutcome.ABANDONED, reason=reason)

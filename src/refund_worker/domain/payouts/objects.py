@@ -1,0 +1,256 @@
+"""Apply the reports of one transfer object at the processor to its leg.
+
+As for a refund object, a state replaces only a state of lower `OBJECT_RANK`: an object ends the same in whatever order
+its reports come. Among several objects of a leg, one that may pay outweighs the others. An object that is not what the
+leg asked for is never believed: a person decides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES, MANUAL_PREFIX
+from refund_worker.domain.legs import fresh_attempt, is_watched
+from refund_worker.domain.payouts.builder import RETURN_CHECK_SECONDS, PayoutBuilder
+from refund_worker.domain.payouts.decision import TransferUpdate
+from refund_worker.domain.payouts.payout import KnownTransfer, PayoutLeg, PayoutStatus
+from refund_worker.domain.payouts.postings import loss
+from refund_worker.domain.payouts.transfers import Fault, Step, TransferObject
+from refund_worker.domain.refund import LIVE_OBJECT_STATES, OBJECT_RANK, LegStatus, ObjectState
+from refund_worker.domain.refund_object import OUTCOME_OF_STATE, UNKNOWN_STATUS
+from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, POLLED, UNPAID_FINAL, LegOutcome
+from refund_worker.domain.timing import POLL_SECONDS_MAX, backoff_seconds
+
+PAID_TWICE = "paid_twice"
+TRANSFER_UNDONE = "transfer_undone"  # by others, while the step after it may have paid
+# Failures of the processor's or a bank's own are tried again this often, each under a new key. Then a person decides.
+FAILURES_TRIED_AGAIN = 1
+
+
+def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
+    """Merge one report of a transfer object into its leg, and return the leg as it is then."""
+    if fault := _mismatch(builder, leg, item):
+        return _reject(builder, leg, item, fault)
+    if item.state is None:
+        return _keep_unknown_status(builder, leg, item)
+    known = {known.object_id: known for known in leg.objects}
+    before = known.get(item.object_id)
+    if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[item.state]:
+        if before.state is ObjectState.FAILED and item.state is ObjectState.SUCCEEDED:
+            builder.record_event("paid_after_failure", alarm=True, leg=leg, object_id=item.object_id)
+        return _apply_repeat(builder, leg, item)
+    known[item.object_id] = KnownTransfer(item.object_id, item.state, item.attempt)
+    builder.objects.append(TransferUpdate(leg.leg_id, item.state, item))
+    leg = builder.update_leg(leg, objects=tuple(known.values()))
+    if item.state not in LIVE_OBJECT_STATES and item.attempt is not None and item.attempt < leg.attempt:
+        return leg  # it says nothing about the current attempt
+    return _apply_state(builder, leg, item)
+
+
+def is_void(leg: PayoutLeg, item: TransferObject) -> bool:
+    """Return True if the object failed under an older attempt: it says nothing about the current one."""
+    return any(
+        known.object_id == item.object_id
+        and known.state not in LIVE_OBJECT_STATES
+        and known.attempt not in (None, leg.attempt)
+        for known in leg.objects
+    )
+
+
+def _mismatch(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> str | None:
+    """Return how the object differs from what the leg asked for, or None."""
+    live = builder.calls_policy.rules_of(leg.processor).live
+    if item.leg_id not in (None, leg.leg_id):
+        return f"it names {item.leg_id}"
+    if item.step is not leg.step:
+        return f"it is a {item.step}"
+    if (item.amount_minor, item.currency) != (leg.amount_minor, leg.currency):
+        return f"{item.amount_minor} {item.currency} instead of {leg.amount_minor} {leg.currency}"
+    if live is not None and item.live is not None and live is not item.live:
+        return "it is of the other mode"
+    return None
+
+
+def _reject(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject, fault: str) -> PayoutLeg:
+    """Let a person compare the object with the leg; its state is not believed."""
+    if leg.attention_code != ANSWER_MISMATCH:
+        builder.record_event(ANSWER_MISMATCH, alarm=True, leg=leg, object_id=item.object_id, what=fault)
+    message = f"{item.object_id} at the processor is not what was asked for: {fault}"
+    if leg.status is LegStatus.SENDING:
+        leg = builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason=ANSWER_MISMATCH)
+    next_at = None if leg.status not in POLLED else leg.next_at
+    return builder.update_leg(
+        leg, attention_code=ANSWER_MISMATCH, failure_code=ANSWER_MISMATCH, failure_message=message, next_at=next_at
+    )
+
+
+def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
+    """Give the leg the status that its objects have together."""
+    live = [known for known in leg.objects if known.state in LIVE_OBJECT_STATES]
+    # Among equals the object that was posted stays: going back and forth would post the same payment twice.
+    best = max(live, key=lambda known: (OBJECT_RANK[known.state], known.object_id == leg.object_id), default=None)
+    by_hand = leg.status is LegStatus.SUCCEEDED and leg.manual_reference is not None
+    if by_hand:
+        return _keep_manual_payment(builder, leg, item, is_live=best is not None)
+    outcome = OUTCOME_OF_STATE[best.state if best else item.state or ObjectState.PENDING]
+    if outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and _tries_again(builder, leg, item):
+        return _wait_to_try_again(builder, leg, item)
+    was_paid = leg.status is LegStatus.SUCCEEDED
+    late, twice = was_paid and best is None, len(live) > 1
+    if best is not None and not builder.payout.ledger_posted:
+        _post_after_all(builder)
+    if best is not None and leg.status in UNPAID_FINAL:
+        builder.record_event("processor_contradicts", alarm=True, leg=leg, object_id=best.object_id)
+    if best is None:
+        _note_end_without_payment(builder, leg, item)
+    leg = builder.transition_leg(
+        leg,
+        outcome,
+        reason=item.failure_code,
+        alarm=twice or late,
+        detail={"object_id": item.object_id},
+        object_id=best.object_id if best else item.object_id,
+        in_doubt=None,
+        retry_count=0,
+        attention_code=PAID_TWICE if twice else None,
+        failure_code=None if best else item.failure_code or str(item.state),
+        failure_message=None if best else f"the processor says {item.status}: {item.failure_code or 'no reason given'}",
+        fault=item.fault if best is None or outcome is LegOutcome.REQUIRES_CUSTOMER else None,
+        next_at=_next_poll(builder, leg) if outcome in (LegOutcome.ACCEPTED, LegOutcome.REQUIRES_CUSTOMER) else None,
+    )
+    _note_payee_must_act(builder, item if outcome is LegOutcome.REQUIRES_CUSTOMER else None)
+    return _ask_about_undone_transfer(builder, leg) if late else leg
+
+
+def _note_payee_must_act(builder: PayoutBuilder, item: TransferObject | None) -> None:
+    """Note until when the payee must act, if the payee must."""
+    builder.payout = replace(builder.payout, act_by=item.act_by if item else None)
+
+
+def _post_after_all(builder: PayoutBuilder) -> None:
+    """Post the entries of a payout that this database never sent: the processor has an object for it.
+
+    It was sent by the database of which this one is a backup or a copy.
+    """
+    builder.record_event("processor_contradicts", alarm=True, amount_minor=builder.payout.amount_minor)
+    builder.post_entries()
+
+
+def _note_end_without_payment(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> None:
+    """Note whose fault it was, and post what did not come back as a loss of ours."""
+    if leg.step is not Step.REVERSAL:
+        builder.note_fault(item.failure_code, item.fault)
+    if item.returned_minor is None or item.returned_minor >= leg.amount_minor or leg.status in UNPAID_FINAL:
+        return
+    lost_minor = leg.amount_minor - max(0, item.returned_minor)
+    builder.record_event("returned_less", alarm=True, leg=leg, lost_minor=lost_minor, object_id=item.object_id)
+    builder.postings.append(loss(builder.payout, leg, item.object_id, lost_minor))
+    builder.payout = replace(builder.payout, lost_minor=lost_minor)
+
+
+def _tries_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> bool:
+    """Return True if the failure was ours or the processor's, so that a later try can succeed."""
+    return item.state is ObjectState.FAILED and item.fault in (Fault.OURS, Fault.PROCESSOR) and not leg.canceling
+
+
+def _wait_to_try_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
+    """Block the leg: its object failed, which proves that nothing was paid, so the next attempt gets a new key.
+
+    Our own faults are tried again for long, as a top-up ends them; those of the processor once.
+    """
+    failures = sum(known.state is ObjectState.FAILED for known in leg.objects)
+    limit = BLOCKED_TRIES if item.fault is Fault.OURS else FAILURES_TRIED_AGAIN
+    code = item.failure_code or str(item.fault)
+    return builder.transition_leg(
+        replace(fresh_attempt(leg), attempt=leg.attempt + 1),
+        LegOutcome.UNFUNDED,
+        reason=code,
+        alarm=failures == 1,
+        detail={"object_id": item.object_id},
+        attention_code=code,
+        failure_code=code,
+        failure_message=f"the processor says {item.status}: {code}",
+        fault=item.fault,
+        object_id=item.object_id,
+        in_doubt=None,
+        retry_count=max(failures, leg.retry_count + 1),
+        next_at=builder.now + builder.calls_policy.retry_max_seconds if failures <= limit else None,
+    )
+
+
+def _keep_manual_payment(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject, *, is_live: bool) -> PayoutLeg:
+    """Keep a manual payment. A failed object does not contradict it; one that may still pay needs a person."""
+    if is_live and leg.attention_code != PAID_TWICE:
+        builder.record_event(PAID_TWICE, alarm=True, leg=leg, object_id=item.object_id, state=item.status)
+    paid_by = f"{MANUAL_PREFIX}{leg.manual_reference}"
+    return builder.update_leg(
+        leg,
+        object_id=paid_by,
+        attention_code=PAID_TWICE if is_live else None,
+        in_doubt=leg.doubt_once_answered,
+        next_at=None,
+    )
+
+
+def _ask_about_undone_transfer(builder: PayoutBuilder, leg: PayoutLeg) -> PayoutLeg:
+    """Show a transfer that others undid to a person, if the step after it has paid or may pay."""
+    if leg.step is not Step.TRANSFER:
+        return leg
+    later = [other for other in builder.legs.values() if other.step is Step.PAYOUT]
+    undoing = any(other.undoes == leg.object_id for other in builder.legs.values())
+    if undoing:
+        return leg
+    for other in later:
+        if other.status is LegStatus.PLANNED:
+            builder.transition_leg(other, LegOutcome.DISPLACED, reason=TRANSFER_UNDONE, next_at=None)
+    if any(other.status not in {LegStatus.PLANNED, *UNPAID_FINAL} for other in later):
+        return builder.update_leg(leg, attention_code=TRANSFER_UNDONE)
+    return leg
+
+
+def _apply_repeat(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
+    """Apply a report that brings no new state: it still answers a poll or a call without an answer."""
+    if leg.status in POLLED:
+        code = leg.attention_code if leg.attention_code in (PAID_TWICE, ANSWER_MISMATCH) else None
+        return builder.update_leg(leg, attention_code=code, next_at=_next_poll(builder, leg), retry_count=0)
+    if leg.status in AWAITING_ANSWER and item.attempt in (None, leg.attempt):
+        known = next(k for k in leg.objects if k.object_id == item.object_id)
+        return _apply_state(builder, leg, replace(item, state=known.state))
+    if leg.status is LegStatus.SUCCEEDED and leg.next_at is not None and not is_watched(leg):
+        later = builder.now + RETURN_CHECK_SECONDS
+        is_open = builder.payout.status is PayoutStatus.PAID
+        return builder.update_leg(leg, next_at=later if is_open else None, retry_count=0)
+    return leg
+
+
+def _next_poll(builder: PayoutBuilder, leg: PayoutLeg) -> float:
+    """Return the time of the next poll: half the leg's age from now, between `poll_seconds` and a day."""
+    policy = builder.calls_policy
+    if leg.canceling:
+        return builder.now + backoff_seconds(policy, leg)
+    age = builder.now - (leg.last_sent_at or builder.payout.created_at)
+    return builder.now + max(policy.poll_seconds, min(age / 2, POLL_SECONDS_MAX))
+
+
+def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
+    """Treat an object with an unknown status as pending, show it to a person, and ask again."""
+    if leg.attention_code not in (UNKNOWN_STATUS, PAID_TWICE):
+        builder.record_event(
+            UNKNOWN_STATUS, alarm=True, leg=leg, status=item.status or "none", object_id=item.object_id
+        )
+    if leg.status not in ACTIVE:
+        return leg
+    builder.objects.append(TransferUpdate(leg.leg_id, None, item))
+    if leg.status not in POLLED:
+        if not builder.payout.ledger_posted:
+            _post_after_all(builder)
+        leg = builder.transition_leg(
+            leg, LegOutcome.ACCEPTED, reason=UNKNOWN_STATUS, object_id=item.object_id, in_doubt=None, retry_count=0
+        )
+    return builder.update_leg(
+        leg,
+        next_at=_next_poll(builder, leg),
+        attention_code=UNKNOWN_STATUS,
+        failure_code=UNKNOWN_STATUS,
+        failure_message=f"status: {item.status or 'none'}",
+    )

@@ -1,0 +1,146 @@
+"""Accept requests for payouts of earnings: check, reserve and store in one commit, one request or many at a time.
+
+The payees' rows are locked first, so that two requests that together exceed a balance cannot both pass.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import IntegrityError
+
+from refund_worker.domain.limits import Usage, check_velocity, needs_approval
+from refund_worker.domain.payouts.acceptance import accept_payout, accepted_payout
+from refund_worker.domain.payouts.decision import PayoutDecision
+from refund_worker.domain.payouts.payee import Payee, PayeeBalance
+from refund_worker.domain.payouts.payout import PayoutRequest
+from refund_worker.engine.context import Context
+from refund_worker.engine.payouts.apply import apply_payouts
+from refund_worker.engine.payouts.limit_usage import payout_usage_before
+from refund_worker.errors import KeyReused, Refusal, UnknownPayee
+from refund_worker.metrics import PAYOUTS_ACCEPTED, count
+from refund_worker.store.payouts import payees, payouts
+
+log = logging.getLogger(__name__)
+
+# Two requests are the same if these fields are equal.
+BODY_FIELDS = ("payee_id", "amount_minor", "currency", "description")
+_Earlier = dict[tuple[str, str], tuple[str, Mapping[str, Any]]]  # (client, key) → (payout, its body)
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedPayout:
+    """The payout that answers a request; `replayed` is True if an earlier request under the same key made it."""
+
+    payout_id: str
+    replayed: bool
+
+
+def request_payouts(context: Context, requests: Sequence[PayoutRequest]) -> list[AcceptedPayout | Refusal]:
+    """Accept a batch in one commit and wake the workers. Return one answer for each request, in order.
+
+    Raises `Unavailable` if the database cannot be used; then nothing was stored.
+    """
+
+    def work(connection: Connection) -> list[AcceptedPayout | Refusal]:
+        return accept_payouts(connection, context, requests)
+
+    for _ in range(3):
+        try:
+            answers = context.database.run(work)
+            break
+        except IntegrityError:
+            # Another transaction took one of the keys between our read and our insert: the next try can see it.
+            continue
+    else:
+        answers = context.database.run(work)
+    for request, answer in zip(requests, answers, strict=True):
+        if isinstance(answer, AcceptedPayout) and not answer.replayed:
+            fields = {"payout_id": answer.payout_id, "actor": request.actor, "client": request.client}
+            log.info("payout accepted", extra=fields)
+            count(PAYOUTS_ACCEPTED)
+    return answers
+
+
+def accept_payouts(
+    connection: Connection, context: Context, requests: Sequence[PayoutRequest]
+) -> list[AcceptedPayout | Refusal]:
+    """Accept a batch like `request_payouts`, but inside the caller's transaction."""
+    locked = payees.load(connection, {request.payee_id for request in requests}, lock=True)
+    now = context.clock(connection)
+    earlier = _earlier(connection, requests)
+    pairs = {(payee.payee_id, payee.currency) for payee in locked.values()}
+    balances = payees.balances(connection, pairs, now)
+    actors = {request.actor for request in requests}
+    usage = payout_usage_before(connection, set(locked), actors, context.limits, now)
+    answers: list[AcceptedPayout | Refusal] = []
+    decisions: list[PayoutDecision] = []
+    for request in requests:
+        try:
+            answer, decision = _accept_one(context, request, locked, balances, earlier, usage, now)
+        except Refusal as refusal:
+            answers.append(refusal)
+            continue
+        answers.append(answer)
+        if decision is not None:
+            decisions.append(decision)
+            earlier[request.client, request.idempotency_key] = (answer.payout_id, _body_of(request))
+            pair = (request.payee_id, decision.after.currency)
+            taken = balances[pair].in_flight_minor + decision.balance.in_flight_minor
+            balances[pair] = replace(balances[pair], in_flight_minor=taken)
+            usage.add(decision.after)
+    apply_payouts(connection, decisions, now, notify=context.notify)
+    return answers
+
+
+def _accept_one(
+    context: Context,
+    request: PayoutRequest,
+    locked: Mapping[str, Payee],
+    balances: Mapping[tuple[str, str], PayeeBalance],
+    earlier: _Earlier,
+    usage: Usage,
+    now: float,
+) -> tuple[AcceptedPayout, PayoutDecision | None]:
+    body = _body_of(request)
+    if (before := earlier.get((request.client, request.idempotency_key))) is not None:
+        different = tuple(name for name in BODY_FIELDS if body[name] != before[1].get(name))
+        if different:
+            raise KeyReused(request.idempotency_key, different)
+        return AcceptedPayout(before[0], replayed=True), None
+    payee = locked.get(request.payee_id)
+    if payee is None:
+        raise UnknownPayee(f"payee {request.payee_id} is not known")
+    payout = accept_payout(
+        request,
+        payout_id=context.new_id("po"),
+        payee=payee,
+        balance=balances[payee.payee_id, payee.currency],
+        policy=context.payout_policy,
+        now=now,
+    )
+    check_velocity(payout, usage, context.limits)
+    decision = accepted_payout(
+        payout, json.dumps(body, sort_keys=True), needs_approval=needs_approval(payout, usage, context.limits)
+    )
+    return AcceptedPayout(payout.payout_id, replayed=False), decision
+
+
+def _body_of(request: PayoutRequest) -> dict[str, Any]:
+    return {name: getattr(request, name) for name in BODY_FIELDS}
+
+
+def _earlier(connection: Connection, requests: Iterable[PayoutRequest]) -> _Earlier:
+    keys: dict[str, set[str]] = {}
+    for request in requests:
+        keys.setdefault(request.client, set()).add(request.idempotency_key)
+    return {
+        (client, key): (row["payout_id"], json.loads(row["body"]))
+        for client, its_keys in keys.items()
+        for key, row in payouts.find_by_keys(connection, client, its_keys).items()
+    }

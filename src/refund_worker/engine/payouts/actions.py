@@ -1,0 +1,81 @@
+"""A person's actions on a payout: commands with actor, reason and preconditions, applied under the locks."""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.payouts.actions import apply_payout_action
+from refund_worker.domain.payouts.builder import PayoutBuilder
+from refund_worker.domain.payouts.decision import PayoutDecision
+from refund_worker.domain.payouts.machine import PayoutAction
+from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, cancel_unsent
+from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout
+from refund_worker.engine.context import Context
+from refund_worker.engine.idempotency import Key, check_same_act
+from refund_worker.engine.payouts.apply import apply_payouts
+from refund_worker.engine.payouts.locking import lock_payouts
+from refund_worker.errors import NotFound, StaleVersion
+from refund_worker.store import idempotency
+from refund_worker.store.access import persons
+from refund_worker.store.payouts import payouts
+
+
+def perform_payout_action(
+    context: Context,
+    payout_id: str,
+    action: PayoutAction,
+    *,
+    actor: str,
+    reason: str,
+    reference: str | None = None,
+    version: int | None = None,
+    client: str | None = None,
+    key: Key | None = None,
+) -> Payout:
+    """Apply `action` and return the payout as it is afterwards; the arguments are those of a refund's action.
+
+    Raises `NotFound` if the payout is unknown or not visible, `StaleVersion` if it has changed since `version`,
+    `ActionNotAllowed` if the action is not allowed now, and `KeyReused` if the key was used for another act.
+    """
+    act = {"payout_id": payout_id, "action": str(action), "reason": reason, "reference": reference, "actor": actor}
+
+    def work(connection: Connection) -> Payout:
+        locked = lock_payouts(connection, [payout_id]).payouts
+        if not locked or (client is not None and locked[0].client != client):
+            raise NotFound(f"payout {payout_id} is not known")
+        payout, now = locked[0], context.clock(connection)
+        if key is not None and (earlier := idempotency.find_act(connection, *key)) is not None:
+            check_same_act(key.idempotency_key, act, json.loads(earlier["body"]))
+            return payout
+        if version is not None and version != payout.version:
+            raise StaleVersion(f"the payout is at version {payout.version} now: read it again first")
+        links = persons.links(connection) if action is PayoutAction.APPROVE else ()
+        # A person's action ends any lease: if an answer is still under way, the processor is asked for it again.
+        decision = apply_payout_action(
+            payout, action, now, context.payout_policy, actor=actor, reason=reason, reference=reference, links=links
+        ).released()
+        apply_payouts(connection, [decision], now, notify=context.notify)
+        if key is not None:
+            idempotency.insert_act(connection, *key, json.dumps(act), payout_id, now)
+        return decision.after
+
+    return context.database.run(work)
+
+
+def cancel_unsent_payouts(connection: Connection, context: Context, payee_id: str, actor: str) -> list[Payout]:
+    """Cancel the payee's payouts whose entries are not posted yet, because the destination changed; return them.
+
+    Call it under the payee's lock, in the transaction of the change.
+    """
+    now = context.clock(connection)
+    decisions: list[PayoutDecision] = []
+    for payout in lock_payouts(connection, payouts.unsent_of(connection, payee_id)).payouts:
+        if payout.status not in PAYOUT_UNPOSTED:
+            continue
+        builder = PayoutBuilder.open(payout, now, context.payout_policy, actor)
+        cancel_unsent(builder, DESTINATION_CHANGED)
+        decisions.append(builder.build().released())
+    apply_payouts(connection, decisions, now, notify=context.notify)
+    return [decision.after for decision in decisions]

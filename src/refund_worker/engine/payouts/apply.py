@@ -1,0 +1,101 @@
+"""Write decisions about payouts inside the caller's transaction. All of them are written here."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from sqlalchemy import Connection
+
+from refund_worker.alarms import alarm_of_payout_event, raise_alarm
+from refund_worker.domain.payouts.decision import PayoutDecision
+from refund_worker.domain.payouts.payee import BalanceDelta
+from refund_worker.domain.payouts.payout import PAYOUT_ENDS, PAYOUT_OPEN
+from refund_worker.engine.notifications.payout_messages import announce_payouts
+from refund_worker.engine.refunds.circuit import open_circuits
+from refund_worker.metrics import PAYOUTS_ENDED, count
+from refund_worker.store import ledger, timeline
+from refund_worker.store.database import after_commit
+from refund_worker.store.payouts import attempts, payees, payouts
+
+log = logging.getLogger(__name__)
+
+
+def apply_payouts(
+    connection: Connection, decisions: Sequence[PayoutDecision], now: float, *, notify: bool = False
+) -> None:
+    """Write everything that the decisions contain, at `now` (epoch seconds). The payees are locked.
+
+    `notify` also stores the notifications for the admin backend. Raises `LostRace` if a payout has changed since the
+    decision about it.
+    """
+    payouts.insert_payouts(connection, [(d.after, d.request_body or "") for d in decisions if d.before is None])
+    payouts.write_payouts(connection, [d for d in decisions if d.before is not None])
+    legs = {leg.leg_id: leg for d in decisions for leg in d.after.legs}
+    attempts.write_objects(connection, ((legs[o.leg_id].processor, o) for d in decisions for o in d.objects), now)
+    ledger.insert_postings(connection, [posting for d in decisions for posting in d.postings])
+    timeline.insert_events_about(
+        connection,
+        (
+            (d.after.payout_id, replace(e, detail={**e.detail, "payout_id": d.after.payout_id}))
+            for d in decisions
+            for e in d.events
+        ),
+        now,
+    )
+    if notify:
+        announce_payouts(connection, decisions, now)
+    _change_balances(connection, decisions, now)
+    for d in decisions:
+        if d.payee is not None:
+            payees.note_payout(connection, d.after.payee_id, d.after.payout_id, d.payee, now)
+    payouts.requeue_held(connection, _freed(decisions), now)
+    open_circuits(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
+    after_commit(connection, lambda: _note_ends(decisions))
+    after_commit(connection, lambda: _raise_alarms(decisions))
+
+
+def _change_balances(connection: Connection, decisions: Iterable[PayoutDecision], now: float) -> None:
+    deltas: defaultdict[tuple[str, str], BalanceDelta] = defaultdict(BalanceDelta)
+    begun: dict[tuple[str, str], float] = {}
+    for d in decisions:
+        pair = (d.after.payee_id, d.after.currency)
+        deltas[pair] += d.balance
+        if d.before is not None and d.after.ledger_posted and not d.before.ledger_posted:
+            begun[pair] = now
+    payees.change_balances(connection, deltas, begun)
+
+
+def _freed(decisions: Iterable[PayoutDecision]) -> set[str]:
+    """Return the payees of payouts that are open no more: another payout may have waited for them."""
+    return {
+        d.after.payee_id
+        for d in decisions
+        if d.before is not None and d.before.status in PAYOUT_OPEN and d.after.status not in PAYOUT_OPEN
+    }
+
+
+def _note_ends(decisions: Iterable[PayoutDecision]) -> None:
+    for d in decisions:
+        if d.before is not None and d.before.status != d.after.status and d.after.status in PAYOUT_ENDS:
+            fields = {"payout_id": d.after.payout_id, "status": str(d.after.status), "code": d.after.failure_code}
+            log.info("payout ended", extra=fields)
+            count(PAYOUTS_ENDED, d.after.status, d.after.failure_code)
+
+
+def _raise_alarms(decisions: Iterable[PayoutDecision]) -> None:
+    for d in decisions:
+        for event in d.events:
+            if event.alarm:
+                raise_alarm(
+                    log,
+                    alarm_of_payout_event(event.kind),
+                    "%s on payout %s",
+                    event.kind,
+                    d.after.payout_id,
+                    payout_id=d.after.payout_id,
+                    leg_id=event.leg_id,
+                    processor=d.after.processor,
+                )

@@ -1,0 +1,43 @@
+"""Lock payees, then payouts: everything that changes a payout takes its locks in this order."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from refund_worker.domain.payouts.holds import PayeeFacts
+from refund_worker.domain.payouts.payee import Payee
+from refund_worker.domain.payouts.payout import Payout
+from refund_worker.store.payouts import payees, payouts
+
+
+@dataclass(frozen=True, slots=True)
+class LockedPayouts:
+    """Payouts that are locked, and their payees, which were locked before."""
+
+    payouts: tuple[Payout, ...]
+    payees: dict[str, Payee]
+
+
+def lock_payouts(connection: Connection, payout_ids: Collection[str], *, skip: bool = False) -> LockedPayouts:
+    """Lock the payouts and their payees. With `skip`, payouts that others have locked are left out."""
+    of_whom = payouts.payees_of(connection, payout_ids)
+    locked = payees.load(connection, set(of_whom.values()), lock=True)
+    return LockedPayouts(tuple(payouts.load(connection, payout_ids, lock=True, skip=skip)), locked)
+
+
+def facts_of(connection: Connection, locked: LockedPayouts, now: float) -> dict[str, PayeeFacts]:
+    """Return what each payout must know of its payee, by payout_id. `now` is in epoch seconds."""
+    pairs = {(payout.payee_id, payout.currency) for payout in locked.payouts}
+    begun = payouts.open_payouts(connection, pairs)
+    balances = payees.balances(connection, pairs, now)
+    return {
+        payout.payout_id: PayeeFacts(
+            locked.payees[payout.payee_id],
+            begun.get((payout.payee_id, payout.currency)),
+            balances[payout.payee_id, payout.currency].last_payout_at,
+        )
+        for payout in locked.payouts
+    }

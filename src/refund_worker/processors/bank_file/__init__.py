@@ -1,0 +1,1 @@
+"""Payouts by bank transfer: files for a bank's portal, and the bank's answers. Pure: no network and no database."""
