@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, bindparam, func, literal, select
+from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, literal, select
 
 from refund_worker.domain.ledger import payee_account
 from refund_worker.domain.payouts.sums import PayeeFigures, UnevenPosting
@@ -22,7 +22,7 @@ from refund_worker.store.tables import (
 _b, _e, _p, _l, _t = (
     table.c for table in (payee_balances, earnings, payee_entries, ledger_entries, ledger_transactions)
 )
-_IDS = bindparam("ids", expanding=True)
+_IDS: BindParameter[str] = bindparam("ids", expanding=True)
 _ACCOUNT = literal(payee_account("")).concat(_p.payee_id)
 _BALANCES = select(
     _b.payee_id,
