@@ -98,7 +98,7 @@ ENGINE_MAY_IMPORT = {
     "claims": {"accounts", "notifications", "payees", "refunds", "views"},
     "processor_sync": {"accounts", "claims", "refunds", "sums", "views"},
     "intake": {"accounts", "payees", "refunds", "views"},
-    "jobs": {"access"},
+    "jobs": {"access", "payouts", "refunds"},
     "payees": {"access", "notifications", "views"},
     "payouts": {"access", "accounts", "audit", "notifications", "payees", "refunds", "views"},
     "sums": set[str](),

@@ -35,10 +35,10 @@ from refund_worker.engine.access.api_keys import create_key, create_signed_key
 from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Context
+from refund_worker.engine.jobs.advance import advance_due
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.accept import request_refunds
-from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.extras import require
@@ -204,7 +204,7 @@ class RefundWorker:
         """
         deadline = time.monotonic() + seconds_max
         while True:
-            worked = process_due(self.context) + process_inbox(self.context)
+            worked = advance_due(self.context) + process_inbox(self.context)
             if worked:
                 continue
             if not self._unsettled():

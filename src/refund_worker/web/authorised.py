@@ -40,6 +40,7 @@ from refund_worker.engine.notifications import outbox
 from refund_worker.engine.payees import earnings as recording_earnings
 from refund_worker.engine.payees import payees as recording_payees
 from refund_worker.engine.payees.earnings import StoredEarning
+from refund_worker.engine.payouts import destination_changes
 from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.processor_sync import sync_refund as asking
 from refund_worker.engine.processor_sync.reconciliation import actions as differences
@@ -310,7 +311,7 @@ def record_payee(context: Context, who: Identity, record: PayeeRecord) -> tuple[
 def change_payee(context: Context, who: Identity, record: PayeeRecord) -> Payee:
     """Replace what is stored of a payee, and return it."""
     check(who, Act.PAYEES)
-    return recording_payees.change_payee(context, record, actor=who.actor)
+    return destination_changes.change_payee(context, record, actor=who.actor)
 
 
 def reveal_destination(context: Context, who: Identity, payee_id: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from refund_worker.alarms import Alarm, Condition, raise_alarm, runbook_link, wa
 from refund_worker.condition_log import ConditionLog
 from refund_worker.engine.audit.hash_chain import Sealer
 from refund_worker.engine.context import Context
+from refund_worker.engine.jobs.advance import advance_due
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
 from refund_worker.engine.jobs.daily_stats import count_daily_stats
 from refund_worker.engine.jobs.due import due_ids
@@ -27,7 +28,6 @@ from refund_worker.engine.processor_sync.reconciliation.run import run_due
 from refund_worker.engine.processor_sync.reread import reread
 from refund_worker.engine.processor_sync.sync import RecentSync
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
-from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.sums.rounds import EVERY_SECONDS, SumChecker
 from refund_worker.engine.views.failure_codes import code_with_entry
 from refund_worker.errors import RefundWorkerError, Unavailable
@@ -213,7 +213,7 @@ class Scheduler:
 
     def _work(self, context: Context) -> None:
         until = time.monotonic() + OWN_WORK_SECONDS
-        while not self.stop.is_set() and time.monotonic() < until and process_due(context):
+        while not self.stop.is_set() and time.monotonic() < until and advance_due(context):
             self.heartbeat.beat()
 
     def _repeat(self, job: Job) -> None:

@@ -24,8 +24,8 @@ from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Context
 from refund_worker.engine.intake.dead_letters import keep_refused
 from refund_worker.engine.intake.schemas import RefundSchema, checked_client, parse_schema
+from refund_worker.engine.jobs.advance import advance_due
 from refund_worker.engine.refunds.accept import request_refunds
-from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Unavailable
 from refund_worker.redaction import to_redacted
 from refund_worker.runtime import Runtime, build_runtime
@@ -134,7 +134,7 @@ def add_tasks(app: Celery, worker_runtime: WorkerRuntime) -> None:
                 _process(worker_runtime, wanted, bulk=None, owner=task.request.get(INSTALLATION))
 
     @app.task(name=ADVANCE_DUE, **options)
-    def advance_due(task: Any, bulk: object = None) -> None:
+    def advance_what_is_due(task: Any, bulk: object = None) -> None:
         bulk = bulk if isinstance(bulk, bool) else None
         _process(worker_runtime, None, bulk=bulk, owner=task.request.get(INSTALLATION))
 
@@ -158,7 +158,7 @@ def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool
             if worker_runtime.is_of_another(owner):
                 return  # only a hint: the sweep of its own scheduler finds the refunds
             context = worker_runtime.open()
-            while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and process_due(context, ids, bulk=bulk):
+            while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and advance_due(context, ids, bulk=bulk):
                 pass
     except Unavailable as error:
         worker_runtime.conditions.hear(error.explained, f"not possible now, the sweep tries again: {error.explained}")

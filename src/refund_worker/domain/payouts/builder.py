@@ -25,7 +25,6 @@ from refund_worker.domain.payouts.machine import (
 )
 from refund_worker.domain.payouts.payee import BalanceDelta
 from refund_worker.domain.payouts.payout import (
-    PAYOUT_ENDS,
     PAYOUT_PAID,
     PAYOUT_UNPOSTED,
     Payout,
@@ -295,8 +294,6 @@ class PayoutBuilder:
         times = [leg.next_at for leg in payout.legs if leg.next_at is not None]
         if status is PayoutStatus.PAID and payout.settles_at is not None:
             times.append(payout.settles_at)
-        if status in PAYOUT_ENDS:  # the payee is asked for nothing more; a call of ours may still land
-            times = [leg.next_at for leg in payout.legs if leg.next_at is not None and is_watched(leg)]
         return min(times, default=None)
 
     def _why(self) -> str | None:

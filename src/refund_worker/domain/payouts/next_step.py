@@ -24,7 +24,7 @@ from refund_worker.domain.payouts.machine import PayoutOutcome, is_payout_leg_re
 from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout, PayoutLeg, PayoutStatus
 from refund_worker.domain.payouts.replies import conclude_nothing_there
 from refund_worker.domain.refund import Doubt, LegStatus
-from refund_worker.domain.state_machine import ACTIVE, POLLED, LegOutcome
+from refund_worker.domain.state_machine import FINAL_LEGS, POLLED, LegOutcome
 from refund_worker.domain.timing import backoff_seconds, may_replay, quiet_end
 
 DESTINATION_CHANGED = "destination_changed"
@@ -97,14 +97,13 @@ def _is_due(builder: PayoutBuilder, leg: PayoutLeg) -> bool:
     if leg.next_at is None:
         is_ready = leg.status is LegStatus.PLANNED and leg.attention_code is None
         return is_ready and is_payout_leg_ready(replace(builder.payout, legs=tuple(builder.legs.values())), leg)
-    may_come_back = leg.status is LegStatus.SUCCEEDED and builder.payout.status is PayoutStatus.PAID
-    return (leg.status in ACTIVE or is_watched(leg) or may_come_back) and leg.next_at <= builder.now
+    return leg.next_at <= builder.now
 
 
 def _plan_call(builder: PayoutBuilder, leg: PayoutLeg, paused: Mapping[str, SendBlock]) -> None:
     """Decide the next call about this leg: ask about its object, call it off, look it up, wait, or send."""
     policy, now = builder.calls_policy, builder.now
-    if leg.status in POLLED or (leg.status is LegStatus.SUCCEEDED and not is_watched(leg)):
+    if leg.status in POLLED or (leg.status in FINAL_LEGS and not is_watched(leg)):
         _plan_fetch(builder, leg)
         return
     block, finds = paused.get(leg.processor), policy.rules_of(leg.processor).finds_refunds
@@ -127,13 +126,16 @@ def _plan_call(builder: PayoutBuilder, leg: PayoutLeg, paused: Mapping[str, Send
 
 
 def _plan_fetch(builder: PayoutBuilder, leg: PayoutLeg) -> None:
-    assert leg.object_id is not None
+    object_id = leg.objects[-1].object_id if leg.objects and leg.status in FINAL_LEGS else leg.object_id
+    if object_id is None or (leg.manual_reference is not None and not leg.objects):
+        builder.update_leg(leg, next_at=None)  # nothing of it is at the processor
+        return
     if leg.canceling and leg.status is LegStatus.REQUIRES_ACTION:
         # Once only: if its answer is lost, the object is read next, and shows whether it was called off.
         builder.update_leg(leg, next_at=builder.now + builder.calls_policy.lease_seconds)
-        builder.calls.append(CancelTransfer(leg.leg_id, leg.processor, leg.object_id))
+        builder.calls.append(CancelTransfer(leg.leg_id, leg.processor, object_id))
         return
-    builder.calls.append(FetchTransfer(leg.leg_id, leg.processor, leg.object_id))
+    builder.calls.append(FetchTransfer(leg.leg_id, leg.processor, object_id))
 
 
 def _may_repeat(builder: PayoutBuilder, leg: PayoutLeg, block: SendBlock | None) -> bool:

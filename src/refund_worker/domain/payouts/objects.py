@@ -18,7 +18,7 @@ from refund_worker.domain.payouts.postings import loss
 from refund_worker.domain.payouts.transfers import Fault, Step, TransferObject
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, OBJECT_RANK, LegStatus, ObjectState
 from refund_worker.domain.refund_object import OUTCOME_OF_STATE, UNKNOWN_STATUS
-from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, POLLED, UNPAID_FINAL, LegOutcome
+from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, FINAL_LEGS, POLLED, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import POLL_SECONDS_MAX, backoff_seconds
 
 PAID_TWICE = "paid_twice"
@@ -216,10 +216,9 @@ def _apply_repeat(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) 
     if leg.status in AWAITING_ANSWER and item.attempt in (None, leg.attempt):
         known = next(k for k in leg.objects if k.object_id == item.object_id)
         return _apply_state(builder, leg, replace(item, state=known.state))
-    if leg.status is LegStatus.SUCCEEDED and leg.next_at is not None and not is_watched(leg):
-        later = builder.now + RETURN_CHECK_SECONDS
-        is_open = builder.payout.status is PayoutStatus.PAID
-        return builder.update_leg(leg, next_at=later if is_open else None, retry_count=0)
+    if leg.status in FINAL_LEGS and leg.next_at is not None and not is_watched(leg):
+        is_open = leg.status is LegStatus.SUCCEEDED and builder.payout.status is PayoutStatus.PAID
+        return builder.update_leg(leg, next_at=builder.now + RETURN_CHECK_SECONDS if is_open else None, retry_count=0)
     return leg
 
 

@@ -43,7 +43,7 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.domain.proof import Listing, Proof, proof_of, why_unproved
 from refund_worker.domain.refund import Doubt, LegStatus, RefusalKind
-from refund_worker.domain.state_machine import ACTIVE, LegOutcome
+from refund_worker.domain.state_machine import ACTIVE, FINAL_LEGS, LegOutcome
 from refund_worker.domain.timing import backoff_seconds, key_outlives_what_may_land, quiet_end
 
 
@@ -134,7 +134,7 @@ def _handle_no_result(builder: PayoutBuilder, leg: PayoutLeg, reply: PayoutAnswe
     """Ask again later: the reply to a look-up or a poll says nothing about the leg."""
     waits = replace(leg, retry_count=leg.retry_count + _was_asked(reply))
     pause = backoff_seconds(builder.calls_policy, waits)
-    if leg.status is LegStatus.SUCCEEDED:
+    if leg.status in FINAL_LEGS:
         if leg.next_at is not None:
             builder.update_leg(waits, next_at=builder.now + pause)
         return

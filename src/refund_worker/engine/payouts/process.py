@@ -70,15 +70,19 @@ class PayoutClaim:
     server: str | None = None
 
 
-def process_due_payouts(context: Context, only: Collection[str] | None = None, *, limit: int | None = None) -> int:
-    """Process up to `limit` due payouts once, or only these; return how many were claimed."""
+def process_due_payouts(
+    context: Context, only: Collection[str] | None = None, *, bulk: bool | None = None, limit: int | None = None
+) -> int:
+    """Process up to `limit` due payouts once, or only these; return how many were claimed. `bulk` as for refunds."""
     began = context.monotonic()
-    claim = run_or_error(context, lambda connection: claim_due_payouts(connection, context, only, limit=limit))
+    claim = run_or_error(
+        context, lambda connection: claim_due_payouts(connection, context, only, bulk=bulk, limit=limit)
+    )
     if isinstance(claim, Exception):
         raise_alarm(
             log, Alarm.BATCH_FAILED, "a batch of payouts could not be claimed: trying them one by one", error=claim
         )
-        return _process_one_by_one(context, only, limit=limit)
+        return _process_one_by_one(context, only, bulk=bulk, limit=limit)
     _call_and_record(context, claim, began)
     return claim.claimed
 
@@ -102,11 +106,11 @@ def _call_and_record(context: Context, claim: PayoutClaim, began: float) -> None
     record_transfer_replies(context, replies, lease_token=claim.token)
 
 
-def _process_one_by_one(context: Context, only: Collection[str] | None, *, limit: int | None) -> int:
+def _process_one_by_one(context: Context, only: Collection[str] | None, *, bulk: bool | None, limit: int | None) -> int:
     """Process due payouts one by one; return how many were tried. One that this program fails on is quarantined."""
 
     def due(connection: Connection) -> list[str]:
-        return payouts.claimable(connection, context.clock(connection), limit or context.batches.claim, only)
+        return payouts.claimable(connection, context.clock(connection), limit or context.batches.claim, only, bulk)
 
     ids = context.database.run(due)
     broken: dict[str, Exception] = {}
@@ -122,7 +126,12 @@ def _process_one_by_one(context: Context, only: Collection[str] | None, *, limit
 
 
 def claim_due_payouts(
-    connection: Connection, context: Context, only: Collection[str] | None = None, *, limit: int | None = None
+    connection: Connection,
+    context: Context,
+    only: Collection[str] | None = None,
+    *,
+    bulk: bool | None = None,
+    limit: int | None = None,
 ) -> PayoutClaim:
     """Claim due payouts, take the next step of each, and store the intents of the calls that follow.
 
@@ -130,7 +139,7 @@ def claim_due_payouts(
     """
     now = context.clock(connection)
     token = context.new_id("lease")
-    ids = payouts.claimable(connection, now, limit or context.batches.claim, only)
+    ids = payouts.claimable(connection, now, limit or context.batches.claim, only, bulk)
     locked = lock_payouts(connection, ids, skip=True)
     # Another worker may have claimed some between the choice and the lock.
     free = [p for p in locked.payouts if p.due_at is not None and p.due_at <= now and (p.lease_until or 0) <= now]

@@ -63,7 +63,9 @@ def find_by_keys(connection: Connection, client: str, keys: Collection[str]) -> 
     return {row["idempotency_key"]: row for row in connection.execute(query).mappings()}
 
 
-def claimable(connection: Connection, now: float, limit: int, only: Collection[str] | None = None) -> list[str]:
+def claimable(
+    connection: Connection, now: float, limit: int, only: Collection[str] | None = None, bulk: bool | None = None
+) -> list[str]:
     """Return ids of payouts that are due and not leased, the urgent first.
 
     Their rows are not locked: the payees' rows are locked first, and `load` locks then.
@@ -73,7 +75,14 @@ def claimable(connection: Connection, now: float, limit: int, only: Collection[s
     query = select(p.payout_id).where(p.due_at <= now, free).order_by(p.priority, p.due_at).limit(limit)
     if only is not None:
         query = query.where(p.payout_id.in_(only))
+    if bulk is not None:
+        query = query.where(p.priority == (1 if bulk else 0))
     return list(connection.execute(query).scalars())
+
+
+def is_payout_id(subject_id: str) -> bool:
+    """Return True if the id is that of a payout, and not of a refund."""
+    return subject_id.startswith("po_")
 
 
 def payees_of(connection: Connection, payout_ids: Collection[str]) -> dict[str, str]:
@@ -226,3 +235,29 @@ def put_off(
     free = {"lease_token": None, "lease_until": None, "version": p.version + 1}
     query = update(payouts).where(p.payout_id == payout_id, is_ours).values(**values, **free)
     return connection.execute(query).rowcount == 1
+
+
+def ask_again(
+    connection: Connection,
+    processor: str,
+    *,
+    object_ids: Collection[str] = (),
+    leg_ids: Collection[str] = (),
+    now: float,
+) -> set[str]:
+    """Let the processor be asked about these legs now, and those of these objects; return the ids of their payouts.
+
+    A leg whose call is under way is left alone: its answer comes, or its lease ends.
+    """
+    g, o = payout_legs.c, transfer_objects.c
+    of_objects = select(o.leg_id).where(o.processor == processor, o.object_id.in_(sorted(object_ids)))
+    which = g.leg_id.in_(of_objects) | g.leg_id.in_(sorted(leg_ids))
+    here = (g.processor == processor) & which & (g.sends > 0) & (g.status != LegStatus.SENDING)
+    found = list(connection.execute(select(g.leg_id, g.payout_id).where(here)))
+    ids = sorted({payout_id for _, payout_id in found})
+    if ids:
+        p = payouts.c
+        connection.execute(locked(connection, select(p.payout_id).where(p.payout_id.in_(ids)).order_by(p.payout_id)))
+        connection.execute(update(payout_legs).where(g.leg_id.in_([leg for leg, _ in found])).values(next_at=now))
+        connection.execute(update(payouts).where(p.payout_id.in_(ids)).values(due_at=now, version=p.version + 1))
+    return set(ids)
