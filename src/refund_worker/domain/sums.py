@@ -67,7 +67,7 @@ SAYS: Final[Mapping[Sum, str]] = MappingProxyType(
         Sum.PAYEE_EARNED: "what each payee has earned equals the earnings",
         Sum.PAYEE_CLAWED_BACK: "what was clawed back of each payee equals what was clawed back of the earnings",
         Sum.PAYEE_BALANCE: "what each payee has earned less what was clawed back, is on its way or was paid equals the "
-        "entries on the payee's account",
+        "entries on the payee's account, less the payouts that are accepted and not posted",
         Sum.PAYEE_ENTRIES: "the entries of each payee's statement equal those on the payee's account",
     }
 )

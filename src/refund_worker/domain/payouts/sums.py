@@ -13,7 +13,8 @@ from refund_worker.domain.sums import Sum, Violation
 class PayeeFigures:
     """The stored sums of a payee in one currency, and the sums of the rows that they come from, in minor units.
 
-    `entries` is the sum of the payee's entries, `in_ledger` that of its account in the ledger.
+    `entries` is the sum of the payee's entries, `in_ledger` that of its account in the ledger. `reserved` is of payouts
+    that were accepted and are not posted yet.
     """
 
     payee_id: str
@@ -25,6 +26,7 @@ class PayeeFigures:
     clawed_back_of_earnings: int = 0
     entries: int = 0
     in_ledger: int = 0
+    reserved: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ def payee_violations(figures: Iterable[PayeeFigures], uneven: Iterable[UnevenPos
         compared = (
             (Sum.PAYEE_EARNED, one.earned, one.earnings),
             (Sum.PAYEE_CLAWED_BACK, one.clawed_back, one.clawed_back_of_earnings),
-            (Sum.PAYEE_BALANCE, one.net, one.in_ledger),
+            (Sum.PAYEE_BALANCE, one.net, one.in_ledger - one.reserved),
             (Sum.PAYEE_ENTRIES, one.entries, one.in_ledger),
         )
         for name, stored, expected in compared:

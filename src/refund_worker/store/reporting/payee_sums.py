@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, literal, select
 
 from refund_worker.domain.ledger import payee_account
+from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, PayoutSource
 from refund_worker.domain.payouts.sums import PayeeFigures, UnevenPosting
 from refund_worker.store.tables import (
     earnings,
@@ -17,10 +18,11 @@ from refund_worker.store.tables import (
     payee_balances,
     payee_entries,
     payees,
+    payouts,
 )
 
-_b, _e, _p, _l, _t = (
-    table.c for table in (payee_balances, earnings, payee_entries, ledger_entries, ledger_transactions)
+_b, _e, _p, _l, _t, _o = (
+    table.c for table in (payee_balances, earnings, payee_entries, ledger_entries, ledger_transactions, payouts)
 )
 _IDS: BindParameter[str] = bindparam("ids", expanding=True)
 _ACCOUNT = literal(payee_account("")).concat(_p.payee_id)
@@ -46,6 +48,16 @@ _IN_LEDGER = (
     .join(ledger_entries, and_(_l.transaction_id == _p.transaction_id, _l.account == _ACCOUNT))
     .where(_p.payee_id.in_(_IDS))
     .group_by(_p.payee_id, _l.unit)
+)
+_RESERVED = (
+    select(_o.payee_id, _o.currency, func.sum(_o.amount_minor))
+    .where(
+        _o.payee_id.in_(_IDS),
+        _o.source == PayoutSource.EARNINGS,
+        _o.status.in_(sorted(PAYOUT_UNPOSTED)),
+        _o.ledger_posted.is_(False),
+    )
+    .group_by(_o.payee_id, _o.currency)
 )
 _TOTAL = func.sum(_l.amount)
 _UNEVEN = (
@@ -85,6 +97,7 @@ def payee_figures(connection: Connection, payee_ids: Collection[str]) -> tuple[l
     read(_EARNINGS, "earnings", "clawed_back_of_earnings")
     read(_ENTRIES, "entries")
     read(_IN_LEDGER, "in_ledger")
+    read(_RESERVED, "reserved")
     figures = [PayeeFigures(payee_id=pair[0], currency=pair[1], **found[pair]) for pair in sorted(found)]
     uneven = [UnevenPosting(row[0], row[1], row[2], int(row[3])) for row in connection.execute(_UNEVEN, ids)]
     return figures, uneven
