@@ -131,14 +131,12 @@ def _add_update(app: typer.Typer) -> None:
         """
         from refund_worker.engine.intake.payee_schemas import PayeeChangeSchema
         from refund_worker.engine.intake.schemas import parse_schema
-        from refund_worker.engine.payees.payees import change_payee
-        from refund_worker.engine.payouts.actions import canceling_unsent
+        from refund_worker.engine.payouts.destination_changes import change_payee
 
         fields = _fields(processor_account, currency, destination, country, customer, method)
         body: PayeeChangeSchema = parse_schema(PayeeChangeSchema, fields)
         with runtime.context() as context:
-            hook = canceling_unsent(context)
-            change_payee(context, body.record_of(payee_id), actor=acting_user(), cancel_unsent=hook)
+            change_payee(context, body.record_of(payee_id), actor=acting_user())
         _show(payee_id, output)
 
 

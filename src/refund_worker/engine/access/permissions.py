@@ -31,7 +31,7 @@ class Act(StrEnum):
     RETRY = "retry a refund"
     RESOLVE = "resolve a refund"
     DECIDE = "decide about a shortfall"
-    LINK = "link an outside refund"
+    LINK = "link an outside refund or a lost dispute"
     CLOSE = "close a payment"
     PAYEES = "record payees"
     REVEAL = "see a whole destination"

@@ -11,11 +11,9 @@ from refund_worker.domain.payouts.builder import PayoutBuilder
 from refund_worker.domain.payouts.decision import PayoutDecision
 from refund_worker.domain.payouts.machine import PayoutAction
 from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, cancel_unsent
-from refund_worker.domain.payouts.payee import Payee
 from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key, check_same_act
-from refund_worker.engine.payees.payees import CancelUnsent
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.locking import lock_payouts
 from refund_worker.errors import NotFound, StaleVersion
@@ -64,15 +62,6 @@ def perform_payout_action(
         return decision.after
 
     return context.database.run(work)
-
-
-def canceling_unsent(context: Context) -> CancelUnsent:
-    """Return what a change of a payee's destination calls: it cancels the payouts that are not begun."""
-
-    def cancel(connection: Connection, payee: Payee, now: float, actor: str) -> None:
-        cancel_unsent_payouts(connection, context, payee.payee_id, actor)
-
-    return cancel
 
 
 def cancel_unsent_payouts(connection: Connection, context: Context, payee_id: str, actor: str) -> list[Payout]:
