@@ -358,8 +358,9 @@ def classify(error: Exception, account: str | None = None, judge: Judge = meanin
 
 
 def search_failure(error: Exception, account: str | None, judge: Judge = meaning_of) -> ListFailure:
-    """Return the meaning of a failed list, as `classify` does. A list cannot refuse a refund: an error that would do so is a fault of
-    the set-up here.
+    """Return the meaning of a failed list, as `classify` does.
+
+    A list cannot refuse a refund: an error that would do so is a fault of the set-up here.
     """
     if isinstance(error, stripe.StripeError) and getattr(error, "param", None) == "starting_after":
         return Unanswered("the object that the next page starts after has gone: the list shifted")
