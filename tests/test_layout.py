@@ -95,7 +95,7 @@ ENGINE_MAY_IMPORT = {
     "audit": {"views"},
     "notifications": {"views"},
     "refunds": {"access", "accounts", "audit", "notifications", "payees", "views"},
-    "claims": {"accounts", "notifications", "refunds", "views"},
+    "claims": {"accounts", "notifications", "payees", "refunds", "views"},
     "processor_sync": {"accounts", "claims", "payouts", "refunds", "sums", "views"},
     "intake": {"accounts", "payees", "refunds", "views"},
     "jobs": {"access", "payouts", "refunds"},

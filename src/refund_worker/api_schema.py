@@ -717,7 +717,8 @@ class Dispute(TypedDict):
 
     `credits_held` cannot be spent while it is open, `credits_taken` came off the balance when it was lost, and
     `shortfall` is the part that the customer had spent already. `needs_decision` is true while a person must decide
-    about that part. `due_by` is the time until which the processor takes evidence.
+    about that part. `due_by` is the time until which the processor takes evidence. `transaction_id` is the spend that
+    a person linked a lost dispute to, so that payees give back their share of it.
     """
 
     id: str
@@ -734,6 +735,7 @@ class Dispute(TypedDict):
     credits_taken: int
     shortfall: int
     needs_decision: bool
+    transaction_id: str | None
     created_at: str
     updated_at: str
 

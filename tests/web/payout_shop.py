@@ -32,7 +32,10 @@ EARNING = {
 
 
 def with_payouts(web: Web, **rules: Any) -> ScriptedRoute:
-    """Give the application an account that pays out without a cool-down; return its route. `rules` as `PayoutPolicy`'s."""
+    """Give the application an account that pays out without a cool-down; return its route.
+
+    `rules` are those of `PayoutPolicy`.
+    """
     state: AppState = web.app.state.shared
     route = ScriptedRoute(time.time)
     policy = PayoutPolicy(
@@ -42,6 +45,7 @@ def with_payouts(web: Web, **rules: Any) -> ScriptedRoute:
         state.context,
         accounts=payout_accounts(),
         box=Box((KEY,)),
+        processors={"stripe": object()},  # the account has access; refunds are not asked for here
         routes={"stripe": route},
         payout_policy=policy,
     )

@@ -16,6 +16,7 @@ EXPECTED = {
     ("GET", "/v1/customers/{customer_id}"): "vraom",
     ("GET", "/v1/customers/{customer_id}/transactions"): "vraom",
     ("POST", "/v1/disputes/{dispute_id}/decide"): "om",
+    ("POST", "/v1/disputes/{dispute_id}/link"): "om",
     ("POST", "/v1/outside-refunds/{outside_refund_id}/link"): "om",
     ("POST", "/v1/outside-refunds/{outside_refund_id}/decide"): "om",
     ("POST", "/v1/payments/{payment_id}/close"): "om",

@@ -214,7 +214,7 @@ class TestActions:
         payout_id = shop.ask(amount_minor=100).json()["id"]
         shop.act(payout_id, "cancel")
         events = shop.get(f"/v1/payouts/{payout_id}/events")["data"]
-        assert [event["what"] for event in events][0] == "payout_accepted"
+        assert events[0]["what"] == "payout_accepted"
         assert events[-1]["why"] == "because"
 
 

@@ -98,6 +98,7 @@ ROLES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/v1/outside-refunds/{outside_refund_id}/decide"): Act.DECIDE,
     ("POST", "/v1/outside-refunds/{outside_refund_id}/link"): Act.LINK,
     ("POST", "/v1/disputes/{dispute_id}/decide"): Act.DECIDE,
+    ("POST", "/v1/disputes/{dispute_id}/link"): Act.LINK,
     ("POST", "/v1/payments/{payment_id}/close"): Act.CLOSE,
     ("GET", "/v1/disputes"): Act.READ,
     ("GET", "/v1/disputes/{dispute_id}"): Act.READ,

@@ -33,6 +33,7 @@ from refund_worker.engine.audit.hash_chain import Report
 from refund_worker.engine.claims import close as closing
 from refund_worker.engine.claims import decide as deciding
 from refund_worker.engine.claims import link as linking
+from refund_worker.engine.claims import link_dispute as linking_disputes
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake import batches
@@ -44,6 +45,7 @@ from refund_worker.engine.payees import payees as recording_payees
 from refund_worker.engine.payees.earnings import StoredEarning
 from refund_worker.engine.payouts import accept as accepting_payouts
 from refund_worker.engine.payouts import actions as payout_actions
+from refund_worker.engine.payouts import destination_changes
 from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.processor_sync import sync_payout as asking_about_payouts
 from refund_worker.engine.processor_sync import sync_refund as asking
@@ -292,6 +294,14 @@ def link_outside_refund(
     )
 
 
+def link_dispute(context: Context, who: Identity, claim_id: str, *, transaction_id: str, reason: str) -> Claim:
+    """Link a lost dispute to the spend that it charged back. Return its claim."""
+    check(who, Act.LINK)
+    return linking_disputes.link_dispute(
+        context, claim_id, transaction_id=transaction_id, actor=who.actor, reason=reason
+    )
+
+
 def close_payment(context: Context, who: Identity, payment_id: str, *, reason: str) -> None:
     """Close a payment whose money never came, or that was recorded wrong."""
     check(who, Act.CLOSE)
@@ -307,7 +317,7 @@ def record_payee(context: Context, who: Identity, record: PayeeRecord) -> tuple[
 def change_payee(context: Context, who: Identity, record: PayeeRecord) -> Payee:
     """Replace what is stored of a payee, and return it."""
     check(who, Act.PAYEES)
-    return recording_payees.change_payee(context, record, actor=who.actor)
+    return destination_changes.change_payee(context, record, actor=who.actor)
 
 
 def reveal_destination(context: Context, who: Identity, payee_id: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ class Act(StrEnum):
     RETRY = "retry a refund or a payout"
     RESOLVE = "resolve a refund or a payout"
     DECIDE = "decide about a shortfall"
-    LINK = "link an outside refund"
+    LINK = "link an outside refund or a lost dispute"
     CLOSE = "close a payment"
     PAYEES = "record payees"
     REVEAL = "see a whole destination"

@@ -101,7 +101,8 @@ class EarningSchema(Schema):
     currency: Currency
     transaction_id: Annotated[KnownId | None, Field(description="the spend that it came from")] = None
     available_at: Annotated[
-        Timestamp | None, Field(description="when it can be paid out; by default after EARNINGS_HOLD_SECONDS")
+        Timestamp | None,
+        Field(description="when it can be paid out; by default after REFUND_WORKER_EARNINGS_HOLD_SECONDS"),
     ] = None
     description: Text = ""
 
