@@ -124,6 +124,7 @@ class Calls:
         metadata: Mapping[str, str] | None = None,
         instructions_email: str | None = None,
         destinations: Sequence[Destination] | None = None,
+        payee_id: str | None = None,
         idempotency_key: str,
     ) -> Call[Refund]:
         """Ask for a refund. Store the key with what it is for: then a caller that crashed asks for the same refund."""

@@ -261,3 +261,9 @@ def ask_again(
         connection.execute(update(payout_legs).where(g.leg_id.in_([leg for leg, _ in found])).values(next_at=now))
         connection.execute(update(payouts).where(p.payout_id.in_(ids)).values(due_at=now, version=p.version + 1))
     return set(ids)
+
+
+def of_refund_leg(connection: Connection, leg_id: str) -> list[str]:
+    """Return the ids of the payouts that pay this leg of a refund."""
+    query = select(payouts.c.payout_id).where(payouts.c.refund_leg_id == leg_id).order_by(payouts.c.payout_id)
+    return list(connection.execute(query).scalars())
