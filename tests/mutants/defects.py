@@ -1285,7 +1285,7 @@ DEFECTS = (
     Defect(
         "refunds wait for the circuit's time after it was closed",
         ENGINE + "refunds/circuit.py",
-        "        refunds.requeue_waiting_for(connection, processor, now)",
+        "        requeue_waiting_for(connection, processor, now)",
         "        pass",
         (REFUSED_KEY,),
     ),
@@ -1839,7 +1839,7 @@ DEFECTS = (
     Defect(
         "one record's known word pauses the processor when it comes as a 403",
         "src/refund_worker/processors/stripe/answers.py",
-        "(answer.status == 403 and not _is_about_one_record(answer))",
+        "(answer.status == 403 and not _is_about_one_record(answer, judge))",
         "answer.status == 403",
         REFUSALS,
     ),
@@ -8886,7 +8886,8 @@ DEFECTS = (
     Defect(
         "bank file: a rejection for an unknown reason has failed",
         BANK_FILE + "answer_rows.py",
-        "        case Word.REJECTED if first is not None and first in FAULT_OF:\n            return Verdict(ObjectState.FAILED, first, FAULT_OF[first])",
+        "        case Word.REJECTED if first is not None and first in FAULT_OF:\n"
+        "            return Verdict(ObjectState.FAILED, first, FAULT_OF[first])",
         "        case Word.REJECTED:\n            return Verdict(ObjectState.FAILED, first)",
         (BANK_FILES + "bank_answers.py",),
     ),
