@@ -134,9 +134,8 @@ def _accept_one(
         now=now,
     )
     check_velocity(payout, usage, context.limits)
-    decision = accepted_payout(
-        payout, json.dumps(body, sort_keys=True), needs_approval=needs_approval(payout, usage, context.limits)
-    )
+    waits = not request.approved and needs_approval(payout, usage, context.limits)
+    decision = accepted_payout(payout, json.dumps(body, sort_keys=True), needs_approval=waits)
     return AcceptedPayout(payout.payout_id, replayed=False), decision
 
 
