@@ -106,7 +106,12 @@ def _check_paid_once(watch: PayoutWatch, banks: dict[str, TransferBank], payout:
         raise Violation(f"I1 the payee of {payout_id} got {got} of {asked}")
     if _is_said_otherwise(watch, payout):
         legs = legs_of(watch, payout)
-        manual = any(str(leg["object_id"]).startswith("manual:") for leg in legs if leg["step"] == "payout")
+        ids = {f"manual:{item.id}" for item in bank.transfers}  # the person named what the processor had paid
+        manual = any(
+            str(leg["object_id"]).startswith("manual:") and leg["object_id"] not in ids
+            for leg in legs
+            if leg["step"] == "payout"
+        )
         if manual and got and not any(leg["attention_code"] for leg in legs):
             alarmed = payout_id in watch.payout_contradicted
             if not alarmed and not _was_alarmed(watch, payout_id):
@@ -167,6 +172,8 @@ def _check_nothing_lost(
     for bank in banks.values():
         for item in bank.transfers:
             state = MEANS.get(item.status)
-            if state is not None and known.get(item.id, "missing") != state and item.leg_id not in bank.falsified:
+            if item.payout_id in watch.manual_words or item.leg_id in bank.falsified:
+                continue  # a person has said how it ended
+            if state is not None and known.get(item.id, "missing") != state:
                 mine = known.get(item.id, "missing")
                 raise Violation(f"L5 {item.id} is {item.status} at the processor and {mine} in our records")

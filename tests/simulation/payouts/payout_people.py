@@ -96,6 +96,10 @@ class PayoutPeople:
         else:
             action = PayoutAction.CANCEL if choice < 0.7 else PayoutAction.RETRY
         reference = None if choice < 0.8 else f"wire-{payout_id}"
+        if seen["failure_code"] == "outcome_unknown" and action is PayoutAction.RESOLVE:
+            # The person looks at the processor, which cannot be asked by a call.
+            bank = self.banks[seen["processor"]]
+            reference = next((t.id for t in bank.transfers if t.payout_id == payout_id and not t.is_void), None)
         actor = "olga" if pick < 0.9 else "anna"
         version = seen["version"] if pick < 0.5 else None
 
@@ -174,8 +178,9 @@ class PayoutPeople:
             reply = TransferReplied(item.payout_id, item.leg_id, None, TransferAnswered(told))
 
             def receive(context: Context, reply: TransferReplied = reply) -> None:
-                if carries:
-                    record_transfer_replies(context, [reply])
+                if carries or not bank.two_steps:
+                    now_told = told if carries else bank.describe_transfer(item)
+                    record_transfer_replies(context, [replace(reply, reply=TransferAnswered(now_told))])
                     return
                 with context.database.write() as connection:
                     now = context.clock(connection)

@@ -14,7 +14,8 @@ from refund_worker.domain.payouts.transfers import Method
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from tests.simulation.bank_records import DAY, HOUR
 from tests.simulation.payouts.transfer_bank import ONE_STEP, TWO_STEPS
-from tests.simulation.plan import START, Act, Plan
+from tests.simulation.plan import START, Act, Plan, compose
+from tests.simulation.second_account import add_second_account
 
 # Rates of the faults that only payouts have.
 RATES = {
@@ -63,6 +64,24 @@ def destination_of(processor: str, payee_id: str, number: int) -> Destination:
     return Destination(kind=DestinationKind.PAYPAL, email=f"{payee_id}.{number}@example.com")
 
 
+# Acts of the plan for refunds that stay in most schedules, so that their time is spent on payouts.
+KEPT = ("delete", "clock jump", "pause", "resume", "merge", "seal")
+WHOLE_SHARE = 0.25
+
+
+def plan_of_refunds(seed: int) -> Plan:
+    """Return the plan for refunds of the seed: in a quarter of the schedules the whole plan, else a part of it."""
+    random = Random(f"refunds beside payouts {seed}")
+    plan = compose(random)
+    if random.random() < WHOLE_SHARE:
+        add_second_account(plan, seed)
+        return plan
+    requests = [act for act in plan.acts if act.what == "request"]
+    plan.acts = [act for act in plan.acts if act.what in KEPT or act in requests[:1]]
+    plan.polling_only = False
+    return plan
+
+
 def add_payouts(plan: Plan, seed: int) -> PayoutPlan:
     """Draw the payouts of the seed, and add their acts to the plan."""
     random = Random(f"payouts {seed}")
@@ -71,7 +90,7 @@ def add_payouts(plan: Plan, seed: int) -> PayoutPlan:
         rates={name: rate * random.uniform(0.3, 1) for name, rates in RATES.items() if (rate := random.choice(rates))},
         cooldown_seconds=random.choice((0.0, 0.0, 0.0, 60.0, HOUR, DAY)),
         interval_seconds=random.choice((0.0, 0.0, 0.0, HOUR)),
-        window_seconds=random.choice((7 * DAY, 7 * DAY, 30 * DAY, 2 * DAY)),
+        window_seconds=random.choice((7 * DAY, 7 * DAY, 2 * DAY, 2 * DAY, 30 * DAY)),
         key_seconds=key_seconds,
         key_use_seconds=key_use_seconds,
         hold_seconds=random.choice((0.0, 0.0, 60.0, HOUR)),

@@ -11,13 +11,15 @@ from typing import Any
 from refund_worker.domain.payouts.decision import PayoutPolicy
 from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.advance import advance_due
+from refund_worker.engine.payouts.process import process_due_payouts
+from refund_worker.engine.refunds.process import process_due
 from refund_worker.processors.accounts import Accounts
 from refund_worker.processors.payout_routes import PayoutRoute
 from tests.simulation.bank_records import DAY, KEY_SECONDS, SilentRules
 from tests.simulation.kernel import Process, Violation
 from tests.simulation.payouts.payout_checks import check_payouts
 from tests.simulation.payouts.payout_people import PayoutPeople
-from tests.simulation.payouts.payout_plan import PayoutPlan, add_payouts
+from tests.simulation.payouts.payout_plan import PayoutPlan, add_payouts, plan_of_refunds
 from tests.simulation.payouts.payout_watch import PAYOUT_ENDS, PayoutWatch, check_transfer_sending
 from tests.simulation.payouts.routes import (
     PayoutsOnly,
@@ -53,7 +55,10 @@ class PayoutProcesses(Processes):
         if self.sweep_at != planned:
             return  # an earlier sweep replaced this one
         self.sweep_at = None
-        self.worker(advance_due)
+        watch, now = self.schedule.payout_watch, self.world.database_now
+        refunds, payouts = ((due is not None and due <= now) for due in (watch.refunds_due, watch.payouts_due))
+        # Only to save time: in production every sweep processes both.
+        self.worker(process_due_payouts if payouts and not refunds else advance_due if payouts else process_due)
 
 
 class PayoutSchedule(Schedule):
@@ -63,7 +68,8 @@ class PayoutSchedule(Schedule):
     watch_type = PayoutWatch
 
     def __init__(self, seed: int) -> None:
-        super().__init__(seed)
+        plan = plan_of_refunds(seed)
+        super().__init__(seed, plan)
         self.payout_plan: PayoutPlan = add_payouts(self.plan, seed)
         self.faults.rates.update(self.payout_plan.rates)
         self.banks: dict[str, TransferBank] = {}

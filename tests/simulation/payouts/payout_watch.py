@@ -48,6 +48,7 @@ PAYOUT_MOVES = {
     "rejected": frozenset(),
     **{status: BY_LEGS for status in BEGUN},
 }
+HELD_SECONDS = 3 * DAY
 CLEARING = "house:payout_clearing"
 
 
@@ -66,13 +67,17 @@ class PayoutWatch(Watch):
     waits_for_person: set[str] = field(default_factory=set)  # legs
     payout_claims: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     payout_intents: dict[str, tuple[float, float]] = field(default_factory=dict)  # by key: true and database time
+    held_since: dict[str, tuple[str, float]] = field(default_factory=dict)  # code and true time
     last_subject: int = 0
+    refunds_due: float | None = None
+    payouts_due: float | None = None
 
     def committed(self, process: Process | None) -> None:
         """Check everything that the commit of this process changed."""
         Watch.committed(self, process)
         self.contradicted.discard(None)  # type: ignore[arg-type]
         self._read_subjects()
+        self.refunds_due, self.payouts_due = self.next_due, None
         self._read_payouts(process)
         self._check_payees()
 
@@ -110,11 +115,27 @@ class PayoutWatch(Watch):
                 else:
                     self._check_payout_row(before, row, process)
             self.open += row["status"] in OPEN
-            if row["due_at"] is not None:
+            if row["due_at"] is not None and not self._is_held_for_long(row):
                 due = max(row["due_at"], row["lease_until"] or 0)
                 self.next_due = due if self.next_due is None else min(due, self.next_due)
-            elif row["status"] in OPEN and row["status"] not in ("awaiting_approval", "needs_attention"):
+                self.payouts_due = due if self.payouts_due is None else min(due, self.payouts_due)
+            elif row["due_at"] is None and row["status"] in OPEN and row["status"] not in ("awaiting_approval", "needs_attention"):
                 raise Violation(f"I7 {payout_id} is {row['status']} and nothing will wake it")
+
+    def _is_held_for_long(self, row: Row) -> bool:
+        """Return True if a payout is only looked at again and again, while a person must act on something else.
+
+        Production looks hourly, for ever. Here that ends after some days without a change, unless it is woken.
+        """
+        if row["status"] != "held":
+            self.held_since.pop(row["payout_id"], None)
+            return False
+        code, since = self.held_since.setdefault(row["payout_id"], (row["hold_code"], self.world.now))
+        if code != row["hold_code"]:
+            self.held_since[row["payout_id"]] = row["hold_code"], self.world.now
+            return False
+        calm = self.calm_since is not None and self.world.now - max(since, self.calm_since) > HELD_SECONDS
+        return calm and row["hold_until"] is None and row["due_at"] > self.world.database_now
 
     # --- statuses ----------------------------------------------------------------------------------------------------
 
