@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refund_worker.domain.decision import Policy
+from refund_worker.domain.payouts.decision import PayoutPolicy
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, Publish, no_publish
 from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.engine.views.leg_texts import LegTexts, use_texts
-from refund_worker.engine.views.message_file import completed, read_messages
+from refund_worker.engine.views.message_file import completed, completed_payouts, read_messages
+from refund_worker.engine.views.payout_texts import PayoutTexts, use_payout_texts
 from refund_worker.processors.accounts import accounts_of
 from refund_worker.sealing import Box
-from refund_worker.setting_values import read_expected_days, read_fallback
+from refund_worker.setting_values import read_amounts, read_expected_days, read_fallback
 from refund_worker.settings import Settings
 from refund_worker.store.database import Database
 from refund_worker.store.installation import installation_id
@@ -74,6 +76,7 @@ def build_runtime(
     calls to processors in the event loop. A `shared` database is used instead of one of its own, and stays open.
     """
     use_texts(texts_of(settings))
+    use_payout_texts(payout_texts_of(settings))
     accounts = accounts_of(settings)
     database = shared or open_database(settings)
     try:
@@ -97,6 +100,7 @@ def build_runtime(
         box=Box(settings.destination_keys),
         policy=policy_of(settings),
         batches=batches_of(settings),
+        payout_policy=payout_policy_of(settings),
         limits=limits_of(settings),
         limiter=limiter or NoLimit(),
         run=run,
@@ -112,6 +116,13 @@ def texts_of(settings: Settings) -> LegTexts:
     """Return the texts about refunds for customers and staff. Raises `BadSettings` for an unusable file."""
     messages = completed(read_messages(settings.messages_file)) if settings.messages_file else {}
     return LegTexts(**messages, days=read_expected_days(settings.expected_days))
+
+
+def payout_texts_of(settings: Settings) -> PayoutTexts:
+    """Return the texts about payouts for payees and staff. Raises `BadSettings` for an unusable file."""
+    if not settings.messages_file:
+        return PayoutTexts()
+    return PayoutTexts(**completed_payouts(read_messages(settings.messages_file)))
 
 
 def open_database(settings: Settings, **pool: int) -> Database:
@@ -135,6 +146,19 @@ def policy_of(settings: Settings) -> Policy:
         outside_since=settings.outside_since_seconds,
         verify_payments=settings.verify_payments == "on",
         processors=accounts_of(settings).rules,
+    )
+
+
+def payout_policy_of(settings: Settings) -> PayoutPolicy:
+    """Return the durations, limits and choices that decisions about payouts depend on."""
+    accounts = accounts_of(settings)
+    return PayoutPolicy(
+        calls=replace(policy_of(settings), processors=accounts.payout_rules),
+        routes=accounts.routes,
+        cooldown_seconds=settings.payee_cooldown_seconds,
+        interval_seconds=settings.payout_interval_seconds,
+        minimum_minor=read_amounts(settings.payout_minimum),
+        maximum_minor=read_amounts(settings.payout_maximum),
     )
 
 

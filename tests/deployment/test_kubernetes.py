@@ -38,6 +38,8 @@ WORKLOADS = {
 }
 PODS = {name: each["spec"]["template"] for name, each in WORKLOADS.items()}
 CONTAINERS = {name: pod["spec"]["containers"][0] for name, pod in PODS.items()}
+# Secrets that not every installation has.
+OPTIONAL = {"processors", "destinations_key"}
 CONFIG: dict[str, str] = next(each["data"] for each in OBJECTS if each["kind"] == "ConfigMap")
 LONG_RUNNING = {"web", "worker", "bulk", "scheduler"}
 
@@ -121,13 +123,16 @@ def test_pods_can_write_where_the_program_does_and_read_their_secrets(name: str)
 
 
 def test_secrets_are_an_example_without_values() -> None:
-    """The file of accounts is the one secret that is offered in a comment."""
+    """Secrets that not every installation has are offered in a comment."""
     assert {each["metadata"]["name"] for each in documents(EXAMPLE)} == {"refund-worker", "refund-worker-owner"}
     assert all(value == "" for each in of_kind("Secret") for value in each["stringData"].values())
-    assert {path.split("/")[-1] for path in CONFIG.values() if "/run/secrets/" in path} == set(SECRETS) - {"processors"}
+    assert {path.split("/")[-1] for path in CONFIG.values() if "/run/secrets/" in path} == set(SECRETS) - OPTIONAL
     assert re.findall(
         "^  # (REFUND_WORKER_[A-Z_]*): (.*)$", (FOLDER / "configmap.yaml").read_text("utf-8"), re.MULTILINE
-    ) == [(PREFIX + "PROCESSORS_FILE", "/run/secrets/refund-worker/processors")]
+    ) == [
+        (PREFIX + "PROCESSORS_FILE", "/run/secrets/refund-worker/processors"),
+        (PREFIX + "DESTINATIONS_KEY_FILE", "/run/secrets/refund-worker/destinations_key"),
+    ]
 
 
 def test_settings_start_in_production_with_variables_of_services(tmp_path: Path) -> None:

@@ -121,8 +121,9 @@ def test_secrets_are_credentials_and_everything_else_is_a_setting() -> None:
         assert all(path == f"/etc/refund-worker/secrets/{name}" for name, path in given.items())
     for name in ("web", "worker@", "scheduler"):
         unit = FOLDER / f"refund-worker-{name}.service"
-        assert offered(unit, "LoadCredential") == ["processors:/etc/refund-worker/secrets/processors"]
-        assert offered(unit, "Environment") == [PREFIX + "PROCESSORS_FILE=%d/processors"]
+        optional = ("processors", "destinations_key")
+        assert offered(unit, "LoadCredential") == [f"{name}:/etc/refund-worker/secrets/{name}" for name in optional]
+        assert offered(unit, "Environment") == [f"{PREFIX}{name.upper()}_FILE=%d/{name}" for name in optional]
         given_files = values(unit, "Environment") + offered(unit, "Environment")
         assert {line.split("=")[0] for line in given_files} >= SECRET_FILES
     owner = [unit.stem for unit in SERVICES if "owner_database_url" in unit.read_text("utf-8")]

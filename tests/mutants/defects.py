@@ -99,10 +99,12 @@ FALLBACK = "tests/domain/test_fallback.py::test_"
 PAYPAL = "src/refund_worker/processors/paypal/"
 ADYEN = "src/refund_worker/processors/adyen/"
 BRAINTREE = "src/refund_worker/processors/braintree/"
+BANK_FILE = "src/refund_worker/processors/bank_file/"
 OUR_HTTP = "src/refund_worker/processors/http/"
 PAYPALS = "tests/processors/paypal/test_paypal_"
 ADYENS = "tests/processors/adyen/test_adyen_"
 BRAINTREES = "tests/processors/braintree/test_braintree_"
+BANK_FILES = "tests/processors/bank_file/test_"
 HTTPS = "tests/processors/http/test_http_"
 SEVERAL = "tests/web/test_processor_accounts.py::test_"
 OVER_HTTP = "tests/web/test_connect_over_http.py::test_"
@@ -1283,7 +1285,7 @@ DEFECTS = (
     Defect(
         "refunds wait for the circuit's time after it was closed",
         ENGINE + "refunds/circuit.py",
-        "        refunds.requeue_waiting_for(connection, processor, now)",
+        "        requeue_waiting_for(connection, processor, now)",
         "        pass",
         (REFUSED_KEY,),
     ),
@@ -1837,7 +1839,7 @@ DEFECTS = (
     Defect(
         "one record's known word pauses the processor when it comes as a 403",
         "src/refund_worker/processors/stripe/answers.py",
-        "(answer.status == 403 and not _is_about_one_record(answer))",
+        "(answer.status == 403 and not _is_about_one_record(answer, judge))",
         "answer.status == 403",
         REFUSALS,
     ),
@@ -8873,5 +8875,97 @@ DEFECTS = (
         "if len(names) == 1 else",
         "if names else",
         (PAYPALS + "webhooks.py::test_certificate_with_two_names_has_none",),
+    ),
+    Defect(
+        "bank file: a rejected copy has failed, and is paid again",
+        BANK_FILE + "answer_rows.py",
+        "if word not in (Word.SENT, Word.PAID) and (copy :=",
+        "if False and (copy :=",
+        (BANK_FILES + "bank_answers.py",),
+    ),
+    Defect(
+        "bank file: a rejection for an unknown reason has failed",
+        BANK_FILE + "answer_rows.py",
+        "        case Word.REJECTED if first is not None and first in FAULT_OF:\n"
+        "            return Verdict(ObjectState.FAILED, first, FAULT_OF[first])",
+        "        case Word.REJECTED:\n            return Verdict(ObjectState.FAILED, first)",
+        (BANK_FILES + "bank_answers.py",),
+    ),
+    Defect(
+        "bank file: an entry that is not booked counts",
+        BANK_FILE + "camt.py",
+        '    if (text_at(entry, "Sts/Cd") or text_at(entry, "Sts")) != BOOKED:\n        return\n',
+        "",
+        (BANK_FILES + "bank_answers.py",),
+    ),
+    Defect(
+        "bank file: a reversed booking is a payment",
+        BANK_FILE + "camt.py",
+        '    if text_at(entry, "RvslInd") in ("true", "1"):\n        return "reversed", None\n',
+        "",
+        (BANK_FILES + "bank_answers.py",),
+    ),
+    Defect(
+        "bank file: a credit without a return is one",
+        BANK_FILE + "camt.py",
+        '            return "credited", None',
+        '            return "credited", Word.RETURNED',
+        (BANK_FILES + "bank_answers.py",),
+    ),
+    Defect(
+        "bank file: a booking's sum is each payment's amount",
+        BANK_FILE + "camt.py",
+        "if found is None and is_alone:",
+        "if found is None:",
+        (BANK_FILES + "bank_answers.py",),
+    ),
+    Defect(
+        "bank file: the status of a part is ignored",
+        BANK_FILE + "pain002.py",
+        '        files += _file_status(message_id, part, "PmtInfSts", of_part, day)\n',
+        "",
+        (BANK_FILES + "bank_answers.py",),
+    ),
+    Defect(
+        "bank file: an unfinished line of CSV is left out",
+        BANK_FILE + "csv_answers.py",
+        "    if len(cells) != len(names):",
+        "    if False:",
+        (BANK_FILES + "bank_answers.py",),
+    ),
+    Defect(
+        "pain.001: the library's amounts are trusted",
+        BANK_FILE + "pain001.py",
+        "    if made != ours or sums",
+        "    if sums",
+        (BANK_FILES + "pain001.py",),
+    ),
+    Defect(
+        "pain.001: the library's ids stay random",
+        BANK_FILE + "pain001.py",
+        '    _one(root, "PmtInf/PmtInfId").text = message_id\n',
+        "",
+        (BANK_FILES + "pain001.py",),
+    ),
+    Defect(
+        "pain.001: a payment is in the file twice",
+        BANK_FILE + "pain001.py",
+        "        if payment.end_to_end_id in seen:",
+        "        if False:",
+        (BANK_FILES + "pain001.py",),
+    ),
+    Defect(
+        "pain.001: the file is not validated",
+        BANK_FILE + "pain001.py",
+        "        try_valid_xml(document, SCHEMA)",
+        "        pass",
+        (BANK_FILES + "pain001.py",),
+    ),
+    Defect(
+        "bank file: two attempts have one id",
+        BANK_FILE + "payments.py",
+        'f"{match[1]}{match[2]}-{match[3]}-{match[4]}"',
+        'f"{match[1]}{match[2]}-{match[3]}"',
+        (BANK_FILES + "pain001.py",),
     ),
 )

@@ -232,3 +232,17 @@ def test_outside_refund_is_linked_to_a_spend_once(web: Web) -> None:
     assert (refund["transaction_id"], refund["credits"], refund["status"]) == ("tx-1", 30, "succeeded")
     assert web.call("GET", "/v1/customers/cust-1").json()["balance"] == 150
     assert is_problem(web.call("POST", "/v1/outside-refunds/nothing/link", body), 404, "not_found")
+
+
+def test_lost_dispute_is_linked_to_a_spend_by_operators_only(web: Web) -> None:
+    hear(web.context, dispute("du_1", 500, status="lost"))
+    (found,) = web.call("GET", "/v1/disputes").json()["data"]
+    path, body = f"/v1/disputes/{found['id']}/link", {"transaction_id": "tx-1", "reason": "disputed this chat"}
+    assert found["transaction_id"] is None
+    assert web.call("POST", path, body, key=web.key("requester")).status_code == 403
+    for _ in range(2):
+        linked = web.call("POST", path, body, key=web.key("operator"))
+        assert (linked.status_code, linked.json()["transaction_id"]) == (200, "tx-1")
+    refused = web.call("POST", path, body | {"transaction_id": "tx-9"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "action_not_allowed")
+    assert web.call("POST", "/v1/disputes/cl_none/link", body).status_code == 404

@@ -24,6 +24,7 @@ from refund_worker.cli.options import (
 )
 from refund_worker.cli.output import Column, Output, count, moment, print_facts, print_json
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
+from refund_worker.domain.ids import spelled
 from refund_worker.engine.views.money_format import money
 from refund_worker.errors import InvalidRequest
 
@@ -74,6 +75,7 @@ def add_to(app: typer.Typer) -> None:
     _add_disputes_list(disputes)
     _add_dispute_show(disputes)
     _add_dispute_decide(disputes)
+    _add_dispute_link(disputes)
     fraud_warnings.add_to(disputes)
 
 
@@ -166,6 +168,25 @@ def _add_link(app: typer.Typer) -> None:
                 reason=reason,
             )
         show_claim(ClaimKind.OUTSIDE_REFUND, claim_id, output)
+
+
+def _add_dispute_link(app: typer.Typer) -> None:
+    @command(app, "link", "disputes link cl_0199… --transaction tx-1 --reason 'the customer disputed this chat'")
+    def link(
+        claim_id: DisputeArgument,
+        transaction: Annotated[
+            str, typer.Option("--transaction", help="the spend that the customer charged back", callback=spelled)
+        ],
+        reason: ReasonOption,
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Link a lost dispute to a spend: payees give back their share of it, until the dispute is reinstated."""
+        from refund_worker.engine.claims.link_dispute import link_dispute
+
+        reason = checked_reason(reason)
+        with runtime.context() as context:
+            link_dispute(context, claim_id, transaction_id=transaction, actor=acting_user(), reason=reason)
+        show_claim(ClaimKind.DISPUTE, claim_id, output)
 
 
 def _add_dispute_decide(app: typer.Typer) -> None:

@@ -148,6 +148,8 @@ def _sandboxes(stack: Stack) -> list[str]:
 
 def _exports(stack: Stack, chosen: Mapping[str, str]) -> list[str]:
     """Return the shell lines that another command needs to reach the sandboxes, without settings that are `chosen`."""
-    names = (PREFIX + name for name in ("STRIPE_API_KEY", "STRIPE_API_BASE", "PROCESSORS_FILE"))
+    names = (
+        PREFIX + name for name in ("STRIPE_API_KEY", "STRIPE_API_BASE", "PROCESSORS_FILE", "DESTINATIONS_KEY_FILE")
+    )
     found = {name: stack.environment[name] for name in names if name in stack.environment and name not in chosen}
     return [f"export {name}={shlex.quote(value)}" for name, value in found.items()]

@@ -131,7 +131,7 @@ def _add_update(app: typer.Typer) -> None:
         """
         from refund_worker.engine.intake.payee_schemas import PayeeChangeSchema
         from refund_worker.engine.intake.schemas import parse_schema
-        from refund_worker.engine.payees.payees import change_payee
+        from refund_worker.engine.payouts.destination_changes import change_payee
 
         fields = _fields(processor_account, currency, destination, country, customer, method)
         body: PayeeChangeSchema = parse_schema(PayeeChangeSchema, fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import signal
@@ -72,6 +73,8 @@ class Stack:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._start_sandboxes()
+            if PREFIX + "DESTINATIONS_KEY" not in self.environment:
+                self.environment.setdefault(PREFIX + "DESTINATIONS_KEY_FILE", str(self._destinations_key()))
             self.environment.setdefault(PREFIX + "STRIPE_API_BASE", self.sandbox.url)
             if self.paypal is not None:
                 if self.web_port:
@@ -107,6 +110,14 @@ class Stack:
         lines = [f'["{PAYPAL}"]', *(f'{name} = "{value}"' for name, value in account.items())]
         file = self.folder / "processors.toml"
         file.write_text("\n".join([*lines, ""]), "utf-8")
+        return file.resolve()
+
+    def _destinations_key(self) -> Path:
+        """Return the file of the key that seals destinations; it is kept, as the database is."""
+        file = self.folder / "destinations_key"
+        if not file.exists():
+            file.touch(0o600)
+            file.write_text(base64.b64encode(secrets.token_bytes(32)).decode(), "utf-8")
         return file.resolve()
 
     def _variables(self) -> dict[str, str]:

@@ -35,6 +35,10 @@ class Sum(StrEnum):
     CLAIMED_CREDITS = "claimed_credits"
     CLAIMED_MONEY = "claimed_money"
     DEBTS = "debts"
+    PAYEE_EARNED = "payee_earned"
+    PAYEE_CLAWED_BACK = "payee_clawed_back"
+    PAYEE_BALANCE = "payee_balance"
+    PAYEE_ENTRIES = "payee_entries"
 
 
 # The two figures of each sum: the stored one first, then the rows that its value comes from.
@@ -60,6 +64,11 @@ SAYS: Final[Mapping[Sum, str]] = MappingProxyType(
         Sum.CLAIMED_CREDITS: "the credits claimed of each payment equal its open claims",
         Sum.CLAIMED_MONEY: "the money claimed of each payment equals its open claims",
         Sum.DEBTS: "no balance is further below zero than the customer's debts",
+        Sum.PAYEE_EARNED: "what each payee has earned equals the earnings",
+        Sum.PAYEE_CLAWED_BACK: "what was clawed back of each payee equals what was clawed back of the earnings",
+        Sum.PAYEE_BALANCE: "what each payee has earned less what was clawed back, is on its way or was paid equals the "
+        "entries on the payee's account, less the payouts that are accepted and not posted",
+        Sum.PAYEE_ENTRIES: "the entries of each payee's statement equal those on the payee's account",
     }
 )
 

@@ -1,4 +1,4 @@
-"""Rows that follow a customer who is merged into another: payments, refundable transactions, refunds and claims.
+"""Rows that follow a customer who is merged into another: payments, spends, refunds, claims and payees.
 
 Ledger entries and events never change: they keep the id that the customer had.
 """
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping, select, update
 from refund_worker.batching import batched
 from refund_worker.store import snapshots
 from refund_worker.store.database import locked
-from refund_worker.store.tables import claims, customers, payments, refunds, transaction_rooms
+from refund_worker.store.tables import claims, customers, payees, payments, refunds, transaction_rooms
 
 SUMS = ("balance", "held", "bought", "net_spent", "withdrawn")
 # Rows of one statement that appends snapshots.
@@ -45,7 +45,8 @@ def move(connection: Connection, row: RowMapping, into: str) -> None:
     Each row that the audit trail covers gets a snapshot of its new state.
     """
     customer_id = row["customer_id"]
-    for table, key in ((payments, payments.c.payment_id), (refunds, refunds.c.refund_id)):
+    covered = ((payments, payments.c.payment_id), (refunds, refunds.c.refund_id), (payees, payees.c.payee_id))
+    for table, key in covered:
         ids = list(connection.execute(select(key).where(table.c.customer_id == customer_id)).scalars())
         for some in batched(sorted(ids), PAGE):
             connection.execute(update(table).where(key.in_(some)).values(customer_id=into))

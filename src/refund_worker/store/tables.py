@@ -953,6 +953,8 @@ claims = Table(
     Column("decided_by", Text),
     _count("postings"),
     Column("refund_id", Text, ForeignKey("refunds.refund_id")),
+    # The spend that a person linked a lost dispute to.
+    Column("transaction_id", Text),
     _ids("alarmed_legs"),
     Column("object_created_at", Double, nullable=False),
     Column("recorded_at", Double, nullable=False),
@@ -974,6 +976,12 @@ claims = Table(
         "object_id",
         sqlite_where=LIVE_OUTSIDE_REFUND,
         postgresql_where=LIVE_OUTSIDE_REFUND,
+    ),
+    Index(
+        "ix_claims_transaction_id",
+        "transaction_id",
+        sqlite_where=text("transaction_id IS NOT NULL"),
+        postgresql_where=text("transaction_id IS NOT NULL"),
     ),
     Index("ix_claims_undecided", "kind", sqlite_where=UNDECIDED, postgresql_where=UNDECIDED),
 )

@@ -51,6 +51,12 @@ class LinkBody(ActionBody):
         return value
 
 
+class LinkDisputeBody(ActionBody):
+    """The spend that a lost dispute charged back."""
+
+    transaction_id: KnownId
+
+
 class ResolveBody(ActionBody):
     """The outcome of a refund that needs a person: paid manually, with a reference, or credits given back."""
 

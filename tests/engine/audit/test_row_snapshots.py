@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from tests.engine.audit.test_hash_chain import findings, seal, tamper
 from tests.support.engine_world import World
+from tests.support.payees import add_payee, with_payouts
 
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.access.api_keys import create_key, revoke_key
@@ -27,7 +28,7 @@ STORE = Path(snapshots.__file__).parent
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
-    """Yield two customers with a payment each, two paid withdrawals, two keys, two users and two paused processors."""
+    """Yield two customers with paid withdrawals, two keys, two users, two paused processors and a payee."""
     made = World(migrated_url)
     made.pay()
     made.pay(2, customer_id="d")
@@ -39,6 +40,8 @@ def world(migrated_url: str) -> Iterator[World]:
         create_user(made.context, name=name, role="operator", password="four words in a row")
     for name in ("stripe", "other"):
         pause_processor(made.context, name, actor="anna", reason="wrong amounts")
+    with_payouts(made)
+    add_payee(made)
     yield made
     made.close()
 
@@ -176,6 +179,7 @@ def test_store_functions_writing_covered_table_append_snapshots() -> None:
         "erase_ended_before",  # addresses of customers
         "mark_closed",  # which has a ledger entry
         "write_room",  # sums of claims, which have ledger entries
+        *("write_verdict", "claim_refreshes", "plan_refresh", "refresh_destinations"),  # the processor's word
     }
     found = set()
     for path in sorted(STORE.rglob("*.py")):

@@ -92,7 +92,10 @@ ALSO = {
 
 
 def test_each_sum_names_the_row_that_was_planted(busy: World) -> None:
-    assert set(PLANTED) == set(Sum) == set(SAYS)
+    # The sums of payees have tests in tests/engine/payees.
+    of_payees = {name for name in Sum if name.startswith("payee_")}
+    assert set(PLANTED) == set(Sum) - of_payees
+    assert set(Sum) == set(SAYS)
     assert found_with(busy, "UPDATE customers SET created_at = created_at WHERE customer_id = 'c'") == {}
     for name, statement in PLANTED.items():
         found = found_with(busy, statement)

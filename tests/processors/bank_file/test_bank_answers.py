@@ -206,6 +206,14 @@ def test_status_of_the_whole_file_names_the_file(group: str, expected: tuple[Any
     assert (of_file.state, of_file.failure_code, of_file.fault) == expected
 
 
+def test_status_of_the_one_part_is_that_of_the_file() -> None:
+    rejected = f"<PmtInfSts>RJCT</PmtInfSts>{reasons('AM04')}"
+    (of_file,) = read_answer(report(FILE, part=rejected)).files
+    assert (of_file.message_id, of_file.state, of_file.failure_code) == (FILE, S.FAILED, "AM04")
+    group = f"<GrpSts>RJCT</GrpSts>{reasons('AM04')}"
+    assert read_answer(report(FILE, group=group, part=rejected)).files == (of_file,)
+
+
 def test_file_that_is_accepted_in_part_has_no_status_of_its_own() -> None:
     answer = read_answer(report(FILE, [status_of(FIRST, "ACSC")], group="<GrpSts>PART</GrpSts>"))
     assert (answer.files, only(answer).state) == ((), S.SUCCEEDED)

@@ -198,8 +198,16 @@ class Careless(sepaxml.SepaTransfer):  # type: ignore[misc]
         super().add_payment(fields | ({"amount": fields["amount"] * 2} if fields["endtoend_id"] == id_of(2) else {}))
 
 
-def test_library_that_makes_another_amount_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pain001, "SepaTransfer", Careless)
+class Misdirecting(sepaxml.SepaTransfer):  # type: ignore[misc]
+    """A later version of the library that sends one payment to another account."""
+
+    def add_payment(self, fields: dict[str, Any]) -> None:
+        super().add_payment(fields | ({"IBAN": IBANS[0]} if fields["endtoend_id"] == id_of(2) else {}))
+
+
+@pytest.mark.parametrize("library", [Careless, Misdirecting])
+def test_library_that_makes_another_payment_is_noticed(monkeypatch: pytest.MonkeyPatch, library: type) -> None:
+    monkeypatch.setattr(pain001, "SepaTransfer", library)
     assert made([payment(1)])
     with pytest.raises(BadFile, match="other payments or sums"):
         made([payment(1), payment(2)])

@@ -18,6 +18,19 @@ def published(kind: type[Any]) -> tuple[set[str], set[str]]:
     return {name for name, hint in fields.items() if "Optional" not in hint and "None" not in hint}, set(fields)
 
 
+def payout_parts(sandbox: Sandbox, client: stripe.StripeClient) -> tuple[dict[str, Any], ...]:
+    """Return a transfer with a reversal, this reversal, a failed payout, and the account that was paid."""
+    account = "acct_Shapes1"
+    sandbox.act("connect_account", account=account)
+    sandbox.act("set_balance", currency="usd", available_minor=1_000)
+    made = client.v1.transfers.create({"amount": 100, "currency": "usd", "destination": account})
+    reversal = client.v1.transfers.reversals.create(made.id, {"amount": 10}).to_dict()
+    payout = client.v1.payouts.create({"amount": 50, "currency": "usd"}, {"stripe_account": account})
+    failed = sandbox.act("move_payout", account=account, payout=payout.id, status="failed")
+    transfer = client.v1.transfers.retrieve(made.id).to_dict()
+    return transfer, reversal, failed, client.v1.accounts.retrieve(account).to_dict()
+
+
 @pytest.fixture(scope="module")
 def parts() -> list[Part]:
     """One object of each kind, and the objects within it."""
@@ -32,6 +45,7 @@ def parts() -> list[Part]:
         balance = client.v1.balance.retrieve().to_dict()
         (charged,) = client.v1.balance_transactions.list({"source": "ch_1"}).data
         display = waiting["next_action"]["display_details"]
+        transfer, reversal, payout, account = payout_parts(sandbox, client)
         return [
             (stripe.Refund, refund),
             (stripe.Refund, waiting),
@@ -51,6 +65,14 @@ def parts() -> list[Part]:
             (stripe.BalanceTransaction, charged.to_dict()),
             (stripe.BalanceTransaction, dispute["balance_transactions"][0]),
             (stripe.BalanceTransaction.FeeDetail, charged.to_dict()["fee_details"][0]),
+            (stripe.Transfer, transfer),
+            (stripe.TransferReversal, reversal),
+            (stripe.Payout, payout),
+            (stripe.Payout.TraceId, payout["trace_id"]),
+            (stripe.Account, account),
+            (stripe.Account.Capabilities, account["capabilities"]),
+            (stripe.Account.Requirements, account["requirements"]),
+            (stripe.BankAccount, account["external_accounts"]["data"][0]),
         ]
 
 

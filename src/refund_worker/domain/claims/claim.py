@@ -107,6 +107,7 @@ class Claim:
     decided_by: str | None = None  # the person who decided about the missing credits
     postings: int = 0
     refund_id: str | None = None  # the refund that a person linked it to
+    transaction_id: str | None = None  # the spend that a person linked a lost dispute to
     alarmed_legs: tuple[str, ...] = ()  # legs of ours that paid the same money, and that a person was alerted of
 
     @property

@@ -20,6 +20,7 @@ from refund_worker.domain.decision import SYSTEM
 from refund_worker.domain.ledger import EntryKind, Posting
 from refund_worker.domain.records import PaymentRecord
 from refund_worker.engine.context import Context
+from refund_worker.engine.payees.clawbacks import settle_clawbacks
 from refund_worker.store import accounts, claims
 from refund_worker.store import ledger as ledger_store
 
@@ -31,7 +32,8 @@ class Terms:
     `recoverable` are the credits, by customer id, that legs have just released: a claim takes of these what it was
     missing before. The same goes for credits that an earlier claim on the same payment gives back. `lessened` are the
     ids of claims of which the caller knows that their money became less: their shares may shrink. `within`, where it is
-    given, are the most credits that a claim may take now of the customer.
+    given, are the most credits that a claim may take now of the customer. With `notify`, notifications about what
+    payees give back are stored.
     """
 
     now: float
@@ -40,11 +42,12 @@ class Terms:
     recoverable: Mapping[str, int] = field(default_factory=dict)
     lessened: frozenset[str] = frozenset()
     within: Mapping[str, int] = field(default_factory=dict)
+    notify: bool = False
 
     @classmethod
     def of(cls, context: Context, now: float, actor: str = SYSTEM) -> Terms:
         """Return the terms with the rule of the settings."""
-        return cls(now=now, rule=ShortfallRule(context.policy.shortfall), actor=actor)
+        return cls(now=now, rule=ShortfallRule(context.policy.shortfall), actor=actor, notify=context.notify)
 
 
 def settle_payments(connection: Connection, payment_ids: Collection[str], terms: Terms) -> list[Claim]:
@@ -63,6 +66,8 @@ def settle_payments(connection: Connection, payment_ids: Collection[str], terms:
         its_claims |= {done.claim.claim_id: done.claim for _, done in its_changes}
         claims.write_room(connection, _room(payment.payment_id, list(its_claims.values())))
         changed += [done.claim for _, done in its_changes]
+    linked = {claim.transaction_id for claim in changed if claim.transaction_id}
+    settle_clawbacks(connection, linked, terms.now, terms.actor, notify=terms.notify)
     return changed
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from refund_worker.domain.sums import Sum, Violation, violations
 from refund_worker.engine.context import Context
+from refund_worker.engine.sums.payees import confirmed_of_payees, payee_pieces
 from refund_worker.store.database import Database
 from refund_worker.store.reporting import sums
 
@@ -52,15 +53,15 @@ def confirmed(
     return [v for piece in pieces(sorted(suspects)) for v in find_violations(database, piece)]
 
 
-def pieces(ids: Sequence[str]) -> Iterable[Sequence[str]]:
-    """Yield the ids in pieces of `PIECE`."""
-    return (ids[start : start + PIECE] for start in range(0, len(ids), PIECE))
+def pieces(ids: Sequence[str], size: int = PIECE) -> Iterable[Sequence[str]]:
+    """Yield the ids in pieces of this size."""
+    return (ids[start : start + size] for start in range(0, len(ids), size))
 
 
 def check_all(
     context: Context, *, named_max: int = 50, progress: Callable[[int], object] = lambda _customers: None
 ) -> Report:
-    """Check all sums of all customers now. It only reads, in pieces, and keeps no writer waiting."""
+    """Check all sums of all customers and payees now. It only reads, in pieces, and keeps no writer waiting."""
     began, after, customers = context.monotonic(), None, 0
     named: list[Violation] = []
     by_sum = dict.fromkeys(Sum, 0)
@@ -75,4 +76,9 @@ def check_all(
                 named.append(violation)
         after, customers = ids[-1], customers + len(ids)
         progress(customers)
+    for piece in payee_pieces(context.database):
+        for violation in confirmed_of_payees(context.database, piece, AGAIN_SECONDS):
+            by_sum[violation.sum] += 1
+            if len(named) < named_max:
+                named.append(violation)
     return Report(customers, sum(by_sum.values()), by_sum, tuple(named), context.monotonic() - began)

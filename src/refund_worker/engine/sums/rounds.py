@@ -14,11 +14,14 @@ from dataclasses import dataclass, field
 from sqlalchemy import RowMapping
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.domain.ledger import payee_account
 from refund_worker.domain.sums import Violation
 from refund_worker.engine.context import Context
-from refund_worker.engine.sums.check import PIECE, confirmed, find_violations, pieces
+from refund_worker.engine.sums.check import AGAIN_SECONDS, PIECE, confirmed, find_violations, pieces
+from refund_worker.engine.sums.payees import PIECE as PAYEE_PIECE
+from refund_worker.engine.sums.payees import confirmed_of_payees, payee_pieces
 from refund_worker.store import sum_rounds
-from refund_worker.store.reporting import sums
+from refund_worker.store.reporting import payee_sums, sums
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +61,9 @@ class SumChecker:
         for piece in pieces(changed):
             if context.monotonic() < until:
                 self._check_piece(context, piece)
+        for piece in pieces(self._changed_payees(context, state), PAYEE_PIECE):
+            if context.monotonic() < until:
+                _check_payees(context, piece)
         return len(changed) + self._continue_round(context, state, newest, size, until)
 
     def _changed(self, context: Context, state: RowMapping) -> list[str]:
@@ -67,6 +73,15 @@ class SumChecker:
             recent = sums.changed_since(connection, *seen, CHANGED_MAX)
             bad = {row["customer_id"] for row in sum_rounds.open_violations(connection, STORED_MAX)}
         return [*sorted(bad), *sorted(recent - bad)]
+
+    def _changed_payees(self, context: Context, state: RowMapping) -> list[str]:
+        """Return payees that changed since the last check, and those for which a sum does not hold."""
+        with context.database.read() as connection:
+            recent = payee_sums.payees_changed_since(connection, state["seen_transaction"], CHANGED_MAX)
+            bad = {row["customer_id"] for row in sum_rounds.open_violations(connection, STORED_MAX)}
+        accounts = payee_account("")
+        of_payees = {owner.removeprefix(accounts) for owner in bad if owner.startswith(accounts)}
+        return [*sorted(of_payees), *sorted(recent - of_payees)]
 
     def _continue_round(
         self, context: Context, state: RowMapping, newest: tuple[int, int], size: int, until: float
@@ -85,21 +100,32 @@ class SumChecker:
         customers = state["customers"] + done
         values = {"position": position, "customers": customers, "seen_transaction": newest[0], "seen_event": newest[1]}
         if ended:
+            for piece in payee_pieces(context.database):
+                _check_payees(context, piece)
             finished = {"round_began_at": state["began_at"], "round_ended_at": now, "round_customers": customers}
             values |= {"position": None, "customers": 0, "began_at": now, **finished}
         context.database.run(lambda c: sum_rounds.write_round(c, state, values))
         return done
 
     def _check_piece(self, context: Context, ids: Sequence[str]) -> None:
-        found = confirmed(context.database, find_violations(context.database, ids))
-        with context.database.read() as connection:
-            if not found and not sum_rounds.has_open(connection, ids):
-                return
-        new = context.database.run(
-            lambda c: sum_rounds.write_violations(c, ids, found, context.clock(c), most=STORED_MAX)
-        )
-        if new:
-            _alarm(new)
+        _write(context, ids, confirmed(context.database, find_violations(context.database, ids)))
+
+
+def _check_payees(context: Context, payee_ids: Sequence[str]) -> None:
+    found = confirmed_of_payees(context.database, payee_ids, AGAIN_SECONDS)
+    _write(context, [payee_account(payee_id) for payee_id in payee_ids], found)
+
+
+def _write(context: Context, owners: Sequence[str], found: Sequence[Violation]) -> None:
+    """Store what a check of these customers, or of these accounts of payees, found, and alert of what is new."""
+    with context.database.read() as connection:
+        if not found and not sum_rounds.has_open(connection, owners):
+            return
+    new = context.database.run(
+        lambda c: sum_rounds.write_violations(c, owners, found, context.clock(c), most=STORED_MAX)
+    )
+    if new:
+        _alarm(new)
 
 
 def _alarm(new: Sequence[Violation]) -> None:

@@ -105,6 +105,7 @@ def _dispute(claim: Claim) -> Dispute:
         "credits_taken": claim.taken,
         "shortfall": claim.shortfall,
         "needs_decision": claim.needs_decision,
+        "transaction_id": claim.transaction_id,
         "created_at": iso(claim.recorded_at),
         "updated_at": iso(claim.updated_at),
     }

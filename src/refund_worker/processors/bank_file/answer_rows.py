@@ -1,7 +1,7 @@
 """The content of a bank's answer: what it says of each payment and of each file, whatever its format.
 
-A rejection counts as failed only for a reason of the closed list. A bank that has the transfer already rejects a copy of
-it, while the first one is paid: such rows have no state, and a person decides.
+A rejection counts as failed only for a reason of the closed list. A bank that has the transfer already rejects a copy
+of it, while the first one is paid: such rows have no state, and a person decides.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from refund_worker.processors.sandbox import postings
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.ledger import PAYOUT, Ledger, Transaction
+from refund_worker.processors.sandbox.payout_book import PayoutBook
 from refund_worker.processors.sandbox.records import Dispute, FraudWarning, Ordered, Payment, Refund, Shares
 from refund_worker.processors.sandbox.refund_objects import awaits_reference
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 PLATFORM = ""
 
 
-class AccountBook:
+class AccountBook(PayoutBook):
     """The records of one account: the platform's own, or a connected one.
 
     An object of another account is not there. `connected` is None until something happens to a connected account, and
@@ -26,6 +27,7 @@ class AccountBook:
     """
 
     def __init__(self, account: str, whole: Book | None = None) -> None:
+        super().__init__()
         self.account = account
         self._whole = whole
         self.connected: bool | None = None
@@ -148,7 +150,7 @@ class AccountBook:
             destination.open().ledger.add(sides[1])
 
     def _apply_transaction(self, record: JsonObject) -> None:
-        """Apply a top-up or a payout."""
+        """Apply a top-up, or a payout of an older book."""
         names = ("id", "type", "amount", "currency", "source", "created")
         transaction = Transaction(**{name: record[name] for name in names})
         if transaction.type == PAYOUT:
@@ -220,7 +222,10 @@ class AccountBook:
         self.refunded[payment.currency] = self.refunded.get(payment.currency, 0) + amount
 
     def objects(self) -> JsonObject:
-        """Return payments, refunds (with their key) and disputes as JSON. Each names its connected account."""
+        """Return payments, refunds, disputes, transfers, reversals and payouts as JSON.
+
+        Each names its connected account, and the idempotency key that it was made with.
+        """
         whose = {"account": self.account} if self.account else {}
         return {
             "payments": [
@@ -239,6 +244,7 @@ class AccountBook:
                 for refund in self.refunds.values()
             ],
             "disputes": [{**each.object, "received": each.withdrawn, **whose} for each in self.disputes.values()],
+            **self.payout_objects(),
         }
 
     def received(self) -> JsonObject:

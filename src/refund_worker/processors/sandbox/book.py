@@ -204,19 +204,21 @@ class Book(AccountBook):
         self._later_done.add(record["number"])
 
     def summary(self) -> JsonObject:
-        """Return the whole book as JSON: payments, refunds (with their key), disputes, totals for each currency.
+        """Return the whole book as JSON: payments, refunds, disputes, transfers, payouts, totals for each currency.
 
         Each object of a connected account names it as `account`. A dispute's `received` is the money that the customer
         has through it: withdrawn and not reinstated. `received` of the book has the same for each currency, and the
         refunds that succeeded. `balances` has the money of each account by currency; that of the platform is "".
+        `banks` has the money that reached the bank of each account by payouts and did not come back.
         """
         books = self.every()
         parts = [book.objects() for book in books]
         return {
-            **{name: [each for part in parts for each in part[name]] for name in ("payments", "refunds", "disputes")},
+            **{name: [each for part in parts for each in part[name]] for name in parts[0]},
             "received": _summed([book.received() for book in books]),
             "totals": _summed([book.totals() for book in books]),
             "balances": {book.account: book.balance() for book in books},
+            "banks": {book.account: book.at_bank() for book in books},
         }
 
 

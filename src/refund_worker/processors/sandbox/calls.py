@@ -31,16 +31,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The purpose of a method and path. `object_id` is the id in the path, if there is one."""
+    """The purpose of a method and path. `object_id` is the id in the path, if there is one, `part_id` a second one."""
 
     method: str
     path_kind: str
     object_id: str | None = None
+    part_id: str | None = None
 
     @property
     def endpoint(self) -> str:
         """The endpoint that an idempotency key belongs to."""
-        return f"{self.method} {self.path_kind} {self.object_id or ''}".rstrip()
+        return " ".join(filter(None, (self.method, self.path_kind, self.object_id, self.part_id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Call:
             "method": self.route.method,
             "path_kind": self.route.path_kind,
             "object_id": self.route.object_id,
+            "part_id": self.route.part_id,
             "params": self.params,
             "account": self.account,
             "key": self.key,
@@ -68,7 +70,7 @@ class Call:
     @classmethod
     def of_record(cls, record: JsonObject) -> Call:
         """Return the call that `as_record` described."""
-        route = Route(record["method"], record["path_kind"], record["object_id"])
+        route = Route(record["method"], record["path_kind"], record["object_id"], record.get("part_id"))
         return cls(route, record["params"], record["account"], record["key"], record["fingerprint"])
 
 
@@ -91,10 +93,28 @@ ENDPOINTS = (
     ("GET", "/v1/balance_transactions/{}", "balance_transaction"),
     ("GET", "/v1/radar/early_fraud_warnings", "fraud_warnings"),
     ("GET", "/v1/radar/early_fraud_warnings/{}", "fraud_warning"),
+    ("GET", "/v1/transfers", "transfers"),
+    ("POST", "/v1/transfers", "create_transfer"),
+    ("GET", "/v1/transfers/{}", "transfer"),
+    ("POST", "/v1/transfers/{}", "update_transfer"),
+    ("GET", "/v1/transfers/{}/reversals", "reversals"),
+    ("POST", "/v1/transfers/{}/reversals", "create_reversal"),
+    ("GET", "/v1/transfers/{}/reversals/{}", "reversal"),
+    ("GET", "/v1/payouts", "payouts"),
+    ("POST", "/v1/payouts", "create_payout"),
+    ("GET", "/v1/payouts/{}", "payout"),
+    ("POST", "/v1/payouts/{}", "update_payout"),
+    ("POST", "/v1/payouts/{}/cancel", "cancel_payout"),
+    ("GET", "/v1/account", "own_account"),
+    ("GET", "/v1/accounts/{}", "account"),
 )
 KINDS = frozenset(kind for _, _, kind in ENDPOINTS)
 _BY_SHAPE = {(method, tuple(path.split("/"))): kind for method, path, kind in ENDPOINTS}
-_PLACES_OF_AN_ID = sorted({path.split("/").index("{}") for _, path, _ in ENDPOINTS if "{}" in path})
+# The places of ids in a path, those of two ids last.
+_PLACES_OF_IDS = sorted(
+    {tuple(place for place, part in enumerate(path.split("/")) if part == "{}") for _, path, _ in ENDPOINTS},
+    key=lambda places: (len(places), places),
+)
 
 
 def route_of(method: str, path: str) -> Route | None:
@@ -102,14 +122,13 @@ def route_of(method: str, path: str) -> Route | None:
     parts = tuple(path.split("/"))
     if "{}" in parts:
         return None
-    kind = _BY_SHAPE.get((method, parts))
-    if kind is not None:
-        return Route(method, kind)
-    for place in _PLACES_OF_AN_ID:
-        if len(parts) > place and parts[place]:
-            kind = _BY_SHAPE.get((method, (*parts[:place], "{}", *parts[place + 1 :])))
-            if kind is not None:
-                return Route(method, kind, parts[place])
+    for places in _PLACES_OF_IDS:
+        if not all(place < len(parts) and parts[place] for place in places):
+            continue
+        shape = tuple("{}" if place in places else part for place, part in enumerate(parts))
+        kind = _BY_SHAPE.get((method, shape))
+        if kind is not None:
+            return Route(method, kind, *(parts[place] for place in places))
     return None
 
 

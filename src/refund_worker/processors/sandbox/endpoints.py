@@ -18,7 +18,15 @@ from refund_worker.processors.sandbox.form import Params, refuse_unknown
 from refund_worker.processors.sandbox.fraud_warnings import warning_object
 from refund_worker.processors.sandbox.funds import balance_object
 from refund_worker.processors.sandbox.ledger import transaction_object
-from refund_worker.processors.sandbox.listing import LISTS, list_objects
+from refund_worker.processors.sandbox.listing import LISTS, list_objects, reversals_of
+from refund_worker.processors.sandbox.payees import read_account
+from refund_worker.processors.sandbox.payouts import (
+    decide_cancel_payout,
+    decide_create_payout,
+    decide_update_payout,
+    payout_named,
+    read_payout_request,
+)
 from refund_worker.processors.sandbox.records import Dispute, Payment, Refund
 from refund_worker.processors.sandbox.refunds import (
     decide_cancel,
@@ -27,6 +35,16 @@ from refund_worker.processors.sandbox.refunds import (
     decide_update,
     read_create_request,
 )
+from refund_worker.processors.sandbox.transfers import (
+    decide_reversal,
+    decide_transfer,
+    decide_update_transfer,
+    read_reversal_request,
+    read_transfer_request,
+    reversal_named,
+    transfer_named,
+    transfer_object,
+)
 
 
 def validate(call: Call) -> None:
@@ -34,7 +52,9 @@ def validate(call: Call) -> None:
     kind = call.route.path_kind
     if kind == "create":
         read_create_request(call.params)
-    elif kind == "update":
+    elif kind in NEW_MONEY:
+        NEW_MONEY[kind](call.params)
+    elif kind in ("update", "update_transfer", "update_payout"):
         refuse_unknown(call.params, ("metadata", "expand"))
     elif kind not in LISTS:  # a list checks its parameters itself
         refuse_unknown(call.params, ("expand",))
@@ -56,12 +76,31 @@ def _decide(book: AccountBook, faults: Faults, call: Call, plan: Plan) -> Decisi
         return Decision((), balance_object(book, {} if book.account else faults.balance))
     if kind in CHANGES:
         return CHANGES[kind](book, object_id, call.params)
+    if kind in NEW_MONEY:
+        return _decide_new(book, faults, call, plan)
     if kind in LISTS:
         lag = plan.list_lag_seconds
         if lag is None:
-            lag = faults.list_lag_seconds if kind == "list" else 0.0
-        return Decision((), list_objects(book, LISTS[kind], call.params, lag_seconds=lag, disorder=plan.pages))
+            lag = faults.list_lag_seconds if kind in LAGGING else 0.0
+        listable = LISTS[kind] if kind != "reversals" else reversals_of(transfer_named(book, object_id))
+        return Decision((), list_objects(book, listable, call.params, lag_seconds=lag, disorder=plan.pages))
+    if kind == "reversal":
+        return Decision((), reversal_named(book, object_id, call.route.part_id or "").object)
+    if kind in ("account", "own_account"):
+        return Decision((), read_account(book, call))
     return Decision((), READINGS[kind](book, object_id, call.params))
+
+
+def _decide_new(book: AccountBook, faults: Faults, call: Call, plan: Plan) -> Decision:
+    """Return the effect of a new transfer, reversal or payout."""
+    match call.route.path_kind:
+        case "create_transfer":
+            return decide_transfer(book, read_transfer_request(call.params), call.key)
+        case "create_reversal":
+            transfer = transfer_named(book, call.route.object_id or "")
+            return decide_reversal(book, transfer, read_reversal_request(call.params), call.key)
+    request = read_payout_request(call.params)
+    return decide_create_payout(book, request, call.key, faults.payout_seconds, plan.lifecycle)
 
 
 def refund_named(book: AccountBook, refund_id: str) -> Refund:
@@ -106,11 +145,24 @@ def _read_intent(book: AccountBook, reference: str, params: Params) -> JsonObjec
     return payment_intent_object(payment)
 
 
+# Requests that make a transfer, a reversal or a payout, with the check of their parameters.
+NEW_MONEY: Mapping[str, Callable[[Params], object]] = {
+    "create_transfer": read_transfer_request,
+    "create_reversal": read_reversal_request,
+    "create_payout": read_payout_request,
+}
+# The lists that show a new object only after the setting list_lag_seconds.
+LAGGING = frozenset({"list", "transfers", "reversals", "payouts"})
 # Requests that change an object, and requests that read one, by their kind.
 CHANGES: Mapping[str, Callable[[AccountBook, str, Params], Decision]] = {
     "update": lambda book, object_id, params: decide_update(refund_named(book, object_id), params),
     "cancel": lambda book, object_id, _: decide_cancel(refund_named(book, object_id)),
     "expire": lambda book, object_id, _: decide_expiry(book, refund_named(book, object_id)),
+    "update_transfer": lambda book, object_id, params: decide_update_transfer(transfer_named(book, object_id), params),
+    "update_payout": lambda book, object_id, params: decide_update_payout(
+        payout_named(book, object_id), params, book.now()
+    ),
+    "cancel_payout": lambda book, object_id, _: decide_cancel_payout(book, payout_named(book, object_id)),
     "close_dispute": lambda book, object_id, _: decide_close(book, dispute_named(book, object_id)),
 }
 READINGS: Mapping[str, Callable[[AccountBook, str, Params], JsonObject]] = {
@@ -120,4 +172,6 @@ READINGS: Mapping[str, Callable[[AccountBook, str, Params], JsonObject]] = {
     "charge": lambda book, object_id, _: charge_object(_payment(book, object_id, "charge")),
     "payment_intent": _read_intent,
     "balance_transaction": _read_transaction,
+    "transfer": lambda book, object_id, _: transfer_object(transfer_named(book, object_id)),
+    "payout": lambda book, object_id, _: payout_named(book, object_id).object,
 }

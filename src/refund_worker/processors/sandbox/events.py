@@ -9,17 +9,19 @@ from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.charges import charge_object, payment_intent_object
 from refund_worker.processors.sandbox.decisions import Notice
 from refund_worker.processors.sandbox.fraud_warnings import warning_object
+from refund_worker.processors.sandbox.payees import account_object
 from refund_worker.processors.sandbox.records import Payment
+from refund_worker.processors.sandbox.transfers import transfer_object
 
 API_VERSION = "2026-10-28.endive"
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """The object of an event as it is now, the payment that it belongs to, and the key of the request behind it."""
+    """The object of an event as it is now, the payment that it belongs to if there is one, and the request's key."""
 
     object: JsonObject
-    payment: Payment
+    payment: Payment | None = None
     idempotency_key: str | None = None
 
 
@@ -38,6 +40,14 @@ def topic_of(book: AccountBook, notice: Notice) -> Topic:
         case ["payment_intent", _]:
             payment = book.payments[notice.object_id]
             return Topic(payment_intent_object(payment), payment)
+        case ["transfer", _]:
+            transfer = book.transfers[notice.object_id]
+            return Topic(transfer_object(transfer), idempotency_key=transfer.idempotency_key)
+        case ["payout", _]:
+            payout = book.payouts[notice.object_id]
+            return Topic(payout.object, idempotency_key=payout.idempotency_key)
+        case ["account", _]:
+            return Topic(account_object(book))
         case _:
             refund = book.refunds[notice.object_id]
             payment = book.payment_of(refund)

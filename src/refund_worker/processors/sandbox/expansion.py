@@ -9,6 +9,7 @@ from refund_worker.processors.sandbox.answers import JsonObject, StripeError
 from refund_worker.processors.sandbox.charges import charge_object, payment_intent_object
 from refund_worker.processors.sandbox.form import Params
 from refund_worker.processors.sandbox.ledger import transaction_object
+from refund_worker.processors.sandbox.transfers import transfer_object
 
 # Stripe's limit: https://docs.stripe.com/expand.
 DEPTH_MAX = 4
@@ -31,7 +32,17 @@ def _transaction(book: AccountBook, transaction_id: str) -> JsonObject | None:
 
 def _source(book: AccountBook, source_id: str) -> JsonObject | None:
     entry = book.refunds.get(source_id) or book.disputes.get(source_id)
-    return entry.object if entry is not None else _charge(book, source_id)
+    if entry is not None:
+        return entry.object
+    moved = book.payouts.get(source_id) or book.reversals.get(source_id)
+    if moved is not None:
+        return moved.object
+    return _transfer(book, source_id) or _charge(book, source_id)
+
+
+def _transfer(book: AccountBook, transfer_id: str) -> JsonObject | None:
+    transfer = book.transfers.get(transfer_id)
+    return None if transfer is None else transfer_object(transfer)
 
 
 Resolve = Callable[[AccountBook, str], JsonObject | None]
@@ -42,8 +53,11 @@ EXPANDABLE: Mapping[str, Mapping[str, Resolve]] = {
     "charge": {"balance_transaction": _transaction, "payment_intent": _intent},
     "dispute": OF_PAYMENT,
     "payment_intent": {"latest_charge": _charge},
+    "payout": {"balance_transaction": _transaction, "failure_balance_transaction": _transaction},
     "radar.early_fraud_warning": OF_PAYMENT,
     "refund": {**OF_PAYMENT, "balance_transaction": _transaction, "failure_balance_transaction": _transaction},
+    "transfer": {"balance_transaction": _transaction},
+    "transfer_reversal": {"balance_transaction": _transaction, "transfer": _transfer},
 }
 
 

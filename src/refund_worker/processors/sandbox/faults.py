@@ -11,6 +11,7 @@ The fault file is one JSON object. Every part is optional:
       "balance": {"gbp": 100000},     the amount for all refunds together; an unnamed currency has no limit
       "list_lag_seconds": 0,          how long a new refund is missing from the list of refunds
       "reference_seconds": 259200,    when a card refund's trace reference is available after its success; null: never
+      "payout_seconds": 172800,       how long a standard payout takes until it is paid; null: until an action moves it
       "hang_seconds": 300,            how long an unanswered request waits before its connection is closed
       "webhook_retry_seconds": 1,     the first wait after a failed delivery; each further wait is twice as long
       "fsync": false,                 wait for the disk before each answer
@@ -26,9 +27,11 @@ The parts of a rule's `match` must all agree with the request:
 - `method`;
 - `path_kind`: create | retrieve | update | list | cancel | expire for refunds, charges (the list) | charge |
   payment_intent, disputes (the list) | dispute | close_dispute, fraud_warnings (the list) | fraud_warning,
-  balance, balance_transactions (the list) | balance_transaction, or webhook;
-- `payment`: the id that the request names, or the payment of the object that it names;
-- `metadata`: pairs that are all present on the request's refund;
+  balance, balance_transactions (the list) | balance_transaction, create_transfer | transfers (the list) | transfer |
+  update_transfer, create_reversal | reversals (the list) | reversal, create_payout | payouts (the list) | payout |
+  update_payout | cancel_payout, account | own_account, or webhook;
+- `payment`: the id that the request names, or the payment of the object that it names; the destination of a transfer;
+- `metadata`: pairs that are all present on the request's refund, transfer, reversal or payout;
 - `nth`: a number or a list of numbers, counted from 1 among the requests that match the other parts;
 - `event`: the type of a webhook;
 - `account`: the connected account, or "" for the platform's own.
@@ -55,7 +58,8 @@ A rule's `do` is one action or several together:
                                                     insufficient_balance_for_refund (a 402 with message_code only),
                                                     or path_missing (a 404 as from a server without the path)
     {"lifecycle": [{"status": "pending"}, {"status": "failed", "after_seconds": 60, "failure_reason": "declined"}]}
-                                                    the refund's statuses, the first at once; any text or null. A step
+                                                    the statuses of a refund, or of a payout (whose failure_code is then
+                                                    the failure_reason), the first at once; any text or null. A step
                                                     can have a pending_reason, and `set`: fields of the refund object
                                                     such as destination_details, exactly as they are to be shown
     {"answer": {"amount": 1, "currency": "usd"}}    these fields are false in the answer, but true in the book
@@ -84,6 +88,7 @@ from refund_worker.processors.sandbox.actions import FaultFileError, Plan, is_nu
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.calls import KINDS
 from refund_worker.processors.sandbox.heavy import heavy_actions
+from refund_worker.processors.sandbox.payouts import PAYOUT_SECONDS
 from refund_worker.processors.sandbox.refund_objects import REFERENCE_SECONDS
 
 DAY_SECONDS = 24 * 3600
@@ -146,7 +151,13 @@ class Rule:
 
 OF_EXECUTION = frozenset({"server_error", "refuse", "lifecycle", "answer"})
 OF_CREATE = frozenset({"lifecycle"})
-LIST_KINDS = frozenset({"list", "balance_transactions", "charges", "disputes", "fraud_warnings"})
+WITH_A_LIFE = frozenset({"create", "create_payout"})
+LIST_KINDS = frozenset(
+    {
+        *("list", "balance_transactions", "charges", "disputes", "fraud_warnings"),
+        *("transfers", "reversals", "payouts"),
+    }
+)
 OF_LISTS = frozenset({"list_lag_seconds", "pages"})
 OF_WIRE = frozenset(
     {
@@ -163,7 +174,7 @@ def concerns(do: Mapping[str, Any], subject: Subject) -> bool:
     if subject.replaying and OF_EXECUTION & do.keys():
         return False
     useful = OF_WIRE | (OF_EXECUTION - OF_CREATE)
-    if subject.path_kind == "create":
+    if subject.path_kind in WITH_A_LIFE:
         useful = useful | OF_CREATE
     if subject.path_kind in LIST_KINDS:
         useful = useful | OF_LISTS
@@ -183,6 +194,7 @@ class Faults:
         self.balance: dict[str, int] = {}
         self.list_lag_seconds = 0.0
         self.reference_seconds: float | None = REFERENCE_SECONDS
+        self.payout_seconds: float | None = PAYOUT_SECONDS
         self.hang_seconds = 300.0
         self.webhook_retry_seconds = 1.0
         self.fsync = False
@@ -284,6 +296,7 @@ SETTINGS: dict[str, Callable[[Any], bool]] = {
     "balance": _is_balance,
     "list_lag_seconds": is_number,
     "reference_seconds": lambda value: value is None or is_number(value),
+    "payout_seconds": lambda value: value is None or is_number(value),
     "hang_seconds": is_number,
     "webhook_retry_seconds": is_number,
     "fsync": lambda value: isinstance(value, bool),

@@ -49,6 +49,10 @@ def _is_metadata(value: Any) -> bool:
     )
 
 
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= 100 and all(_is_text(each) for each in value)
+
+
 TEXT = Field("a text of 1 to 500 characters", _is_text)
 FLAG = Field("true or false", lambda value: isinstance(value, bool))
 AMOUNT = Field("a whole number of minor units, 1 or more", lambda value: _is_integer(value, 1))
@@ -56,6 +60,7 @@ AMOUNT_OR_ZERO = Field("a whole number of minor units, 0 or more", _is_integer)
 WHOLE = Field("a whole number of minor units, below zero too", lambda value: _is_integer(value, -NUMBER_MAX))
 SECONDS = Field("a number of seconds", _is_number)
 SECOND = Field("a whole number of seconds; a time counts from 1970", _is_integer)
+TEXTS = Field("a list of at most 100 texts", _is_texts)
 METADATA = Field("an object of at most 50 texts", _is_metadata)
 CURRENCY_CODE = Field("three letters", lambda value: isinstance(value, str) and bool(CURRENCY.match(value)))
 REFUND_TYPE = Field("refund, reversal or pending", lambda value: isinstance(value, str) and value in CARD_TYPES)
@@ -70,12 +75,16 @@ FIELDS: Mapping[str, Field] = {
     "available_minor": WHOLE,
     "available_on": SECOND,
     "captured_minor": AMOUNT_OR_ZERO,
+    "country": TEXT,
     "currency": CURRENCY_CODE,
+    "current_deadline": SECOND,
+    "currently_due": TEXTS,
     "created": SECOND,
     "customer": TEXT,
     "customer_email": TEXT,
     "customer_must_act": FLAG,
     "destination": ACCOUNT,
+    "disabled_reason": TEXT,
     "dispute": TEXT,
     "due_by": SECOND,
     "failure_code": TEXT,
@@ -85,13 +94,18 @@ FIELDS: Mapping[str, Field] = {
     "fee_minor": AMOUNT_OR_ZERO,
     "fraud_type": TEXT,
     "funds": FLAG,
+    "instant": FLAG,
     "intent_metadata": METADATA,
     "livemode": FLAG,
     "metadata": METADATA,
+    "past_due": TEXTS,
     "payment": TEXT,
     "payment_method": TEXT,
     "pending_minor": WHOLE,
+    "payout": TEXT,
+    "payouts_enabled": FLAG,
     "pending_reason": TEXT,
+    "pending_verification": TEXTS,
     "policy": TEXT,
     "reason": TEXT,
     "refund_application_fee": FLAG,
@@ -102,7 +116,10 @@ FIELDS: Mapping[str, Field] = {
     "refundable": FLAG,
     "status": TEXT,
     "succeeds_after_seconds": SECONDS,
+    "transfer": TEXT,
+    "transfer_delay_seconds": SECOND,
     "transfer_minor": AMOUNT,
+    "transfers": TEXT,
     "undocumented": FLAG,
     "withdraw": FLAG,
 }

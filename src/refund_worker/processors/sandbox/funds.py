@@ -1,4 +1,4 @@
-"""Stripe's balance, and what others do to it: top-ups, payouts, and a balance that a test sets. Pure decisions."""
+"""Stripe's balance, and what others do to it: top-ups, and a balance that a test sets. Pure decisions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,8 @@ from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError
 from refund_worker.processors.sandbox.connect import OFF, POLICIES, needs_of
 from refund_worker.processors.sandbox.decisions import Decision
+from refund_worker.processors.sandbox.ledger import OWN_CURRENCY
 from refund_worker.processors.sandbox.refunds import INSUFFICIENT_FUNDS, Step, decide_move
-
-# An account without any money has a sum of zero in its own currency.
-OWN_CURRENCY = "usd"
 
 
 def balance_object(book: AccountBook, limits: Mapping[str, int]) -> JsonObject:
@@ -73,24 +71,6 @@ def decide_top_up(book: AccountBook, fields: JsonObject) -> Decision:
     shown |= {"created": int(now), "status": "succeeded"}
     available = book.ledger.available(currency, now) + fields["amount_minor"]
     return _with_released(book, Decision((record,), shown), currency, available)
-
-
-def decide_payout(book: AccountBook, fields: JsonObject) -> Decision:
-    """Pay money to our bank account. Without an amount the payout is automatic: all that is available.
-
-    Raises `StripeError` (400 balance_insufficient) if less is available.
-    """
-    currency, now = fields["currency"].lower(), book.now()
-    available = book.ledger.available(currency, now)
-    amount = fields.get("amount_minor", available)
-    if not 0 < amount <= available:
-        raise StripeError(400, f"Of {currency}, {available} is available.", "balance_insufficient", "amount_minor")
-    source = book.new_id("po", currency, *_number(book))
-    automatic = "amount_minor" not in fields
-    record = {**_transaction(book, "payout", -amount, currency, source), "automatic": automatic}
-    shown: JsonObject = {"id": source, "object": "payout", "amount": amount, "arrival_date": int(now)}
-    shown |= {"automatic": automatic, "created": int(now), "currency": currency, "status": "paid"}
-    return Decision((record,), shown)
 
 
 def _number(book: AccountBook) -> tuple[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -40,6 +41,19 @@ ON_CREATE: tuple[Weighted, ...] = (
     (1, {"lifecycle": [{"status": None}, {"status": "succeeded", "after_seconds": 2}]}),
     (0.5, {"answer": {"amount": 1}}),
 )
+# The faults of a create that say nothing about a refund, for transfers, reversals and payouts.
+ON_SENT: tuple[Weighted, ...] = tuple(
+    (weight, do) for weight, do in ON_CREATE if do.keys() & {"timeout", "conflict", "lock_timeout", "server_error"}
+)
+ON_TRANSFER: tuple[Weighted, ...] = (*ON_SENT, (1, {"refuse": "balance_insufficient"}))
+ON_PAYOUT: tuple[Weighted, ...] = (
+    *ON_TRANSFER,
+    (4, {"lifecycle": [{"status": "pending"}, {"status": "paid", "after_seconds": 2}]}),
+    (2, {"lifecycle": [{"status": "pending"}, {"status": "failed", "after_seconds": 2}]}),
+    (2, {"lifecycle": [{"status": "paid"}, {"status": "failed", "after_seconds": 3}]}),
+    (1, {"lifecycle": [{"status": "pending"}, {"status": "canceled", "after_seconds": 2}]}),
+    (1, {"lifecycle": [{"status": "clearing"}, {"status": "paid", "after_seconds": 2}]}),
+)
 ON_LIST: tuple[Weighted, ...] = (
     (5, {"list_lag_seconds": 3}),
     (2, {"pages": "repeat"}),
@@ -52,6 +66,13 @@ ON_WEBHOOK: tuple[Weighted, ...] = (
     (2, {"webhook": {"delay_seconds": 2}}),
     (2, {"webhook": {"after_next": True}}),
 )
+OWN: Mapping[str, tuple[Weighted, ...]] = {
+    "create": ON_CREATE,
+    "create_transfer": ON_TRANSFER,
+    "create_reversal": ON_TRANSFER,
+    "create_payout": ON_PAYOUT,
+    **dict.fromkeys(("list", "transfers", "reversals", "payouts"), ON_LIST + ON_READING),
+}
 DENIALS: tuple[Weighted, ...] = ((1, {"unauthorized": True}), (1, {"forbidden": True}))
 
 
@@ -60,5 +81,5 @@ def heavy_actions(path_kind: str, *, denials: bool) -> tuple[Weighted, ...]:
     """Return the faults that can affect a request of this kind, each with its weight."""
     if path_kind == "webhook":
         return ON_WEBHOOK
-    own = {"create": ON_CREATE, "list": ON_LIST + ON_READING}.get(path_kind, ON_READING)
+    own = OWN.get(path_kind, ON_READING)
     return ON_THE_WIRE + own + (DENIALS if denials else ())

@@ -18,12 +18,16 @@ REPORTING_CATEGORIES = {
     "payment_failure_refund": "charge_failure",
     "payment_refund": "refund",
     "payout": "payout",
+    "payout_cancel": "payout_reversal",
+    "payout_failure": "payout_reversal",
     "refund": "refund",
     "refund_failure": "refund_failure",
     "topup": "topup",
     "transfer": "transfer",
     "transfer_refund": "transfer_reversal",
 }
+# An account without any money has a sum of zero in its own currency.
+OWN_CURRENCY = "usd"
 ADJUSTMENT, DISPUTE, DISPUTE_REVERSAL, PAYOUT = "adjustment", "dispute", "dispute_reversal", "payout"
 
 

@@ -13,7 +13,9 @@ from refund_worker.processors.sandbox.charges import charge_object
 from refund_worker.processors.sandbox.form import Params, integer_of, refuse_unknown, text_of
 from refund_worker.processors.sandbox.fraud_warnings import warning_object
 from refund_worker.processors.sandbox.ledger import Transaction, transaction_object
-from refund_worker.processors.sandbox.records import Dispute, Entry, FraudWarning, Payment, Refund, position
+from refund_worker.processors.sandbox.payout_records import Moved
+from refund_worker.processors.sandbox.records import Dispute, Entry, FraudWarning, Ordered, Payment, Refund, position
+from refund_worker.processors.sandbox.transfers import transfer_object
 
 PAGE_PARAMS = frozenset({"created", "limit", "starting_after", "ending_before", "expand"})
 LIMIT_DEFAULT, LIMIT_MAX = 10, 100
@@ -99,22 +101,22 @@ def _cursor(book: AccountBook, listable: Listable[AnyEntry], params: Params, nam
     return entry
 
 
-def _bounds(params: Params) -> tuple[float, float]:
-    """Return the first second of creation that is asked for, and the second after the last one."""
-    created = params.get("created")
-    if created is None:
+def _bounds(params: Params, time: str = "created") -> tuple[float, float]:
+    """Return the first second of the time that is asked for, and the second after the last one."""
+    asked = params.get(time)
+    if asked is None:
         return float("-inf"), float("inf")
-    if isinstance(created, str):
-        second = integer_of(created, "created")
+    if isinstance(asked, str):
+        second = integer_of(asked, time)
         return second, second + 1
     first, end = float("-inf"), float("inf")
-    for name, text in created.items():
+    for name, text in asked.items():
         if name in LOWER:
-            first = max(first, integer_of(text, f"created[{name}]") + LOWER[name])
+            first = max(first, integer_of(text, f"{time}[{name}]") + LOWER[name])
         elif name in UPPER:
-            end = min(end, integer_of(text, f"created[{name}]") + UPPER[name])
+            end = min(end, integer_of(text, f"{time}[{name}]") + UPPER[name])
         else:
-            raise StripeError(400, f"Received unknown parameter: created[{name}]", "parameter_unknown", "created")
+            raise StripeError(400, f"Received unknown parameter: {time}[{name}]", "parameter_unknown", time)
     return first, end
 
 
@@ -181,6 +183,25 @@ def _transactions(book: AccountBook, params: Params) -> Sequence[Transaction]:
     return sorted(found, key=position)
 
 
+def _transfers(book: AccountBook, params: Params) -> Sequence[Moved]:
+    return _matching(book.transfer_list, params, ("destination", "transfer_group"))
+
+
+def _payouts(book: AccountBook, params: Params) -> Sequence[Moved]:
+    found = _matching(book.payout_list, params, ("destination", "status"))
+    first, end = _bounds(params, "arrival_date")
+    return [each for each in found if first <= each.object["arrival_date"] < end]
+
+
+def _matching(entries: Ordered[Moved], params: Params, names: Sequence[str]) -> Sequence[Moved]:
+    """Return the entries whose fields have the values that the parameters ask for."""
+    wanted = {name: text for name in names if (text := text_of(params, name)) is not None}
+    found = entries.oldest_first()
+    if not wanted:
+        return found
+    return [each for each in found if all(each.object[name] == text for name, text in wanted.items())]
+
+
 def _as_stored(book: AccountBook, entry: Any) -> JsonObject:
     shown: JsonObject = entry.object
     return shown
@@ -217,10 +238,44 @@ TRANSACTIONS: Listable[Transaction] = Listable(
     lambda book, transaction_id: book.ledger.transactions.get(transaction_id),
     lambda book, transaction: transaction_object(transaction, book.now()),
 )
+TRANSFERS: Listable[Moved] = Listable(
+    "transfer",
+    "/v1/transfers",
+    frozenset({"destination", "transfer_group"}),
+    _transfers,
+    lambda book, transfer_id: book.transfers.get(transfer_id),
+    lambda _, transfer: transfer_object(transfer),
+)
+PAYOUTS: Listable[Moved] = Listable(
+    "payout",
+    "/v1/payouts",
+    frozenset({"arrival_date", "destination", "status"}),
+    _payouts,
+    lambda book, payout_id: book.payouts.get(payout_id),
+    _as_stored,
+)
+
+
+def reversals_of(transfer: Moved) -> Listable[Moved]:
+    """Return the list of a transfer's reversals. Stripe's has no filter by time."""
+    found = transfer.reversals.oldest_first()
+    return Listable(
+        "transfer reversal",
+        f"/v1/transfers/{transfer.id}/reversals",
+        frozenset(),
+        lambda _book, _params: found,
+        lambda _, reversal_id: next((each for each in found if each.id == reversal_id), None),
+        _as_stored,
+    )
+
+
 LISTS: dict[str, Listable[Any]] = {
     "list": REFUNDS,
     "balance_transactions": TRANSACTIONS,
     "charges": CHARGES,
     "disputes": DISPUTES,
     "fraud_warnings": WARNINGS,
+    "transfers": TRANSFERS,
+    "reversals": TRANSFERS,  # a transfer's own list, see `reversals_of`
+    "payouts": PAYOUTS,
 }

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refund_worker.processors.sandbox import charges, disputes, funds, refunds
+from refund_worker.processors.sandbox import charges, disputes, funds, payees, payouts, refunds, transfers
 from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject, StripeError, missing
 from refund_worker.processors.sandbox.decisions import Decision
@@ -138,6 +138,19 @@ def _move_charge(book: AccountBook, fields: JsonObject) -> Decision:
     return charges.decide_move_charge(book, payment, fields["status"], fields.get("failure_code"))
 
 
+def _move_payout(book: AccountBook, fields: JsonObject) -> Decision:
+    payout = payouts.payout_named(book, fields["payout"])
+    _check_known(fields, "status", payouts.STATUSES)
+    step = refunds.Step(fields["status"], failure_reason=fields.get("failure_code"))
+    return payouts.decide_move_payout(book, payout, step)
+
+
+def _reverse_transfer(book: AccountBook, fields: JsonObject) -> Decision:
+    transfer = transfers.transfer_named(book, fields["transfer"])
+    request = transfers.ReversalRequest(fields.get("amount_minor"), None, fields.get("metadata", {}))
+    return transfers.decide_reversal(book, transfer, request, None)
+
+
 def _connection(book: AccountBook, *, connected: bool) -> Decision:
     shown: JsonObject = {"id": book.account, "object": "account", "connected": connected}
     return Decision(({"kind": "connection", "connected": connected},), shown)
@@ -256,10 +269,41 @@ ACTIONS: Mapping[str, Action] = {
         frozenset({"currency", "amount_minor"}),
     ),
     "payout": Action(
-        "Money goes to our bank account: an amount, or by itself all that is available.",
-        funds.decide_payout,
+        "Money goes to the account's bank and arrives: an amount, or by the account's schedule all that is available.",
+        payouts.decide_paid_out,
         frozenset({"currency"}),
         frozenset({"amount_minor"}),
+    ),
+    "move_payout": Action(
+        "A payout gets another status: it is in transit, paid, failed with a failure_code (also after it was paid) or"
+        " canceled. It is also in transit and then paid without this action, after payout_seconds.",
+        _move_payout,
+        frozenset({"payout", "status"}),
+        frozenset({"failure_code", "undocumented"}),
+    ),
+    "dashboard_reversal": Action(
+        "A person takes money of a transfer back in the dashboard: all that is left, or an amount.",
+        _reverse_transfer,
+        frozenset({"transfer"}),
+        frozenset({"amount_minor", "metadata"}),
+    ),
+    "change_account": Action(
+        "A connected account is restricted, checked or cleared: disabled_reason disables its payouts, payouts_enabled"
+        " true ends all that it lacked. transfers is the state of its capability.",
+        payees.decide_change_account,
+        frozenset({"account"}),
+        frozenset(
+            {
+                *("country", "currency", "current_deadline", "currently_due", "disabled_reason", "instant"),
+                *("past_due", "payouts_enabled", "pending_verification", "transfer_delay_seconds", "transfers"),
+                "undocumented",
+            }
+        ),
+    ),
+    "change_bank": Action(
+        "The holder of a connected account gives another bank account, for example after a failed payout.",
+        lambda book, _: payees.decide_new_bank(book),
+        frozenset({"account"}),
     ),
     "connect_account": Action(
         "The account is connected with the platform, perhaps again. An account of a payment is connected already.",

@@ -6,6 +6,7 @@ from refund_worker.processors.sandbox.account_book import AccountBook
 from refund_worker.processors.sandbox.answers import JsonObject
 from refund_worker.processors.sandbox.charges import decide_move_charge
 from refund_worker.processors.sandbox.decisions import Decision
+from refund_worker.processors.sandbox.payouts import decide_scheduled_payout
 from refund_worker.processors.sandbox.refunds import REQUIRES_ACTION, Step, decide_expiry, decide_move
 
 
@@ -16,6 +17,8 @@ def decide_scheduled(book: AccountBook, what: JsonObject, at: float) -> Decision
         if payment.status != "pending":
             return None
         return decide_move_charge(book, payment, what["status"], what.get("failure_code"), at)
+    if what["do"] == "payout":
+        return decide_scheduled_payout(book, what, at)
     refund = book.refunds[what["id"]]
     if refund.void:
         return None

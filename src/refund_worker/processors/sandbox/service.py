@@ -18,6 +18,7 @@ from refund_worker.processors.sandbox.counts import Counts
 from refund_worker.processors.sandbox.decisions import Decision, Notice
 from refund_worker.processors.sandbox.endpoints import decide, validate
 from refund_worker.processors.sandbox.faults import NOTHING, Faults, Subject
+from refund_worker.processors.sandbox.payees import no_access
 from refund_worker.processors.sandbox.records import Dispute, FraudWarning, Refund
 from refund_worker.processors.sandbox.refunds import Step, decide_reference
 from refund_worker.processors.sandbox.scheduled import decide_scheduled
@@ -42,6 +43,13 @@ class Wait:
 
 
 NO_ANSWER = Answer(0, b"")
+# Requests that concern no payment.
+OF_PAYOUTS = frozenset(
+    {
+        *("create_transfer", "transfers", "transfer", "update_transfer", "create_reversal", "reversals", "reversal"),
+        *("create_payout", "payouts", "payout", "update_payout", "cancel_payout", "account", "own_account"),
+    }
+)
 # Trace references in one commit: few commits after a jump of the clock, and each of them short.
 BATCH = 500
 
@@ -300,7 +308,9 @@ class Service:
     def _subject(self, call: Call) -> Subject:
         object_id, book = call.route.object_id or "", self.book.of(call.account)
         entry = book.refunds.get(object_id) or book.disputes.get(object_id) or book.warnings.get(object_id)
-        metadata = entry.object.get("metadata", {}) if entry is not None else call.params.get("metadata", {})
+        moved = book.transfers.get(object_id) or book.payouts.get(object_id)
+        known = entry or (moved if call.route.path_kind != "create_reversal" else None)
+        metadata = known.object.get("metadata", {}) if known is not None else call.params.get("metadata", {})
         return Subject(
             method=call.route.method,
             path_kind=call.route.path_kind,
@@ -315,6 +325,9 @@ class Service:
         book = self.book.of(call.account)
         if entry is not None:
             return book.payment_of(entry).id
+        if call.route.path_kind in OF_PAYOUTS:
+            destination = call.params.get("destination")
+            return destination if isinstance(destination, str) else None
         named = call.params.get("charge") or call.params.get("payment_intent") or call.route.object_id
         if not isinstance(named, str):
             return None
@@ -330,15 +343,6 @@ def other_use(call: Call, *, same_endpoint: bool) -> StripeError:
     """Return the 400 idempotency_error of a key that belongs to another request."""
     what = "other parameters" if same_endpoint else "another endpoint"
     return StripeError(400, f"The idempotency key was first used with {what}.", type="idempotency_error")
-
-
-def no_access(account: str) -> StripeError:
-    """Return the 403 error of an account that is not connected with the key's account."""
-    message = (
-        f"The provided key 'sk_test_***' does not have access to account '{account[:80]}' (or that account does not"
-        " exist). Application access may have been revoked."
-    )
-    return StripeError(403, message, "account_invalid")
 
 
 def _replay(call: Call, stored: StoredKey) -> Answer:

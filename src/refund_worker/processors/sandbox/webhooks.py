@@ -87,7 +87,8 @@ class Webhooks:
         book = self._book.of(account)
         topic = topic_of(book, notice)
         metadata = topic.object.get("metadata", {})
-        subject = Subject("POST", WEBHOOK, topic.payment.id, metadata, notice.object_id, notice.type, account=account)
+        payment = topic.payment.id if topic.payment is not None else None
+        subject = Subject("POST", WEBHOOK, payment, metadata, notice.object_id, notice.type, account=account)
         how = self._faults.plan(subject).webhook
         if how.get("lose"):
             return

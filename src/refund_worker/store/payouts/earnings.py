@@ -7,9 +7,10 @@ from dataclasses import asdict, fields
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, func, select, update
 
+from refund_worker.domain.claims.claim import ClaimKind, Phase
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.payouts.earnings import Earning, SpendPosition
-from refund_worker.store.tables import earnings, ledger_transactions
+from refund_worker.store.tables import claims, earnings, ledger_transactions
 
 _FIELDS = tuple(field.name for field in fields(Earning))
 _COLUMNS = tuple(earnings.c[name] for name in _FIELDS)
@@ -81,7 +82,21 @@ def positions(connection: Connection, transaction_ids: Collection[str]) -> dict[
         .group_by(_t.refers_to)
     )
     returned: dict[str, int] = {row[0]: int(row[1]) for row in connection.execute(refunds)}
-    return {id: SpendPosition(credits, returned.get(id, 0)) for id, credits in spent.items()}
+    lost = _lost(connection, ids)
+    return {
+        id: SpendPosition(credits, min(credits, returned.get(id, 0) + lost.get(id, 0))) for id, credits in spent.items()
+    }
+
+
+def _lost(connection: Connection, transaction_ids: Collection[str]) -> dict[str, int]:
+    """Return the credits of lost disputes that persons linked to these spends, by spend.
+
+    They are the dispute's whole share: what is written off of it was spent too.
+    """
+    c = claims.c
+    is_lost = (c.kind == ClaimKind.DISPUTE) & (c.phase == Phase.TAKEN)
+    query = select(c.transaction_id, func.sum(c.credits)).where(c.transaction_id.in_(transaction_ids), is_lost)
+    return {row[0]: int(row[1]) for row in connection.execute(query.group_by(c.transaction_id))}
 
 
 def page(

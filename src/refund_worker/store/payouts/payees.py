@@ -82,6 +82,8 @@ def note_payout(connection: Connection, payee_id: str, payout_id: str, change: P
         mine = case((p.blocked_by == payout_id, null()), else_=p.blocked_by)
         values["blocked_by"] = payout_id if change.blocked else mine
     connection.execute(update(payees).where(p.payee_id == payee_id).values(**values))
+    if change.blocked is not None:
+        snapshots.append_current_rows(connection, "payees", [payee_id])
 
 
 def change_balances(

@@ -21,7 +21,7 @@ from refund_worker.web.auth import Caller
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import document
 from refund_worker.web.request_body import json_body
-from refund_worker.web.schemas import ActionBody, DecideBody, LinkBody
+from refund_worker.web.schemas import ActionBody, DecideBody, LinkBody, LinkDisputeBody
 
 router = APIRouter(tags=["claims"])
 
@@ -40,6 +40,12 @@ _LINK = document(
     (404, 409),
     body=LinkBody,
     example={"reason": "refunded in the dashboard for this chat", "transaction_id": "tx-1"},
+)
+_LINK_DISPUTE = document(
+    {200: Dispute},
+    (404, 409),
+    body=LinkDisputeBody,
+    example={"reason": "the customer disputed this chat", "transaction_id": "tx-1"},
 )
 _CLOSE = document({200: PaymentRead}, (404, 409), body=ActionBody, example={"reason": "the debit failed"})
 
@@ -129,6 +135,18 @@ def link_outside_refund(
 def decide_dispute(context: TheContext, caller: Caller, dispute_id: PathId, body: Decision) -> JSONResponse:
     """Decide about credits that were spent before the dispute was lost: write them off, or make them a debt."""
     return _decide(context, caller, dispute_id, ClaimKind.DISPUTE, body)
+
+
+@router.post("/v1/disputes/{dispute_id}/link", responses=_LINK_DISPUTE.responses, openapi_extra=_LINK_DISPUTE.extra)
+def link_dispute(
+    context: TheContext,
+    caller: Caller,
+    dispute_id: PathId,
+    body: Annotated[LinkDisputeBody, Depends(json_body(LinkDisputeBody, may_be_empty=True))],
+) -> JSONResponse:
+    """Link a lost dispute to the spend that it charged back: payees give back their share, until it is reinstated."""
+    claim = authorised.link_dispute(context, caller, dispute_id, transaction_id=body.transaction_id, reason=body.reason)
+    return _one(context, claim)
 
 
 def _decide(context: Context, caller: Caller, claim_id: str, kind: ClaimKind, body: DecideBody) -> JSONResponse:

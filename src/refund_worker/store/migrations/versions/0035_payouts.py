@@ -61,6 +61,7 @@ makes = (
     "ix_transfer_objects_created",
     "ix_transfer_objects_leg_id",
     "ix_outbox_payout_id",
+    "ix_claims_transaction_id",
 )
 NEW = (
     "bank_files",
@@ -91,11 +92,18 @@ def upgrade() -> None:
             batch.add_column(sa.Column(column, sa.Text(), nullable=True))
             batch.create_foreign_key(op.f(f"fk_outbox_{column}"), other, [column], [column])
     op.create_index(op.f("ix_outbox_payout_id"), "outbox", ["payout_id"])
+    op.add_column("claims", sa.Column("transaction_id", sa.Text(), nullable=True))
+    linked = sa.text("transaction_id IS NOT NULL")
+    op.create_index(
+        "ix_claims_transaction_id", "claims", ["transaction_id"], sqlite_where=linked, postgresql_where=linked
+    )
     _let_customer_be_null(True)
 
 
 def downgrade() -> None:
     op.execute("DELETE FROM outbox WHERE payout_id IS NOT NULL OR earning_id IS NOT NULL")
+    op.drop_index("ix_claims_transaction_id", "claims")
+    op.drop_column("claims", "transaction_id")
     op.drop_index("ix_outbox_payout_id", "outbox")
     with op.batch_alter_table("outbox") as batch:
         for column in ("payout_id", "earning_id"):
