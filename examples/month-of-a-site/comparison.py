@@ -10,17 +10,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from books import Books
+from program import Program
+from servers import PAYPAL, STRIPE, Servers, minor
+from site_days import CURRENCY
+
 from refund_worker.domain.payouts.payee import PayeeBalance
 from refund_worker.engine.processor_sync.balance_comparison import Span, State, compare_balance
 from refund_worker.engine.sums.check import check_all
 from refund_worker.engine.sums.statement import make_statement, month_bounds
 from refund_worker.engine.views.payee_statement import payee_statement
 from refund_worker.store.payouts import payees
-
-from books import Books
-from program import Program
-from servers import DAY, PAYPAL, STRIPE, Servers, minor
-from site_days import CURRENCY
 
 Figures = Mapping[str, int]
 LEDGER = "SELECT account, SUM(amount) FROM ledger_entries WHERE unit = :unit GROUP BY account"
@@ -106,9 +106,7 @@ class Comparison:
             Check(
                 "payable + held + paid + in flight - debts",
                 "program = site's books",
-                program(
-                    lambda b: b.payable_minor + b.held_minor + b.paid_minor + b.in_flight_minor - b.debt_minor
-                ),
+                program(lambda b: b.payable_minor + b.held_minor + b.paid_minor + b.in_flight_minor - b.debt_minor),
                 kept,
             ),
             Check(
@@ -135,7 +133,9 @@ class Comparison:
         stored = dict(self._program.rows(CREDITS))
         credits = dict(self._program.rows(LEDGER, unit="credits"))
         in_ledger = {each: credits.get(f"customer:{each}", 0) for each in stored}
-        by_site = {each.customer_id: each.credits for each in self._books.customers.values() if each.customer_id in stored}
+        by_site = {
+            each.customer_id: each.credits for each in self._books.customers.values() if each.customer_id in stored
+        }
         return [
             Check("customers' credits", "program = ledger", stored, in_ledger),
             Check("customers' credits", "program = site's books", stored, by_site),

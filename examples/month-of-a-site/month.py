@@ -12,10 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
-from refund_worker.engine.sums.statement import make_statement, month_bounds
-from refund_worker.errors import RefundWorkerError
-from refund_worker.processors.local_server.process import LocalServerError
-
 from books import Books, Customer
 from chargebacks import plan_chargebacks
 from comparison import Check, Comparison
@@ -23,6 +19,10 @@ from payroll import Payroll
 from program import Program, database_in
 from servers import DAY, HOUR, PAYPAL, STRIPE, Servers
 from site_days import Site
+
+from refund_worker.engine.sums.statement import make_statement, month_bounds
+from refund_worker.errors import RefundWorkerError
+from refund_worker.processors.local_server.process import LocalServerError
 
 EXAMPLES = """examples:
   python month.py                                       20 performers, 400 customers, a whole month
@@ -144,7 +144,9 @@ def _live(site: Site, begin: float, days: int) -> None:
 def _print_story(site: Site) -> None:
     """Print what happened, and the statement of the site's account."""
     books = site.books
-    print(f"\nA month of a site: {books.month}, until {datetime.fromtimestamp(books.now, UTC) - timedelta(seconds=1):%d %B}")
+    print(
+        f"\nA month of a site: {books.month}, until {datetime.fromtimestamp(books.now, UTC) - timedelta(seconds=1):%d %B}"
+    )
     for what, count in sorted(books.counts.items()):
         print(f"  {count:>6,} {what}")
     statuses = site.program.rows("SELECT status, COUNT(*) FROM payouts GROUP BY status ORDER BY status")

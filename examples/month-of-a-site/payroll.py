@@ -5,6 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+from books import Performer
+from servers import DAY, HOUR, PAYPAL, STRIPE, payout_item, payout_of_account
+from site_days import CURRENCY, SUPPORT, Site
+
 from refund_worker.domain.payouts.destination import Destination, DestinationKind
 from refund_worker.domain.payouts.machine import PayoutAction
 from refund_worker.domain.payouts.payee import PayeeRecord
@@ -16,10 +20,6 @@ from refund_worker.engine.payouts.accept import request_payouts
 from refund_worker.engine.payouts.actions import perform_payout_action
 from refund_worker.engine.payouts.destination_changes import change_payee
 from refund_worker.errors import Refusal
-
-from books import Performer
-from servers import DAY, HOUR, PAYPAL, STRIPE, payout_item, payout_of_account
-from site_days import CURRENCY, SUPPORT, Site
 
 WEEK = 7 * DAY
 PAY_HOUR = 9 * HOUR
@@ -125,7 +125,9 @@ class Payroll:
         def fail() -> None:
             stripe, account = self._site.servers.stripe, performer.destination
             payout = payout_of_account(stripe, account)
-            stripe.act("move_payout", account=account, payout=payout["id"], status="failed", failure_code="account_closed")
+            stripe.act(
+                "move_payout", account=account, payout=payout["id"], status="failed", failure_code="account_closed"
+            )
             self._site.books.count("payouts returned after days")
 
         self._at(4, 13 * HOUR, fail)

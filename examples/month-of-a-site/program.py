@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from servers import DAY, HOUR, PAYPAL, STRIPE, Servers
 from sqlalchemy import text
 
 from refund_worker.engine.context import Context
@@ -23,13 +24,13 @@ from refund_worker.processors.paypal.sandbox import CLIENT_ID, CLIENT_SECRET, WE
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
 
-from servers import DAY, HOUR, PAYPAL, STRIPE, Servers
-
 # Of virtual time. A list of refunds may be as old as the time between two questions, and then nothing is sent.
 POLL_SECONDS = 4 * HOUR
 EARNINGS_HOLD_SECONDS = DAY
 PAYOUT_MINIMUM_MINOR = 1_000
-NEXT_DUE = "SELECT min(due_at) FROM (SELECT due_at FROM refunds UNION ALL SELECT due_at FROM payouts) d WHERE due_at > :now"
+NEXT_DUE = (
+    "SELECT min(due_at) FROM (SELECT due_at FROM refunds UNION ALL SELECT due_at FROM payouts) d WHERE due_at > :now"
+)
 
 
 class Program:

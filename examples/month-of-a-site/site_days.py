@@ -8,6 +8,10 @@ from collections.abc import Callable
 from decimal import Decimal
 from random import Random
 
+from books import Books, Chat, Customer, Payment
+from program import EARNINGS_HOLD_SECONDS, Program, accepted
+from servers import DAY, HOUR, STRIPE, Servers
+
 from refund_worker.domain.ledger import Purpose
 from refund_worker.domain.payouts.earnings import EarningRecord
 from refund_worker.domain.records import PaymentRecord, SpendRecord
@@ -18,10 +22,6 @@ from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.payees.earnings import record_earnings
 from refund_worker.engine.refunds.accept import request_refunds
 from refund_worker.errors import BalanceSpent, Refusal
-
-from books import Books, Chat, Customer, Payment
-from program import EARNINGS_HOLD_SECONDS, Program, accepted
-from servers import DAY, HOUR, STRIPE, Servers
 
 CURRENCY = "USD"
 # Packs of credits: (minor units, credits). Odd prices, so that nothing comes out even.

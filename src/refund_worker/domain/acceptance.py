@@ -121,8 +121,7 @@ def accept(
     of_correction = request.kind is Kind.WITHDRAWAL and request.transaction_id is not None
     _check_transaction(request, transaction)
     credits = _credits_to_refund(request, customer, transaction, [*payments, *to_payee], allocation)
-    if not of_correction:
-        _check_available(request, customer, credits)
+    _check_available(request, customer, credits)
     shares = _shares(request, credits, payments, allocation, to_payee) if request.to is To.SOURCE else ()
     return Refund(
         refund_id=refund_id,
@@ -154,7 +153,8 @@ def accept(
 
 
 def _check_available(request: RefundRequest, customer: CustomerAccount, credits: int) -> None:
-    if request.kind is Kind.WITHDRAWAL and credits > customer.available:
+    of_balance = request.kind is Kind.WITHDRAWAL and request.transaction_id is None
+    if of_balance and credits > customer.available:
         raise InsufficientBalance(f"{credits} credits requested, {customer.available} available on the balance")
 
 

@@ -142,10 +142,14 @@ def _check_books(watch: PayoutWatch, banks: dict[str, TransferBank], payout: Row
         if kinds[transaction_id] in ("transfer", "transfer_reversal") and transaction_id.startswith(f"{payout_id}-"):
             ours[account] += amount
     platform = ours[f"processor:{payout['processor']}"]
-    connected = sum(amount for account, amount in ours.items() if account.startswith(f"processor:{payout['processor']}/"))
+    connected = sum(
+        amount for account, amount in ours.items() if account.startswith(f"processor:{payout['processor']}/")
+    )
     theirs = bank.platform[payout_id, currency], bank.connected_of[payout_id, currency]
     if (platform, connected) != theirs:
-        raise Violation(f"L2 {payout_id} {payout['status']}: our ledger has {(platform, connected)}, the processor {theirs}")
+        raise Violation(
+            f"L2 {payout_id} {payout['status']}: our ledger has {(platform, connected)}, the processor {theirs}"
+        )
 
 
 def _check_gifts(watch: PayoutWatch, payout: Row) -> None:

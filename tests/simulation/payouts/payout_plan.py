@@ -36,7 +36,13 @@ RATES = {
     "request lost": (0, 0, 0, 0.5),
 }
 # Key life and our use of it at the processor with one step.
-KEYS = ((30 * DAY, 25 * DAY), (30 * DAY, 25 * DAY), (24 * HOUR, 20 * HOUR), (13 * HOUR, 12.5 * HOUR), (7 * HOUR, 6 * HOUR))
+KEYS = (
+    (30 * DAY, 25 * DAY),
+    (30 * DAY, 25 * DAY),
+    (24 * HOUR, 20 * HOUR),
+    (13 * HOUR, 12.5 * HOUR),
+    (7 * HOUR, 6 * HOUR),
+)
 
 
 @dataclass(slots=True)
@@ -182,7 +188,9 @@ def _people(random: Random, plan: Plan, ours: PayoutPlan) -> None:
     if random.random() < 0.15:
         begin = at()
         plan.acts.append(Act(begin, "pause payee", {"payee_id": payee.payee_id}))
-        plan.acts.append(Act(begin + random.choice((60, HOUR, 20 * HOUR)), "resume payee", {"payee_id": payee.payee_id}))
+        plan.acts.append(
+            Act(begin + random.choice((60, HOUR, 20 * HOUR)), "resume payee", {"payee_id": payee.payee_id})
+        )
     if random.random() < 0.12:
         act("undo transfer", pick=random.random())
     if random.random() < 0.12:
@@ -190,7 +198,9 @@ def _people(random: Random, plan: Plan, ours: PayoutPlan) -> None:
     if random.random() < 0.1:
         begin, name = at(), random.choice((TWO_STEPS, ONE_STEP, "all"))
         plan.acts.append(Act(begin, "pause", {"account": name}))
-        plan.acts.append(Act(begin + random.choice((60, HOUR, 26 * HOUR)) * random.random(), "resume", {"account": name}))
+        plan.acts.append(
+            Act(begin + random.choice((60, HOUR, 26 * HOUR)) * random.random(), "resume", {"account": name})
+        )
 
 
 def _clawbacks(random: Random, plan: Plan) -> None:

@@ -46,7 +46,7 @@ PAYOUT_MOVES = {
     "returned": frozenset(),
     "canceled": frozenset(),
     "rejected": frozenset(),
-    **{status: BY_LEGS for status in BEGUN},
+    **dict.fromkeys(BEGUN, BY_LEGS),
 }
 HELD_SECONDS = 3 * DAY
 CLEARING = "house:payout_clearing"
@@ -119,7 +119,11 @@ class PayoutWatch(Watch):
                 due = max(row["due_at"], row["lease_until"] or 0)
                 self.next_due = due if self.next_due is None else min(due, self.next_due)
                 self.payouts_due = due if self.payouts_due is None else min(due, self.payouts_due)
-            elif row["due_at"] is None and row["status"] in OPEN and row["status"] not in ("awaiting_approval", "needs_attention"):
+            elif (
+                row["due_at"] is None
+                and row["status"] in OPEN
+                and row["status"] not in ("awaiting_approval", "needs_attention")
+            ):
                 raise Violation(f"I7 {payout_id} is {row['status']} and nothing will wake it")
 
     def _is_held_for_long(self, row: Row) -> bool:
@@ -191,7 +195,9 @@ class PayoutWatch(Watch):
 
     def _check_payout_leg(self, before: Row | None, row: Row) -> None:
         leg_id, now = row["leg_id"], row["status"]
-        waits = row["attention_code"] is not None and row["next_at"] is None and now in ("planned", "waiting", "blocked")
+        waits = (
+            row["attention_code"] is not None and row["next_at"] is None and now in ("planned", "waiting", "blocked")
+        )
         if now == "sending":
             if leg_id in self.waits_for_person:
                 raise Violation(f"I16 {leg_id} is sent while a person must decide")
@@ -251,7 +257,9 @@ class PayoutWatch(Watch):
             if leg["step"] == "payout" and leg["status"] == "succeeded":
                 clearing[leg["currency"]] -= leg["amount_minor"]
         entries: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for payee_id, currency, amount in self.connection.raw("SELECT payee_id, currency, amount_minor FROM payee_entries"):
+        for payee_id, currency, amount in self.connection.raw(
+            "SELECT payee_id, currency, amount_minor FROM payee_entries"
+        ):
             entries[payee_id, currency] += amount
         sql = "SELECT payee_id, currency, earned_minor, clawed_back_minor, in_flight_minor, paid_minor FROM payee_balances"
         for payee_id, currency, *found in self.connection.raw(sql):
@@ -266,7 +274,9 @@ class PayoutWatch(Watch):
         for currency in sorted({unit for account, unit in self.sums if account == CLEARING} | set(clearing)):
             if self.sums[CLEARING, currency] != clearing[currency]:
                 held = self.sums[CLEARING, currency]
-                raise Violation(f"L3 payouts' clearing holds {held} {currency}, what is open explains {clearing[currency]}")
+                raise Violation(
+                    f"L3 payouts' clearing holds {held} {currency}, what is open explains {clearing[currency]}"
+                )
 
 
 def check_transfer_sending(watch: PayoutWatch, bank: TransferBank, key: str, body: str) -> None:
@@ -304,7 +314,12 @@ def _check_order_of_steps(watch: PayoutWatch, bank: TransferBank, leg: Row) -> N
         for other in its:
             done = any(t.leg_id == other["leg_id"] and t.status == "paid" for t in bank.transfers)
             undone = leg["payout_id"] in bank.undone
-            if other["step"] == "transfer" and not done and not undone and not str(other["object_id"]).startswith("man"):
+            if (
+                other["step"] == "transfer"
+                and not done
+                and not undone
+                and not str(other["object_id"]).startswith("man")
+            ):
                 raise Violation(f"I16 {leg['leg_id']} is sent before its transfer")
     if leg["step"] == "reversal":
         for item in bank.transfers:
