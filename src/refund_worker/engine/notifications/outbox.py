@@ -17,7 +17,7 @@ from refund_worker.store import outbox
 from refund_worker.times import iso
 
 # An internal status; a caller cannot act on it.
-# What a message can be about instead of a refund.
+# A message that is about no refund is about one of these.
 ABOUT = ("claim_id", "fraud_warning_id", "payout_id", "earning_id")
 NOT_NOTIFIED = frozenset({RefundStatus.SENDING})
 
