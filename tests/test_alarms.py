@@ -43,7 +43,7 @@ KINDS = {
     ],
     "kind": ["funds_short"],  # and what `record_event` is called with, which stands here itself
     # The outcome of an object, whatever it is.
-    "meaning.outcome": [f"leg_{outcome}" for outcome in refund_object._OUTCOME_OF_STATE.values()],
+    "meaning.outcome": [f"leg_{outcome}" for outcome in refund_object.OUTCOME_OF_STATE.values()],
     # The payment's reading: its own event, or the code of the objection.
     "event or code": [
         *("payment_not_found", "payment_not_read"),

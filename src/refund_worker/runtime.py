@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refund_worker.domain.decision import Policy
+from refund_worker.domain.payouts.decision import PayoutPolicy
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, Publish, no_publish
@@ -18,7 +19,7 @@ from refund_worker.engine.views.leg_texts import LegTexts, use_texts
 from refund_worker.engine.views.message_file import completed, read_messages
 from refund_worker.processors.accounts import accounts_of
 from refund_worker.sealing import Box
-from refund_worker.setting_values import read_expected_days, read_fallback
+from refund_worker.setting_values import read_amounts, read_expected_days, read_fallback
 from refund_worker.settings import Settings
 from refund_worker.store.database import Database
 from refund_worker.store.installation import installation_id
@@ -97,6 +98,7 @@ def build_runtime(
         box=Box(settings.destination_keys),
         policy=policy_of(settings),
         batches=batches_of(settings),
+        payout_policy=payout_policy_of(settings),
         limits=limits_of(settings),
         limiter=limiter or NoLimit(),
         run=run,
@@ -135,6 +137,19 @@ def policy_of(settings: Settings) -> Policy:
         outside_since=settings.outside_since_seconds,
         verify_payments=settings.verify_payments == "on",
         processors=accounts_of(settings).rules,
+    )
+
+
+def payout_policy_of(settings: Settings) -> PayoutPolicy:
+    """Return the durations, limits and choices that decisions about payouts depend on."""
+    accounts = accounts_of(settings)
+    return PayoutPolicy(
+        calls=replace(policy_of(settings), processors=accounts.payout_rules),
+        routes=accounts.routes,
+        cooldown_seconds=settings.payee_cooldown_seconds,
+        interval_seconds=settings.payout_interval_seconds,
+        minimum_minor=read_amounts(settings.payout_minimum),
+        maximum_minor=read_amounts(settings.payout_maximum),
     )
 
 

@@ -39,6 +39,7 @@ _OTHER_KEYS = {
     "whsec_": "the secret of a webhook: it belongs into REFUND_WORKER_STRIPE_WEBHOOK_SECRET",
 }
 _STRIPE_KEY = re.compile("(sk|rk)_[!-~]+")  # printable and without blanks, as a header can carry it
+_CURRENCY, _AMOUNT = re.compile("[A-Z]{3}"), re.compile("[1-9][0-9]{0,11}")
 _EXPECTED = re.compile(
     r"(?P<name>[a-z][a-z0-9_]{0,39}(/[a-z0-9_]{1,60})?) *= *(?P<earliest>[0-9]{1,3}) *- *(?P<latest>[0-9]{1,3})"
 )
@@ -126,6 +127,17 @@ def read_fallback(text: str) -> tuple[str, ...]:
     if not ways or len(set(ways)) != len(ways) or not set(ways) <= FALLBACKS:
         raise ValueError("must name each way once, such as payments,balance: there are payments, balance and manual")
     return ways
+
+
+def read_amounts(text: str) -> dict[str, int]:
+    """Return minor units by currency of a text such as `USD:1000,EUR:1000`. Raises `ValueError` for another form."""
+    found: dict[str, int] = {}
+    for part in listed(text):
+        currency, _, amount = part.partition(":")
+        if not _CURRENCY.fullmatch(currency) or not _AMOUNT.fullmatch(amount) or currency in found:
+            raise ValueError("name each currency once, with minor units, such as USD:1000,EUR:1000")
+        found[currency] = int(amount)
+    return found
 
 
 def read_expected_days(text: str) -> dict[str, tuple[int, int]]:

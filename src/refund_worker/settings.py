@@ -36,6 +36,7 @@ from refund_worker.setting_values import (
     fault_of_recording_keys,
     is_made_by_kubernetes,
     listed,
+    read_amounts,
     read_destination_keys,
     read_expected_days,
     read_fallback,
@@ -117,6 +118,13 @@ class Settings(BaseSettings):
     # Earnings can be paid out after this time: refunds are mostly asked for within a week, and what is clawed back
     # before it was paid out leaves no debt.
     earnings_hold_seconds: Number = Field(604_800, ge=0, le=YEAR_SECONDS)
+    # A new or changed destination is paid nothing for this time: its owner can notice a change that they did not make.
+    payee_cooldown_seconds: Number = Field(86_400, ge=0, le=YEAR_SECONDS)
+    # The smallest and the largest payout by currency, in minor units, such as USD:1000,EUR:1000.
+    payout_minimum: str = ""
+    payout_maximum: str = ""
+    # At most one payout to a payee in a currency is begun in this time.
+    payout_interval_seconds: Number = Field(0, ge=0, le=YEAR_SECONDS)
     # Seals the bank accounts of payees. Of several, the first one seals and all of them open.
     destinations_key: SecretStr | None = None
 
@@ -154,6 +162,12 @@ class Settings(BaseSettings):
     @classmethod
     def _a_metadata_key(cls, value: str | None) -> str | None:
         return None if value is None else checked_metadata_key(value)
+
+    @field_validator("payout_minimum", "payout_maximum")
+    @classmethod
+    def _amounts_by_currency(cls, value: str) -> str:
+        read_amounts(value)
+        return value
 
     @field_validator("fallback")
     @classmethod

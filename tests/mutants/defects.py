@@ -1287,7 +1287,7 @@ DEFECTS = (
     Defect(
         "refunds wait for the circuit's time after it was closed",
         ENGINE + "refunds/circuit.py",
-        "        refunds.requeue_waiting_for(connection, processor, now)",
+        "        requeue_waiting_for(connection, processor, now)",
         "        pass",
         (REFUSED_KEY,),
     ),
@@ -8888,7 +8888,8 @@ DEFECTS = (
     Defect(
         "bank file: a rejection for an unknown reason has failed",
         BANK_FILE + "answer_rows.py",
-        "        case Word.REJECTED if first is not None and first in FAULT_OF:\n            return Verdict(ObjectState.FAILED, first, FAULT_OF[first])",
+        "        case Word.REJECTED if first is not None and first in FAULT_OF:\n"
+        "            return Verdict(ObjectState.FAILED, first, FAULT_OF[first])",
         "        case Word.REJECTED:\n            return Verdict(ObjectState.FAILED, first)",
         (BANK_FILES + "bank_answers.py",),
     ),

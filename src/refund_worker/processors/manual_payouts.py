@@ -98,6 +98,7 @@ def manual_capabilities(
     *,
     minimum_minor: Mapping[str, int] | None = None,
     maximum_minor: Mapping[str, int] | None = None,
+    by_file: bool = False,
 ) -> PayoutCapabilities:
     """Return the table of a route whose money a person moves. `sources` are those of the facts that are its own."""
     return PayoutCapabilities(
@@ -112,6 +113,7 @@ def manual_capabilities(
         return_window_seconds=RETURN_WINDOW_SECONDS,
         minimum_minor=minimum_minor or {},
         maximum_minor=maximum_minor or {},
+        by_file=by_file,
         sources=dict.fromkeys(_FACTS, "processors/manual_payouts.py: nothing is ever sent, a person pays")
         | {
             "return_window_seconds": "our choice: a careful figure. Not read, known: the payee's bank returns a SEPA "

@@ -28,7 +28,7 @@ STORE = Path(snapshots.__file__).parent
 
 @pytest.fixture
 def world(migrated_url: str) -> Iterator[World]:
-    """Yield two customers with a payment each, two paid withdrawals, two keys, users and paused processors, and a payee."""
+    """Yield two customers with paid withdrawals, two keys, two users, two paused processors and a payee."""
     made = World(migrated_url)
     made.pay()
     made.pay(2, customer_id="d")

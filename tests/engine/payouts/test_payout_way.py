@@ -9,6 +9,8 @@ from tests.support.payout_world import DAY, TWO_STEPS, WINDOW, PayoutWorld
 
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.domain.refund import ObjectState
+from refund_worker.engine.payouts.process import process_due_payouts
+from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
 from refund_worker.errors import ActionNotAllowed, InsufficientEarnings, KeyReused
 
 Make = Callable[..., PayoutWorld]
@@ -326,3 +328,18 @@ def test_unknown_refusal_is_a_persons(world: PayoutWorld) -> None:
     world.act_on(payout_id, "retry")
     world.settle(600)
     assert world.route.sends() == [f"{payout_id}-1:1", f"{payout_id}-1:2"]
+
+
+def test_paused_processor_is_sent_nothing_and_costs_no_work(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    pause_processor(world.context, "stripe", actor="ann", reason="test")
+    payout_id = world.ask()
+    world.step()
+    assert process_due_payouts(world.context) == 0
+    assert world.payout(payout_id).status == "queued"
+    world.act_on(payout_id, "cancel")
+    second = world.ask(1_000, "k3")
+    world.step()
+    resume_processor(world.context, "stripe", actor="ann")
+    world.settle()
+    assert world.payout(second).status == "pending"

@@ -281,7 +281,7 @@ class PayoutBuilder:
             if status is PayoutStatus.HELD:
                 longest = self.now + self.calls_policy.retry_max_seconds
                 return longest if payout.hold_until is None else min(payout.hold_until, longest)
-            return self.now
+            return self.now if payout.hold_until is None else max(self.now, payout.hold_until)
         if not payout.ledger_posted:
             return None
         ready = [

@@ -28,7 +28,7 @@ from refund_worker.domain.state_machine import FINAL_LEGS, POLLED, LegOutcome
 from refund_worker.domain.timing import backoff_seconds, may_replay, quiet_end
 
 DESTINATION_CHANGED = "destination_changed"
-PAID_BY_A_PERSON = "paid_by_a_person"
+PAID_BY_A_PERSON = "manual_payout"
 # A payout that waits for a file is due only to be seen again.
 FILE_CHECK_SECONDS = 86_400.0
 NOTHING_PAUSED: Mapping[str, SendBlock] = MappingProxyType({})

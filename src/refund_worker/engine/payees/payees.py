@@ -24,7 +24,7 @@ from refund_worker.errors import (
 )
 from refund_worker.sealing import Box
 from refund_worker.store import accounts, timeline
-from refund_worker.store.payouts import payees
+from refund_worker.store.payouts import payees, payouts
 from refund_worker.store.payouts.payees import DestinationNames
 
 KEY_SETTING = "REFUND_WORKER_DESTINATIONS_KEY"
@@ -153,6 +153,8 @@ def _switch(context: Context, payee_id: str, actor: str, reason: str, *, pause: 
             updated_at=now,
         )
         payees.write_payee(connection, payee)
+        if not pause:
+            payouts.requeue_held(connection, [payee_id], now)
         _note(connection, payee, Event("payee_paused" if pause else "payee_resumed", actor, reason=reason), now)
         return payee
 

@@ -11,14 +11,14 @@ from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.decision import SYSTEM, Event
-from refund_worker.domain.payouts.payee import Payee
+from refund_worker.domain.payouts.payee import Payee, PayeeStatus
 from refund_worker.domain.payouts.transfers import PayeeRead, PayeeReply, PayeeUnreadable
 from refund_worker.domain.processor_replies import Answer, Unanswered
 from refund_worker.engine.context import Context
 from refund_worker.engine.payees.payees import open_destination
 from refund_worker.errors import DestinationsKeyMissing
 from refund_worker.store import timeline
-from refund_worker.store.payouts import payees
+from refund_worker.store.payouts import payees, payouts
 from refund_worker.times import DAY
 
 log = logging.getLogger(__name__)
@@ -116,3 +116,5 @@ def _store_verdict(connection: Connection, payee: Payee, reply: PayeeRead, now: 
         )
         timeline.insert_events_about(connection, [(payee.payee_id, event)], now)
     payees.write_verdict(connection, after)
+    if after.status is PayeeStatus.READY and payee.status is not PayeeStatus.READY:
+        payouts.requeue_held(connection, [payee.payee_id], now)

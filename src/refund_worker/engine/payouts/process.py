@@ -6,7 +6,6 @@ This is the way of refunds (`engine/refunds/process.py`): no transaction is open
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Sequence
@@ -25,14 +24,14 @@ from refund_worker.domain.payouts.decision import (
     TransferCall,
     TransferReplied,
 )
-from refund_worker.domain.payouts.destination import read_destination
 from refund_worker.domain.payouts.next_step import next_payout_step
 from refund_worker.domain.payouts.payout import Payout, PayoutLeg
-from refund_worker.domain.payouts.transfers import PayoutAnswer, TransferInstruction
+from refund_worker.domain.payouts.transfers import PayoutAnswer
 from refund_worker.domain.processor_replies import Denied, NotSent
 from refund_worker.engine.context import Context
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.locking import facts_of, lock_payouts
+from refund_worker.engine.payouts.orders import order_of_leg
 from refund_worker.engine.payouts.quarantine import quarantine_payouts
 from refund_worker.engine.payouts.replies import record_transfer_replies
 from refund_worker.engine.refunds.process import LEASE_SHARE, has_slot
@@ -192,25 +191,6 @@ def _freeze(connection: Connection, context: Context, decisions: Sequence[Payout
                 questions.append(PayoutQuestion(decision.after.payout_id, call, last.key, body, since))
     attempts.begin_attempts(connection, begun)
     return questions
-
-
-def order_of_leg(context: Context, payout: Payout, leg: PayoutLeg, installation: str, key: str) -> TransferInstruction:
-    """Return the instruction to the processor for the leg's current attempt."""
-    return TransferInstruction(
-        payout_id=payout.payout_id,
-        leg_id=leg.leg_id,
-        attempt=leg.attempt,
-        step=leg.step,
-        destination=read_destination(json.loads(context.box.open(payout.destination_box))),
-        amount_minor=leg.amount_minor,
-        currency=leg.currency,
-        description=payout.description,
-        end_to_end_id=key,
-        method=payout.method,
-        country=payout.country,
-        undoes=leg.undoes,
-        installation=installation,
-    )
 
 
 def _body(context: Context, payout: Payout, leg: PayoutLeg, installation: str) -> str:

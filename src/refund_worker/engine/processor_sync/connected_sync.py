@@ -15,6 +15,7 @@ from refund_worker.engine.processor_sync.listing import DAYS, ListDenied, ListRe
 from refund_worker.engine.processor_sync.sync import sync_all, sync_interval_seconds, sync_recent
 from refund_worker.engine.refunds.send_gate import stale_processors
 from refund_worker.store import processors, refunds
+from refund_worker.store.waiting import requeue_waiting_for
 from refund_worker.times import DAY
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,6 @@ def _ask_about_each_payment(context: Context, name: str) -> None:
 
     def work(connection: Connection) -> None:
         if processors.forget_listing(connection, name):
-            refunds.requeue_waiting_for(connection, name, context.clock(connection))
+            requeue_waiting_for(connection, name, context.clock(connection))
 
     context.database.run(work)

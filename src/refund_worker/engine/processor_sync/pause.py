@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from refund_worker.domain.decision import Event
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key, check_same_act
-from refund_worker.store import idempotency, processors, refunds, timeline
+from refund_worker.store import idempotency, processors, timeline
+from refund_worker.store.waiting import requeue_waiting_for
 
 
 def pause_processor(context: Context, name: str, *, actor: str, reason: str, key: Key | None = None) -> None:
@@ -49,7 +50,7 @@ def resume_processor(
         resumed = [each for each in context.accounts.switched_by(name) if processors.resume(connection, each, now)]
         for each in resumed:
             whose = None if each == processors.ALL else each
-            refunds.requeue_waiting_for(connection, whose, now)
+            requeue_waiting_for(connection, whose, now)
             _note_switch(connection, "processor_resumed", each, now, actor=actor, reason=reason)
         return bool(resumed)
 

@@ -44,6 +44,7 @@ from refund_worker.store import payment_refs, payments, processors, refunds, tim
 from refund_worker.store.database import after_commit
 from refund_worker.store.installation import server_of
 from refund_worker.store.refund_objects import known_reports
+from refund_worker.store.waiting import requeue_waiting_for
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def sync_recent(context: Context, processor: str, *, ends_circuit: bool = False)
         """Re-queue refunds that were postponed because the last listing was too old when they were claimed."""
         now = context.clock(connection)
         if processor in stale_processors(connection, context, now):
-            refunds.requeue_waiting_for(connection, processor, now)
+            requeue_waiting_for(connection, processor, now)
 
     def note(connection: Connection) -> None:
         requeue(connection)  # again: for refunds that were postponed since

@@ -22,6 +22,7 @@ from refund_worker.engine.claims.listener import record_outside_refunds
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.inbox_subjects import HANDLERS, is_described, record_subjects, run_safely
 from refund_worker.engine.processor_sync.payment_events import fetch_new_payments, new_payment_of, outcomes_of
+from refund_worker.engine.processor_sync.transfer_events import process_transfer_events, transfer_hint_of
 from refund_worker.engine.refunds.circuit import denials, open_circuits
 from refund_worker.engine.refunds.object_ownership import sort_by_owner
 from refund_worker.engine.refunds.replies import record_replies
@@ -95,10 +96,13 @@ def process_inbox(context: Context, limit: int = 100) -> int:
         now = context.clock(connection)
         refusing = [name for name in processors.open_circuits(connection, now) if _is_asked(context, name)]
         rows = inbox.waiting_events(connection, limit, now, context.policy.retry_base_seconds, without=refusing)
+        hints = [transfer_hint_of(context, row) for row in rows]
+        of_payouts = [(row, hint) for row, hint in zip(rows, hints, strict=True) if hint]
+        rows = [row for row, hint in zip(rows, hints, strict=True) if not hint]
         payments = [new_payment_of(context, row) if context.recording else None for row in rows]
         paid = [(row, ref) for row, ref in zip(rows, payments, strict=True) if ref]
         read = [_read_event(connection, context, row) for row, ref in zip(rows, payments, strict=True) if not ref]
-    ended = _process_new_payments(context, paid)
+    ended = _process_new_payments(context, paid) + process_transfer_events(context, of_payouts)
     return ended + _process_refunds(context, read) if read else ended
 
 

@@ -14,8 +14,9 @@ from refund_worker.domain.decision import PAUSE_SECONDS, Event, ProcessorDenied
 from refund_worker.domain.processor_replies import Denied
 from refund_worker.engine.context import Context
 from refund_worker.engine.views.runbook import event_entry
-from refund_worker.store import processors, refunds, timeline
+from refund_worker.store import processors, timeline
 from refund_worker.store.database import after_commit
+from refund_worker.store.waiting import requeue_waiting_for
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def close_circuit(connection: Connection, processor: str, at: float, now: float)
     A circuit that was opened after `at` stays open, and so does a person's pause.
     """
     if processors.end_automatic_pause(connection, processor, at, until=at + PAUSE_SECONDS):
-        refunds.requeue_waiting_for(connection, processor, now)
+        requeue_waiting_for(connection, processor, now)
 
 
 def _raise_alarm(denial: ProcessorDenied) -> None:

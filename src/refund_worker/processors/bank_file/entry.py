@@ -76,6 +76,7 @@ ENTRY: Final = ProcessorEntry(
             },
             minimum_minor={"EUR": 1},
             maximum_minor={"EUR": SEPA_AMOUNT_MAX},
+            by_file=True,
         ),
         make=lambda name, settings, timeout_seconds: BankFilePayouts(name=name),
     ),

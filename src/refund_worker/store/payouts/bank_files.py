@@ -1,0 +1,101 @@
+"""Files for banks, with their sealed bytes, and the payouts in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, fields
+
+from sqlalchemy import Connection, RowMapping, select
+
+from refund_worker.domain.payouts.transfers import Step
+from refund_worker.domain.state_machine import TO_BE_SENT
+from refund_worker.store.tables import bank_files, payout_legs, payouts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """One file: `payments` transfers of `amount_minor` in all (minor units of `currency`, "" for several)."""
+
+    file_id: str
+    processor: str
+    format: str
+    currency: str
+    payments: int
+    amount_minor: int
+    actor: str
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The leg that a file carries as `object_id`, with the attempt that put it there."""
+
+    payout_id: str
+    leg_id: str
+    attempt: int
+    step: Step
+    amount_minor: int
+    currency: str
+    object_id: str
+
+
+def insert(connection: Connection, file: StoredFile, sealed: str) -> None:
+    """Store a file with its sealed bytes."""
+    connection.execute(bank_files.insert().values(**asdict(file), body=sealed))
+
+
+_COLUMNS = tuple(bank_files.c[field.name] for field in fields(StoredFile))
+
+
+def load(connection: Connection, file_id: str) -> tuple[StoredFile, str] | None:
+    """Return a file and its sealed bytes, or None."""
+    query = select(*_COLUMNS, bank_files.c.body).where(bank_files.c.file_id == file_id)
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        return None
+    return StoredFile(**{field.name: row[field.name] for field in fields(StoredFile)}), row["body"]
+
+
+def newest(connection: Connection, limit: int) -> list[StoredFile]:
+    """Return the newest files."""
+    rows = connection.execute(select(*_COLUMNS).order_by(bank_files.c.file_id.desc()).limit(limit)).mappings()
+    return [StoredFile(**row) for row in rows]
+
+
+def waiting(connection: Connection, processor: str, limit: int) -> list[str]:
+    """Return the ids of the payouts at this account with a leg that the next file may take, oldest first."""
+    g = payout_legs.c
+    query = (
+        select(g.payout_id)
+        .join(payouts, payouts.c.payout_id == g.payout_id)
+        .where(g.processor == processor, g.status.in_(TO_BE_SENT), payouts.c.ledger_posted, g.attention_code.is_(None))
+        .order_by(g.payout_id)
+        .limit(limit)
+    )
+    return list(connection.execute(query).scalars())
+
+
+def places(connection: Connection, processor: str, object_ids: Collection[str]) -> dict[str, Place]:
+    """Return the legs that files of this account carry under these ids, by id."""
+    g = payout_legs.c
+    query = _PLACES.where(g.processor == processor, g.object_id.in_(sorted(object_ids)), g.file_id.is_not(None))
+    found = [_place(row) for row in connection.execute(query).mappings()] if object_ids else []
+    return {place.object_id: place for place in found}
+
+
+def places_in_file(
+    connection: Connection, processor: str, message_id: str, message_id_of: Callable[[str], str]
+) -> list[Place]:
+    """Return the legs in the file that a bank calls `message_id`; `message_id_of` makes that of a file's id."""
+    ids = connection.execute(select(bank_files.c.file_id).where(bank_files.c.processor == processor)).scalars()
+    named = [file_id for file_id in ids if message_id_of(file_id) == message_id]
+    in_them = _PLACES.where(payout_legs.c.file_id.in_(named)).order_by(payout_legs.c.leg_id)
+    return [_place(row) for row in connection.execute(in_them).mappings()]
+
+
+_G = payout_legs.c
+_PLACES = select(_G.payout_id, _G.leg_id, _G.attempt, _G.step, _G.amount_minor, _G.currency, _G.object_id)
+
+
+def _place(row: RowMapping) -> Place:
+    return Place(**{**row, "step": Step(row["step"])})

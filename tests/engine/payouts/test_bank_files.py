@@ -1,0 +1,176 @@
+"""Files for a bank: each payout is in one file, the bytes never change, and the bank's answer ends the payouts."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select
+from tests.support.payout_world import DAY, PayoutWorld
+
+from refund_worker.domain.payouts.decision import PayoutPolicy
+from refund_worker.engine.payouts.bank_files import CSV, PAIN001, AnswerResult, content_of, export_file, import_answer
+from refund_worker.errors import InvalidRequest, NotFound, UnreadableFile
+from refund_worker.processors.accounts import Accounts, default_accounts
+from refund_worker.processors.bank_file.entry import ENTRY
+from refund_worker.sealing import Box
+from refund_worker.store.tables import bank_files, payout_attempts
+
+ACCOUNT = "bank_file"
+IBAN = "DE89370400440532013000"
+Make = Callable[..., PayoutWorld]
+
+
+def bank_world(make_world: Make) -> PayoutWorld:
+    """Return a world whose payees `b1`, `b2` have bank accounts, paid in EUR by files."""
+    world = make_world()
+    settings = ENTRY.settings(debtor_name="Chats GmbH", debtor_iban=IBAN)
+    known = dict(default_accounts().items())
+    account = replace(known["manual"], name=ACCOUNT, entry=ENTRY, settings=settings)
+    accounts = Accounts({**known, ACCOUNT: account})
+    route = ENTRY.payouts.make(ACCOUNT, settings, 10) if ENTRY.payouts else None
+    policy = PayoutPolicy(
+        calls=replace(world.context.payout_policy.calls, processors=accounts.payout_rules),
+        routes=accounts.routes,
+        cooldown_seconds=0,
+    )
+    world.context = replace(
+        world.context,
+        accounts=accounts,
+        processors={**world.context.processors, ACCOUNT: account.make(10)},
+        routes={ACCOUNT: route},  # type: ignore[dict-item]
+        payout_policy=policy,
+    )
+    for payee_id, holder in (("b1", "Zoë Example"), ("b2", "M. Other")):
+        fields = {"kind": "bank", "iban": IBAN, "holder": holder}
+        world.add_payee(payee_id, "EUR")
+        world.change_payee(
+            payee_id,
+            processor=ACCOUNT,
+            destination_kind="bank",
+            destination_box=world.context.box.seal(json.dumps(fields)),
+            destination_ref=None,
+        )
+        world.earn(f"e-{payee_id}", 10_000, payee_id=payee_id, currency="EUR")
+    return world
+
+
+def answer(world: PayoutWorld, *lines: str) -> AnswerResult:
+    """Import an answer in our CSV form."""
+    head = "end_to_end_id,status,reason,date,returned_minor,currency"
+    return import_answer(world.context, ACCOUNT, "\n".join([head, *lines, ""]).encode())
+
+
+def ask(world: PayoutWorld, payee_id: str, key: str, amount: int = 2_500) -> str:
+    payout_id = world.ask(amount, key, payee_id=payee_id, currency="EUR")
+    world.settle()
+    return payout_id
+
+
+def reference(world: PayoutWorld, payout_id: str) -> str:
+    found = world.payout(payout_id).legs[0].object_id
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("form", [PAIN001, CSV])
+def test_each_payout_is_in_one_file_with_the_same_bytes(make_world: Make, form: str) -> None:
+    world = bank_world(make_world)
+    ids = [ask(world, "b1", "k1"), ask(world, "b2", "k2")]
+    assert [world.payout(each).status for each in ids] == ["sending", "sending"]
+    made = export_file(world.context, ACCOUNT, form=form, actor="ann").file
+    assert made is not None
+    assert (made.payments, made.amount_minor, made.currency) == (2, 5_000, "EUR")
+    assert [world.payout(each).status for each in ids] == ["pending", "pending"]
+    assert export_file(world.context, ACCOUNT, form=form, actor="ann").file is None
+    first, again = content_of(world.context, made.file_id)[1], content_of(world.context, made.file_id)[1]
+    assert first == again
+    assert all(reference(world, each).encode() in first for each in ids)
+    world.settle(30 * DAY, step=DAY)
+    assert [world.payout(each).status for each in ids] == ["pending", "pending"]
+
+
+def test_answer_pays_rejects_and_returns(make_world: Make) -> None:
+    world = bank_world(make_world)
+    paid, rejected = ask(world, "b1", "k1"), ask(world, "b2", "k2")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    lines = [
+        f"{reference(world, paid)},paid,,2026-11-02,,",
+        f"{reference(world, rejected)},rejected,AC04,2026-11-02,,",
+        "po000000000000000000000000-1-1,paid,,2026-11-02,,",
+    ]
+    result = answer(world, *lines)
+    assert (result.applied, result.unknown) == (2, ("po000000000000000000000000-1-1",))
+    assert [world.payout(each).status for each in (paid, rejected)] == ["paid", "failed"]
+    assert world.balance("b2", "EUR").payable_minor == 10_000
+    assert world.payee_row("b2").status == "incomplete"
+    versions = [world.payout(each).return_count for each in (paid, rejected)]
+    answer(world, *lines)
+    assert [world.payout(each).return_count for each in (paid, rejected)] == versions
+    answer(world, f"{reference(world, paid)},returned,AC04,2026-11-09,2400,EUR")
+    assert world.payout(paid).status == "returned"
+    assert world.payout(paid).lost_minor == 100
+    assert world.balance("b1", "EUR").payable_minor == 10_000
+
+
+def test_rejected_payout_is_in_no_later_file(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=CSV, actor="ann")
+    answer(world, f"{reference(world, payout_id)},rejected,AC01,2026-11-02,,")
+    assert export_file(world.context, ACCOUNT, form=CSV, actor="ann").file is None
+
+
+def test_payment_that_no_file_can_carry_is_a_persons(make_world: Make) -> None:
+    world = bank_world(make_world)
+    fields = {"kind": "bank", "account": "123456", "routing": "110000", "holder": "M. Other"}
+    world.change_payee("b2", destination_box=world.context.box.seal(json.dumps(fields)))
+    good, bad = ask(world, "b1", "k1"), ask(world, "b2", "k2")
+    result = export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    assert result.file is not None
+    assert (result.file.payments, result.left_out) == (1, (bad,))
+    assert [world.payout(each).status for each in (good, bad)] == ["pending", "needs_attention"]
+    assert "123456" not in str(world.payout(bad).failure_message)
+
+
+def test_neither_file_nor_attempt_stores_a_bank_number(make_world: Make) -> None:
+    world = bank_world(make_world)
+    world.context = replace(world.context, box=sealing_box())
+    for payee_id in ("b1", "b2"):
+        fields = {"kind": "bank", "iban": IBAN, "holder": "Zoë Example"}
+        world.change_payee(payee_id, destination_box=world.context.box.seal(json.dumps(fields)))
+    ask(world, "b1", "k1")
+    made = export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file
+    assert made is not None
+    with world.database.read() as connection:
+        stored = [*connection.execute(select(bank_files.c.body)).scalars()]
+        stored += connection.execute(select(payout_attempts.c.body)).scalars()
+    assert len(stored) == 2
+    assert not any(IBAN in each for each in stored)
+    assert IBAN.encode() in content_of(world.context, made.file_id)[1]
+
+
+def sealing_box() -> Box:
+    return Box([base64.urlsafe_b64encode(b"k" * 32).decode()])
+
+
+@pytest.mark.parametrize(("account", "form"), [("stripe", CSV), (ACCOUNT, "word"), ("nowhere", CSV)])
+def test_other_accounts_and_forms_make_no_file(make_world: Make, account: str, form: str) -> None:
+    world = bank_world(make_world)
+    with pytest.raises(InvalidRequest):
+        export_file(world.context, account, form=form, actor="ann")
+
+
+def test_unreadable_answer_changes_nothing(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=CSV, actor="ann")
+    before = world.payout(payout_id)
+    with pytest.raises(UnreadableFile):
+        answer(world, f"{reference(world, payout_id)},paid,,2026-11-02,,", "nonsense")
+    assert world.payout(payout_id) == before
+    with pytest.raises(NotFound):
+        content_of(world.context, "bf_0")
