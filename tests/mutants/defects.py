@@ -9038,7 +9038,7 @@ DEFECTS = (
         ENGINE + "payees/payees.py",
         'Event("destination_read", actor)',
         'Event("payee_changed", actor)',
-        (PAYEES + "::TestReveal",),
+        (PAYEES + "::test_the_read_is_in_the_timeline",),
     ),
     Defect(
         "payees: what is unsent goes to the old destination",
