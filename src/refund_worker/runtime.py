@@ -16,7 +16,8 @@ from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, Publish, no_publish
 from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.engine.views.leg_texts import LegTexts, use_texts
-from refund_worker.engine.views.message_file import completed, read_messages
+from refund_worker.engine.views.message_file import completed, completed_payouts, read_messages
+from refund_worker.engine.views.payout_texts import PayoutTexts, use_payout_texts
 from refund_worker.processors.accounts import accounts_of
 from refund_worker.sealing import Box
 from refund_worker.setting_values import read_amounts, read_expected_days, read_fallback
@@ -75,6 +76,7 @@ def build_runtime(
     calls to processors in the event loop. A `shared` database is used instead of one of its own, and stays open.
     """
     use_texts(texts_of(settings))
+    use_payout_texts(payout_texts_of(settings))
     accounts = accounts_of(settings)
     database = shared or open_database(settings)
     try:
@@ -114,6 +116,13 @@ def texts_of(settings: Settings) -> LegTexts:
     """Return the texts about refunds for customers and staff. Raises `BadSettings` for an unusable file."""
     messages = completed(read_messages(settings.messages_file)) if settings.messages_file else {}
     return LegTexts(**messages, days=read_expected_days(settings.expected_days))
+
+
+def payout_texts_of(settings: Settings) -> PayoutTexts:
+    """Return the texts about payouts for payees and staff. Raises `BadSettings` for an unusable file."""
+    if not settings.messages_file:
+        return PayoutTexts()
+    return PayoutTexts(**completed_payouts(read_messages(settings.messages_file)))
 
 
 def open_database(settings: Settings, **pool: int) -> Database:

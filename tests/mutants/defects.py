@@ -1841,7 +1841,7 @@ DEFECTS = (
     Defect(
         "one record's known word pauses the processor when it comes as a 403",
         "src/refund_worker/processors/stripe/answers.py",
-        "(answer.status == 403 and not _is_about_one_record(answer))",
+        "(answer.status == 403 and not _is_about_one_record(answer, judge))",
         "answer.status == 403",
         REFUSALS,
     ),

@@ -11,7 +11,7 @@ import logging
 import math
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -47,7 +47,9 @@ from refund_worker.processors.stripe.account import ReadsAccount, created_since
 from refund_worker.processors.stripe.answers import (
     ErrorAnswer,
     Failure,
+    Judge,
     ListFailure,
+    Response,
     as_list_failure,
     as_of_connected,
     classify_answer,
@@ -56,6 +58,7 @@ from refund_worker.processors.stripe.answers import (
     summary,
 )
 from refund_worker.processors.stripe.charges import ReadsCharges
+from refund_worker.processors.stripe.errors import meaning_of
 from refund_worker.processors.stripe.objects import OPAQUE_ID, payment_parameter, to_refund_object
 from refund_worker.processors.stripe.paging import PAGE_PAUSES_SECONDS, PAGE_SIZE, Listing, Pages
 from refund_worker.processors.stripe.payments import (
@@ -190,7 +193,7 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
         try:
             return Found(await self._pages.of_payment(_REFUNDS, where))
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
-            return _search_failure(error, self._account)
+            return search_failure(error, self._account)
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
         """GET the charge, or the payment intent with its charge, within one deadline.
@@ -215,16 +218,16 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
         """Return True if a dispute blocks refunds of a disputed payment, or if the disputes cannot be read."""
         where = {payment_parameter(processor_payment_id): processor_payment_id, "limit": PAGE_SIZE}
         try:
-            return blocks_refunds((await self._call("get", "/v1/disputes", where)).data)
+            return blocks_refunds((await self.call("get", "/v1/disputes", where)).data)
         except Exception:  # noqa: BLE001 -- a server may have no such path; the payment is read again later
             return True
 
     async def _charge(self, charge_id: str) -> PaymentRead:
-        data = (await self._call("get", f"/v1/charges/{charge_id}", {})).data
+        data = (await self.call("get", f"/v1/charges/{charge_id}", {})).data
         return PaymentRead(charge_reading(data, charge_id), names_of_payment(data))
 
     async def _intent(self, intent_id: str) -> PaymentRead:
-        answer = await self._call("get", f"/v1/payment_intents/{intent_id}", {"expand": ["latest_charge"]})
+        answer = await self.call("get", f"/v1/payment_intents/{intent_id}", {"expand": ["latest_charge"]})
         reading, charge_id = intent_reading(answer.data, intent_id)
         names = names_of_payment(answer.data)
         if charge_id is None:
@@ -242,7 +245,7 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
         try:
             return Found(await self._pages.recent(_REFUNDS, where))
         except Exception as error:  # noqa: BLE001 -- as in `find`
-            return _search_failure(error, self._account)
+            return search_failure(error, self._account)
 
     async def page(self, created_gte: datetime, created_lt: datetime | None, after: str) -> PageReply:
         """Return up to 100 refund objects of the account made in this time, newest first, after the object `after`.
@@ -258,7 +261,7 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
             if has_more and (not listed or listed[-1].processor_refund_id == after):
                 raise Unreadable("the list says there is more but does not advance")
         except Exception as error:  # noqa: BLE001 -- as in `find`
-            return _search_failure(error, self._account)
+            return search_failure(error, self._account)
         return Page(tuple(listed), listed[-1].processor_refund_id if has_more else None)
 
     async def close(self) -> None:
@@ -267,29 +270,27 @@ class StripeProcessor(ReadsAccount, ReadsCharges, ReadsTransactions):
 
     async def _one(self, method: str, path: str, params: Mapping[str, Any]) -> Reply:
         try:
-            answer = await self._call(method, path, params)
+            answer = await self.call(method, path, params)
             refund = to_refund_object(answer.data)
         except Exception as error:  # noqa: BLE001 -- whatever a server can cause is an answer, see `classify`
             return classify(error, self._account)
         return Answered(refund, request_id=request_id(answer.headers), replayed=is_replayed(answer.headers))
 
-    async def _call(self, method: str, path: str, params: Mapping[str, Any]) -> _Response:
+    async def call(self, method: str, path: str, params: Mapping[str, Any]) -> Response:
+        """Call the API within the deadline. Options of the SDK, such as `stripe_account`, may be among the parameters.
+
+        Raises what the SDK, the connection and the deadline raise: `classify` returns its meaning.
+        """
         async with asyncio.timeout(self._timeout_seconds):
             # The raw request avoids building an SDK object, and returns the original JSON, which is checked here.
             response = await self._client.raw_request_async(method, path, **params)
-        return _Response(response.data, response.headers)
+        return Response(response.data, response.headers)
 
     async def _ask(self, method: str, path: str, params: Mapping[str, Any]) -> object:
-        return (await self._call(method, path, params)).data
+        return (await self.call(method, path, params)).data
 
 
 _BAD_REFUND_ID: Final = Misconfigured("bad_refund_id", "this is no Stripe refund id; nothing was asked")
-
-
-@dataclass(frozen=True, slots=True)
-class _Response:
-    data: object
-    headers: Mapping[str, str]
 
 
 class _Transport(stripe.HTTPClient):
@@ -335,8 +336,10 @@ class _Transport(stripe.HTTPClient):
         return self._session
 
 
-def classify(error: Exception, account: str | None = None) -> Failure:
+def classify(error: Exception, account: str | None = None, judge: Judge = meaning_of) -> Failure:
     """Return the meaning of a failed call; `account` is the connected account that it was about. Pure.
+
+    `judge` returns the subject of a refusal, by default of a refund's.
 
     The result is `Unanswered` unless there is a proof: a connection that was never made (`NotSent`), or an HTTP
     error that Stripe documents.
@@ -345,7 +348,7 @@ def classify(error: Exception, account: str | None = None) -> Failure:
         return NotSent(clean(f"{type(error).__name__}: {error}"))
     if isinstance(error, stripe.StripeError) and error.http_status is not None:
         answer = ErrorAnswer.of(error)
-        failure = classify_answer(answer)
+        failure = classify_answer(answer, judge)
         return failure if account is None else as_of_connected(failure, answer, account)
     if isinstance(error, Unreadable):
         return Unanswered(clean(f"unreadable answer: {error}"))
@@ -354,13 +357,14 @@ def classify(error: Exception, account: str | None = None) -> Failure:
     return Unanswered(f"lost while sending or reading ({type(error).__name__})")
 
 
-def _search_failure(error: Exception, account: str | None) -> ListFailure:
-    """Return the meaning of a failed list. A list cannot refuse a refund: an error that would do so is a fault of
-    the set-up here.
+def search_failure(error: Exception, account: str | None, judge: Judge = meaning_of) -> ListFailure:
+    """Return the meaning of a failed list, as `classify` does.
+
+    A list cannot refuse a refund: an error that would do so is a fault of the set-up here.
     """
     if isinstance(error, stripe.StripeError) and getattr(error, "param", None) == "starting_after":
         return Unanswered("the object that the next page starts after has gone: the list shifted")
-    return as_list_failure(classify(error, account))
+    return as_list_failure(classify(error, account, judge))
 
 
 def _reading_failure(error: Exception, account: str | None) -> PaymentUnreadable | ListFailure:
@@ -371,7 +375,7 @@ def _reading_failure(error: Exception, account: str | None) -> PaymentUnreadable
         answer = ErrorAnswer.of(error)
         if is_no_way_to_read(answer.status, answer.code, answer.param):
             return PaymentUnreadable(answer.message or summary(answer))
-    return _search_failure(error, account)
+    return search_failure(error, account)
 
 
 def _account_failure(error: Exception, account: str | None) -> NotReadable | ListFailure:

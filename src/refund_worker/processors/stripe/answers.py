@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
@@ -33,7 +33,17 @@ _REQUEST_ID = re.compile(r"req_[A-Za-z0-9_-]{1,100}")
 
 Refusal = Refused | AlreadyRefunded | Blocked | Misconfigured | UnknownRefusal
 Failure = Refusal | KeyConflict | Busy | NotSent | Unanswered | Denied
+# Return the subject of a refusal from its code, its parameter and its message.
+Judge = Callable[[str, str, str], Meaning]
 ListFailure = Misconfigured | Busy | NotSent | Unanswered | Denied
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The JSON and the headers of a 2xx answer."""
+
+    data: object
+    headers: Mapping[str, str]
 
 
 class SdkError(Protocol):
@@ -91,7 +101,7 @@ class ErrorAnswer:
         )
 
 
-def classify_answer(answer: ErrorAnswer) -> Failure:
+def classify_answer(answer: ErrorAnswer, judge: Judge = meaning_of) -> Failure:
     """Return the meaning of an error answer, from the most general proof to the most specific."""
     if answer.status >= 500:
         return Unanswered(summary(answer), server_error=True)
@@ -102,11 +112,11 @@ def classify_answer(answer: ErrorAnswer) -> Failure:
     if not answer.is_stripes_own:
         # A proxy or a load balancer may have answered for a request that succeeded.
         return Unanswered(summary(answer))
-    if answer.status == 401 or (answer.status == 403 and not _is_about_one_record(answer)):
+    if answer.status == 401 or (answer.status == 403 and not _is_about_one_record(answer, judge)):
         return Denied(answer.code or f"http_{answer.status}", answer.message or summary(answer))
     if answer.kind == "idempotency_error":
         return KeyConflict(answer.message or summary(answer))
-    return _classify_refusal(answer)
+    return _classify_refusal(answer, judge)
 
 
 def as_of_connected(failure: Failure, answer: ErrorAnswer, account: str) -> Failure:
@@ -126,9 +136,9 @@ def _named(account: str, message: str) -> str:
     return f"connected account {account}: {message}"
 
 
-def _is_about_one_record(answer: ErrorAnswer) -> bool:
+def _is_about_one_record(answer: ErrorAnswer, judge: Judge) -> bool:
     """Return True if a known code concerns one record, whatever the status: one record must never pause all others."""
-    return answer.code != "" and meaning_of(answer.code, answer.param, answer.message) not in (
+    return answer.code != "" and judge(answer.code, answer.param, answer.message) not in (
         Meaning.OURS,
         Meaning.BUSY,
         Meaning.UNKNOWN,
@@ -141,12 +151,12 @@ def _is_busy(answer: ErrorAnswer) -> bool:
     return answer.status == 429 or (answer.is_stripes_own and answer.code in BUSY)
 
 
-def _classify_refusal(answer: ErrorAnswer) -> Failure:
+def _classify_refusal(answer: ErrorAnswer, judge: Judge) -> Failure:
     message = answer.message or summary(answer)
     details = message, answer.request_id, answer.replayed
     if answer.message_code in BLOCKED:
         return Blocked(answer.message_code, *details)
-    match meaning_of(answer.code, answer.param, answer.message):
+    match judge(answer.code, answer.param, answer.message):
         case Meaning.ENDS:
             return Refused(answer.code, *details)
         case Meaning.MORE_THAN_LEFT:

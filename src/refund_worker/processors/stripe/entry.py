@@ -9,16 +9,18 @@ from pydantic import SecretStr, field_validator
 
 from refund_worker.domain.money import STRIPE_STEP, STRIPE_THREE_DECIMAL, STRIPE_ZERO_DECIMAL
 from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry, Webhooks
-from refund_worker.processors.stripe import events
+from refund_worker.processors.payout_routes import PayoutEntry, PayoutRoute
+from refund_worker.processors.stripe import events, payout_events
 from refund_worker.processors.stripe.errors import EMPTY
 from refund_worker.processors.stripe.event_subjects import event_subject
 from refund_worker.processors.stripe.objects import check_payment_id
+from refund_worker.processors.stripe.payout_facts import PAYOUT_CAPABILITIES
 from refund_worker.processors.stripe.set_up import events_text, permissions_text
 from refund_worker.setting_values import check_stripe_key, check_webhook_secrets
 
 NAME: Final = "stripe"
 SERVER: Final = "https://api.stripe.com"
-_ADAPTER: Final = "refund_worker.processors.stripe.adapter"
+_MODULES: Final = ("refund_worker.processors.stripe.adapter", "refund_worker.processors.stripe.payouts")
 
 CAPABILITIES: Final = Capabilities(
     key_seconds=86_400.0,
@@ -102,6 +104,14 @@ def _make(name: str, settings: StripeSettings, timeout_seconds: float) -> Proces
     return StripeProcessor(key, base=settings.api_base, timeout_seconds=timeout_seconds, name=name)
 
 
+def _make_payouts(name: str, settings: StripeSettings, timeout_seconds: float) -> PayoutRoute:
+    from refund_worker.processors.stripe.payouts import StripePayouts  # late, as above
+
+    assert settings.api_key is not None
+    key = settings.api_key.get_secret_value()
+    return StripePayouts(key, base=settings.api_base, timeout_seconds=timeout_seconds, name=name)
+
+
 def _live(settings: StripeSettings) -> bool | None:
     key = settings.api_key.get_secret_value() if settings.api_key else ""
     return True if "_live_" in key else False if "_test_" in key else None
@@ -116,7 +126,7 @@ ENTRY: Final = ProcessorEntry(
     permissions=permissions_text(),
     events=events_text(),
     make=_make,
-    preload=lambda: importlib.import_module(_ADAPTER),
+    preload=lambda: [importlib.import_module(module) for module in _MODULES],
     live=_live,
     check_payment_id=check_payment_id,
     webhooks=Webhooks(
@@ -130,5 +140,8 @@ ENTRY: Final = ProcessorEntry(
         signature_header=events.HEADER,
         signature_example=events.HEADER_EXAMPLE,
         event_schema=events.EVENT_SCHEMA,
+    ),
+    payouts=PayoutEntry(
+        capabilities=PAYOUT_CAPABILITIES, make=_make_payouts, transfer_hint=payout_events.transfer_hint
     ),
 )

@@ -83,7 +83,7 @@ OURS: Final = frozenset(
 # The request's form: parameter_unknown (stripe-python#849: every request of one version of the SDK), parameter_missing,
 # parameter_invalid_… and parameters_exclusive, published or not yet. A missing or invalid parameter may concern one
 # record only (an e-mail address for some payment methods), so there the parameter decides.
-_OURS_BY_PREFIX: Final = ("parameter_", "parameters_")
+OURS_BY_PREFIX: Final = ("parameter_", "parameters_")
 # Messages without a code that concern the account or the version, not one record. Matched only at the beginning, so
 # that a quoted value cannot pass for it. MonoSketch#578, alphagov/pay-connector#3788, stripe-python#1660.
 _ACCOUNT_BY_MESSAGE: Final = re.compile(
@@ -159,16 +159,20 @@ def meaning_of(code: str, param: str, message: str) -> Meaning:
     if known is not None:
         return known
     name = param.partition("[")[0]
-    if code.startswith(_OURS_BY_PREFIX):
+    if code.startswith(OURS_BY_PREFIX):
         return Meaning.PERSON if name in RECORD_PARAMS else Meaning.OURS
     if code:
         return Meaning.UNKNOWN
     if param == "amount":
         # The only refusal of a payment without a code: more was requested than is left of it.
         return Meaning.MORE_THAN_LEFT
-    if name in FORM_PARAMS or (not param and (_OURS_BY_MESSAGE.match(message) or _ACCOUNT_BY_MESSAGE.match(message))):
-        return Meaning.OURS
-    return Meaning.UNKNOWN
+    return Meaning.OURS if concerns_all(param, message) else Meaning.UNKNOWN
+
+
+def concerns_all(param: str, message: str) -> bool:
+    """Return True if a refusal without a code concerns every request that we send, by its parameter or its message."""
+    by_message = not param and (_OURS_BY_MESSAGE.match(message) or _ACCOUNT_BY_MESSAGE.match(message))
+    return param.partition("[")[0] in FORM_PARAMS or bool(by_message)
 
 
 def is_about_account(status: int, code: str, message: str) -> bool:

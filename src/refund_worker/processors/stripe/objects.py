@@ -67,7 +67,7 @@ def to_refund_object(data: object) -> RefundObject:
         raise Unreadable("a refund object without a currency")
     if not isinstance(status, str | None):
         raise Unreadable("a refund object whose status is no text")
-    leg_id, attempt, installation = _our_marks(data.get("metadata"))
+    leg_id, attempt, installation = our_marks(data.get("metadata"))
     live = data.get("livemode")
     return RefundObject(
         processor_refund_id=identifier,
@@ -92,7 +92,7 @@ def _details(data: Mapping[str, object], status: str | None) -> RefundDetails:
     method = _word(destination.get("type"))
     of_method = _mapping(destination.get(method)) if method else {}
     kind, reached = _word(of_method.get("reference_type")), _word(of_method.get("reference_status"))
-    value = _reference(of_method.get("reference"))
+    value = reference(of_method.get("reference"))
     emailed_to, emailed_at, act_by = _customer_action(data) if status == "requires_action" else (None, None, None)
     return RefundDetails(
         pending_reason=_word(reason) if status == "pending" else None,
@@ -115,7 +115,7 @@ def _customer_action(data: Mapping[str, object]) -> tuple[str | None, float | No
     # A refund that was created with `instructions_email` names it too.
     address = sent.get("email_sent_to") or data.get("instructions_email")
     masked = clean(masked_email(address)) if isinstance(address, str) and address else None
-    return masked, _moment(sent.get("email_sent_at")), _moment(shown.get("expires_at"))
+    return masked, moment(sent.get("email_sent_at")), moment(shown.get("expires_at"))
 
 
 def _mapping(value: object) -> Mapping[str, object]:
@@ -126,17 +126,19 @@ def _word(value: object) -> str | None:
     return value if isinstance(value, str) and _WORD.fullmatch(value) else None
 
 
-def _reference(value: object) -> str | None:
+def reference(value: object) -> str | None:
     """Return a reference of the bank. It is shown and searched for, so it is plain, short and no card number."""
     usable = isinstance(value, str) and _REFERENCE.fullmatch(value) and not has_card_number(value)
     return value if usable and isinstance(value, str) else None
 
 
-def _moment(value: object) -> float | None:
+def moment(value: object) -> float | None:
+    """Return the value as a time in epoch seconds, or None if it cannot be one."""
     return float(value) if type(value) is int and 0 < value < CREATED_MAX else None
 
 
-def _our_marks(metadata: object) -> tuple[str | None, int | None, str | None]:
+def our_marks(metadata: object) -> tuple[str | None, int | None, str | None]:
+    """Return the leg, the attempt and the installation that we wrote into the metadata, as far as they can be ours."""
     if not isinstance(metadata, dict):
         return None, None, None
     leg_id, attempt, installation = (
@@ -151,7 +153,7 @@ def _our_marks(metadata: object) -> tuple[str | None, int | None, str | None]:
 
 def mark_of_installation(described: Mapping[str, object]) -> str | None:
     """Return the installation of ours that made the object, as its metadata say, or None."""
-    return _our_marks(described.get("metadata"))[2]
+    return our_marks(described.get("metadata"))[2]
 
 
 def _ours(mark: object) -> str | None:
