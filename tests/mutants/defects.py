@@ -38,6 +38,8 @@ NEAR = {
     DOMAIN + "next_step.py": ("tests/domain/test_next_step.py", *REPLIES),
     DOMAIN + "state_machine.py": ("tests/domain/test_state_machine.py", "tests/domain/test_operator_action.py"),
 }
+CLAWBACKS = "tests/engine/payees/test_clawbacks.py::test_"
+PAYEES = "tests/engine/payees/test_payees.py"
 BOOKED_MONTH = "tests/engine/processor_sync/test_balance_comparison.py"
 SANDBOX = "src/refund_worker/processors/sandbox/"
 SANDBOXED = "tests/processors/sandbox/test_sandbox_"
@@ -1573,8 +1575,8 @@ DEFECTS = (
     Defect(
         "the entry of a closing forgets who closed the payment",
         ENGINE + "accounts/claims.py",
-        "rule=ShortfallRule(context.policy.shortfall), actor=actor)",
-        "rule=ShortfallRule(context.policy.shortfall))",
+        "rule=ShortfallRule(context.policy.shortfall), actor=actor,",
+        "rule=ShortfallRule(context.policy.shortfall),",
         ("tests/engine/claims/test_closed_payments.py",),
     ),
     Defect(
@@ -8967,5 +8969,89 @@ DEFECTS = (
         'f"{match[1]}{match[2]}-{match[3]}-{match[4]}"',
         'f"{match[1]}{match[2]}-{match[3]}"',
         (BANK_FILES + "pain001.py",),
+    ),
+    Defect(
+        "claw-backs: an earning is recorded beside a refund that is posted meanwhile",
+        ENGINE + "payees/earnings.py",
+        "    accounts.lock_customers(connection, {row",
+        "    len({row",
+        (CLAWBACKS + "refund_waits_for_an_earning_that_is_recorded_meanwhile",),
+    ),
+    Defect(
+        "claw-backs: a Delete of the refund leaves the payee without the share",
+        ENGINE + "accounts/corrections.py",
+        '        if row["kind"] == EntryKind.CREDIT_REFUND:\n            settle',
+        "        if False:\n            settle",
+        (CLAWBACKS + "delete_of_the_refund_gives_the_share_again",),
+    ),
+    Defect(
+        "claw-backs: a refund takes back what is reserved, and nothing when it is posted",
+        ENGINE + "refunds/apply.py",
+        "    _claw_back(connection, decisions, now, notify)\n",
+        "",
+        (CLAWBACKS + "refunded_spend_takes_its_share_back",),
+    ),
+    Defect(
+        "claw-backs: shares are rounded down",
+        DOMAIN + "payouts/earnings.py",
+        "    return proportion(earning.amount_minor, returned, position.spent)",
+        "    return earning.amount_minor * returned // position.spent",
+        ("tests/domain/payouts/test_earnings.py::test_a_half_is_rounded_up",),
+    ),
+    Defect(
+        "claw-backs: a dispute that is won leaves the payee without the share",
+        ENGINE + "accounts/claims.py",
+        "    linked = {claim.transaction_id for claim in changed if claim.transaction_id}",
+        "    linked = set[str]()",
+        ("tests/engine/payees/test_linked_disputes.py",),
+    ),
+    Defect(
+        "claw-backs: an open dispute is linked",
+        ENGINE + "claims/link_dispute.py",
+        "if claim.phase is not Phase.TAKEN:",
+        "if False:",
+        ("tests/engine/payees/test_linked_disputes.py::test_unusable_links_are_refused",),
+    ),
+    Defect(
+        "payees: the verdict on an earlier destination counts for the new one",
+        ENGINE + "payees/refresh.py",
+        "if payee.destination_id != asked.destination_id:",
+        "if False:",
+        (PAYEES + "::TestVerdict",),
+    ),
+    Defect(
+        "payees: a changed destination keeps its id",
+        ENGINE + "payees/payees.py",
+        '        destination_id=context.new_id("dst"),',
+        '        destination_id=payee.destination_id or context.new_id("dst"),',
+        (PAYEES + "::TestChange",),
+    ),
+    Defect(
+        "payees: a bank account is stored unsealed",
+        ENGINE + "payees/payees.py",
+        "    if kind is DestinationKind.BANK and not context.box.has_key:",
+        "    if False:",
+        (PAYEES + "::TestRecording::test_bank_account_needs_a_key",),
+    ),
+    Defect(
+        "payees: the read of a whole destination leaves no trace of its own",
+        ENGINE + "payees/payees.py",
+        'Event("destination_read", actor)',
+        'Event("payee_changed", actor)',
+        (PAYEES + "::test_the_read_is_in_the_timeline",),
+    ),
+    Defect(
+        "payees: what is unsent goes to the old destination",
+        ENGINE + "payees/payees.py",
+        "            cancel_unsent(connection, payee, now, actor)",
+        "            pass",
+        ("tests/engine/payees/test_payees_with_payouts.py", PAYEES + "::TestChange"),
+    ),
+    Defect(
+        "sums of payees: what is clawed back is not compared",
+        DOMAIN + "payouts/sums.py",
+        "            (Sum.PAYEE_CLAWED_BACK, one.clawed_back, one.clawed_back_of_earnings),\n",
+        "",
+        ("tests/engine/payees/test_payee_sums.py",),
     ),
 )
