@@ -9,7 +9,6 @@ from refund_worker.domain.payouts.payout import PayoutStatus
 from refund_worker.domain.refund import ENDED_UNSENT, RefundStatus
 from refund_worker.domain.state_machine import LEG_TABLE, REFUND_TABLE, LegOutcome, RefundOutcome
 
-
 Outcome = LegOutcome | RefundOutcome | PayoutOutcome
 
 
