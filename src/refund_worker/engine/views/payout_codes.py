@@ -1,7 +1,7 @@
 """The failure codes and reasons to wait that only payouts have: their meaning and the advice for each.
 
-A code that refunds have too has its entry in `failure_codes.py`. Codes of payouts are here by their own names where they name
-one cause; those of other processors lead to one of ours by `ProcessorEntry.explained_by`.
+A code that refunds have too has its entry in `failure_codes.py`. Codes of other processors lead to one of these by
+`ProcessorEntry.explained_by`.
 """
 
 from __future__ import annotations
