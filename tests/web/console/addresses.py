@@ -18,6 +18,7 @@ from refund_worker.store.tables import (
     events,
     ledger_transactions,
     payments,
+    payouts,
     reconciliations,
     refund_batches,
     refunds,
@@ -77,6 +78,8 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         ],
         "/refunds": _lists(connection, customer),
         "/refunds/{refund_id}": [f"/refunds/{refund_id}" for refund_id in _one_of_each_status(connection)],
+        "/payouts": ["/payouts", _at("/payouts", status="paid"), _at("/payouts", payee_id="nobody")],
+        "/payouts/{payout_id}": [f"/payouts/{payout_id}" for payout_id in _payouts(connection)],
         "/outside-refunds/{claim_id}": _claims(connection, "outside_refund"),
         "/disputes/{claim_id}": _claims(connection, "dispute"),
         "/failures/retry": [_at("/failures/retry", code=code) for code in _codes(connection)],
@@ -110,6 +113,12 @@ def _claims(connection: Connection, kind: str) -> list[str]:
     path = "/disputes" if kind == "dispute" else "/outside-refunds"
     query = select(claims.c.claim_id).where(claims.c.kind == kind).limit(2)
     return [f"{path}/{claim_id}" for claim_id in connection.execute(query).scalars()]
+
+
+def _payouts(connection: Connection) -> list[str]:
+    """Return a payout in each status."""
+    o = payouts.c
+    return list(connection.execute(select(func.max(o.payout_id)).group_by(o.status).order_by(o.status)).scalars())
 
 
 def _first(connection: Connection, column: Column[str]) -> str:

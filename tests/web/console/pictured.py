@@ -54,6 +54,7 @@ def pages(named: Mapping[str, str]) -> Pages:
         **_lists(named),
         **_customers(named),
         **_refunds(named),
+        **_payouts(named),
         **_decisions(named),
     }
 
@@ -149,6 +150,15 @@ def _refunds(named: Mapping[str, str]) -> Pages:
         **{f"refund-{name}": ("/refunds/{refund_id}", f"/refunds/{refund_id}") for name, refund_id in shown.items()},
         "refund-not-found": ("/refunds/{refund_id}", "/refunds/rf_none"),
         "retry-of-one": ("/refunds/{refund_id}/retry", f"/refunds/{named['unknown']}/retry"),
+    }
+
+
+def _payouts(named: Mapping[str, str]) -> Pages:
+    shown = {name: payout_id for name, payout_id in named.items() if name.startswith("payout-")}
+    return {
+        "payouts": ("/payouts", "/payouts"),
+        "payouts-none": ("/payouts", _at("/payouts", payee_id="nobody", status="paid")),
+        **{name: ("/payouts/{payout_id}", f"/payouts/{payout_id}") for name, payout_id in shown.items()},
     }
 
 
