@@ -91,7 +91,7 @@ MENU = (
             ("/batches", "Batches"),
         ),
     ),
-    ("Payouts", (("/payouts", "Payouts"),)),
+    ("Payouts", (("/payees", "Payees"), ("/payouts", "Payouts"))),
     (
         "System",
         (
@@ -120,6 +120,12 @@ BELOW = {
     "/refund-transaction": "/transactions",
     "/delete-transaction": "/transactions",
     **{f"/selected/{action}": "/refunds" for action in ("retry", "approve", "reject", "cancel")},
+    "/payee": "/payees",
+    "/payee/statement": "/payees",
+    "/payee/pause": "/payees",
+    "/payee/resume": "/payees",
+    "/payee/destination": "/payees",
+    "/pay-out": "/payees",
     "/user": "/users",
     "/key": "/users",
 }

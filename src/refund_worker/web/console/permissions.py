@@ -77,6 +77,15 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/refunds/{refund_id}/cancel"): Act.CANCEL,
     ("POST", "/refunds/{refund_id}/retry"): Act.RETRY,
     ("POST", "/refunds/{refund_id}/resolve"): Act.RESOLVE,
+    ("GET", "/payees"): Act.READ,
+    ("GET", "/payee"): Act.READ,
+    ("GET", "/payee/statement"): Act.READ,
+    ("GET", "/payee/statement.csv"): Act.READ,
+    ("POST", "/payee/pause"): Act.PAUSE_PAYEE,
+    ("POST", "/payee/resume"): Act.RESUME_PAYEE,
+    ("POST", "/payee/destination"): Act.REVEAL,
+    ("GET", "/pay-out"): Act.REQUEST,
+    ("POST", "/pay-out"): Act.REQUEST,
     ("GET", "/payouts"): Act.READ,
     ("GET", "/payouts/{payout_id}"): Act.READ,
     ("POST", "/payouts/{payout_id}/approve"): Act.APPROVE,
@@ -155,7 +164,8 @@ class PasswordNeeded(RefundWorkerError):
     code, status = "password_needed", 403
 
     def __init__(self, act: Act, why: str = "") -> None:
-        self.does = "changes who may do what" if act is Act.MANAGE else "moves credits or money"
+        does = {Act.MANAGE: "changes who may do what", Act.REVEAL: "shows where a payee is paid"}
+        self.does = does.get(act, "moves credits or money")
         super().__init__(f"enter your password again: this {self.does}")
         self.why = why
 

@@ -128,7 +128,7 @@ def attempt_view(row: RowMapping) -> Json:
 
 
 def payout_attempt_view(row: RowMapping) -> Json:
-    """Return one attempt of a payout for the page. Its request is sealed, as the destination in it is: `body` is None."""
+    """Return one attempt of a payout for the page, without its request: that is sealed, as the destination in it is."""
     return dict(row) | {"body": None} | _answer(row, "Object at the processor", PAYOUT_OUTCOME_LABELS)
 
 
