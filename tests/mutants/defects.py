@@ -720,8 +720,8 @@ DEFECTS = (
     Defect(
         "elsewhere: the list is read before the payment's word",
         DOMAIN + "next_step.py",
-        "    elif leg.status is not LegStatus.UNKNOWN and leg.processor != PAYOUT and waits_for_reading(builder, leg, facts):",
-        "    elif leg.status is LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):",
+        "leg.status is not LegStatus.UNKNOWN and leg.processor != PAYOUT and waits_for_reading(",
+        "leg.status is LegStatus.UNKNOWN and waits_for_reading(",
         (*PAYMENT_CHECK, "tests/engine/processor_sync/test_payment_reading_and_list.py"),
     ),
     Defect(

@@ -114,6 +114,19 @@ def test_refusal_gives_the_amount_back_once(world: PayoutWorld) -> None:
     assert world.balance().payable_minor == 5_000
 
 
+def test_refusal_for_a_fault_of_the_payees_stops_that_destination(make_world: Make) -> None:
+    world = make_world(rules={"refusal_faults": {"account_closed": Fault.PAYEE}})
+    world.earn("e1", 5_000)
+    world.route.script = ["refused"]
+    first = world.ask(1_000, "k1")
+    world.settle(60)
+    assert world.payout(first).fault is Fault.PAYEE
+    assert (world.payee_row().status, world.payee_row().status_reason) == ("incomplete", "account_closed")
+    second = world.ask(1_000, "k2")
+    world.settle(DAY, step=3_600)
+    assert world.payout(second).hold_code == "payee_incomplete"
+
+
 @pytest.mark.parametrize("settled", [False, True])
 def test_return_after_paid_or_settled_gives_back_once(world: PayoutWorld, settled: bool) -> None:
     world.earn("e1", 5_000)

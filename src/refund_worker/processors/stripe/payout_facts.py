@@ -8,7 +8,7 @@ from refund_worker.domain.money import STRIPE_STEP
 from refund_worker.domain.payouts.destination import DestinationKind
 from refund_worker.domain.payouts.transfers import Method, Step
 from refund_worker.processors.payout_routes import PayoutCapabilities
-from refund_worker.processors.stripe.payout_errors import EMPTY
+from refund_worker.processors.stripe.payout_errors import EMPTY, REFUSAL_FAULTS
 
 DAY: Final = 86_400.0
 # Payouts in these have two decimals that must both be zero, besides the currencies in which that holds for refunds too.
@@ -25,6 +25,7 @@ PAYOUT_CAPABILITIES: Final = PayoutCapabilities(
     return_window_seconds=7 * DAY,
     currency_steps=PAYOUT_STEPS,
     low_balance_codes=EMPTY,
+    refusal_faults=REFUSAL_FAULTS,
     sources={
         "kinds": "docs.stripe.com/api/transfers/create, read 2026-11: destination is a connected account",
         "steps": "docs.stripe.com/connect/separate-charges-and-transfers, /api/payouts/create, read 2026-11",
@@ -39,6 +40,7 @@ PAYOUT_CAPABILITIES: Final = PayoutCapabilities(
         " business days, which are at most 7 days without holidays",
         "minimum_minor": "no source by currency: Stripe has minimums by country, and refuses what is below",
         "maximum_minor": "no source",
+        "refusal_faults": "our reading of docs.stripe.com/error-codes, read 2026-11",
         "currency_steps": "docs.stripe.com/currencies, read 2026-11: payouts in HUF, ISK, TWD and UGX are whole units",
         "low_balance_codes": "github stripe/stripe-node#1147 and antiwork/gumroad#5479, read 2026-11",
         "cancels": "no payout waits for the payee; docs.stripe.com/api/payouts/cancel, read 2026-11: only pending ones",
