@@ -33,7 +33,8 @@ PAYOUT_CAPABILITIES: Final = PayoutCapabilities(
         "moves_money": "docs.stripe.com/api/payouts, read 2026-11",
         "key_seconds": "docs.stripe.com/api/idempotent_requests, read 2026-11: at least 24 hours",
         "key_use_seconds": "our choice: KEY_LIFE_SECONDS",
-        "finds": "docs.stripe.com/api/transfers/list, /api/payouts/list, /api/transfer_reversals/list, read 2026-11",
+        "finds": "docs.stripe.com/api/transfers/list, /api/payouts/list, /api/transfer_reversals/list, read 2026-11: by"
+        " transfer_group, by time of creation, and all",
         "list_proves_absence": "no source: we assume that lists lag by less than QUIET_SECONDS",
         "reads_payees": "docs.stripe.com/api/accounts/object, read 2026-11: payouts_enabled and requirements",
         "return_window_seconds": "docs.stripe.com/api/payouts/object, read 2026-11: paid can turn to failed, within 5"
