@@ -207,6 +207,7 @@ def test_status_is_changed_by_the_tables_only() -> None:
         "builder.py:transition_payout",  # next_payout_status
         "acceptance.py:planned_payout",  # first_payout_status
         "acceptance.py:accepted_payout",  # first_payout_status
+        "runs.py:become",  # the table of runs
     }
 
 

@@ -330,6 +330,13 @@ _WINDOW_CLOSED = Explanation(
     "be paid in another way.",
     at_end=_PAY_OUT_AGAIN,
 )
+_NOT_PAYABLE = Explanation(
+    "The payee cannot be paid this amount",
+    "The payee is not known any more, is paid in another currency, or the amount is outside of the limits on payouts. "
+    "Nothing was sent.",
+    "Nothing has to be done: the next way of `FALLBACK` or the balance gets the credits.",
+    at_end=_PAY_OUT_AGAIN,
+)
 _REPORT_OVERDUE = Explanation(
     "No event about the outcome has come",
     "The processor accepted the refund, cannot be asked about it, and no event of it came in the time allowed.",
@@ -410,6 +417,7 @@ _GROUPS: Mapping[Explanation, str] = {
     _NO_WAY_LEFT: "no_fallback_left",
     _REFUNDS_OFF: "refunds_off",
     _WINDOW_CLOSED: "window_closed",
+    _NOT_PAYABLE: "payee_not_payable",
     _REPORT_OVERDUE: "report_overdue",
     _UNKNOWN_STATUS: "unknown_status",
     _INTERNAL_ERROR: "internal_error",
