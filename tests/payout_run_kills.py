@@ -32,12 +32,12 @@ from sqlalchemy import Connection, func, select
 from refund_worker.domain.ledger import SHARES, EntryKind, PayeeEffect, Posting, payee_account, transfer
 from refund_worker.domain.payouts.decision import PayoutPolicy, RouteRules
 from refund_worker.domain.payouts.payout import PAYOUT_OPEN
-from refund_worker.domain.payouts.runs import PayoutRun
+from refund_worker.domain.payouts.runs import PayoutRun, RunRequest
 from refund_worker.domain.payouts.transfers import TransferReply
 from refund_worker.engine.context import Batches, Context
 from refund_worker.engine.payouts.drive_runs import drive_due_runs
 from refund_worker.engine.payouts.process import process_due_payouts
-from refund_worker.engine.payouts.runs import RunRequest, create_run
+from refund_worker.engine.payouts.runs import create_run
 from refund_worker.sealing import Box
 from refund_worker.store import ledger
 from refund_worker.store.database import Database
