@@ -86,6 +86,13 @@ OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
         "acknowledge_difference",
         "Acknowledge a difference",
     ),
+    ("POST", "/v1/payout-runs"): ("create_payout_run", "Make a payout run"),
+    ("GET", "/v1/payout-runs"): ("list_payout_runs", "List payout runs"),
+    ("GET", "/v1/payout-runs/{run_id}"): ("get_payout_run", "Show a payout run"),
+    ("GET", "/v1/payout-runs/{run_id}/rows"): ("list_payout_run_rows", "List who a payout run pays and skips"),
+    ("GET", "/v1/payout-runs/{run_id}/events"): ("list_payout_run_events", "Show the timeline of a payout run"),
+    ("POST", "/v1/payout-runs/{run_id}/approve"): ("approve_payout_run", "Approve a payout run"),
+    ("POST", "/v1/payout-runs/{run_id}/cancel"): ("cancel_payout_run", "Cancel a payout run"),
     ("GET", "/healthz"): ("check_health", "Check that the process is alive"),
     ("GET", "/readyz"): ("check_readiness", "Check that the database answers and takes writes"),
 }
@@ -102,6 +109,7 @@ TAGS: Mapping[str, str] = {
     "processors": "The kill switch of each payment processor.",
     "reconciliation": "Our books compared with a processor's, and what differs.",
     "webhooks": "Events that processors send to us.",
+    "payout-runs": "Payouts to all payees of an account in one currency: plan, approve, pay and cancel.",
     "health": "For monitoring.",
 }
 
