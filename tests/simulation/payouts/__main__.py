@@ -60,7 +60,9 @@ def run_many(options: argparse.Namespace) -> int:
                 print(f"VIOLATION seed={result.seed}: {result.violation}\n  {REPLAY} {result.seed}", flush=True)
     seconds = time.monotonic() - started
     print("payouts: " + ", ".join(f"{count} {status}" for status, count in sorted(ends.items())))
-    print(f"cpu: {cpu / max(options.schedules, 1) * 1000:.1f} ms a schedule, {seconds:.0f} s, {calls} calls for payouts")
+    print(
+        f"cpu: {cpu / max(options.schedules, 1) * 1000:.1f} ms a schedule, {seconds:.0f} s, {calls} calls for payouts"
+    )
     print(f"seeds={options.schedules} faults_while_open={faults.total()} violations={violations}")
     return 1 if violations else 0
 

@@ -1,4 +1,4 @@
-"""One schedule from its seed, with payouts beside the refunds: the engine of both behind faulty ports, and all checks."""
+"""One schedule from its seed, with payouts beside the refunds: both behind faulty ports, and all checks."""
 
 from __future__ import annotations
 

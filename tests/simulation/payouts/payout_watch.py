@@ -46,9 +46,10 @@ PAYOUT_MOVES = {
     "returned": frozenset(),
     "canceled": frozenset(),
     "rejected": frozenset(),
-    **{status: BY_LEGS for status in BEGUN},
+    **dict.fromkeys(BEGUN, BY_LEGS),
 }
 HELD_SECONDS = 3 * DAY
+TO_BE_SENT = ("planned", "waiting", "blocked")
 CLEARING = "house:payout_clearing"
 
 
@@ -119,7 +120,11 @@ class PayoutWatch(Watch):
                 due = max(row["due_at"], row["lease_until"] or 0)
                 self.next_due = due if self.next_due is None else min(due, self.next_due)
                 self.payouts_due = due if self.payouts_due is None else min(due, self.payouts_due)
-            elif row["due_at"] is None and row["status"] in OPEN and row["status"] not in ("awaiting_approval", "needs_attention"):
+            elif (
+                row["due_at"] is None
+                and row["status"] in OPEN
+                and row["status"] not in ("awaiting_approval", "needs_attention")
+            ):
                 raise Violation(f"I7 {payout_id} is {row['status']} and nothing will wake it")
 
     def _is_held_for_long(self, row: Row) -> bool:
@@ -191,16 +196,7 @@ class PayoutWatch(Watch):
 
     def _check_payout_leg(self, before: Row | None, row: Row) -> None:
         leg_id, now = row["leg_id"], row["status"]
-        waits = row["attention_code"] is not None and row["next_at"] is None and now in ("planned", "waiting", "blocked")
-        if now == "sending":
-            if leg_id in self.waits_for_person:
-                raise Violation(f"I16 {leg_id} is sent while a person must decide")
-            key = f"{leg_id}:{row['attempt']}"
-            self.payout_intents.setdefault(key, (self.world.now, self.world.database_now))
-        if waits:
-            self.waits_for_person.add(leg_id)
-        elif now not in ("planned", "waiting", "blocked"):
-            self.waits_for_person.discard(leg_id)
+        self._note_wait(row)
         if before is None:
             return
         was = before["status"]
@@ -222,6 +218,18 @@ class PayoutWatch(Watch):
             if before[name] != row[name]:
                 raise Violation(f"I9 {leg_id}: {name} changed")
 
+    def _note_wait(self, row: Row) -> None:
+        """Note that a person must decide if the leg is sent; check that it is not sent before."""
+        leg_id, now = row["leg_id"], row["status"]
+        if now == "sending":
+            if leg_id in self.waits_for_person:
+                raise Violation(f"I16 {leg_id} is sent while a person must decide")
+            self.payout_intents.setdefault(f"{leg_id}:{row['attempt']}", (self.world.now, self.world.database_now))
+        if row["attention_code"] is not None and row["next_at"] is None and now in TO_BE_SENT:
+            self.waits_for_person.add(leg_id)
+        elif now not in TO_BE_SENT:
+            self.waits_for_person.discard(leg_id)
+
     # --- sums --------------------------------------------------------------------------------------------------------
 
     def _check_payees(self) -> None:
@@ -232,10 +240,42 @@ class PayoutWatch(Watch):
         paid: defaultdict[tuple[str, str], int] = defaultdict(int)
         taken: defaultdict[tuple[str, str], int] = defaultdict(int)
         clearing: defaultdict[str, int] = defaultdict(int)
+        self._sum_payouts(flying, paid, taken, clearing)
         sql = "SELECT payee_id, currency, amount_minor, clawed_back_minor FROM earnings"
         for payee_id, currency, amount, back in self.connection.raw(sql):
             earned[payee_id, currency] += amount
             clawed[payee_id, currency] += back
+        entries: defaultdict[tuple[str, str], int] = defaultdict(int)
+        for payee_id, currency, amount in self.connection.raw(
+            "SELECT payee_id, currency, amount_minor FROM payee_entries"
+        ):
+            entries[payee_id, currency] += amount
+        sums = "earned_minor, clawed_back_minor, in_flight_minor, paid_minor"
+        sql = f"SELECT payee_id, currency, {sums} FROM payee_balances"
+        for payee_id, currency, *found in self.connection.raw(sql):
+            pair = (payee_id, currency)
+            wanted = [earned[pair], clawed[pair], flying[pair], paid[pair]]
+            if found != wanted:
+                raise Violation(f"I18 {payee_id}: earned, clawed back, in flight, paid {found}, its rows say {wanted}")
+            owed = earned[pair] - clawed[pair] - taken[pair]
+            if not owed == self.sums[f"payee:{payee_id}", currency] == entries[pair]:
+                ledger = self.sums[f"payee:{payee_id}", currency]
+                raise Violation(f"I18 {payee_id}: {owed} by its rows, {ledger} in the ledger, {entries[pair]} entered")
+        for currency in sorted({unit for account, unit in self.sums if account == CLEARING} | set(clearing)):
+            if self.sums[CLEARING, currency] != clearing[currency]:
+                held = self.sums[CLEARING, currency]
+                raise Violation(
+                    f"L3 payouts' clearing holds {held} {currency}, what is open explains {clearing[currency]}"
+                )
+
+    def _sum_payouts(
+        self,
+        flying: defaultdict[tuple[str, str], int],
+        paid: defaultdict[tuple[str, str], int],
+        taken: defaultdict[tuple[str, str], int],
+        clearing: defaultdict[str, int],
+    ) -> None:
+        """Add what the payouts' rows say is on its way, paid, taken off the balances, and in the clearing account."""
         for row in self.payouts.values():
             pair, amount = (row["payee_id"], row["currency"]), row["amount_minor"]
             if row["given_back"]:
@@ -250,23 +290,6 @@ class PayoutWatch(Watch):
         for leg in self.payout_legs.values():
             if leg["step"] == "payout" and leg["status"] == "succeeded":
                 clearing[leg["currency"]] -= leg["amount_minor"]
-        entries: defaultdict[tuple[str, str], int] = defaultdict(int)
-        for payee_id, currency, amount in self.connection.raw("SELECT payee_id, currency, amount_minor FROM payee_entries"):
-            entries[payee_id, currency] += amount
-        sql = "SELECT payee_id, currency, earned_minor, clawed_back_minor, in_flight_minor, paid_minor FROM payee_balances"
-        for payee_id, currency, *found in self.connection.raw(sql):
-            pair = (payee_id, currency)
-            wanted = [earned[pair], clawed[pair], flying[pair], paid[pair]]
-            if found != wanted:
-                raise Violation(f"I18 {payee_id}: earned, clawed back, in flight, paid {found}, its rows say {wanted}")
-            owed = earned[pair] - clawed[pair] - taken[pair]
-            if not owed == self.sums[f"payee:{payee_id}", currency] == entries[pair]:
-                ledger = self.sums[f"payee:{payee_id}", currency]
-                raise Violation(f"I18 {payee_id}: {owed} by its rows, {ledger} in the ledger, {entries[pair]} entered")
-        for currency in sorted({unit for account, unit in self.sums if account == CLEARING} | set(clearing)):
-            if self.sums[CLEARING, currency] != clearing[currency]:
-                held = self.sums[CLEARING, currency]
-                raise Violation(f"L3 payouts' clearing holds {held} {currency}, what is open explains {clearing[currency]}")
 
 
 def check_transfer_sending(watch: PayoutWatch, bank: TransferBank, key: str, body: str) -> None:
@@ -285,9 +308,8 @@ def check_transfer_sending(watch: PayoutWatch, bank: TransferBank, key: str, bod
     pinned = json.loads(payout["destination_box"].partition(":")[2])
     if order["to"] != pinned or order["amount"] != payout["amount_minor"] or order["currency"] != payout["currency"]:
         raise Violation(f"I9 {key} asks for something else than {payout['payout_id']} was accepted for")
-    if not payout["ledger_posted"] or payout["given_back"]:
-        if leg["step"] != "reversal":
-            raise Violation(f"I8 {key} is sent although its amount is not taken off the balance")
+    if (not payout["ledger_posted"] or payout["given_back"]) and leg["step"] != "reversal":
+        raise Violation(f"I8 {key} is sent although its amount is not taken off the balance")
     _check_order_of_steps(watch, bank, leg)
     _check_new_attempt(watch, bank, leg_id, attempt)
     _check_key_age(watch, bank, key)
@@ -304,7 +326,12 @@ def _check_order_of_steps(watch: PayoutWatch, bank: TransferBank, leg: Row) -> N
         for other in its:
             done = any(t.leg_id == other["leg_id"] and t.status == "paid" for t in bank.transfers)
             undone = leg["payout_id"] in bank.undone
-            if other["step"] == "transfer" and not done and not undone and not str(other["object_id"]).startswith("man"):
+            if (
+                other["step"] == "transfer"
+                and not done
+                and not undone
+                and not str(other["object_id"]).startswith("man")
+            ):
                 raise Violation(f"I16 {leg['leg_id']} is sent before its transfer")
     if leg["step"] == "reversal":
         for item in bank.transfers:
