@@ -8,7 +8,6 @@
 - I11 no write without an own lease: `_check_payout_lease`
 - I16 nothing is begun to a payee who is paused, cools down, has another destination or another open payout, and nothing
   is sent that waits for a person: `_check_begun`, `_check_payout_leg`
-- L6 given back at most once: `_read_gifts`
 
 This code calls neither the engine nor the domain.
 """
