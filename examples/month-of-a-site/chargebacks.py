@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from refund_worker.engine.claims.link_dispute import link_dispute
-
 from books import Chat, Payment
 from servers import DAY, STRIPE
 from site_days import SUPPORT, Site
+
+from refund_worker.engine.claims.link_dispute import link_dispute
 
 AGE_DAYS_MIN = 2
 FIND_CLAIM = "SELECT claim_id, credits, taken FROM claims WHERE object_id = :dispute"

@@ -5,6 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 
+from books import Performer
+from program import CURRENCY
+from servers import DAY, HOUR, PAYPAL, STRIPE, payout_item, payout_of_account
+from site_days import SUPPORT, Site
+
 from refund_worker.domain.payouts.destination import Destination, DestinationKind
 from refund_worker.domain.payouts.machine import PayoutAction
 from refund_worker.domain.payouts.payee import PayeeRecord
@@ -16,10 +21,6 @@ from refund_worker.engine.payouts.accept import request_payouts
 from refund_worker.engine.payouts.actions import perform_payout_action
 from refund_worker.engine.payouts.destination_changes import change_payee
 from refund_worker.errors import Refusal
-
-from books import Performer
-from servers import DAY, HOUR, PAYPAL, STRIPE, payout_item, payout_of_account
-from site_days import CURRENCY, SUPPORT, Site
 
 WEEK = 7 * DAY
 PAY_HOUR = 9 * HOUR
@@ -125,7 +126,9 @@ class Payroll:
         def fail() -> None:
             stripe, account = self._site.servers.stripe, performer.destination
             payout = payout_of_account(stripe, account)
-            stripe.act("move_payout", account=account, payout=payout["id"], status="failed", failure_code="account_closed")
+            stripe.act(
+                "move_payout", account=account, payout=payout["id"], status="failed", failure_code="account_closed"
+            )
             self._site.books.count("payouts returned after days")
 
         self._at(4, 13 * HOUR, fail)
@@ -146,13 +149,17 @@ class Payroll:
             chats = [chat for chat in self._site.books.chats.values() if chat.payee_id == performer.payee_id]
             for chat in chats[-len(chats) // 2 :]:
                 self._site.refund(chat, chat.credits, To.BALANCE)
-            self._site.books.count("debts")
+
+        def note_debt() -> None:
+            if self._site.program.balance_of(performer.payee_id).debt_minor:
+                self._site.books.count("performers in debt")
 
         def come_back() -> None:
             performer.works = True
 
         self._at(self._days // 4, 0, leave)
         self._at(half + 2, 15 * HOUR, refund_many)
+        self._at(half + 2, 16 * HOUR, note_debt)
         self._at(half + 4, 0, come_back)
 
     def _address_is_wrong(self, performer: Performer) -> None:
@@ -194,4 +201,3 @@ class Payroll:
         stripe.add_fault({"reset": "after"}, match={"path_kind": "create"}, times=2)
         for fault in ("reset", "lost", "error500"):
             paypal.add_fault(fault, "payouts")
-        self._site.books.count("answers lost", 8)
