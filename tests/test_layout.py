@@ -96,7 +96,7 @@ ENGINE_MAY_IMPORT = {
     "notifications": {"views"},
     "refunds": {"access", "accounts", "audit", "notifications", "payees", "views"},
     "claims": {"accounts", "notifications", "payees", "refunds", "views"},
-    "processor_sync": {"accounts", "claims", "refunds", "sums", "views"},
+    "processor_sync": {"accounts", "claims", "payouts", "refunds", "sums", "views"},
     "intake": {"accounts", "payees", "refunds", "views"},
     "jobs": {"access", "payouts", "refunds"},
     "payees": {"access", "notifications", "views"},

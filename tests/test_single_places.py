@@ -83,6 +83,8 @@ def test_other_reader_of_the_switch_is_found(tmp_path: Path, line: str) -> None:
 # Functions that move money or credits, or allow it. Over HTTP each goes through one module, which checks permissions.
 ACTS = {
     "engine.refunds.actions.perform_action",
+    "engine.payouts.actions.perform_payout_action",
+    "engine.payouts.accept.request_payouts",
     "engine.processor_sync.pause.pause_processor",
     "engine.processor_sync.pause.resume_processor",
     "engine.accounts.corrections.correct",

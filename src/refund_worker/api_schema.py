@@ -24,7 +24,7 @@ T = TypeVar("T")
 FundsState = Literal["current", "stale", "unreadable", "not_read", "no_balance"]
 Kind = Literal["credit_refund", "withdrawal"]
 Destination = Literal["payments", "balance", "payout", "manual"]
-To = Literal["balance", "source"]
+To = Literal["balance", "source", "payout"]
 Purpose = Literal["payout", "expiry", "other"]
 Outcome = Literal["paid_manually", "reverse"]
 Action = Literal["approve", "reject", "cancel", "retry", "resolve"]
@@ -41,6 +41,33 @@ RefundStatus = Literal[
     "rejected",
     "canceled",
 ]
+PayoutStatus = Literal[
+    "queued",
+    "awaiting_approval",
+    "held",
+    "sending",
+    "pending",
+    "recipient_action",
+    "paid",
+    "returning",
+    "needs_attention",
+    "settled",
+    "failed",
+    "returned",
+    "canceled",
+    "rejected",
+]
+PayoutStep = Literal["transfer", "payout", "reversal"]
+HoldCode = Literal[
+    "payee_paused",
+    "payee_incomplete",
+    "payee_under_review",
+    "destination_cooldown",
+    "another_payout",
+    "interval",
+]
+Fault = Literal["payee", "ours", "processor", "compliance"]
+PayoutMethod = Literal["standard", "instant"]
 LegStatus = Literal[
     "planned",
     "sending",
@@ -178,6 +205,7 @@ class Refund(TypedDict):
     actor: str
     requested_by: str | None
     destinations: list[Destination] | None
+    payee_id: str | None
     instructions_email: str | None
     failure_code: str | None
     failure_message: str | None
@@ -405,6 +433,106 @@ class PayeeStatement(TypedDict):
     month: str
     lines: list[PayeeStatementLine]
     entries: list[PayeeEntry]
+
+
+class PayoutLeg(TypedDict):
+    """One step of a payout: to the payee's account there, from there or from us to the payee, or back.
+
+    `processor_status` is the processor's own word. `fee_minor` is what it took, if it said so. `trace` is the number by
+    which the payee's bank finds the money.
+    """
+
+    leg_id: str
+    step: PayoutStep
+    status: LegStatus
+    amount_minor: int
+    currency: str
+    object_id: str | None
+    attempts: int
+    failure_code: str | None
+    processor_status: str | None
+    arrives_at: str | None
+    fee_minor: int | None
+    trace: str | None
+
+
+class Payout(TypedDict):
+    """A payout with its steps. The destination is masked, and stays that of the request's time.
+
+    `paid` is not final: the money may come back until `settles_at`. `hold_code` says why it waits, until `hold_until`
+    if that is known. `act_by` is until when the payee can act. Of a compliance outcome only the fault is said.
+    """
+
+    id: str
+    status: PayoutStatus
+    payee_id: str
+    processor_account: str
+    amount_minor: int
+    currency: str
+    description: str
+    source: Literal["earnings", "withdrawal"]
+    method: PayoutMethod
+    destination: str
+    refund_id: str | None
+    run_id: str | None
+    legs: list[PayoutLeg]
+    hold_code: HoldCode | None
+    hold_until: str | None
+    failure_code: str | None
+    failure_message: str | None
+    fault: Fault | None
+    act_by: str | None
+    lost_minor: int
+    payee_text: str
+    staff_text: str
+    available_actions: list[Action]
+    idempotency_key: str
+    client: str
+    actor: str
+    requested_by: str | None
+    version: int
+    created_at: str
+    updated_at: str
+    paid_at: str | None
+    settles_at: str | None
+
+
+class PayoutHold(TypedDict):
+    """Why a payout would wait before it is sent, and until when, if that is known."""
+
+    code: HoldCode
+    until: str | None
+    payee_text: str
+    staff_text: str
+
+
+class PayoutPreview(TypedDict):
+    """The outcome of a request for a payout if it were made now; `would_be` is "accepted" or the refusal.
+
+    `payable_minor` is the most that one payout can pay now, and `not_payable_code` why that is 0: held, below_minimum
+    or nothing_payable. `held_minor` is of earnings that are not available yet, the next of them at `held_until`.
+    `fee_minor` is null where the fee is not known before. `steps` is the route.
+    """
+
+    would_be: Literal["accepted"] | PreviewRefusal
+    payee_id: str
+    amount_minor: int | None
+    currency: str
+    payable_minor: int
+    not_payable_code: Literal["held", "below_minimum", "nothing_payable"] | None
+    held_minor: int
+    held_until: str | None
+    debt_minor: int
+    in_flight_minor: int
+    minimum_minor: int
+    maximum_minor: int | None
+    fee_minor: int | None
+    processor_account: str
+    destination: str
+    method: PayoutMethod
+    steps: list[PayoutStep]
+    hold: PayoutHold | None
+    needs_approval: bool
 
 
 class Transaction(TypedDict):

@@ -9,14 +9,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.payouts.decision import PayoutPolicy
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, Publish, no_publish
+from refund_worker.engine.payouts.as_processor import PayoutsAsProcessor
 from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.engine.views.leg_texts import LegTexts, use_texts
-from refund_worker.engine.views.message_file import completed, read_messages
+from refund_worker.engine.views.message_file import completed, completed_payouts, read_messages
+from refund_worker.engine.views.payout_texts import PayoutTexts, use_payout_texts
 from refund_worker.processors.accounts import accounts_of
 from refund_worker.sealing import Box
 from refund_worker.setting_values import read_amounts, read_expected_days, read_fallback
@@ -75,6 +78,7 @@ def build_runtime(
     calls to processors in the event loop. A `shared` database is used instead of one of its own, and stays open.
     """
     use_texts(texts_of(settings))
+    use_payout_texts(payout_texts_of(settings))
     accounts = accounts_of(settings)
     database = shared or open_database(settings)
     try:
@@ -86,14 +90,13 @@ def build_runtime(
             database.close()
         raise
     loop = asyncio.new_event_loop()
-
-    def run(calls: Awaitable[list[Answer]]) -> list[Answer]:
-        return run_calls(loop, calls)
-
+    # Payouts are a processor of refunds too, within this database: they need the context that they are a part of.
+    made: list[Context] = []
+    own = {PAYOUT: PayoutsAsProcessor(lambda: made[0])}
     context = Context(
         database=database,
         accounts=accounts,
-        processors=accounts.make_processors(settings.call_timeout_seconds) if processors else {},
+        processors=accounts.make_processors(settings.call_timeout_seconds, own) if processors else {},
         routes=accounts.make_routes(settings.call_timeout_seconds) if processors else {},
         box=Box(settings.destination_keys),
         policy=policy_of(settings),
@@ -101,12 +104,13 @@ def build_runtime(
         payout_policy=payout_policy_of(settings),
         limits=limits_of(settings),
         limiter=limiter or NoLimit(),
-        run=run,
+        run=lambda calls: run_calls(loop, calls),
         publish=lambda refund_ids, bulk: publish(refund_ids, bulk, me),
         installation=me,
         notify=settings.notify_url is not None,
         recording=recording_of(settings),
     )
+    made.append(context)
     return Runtime(settings, database, context, loop, _owns_database=shared is None)
 
 
@@ -114,6 +118,13 @@ def texts_of(settings: Settings) -> LegTexts:
     """Return the texts about refunds for customers and staff. Raises `BadSettings` for an unusable file."""
     messages = completed(read_messages(settings.messages_file)) if settings.messages_file else {}
     return LegTexts(**messages, days=read_expected_days(settings.expected_days))
+
+
+def payout_texts_of(settings: Settings) -> PayoutTexts:
+    """Return the texts about payouts for payees and staff. Raises `BadSettings` for an unusable file."""
+    if not settings.messages_file:
+        return PayoutTexts()
+    return PayoutTexts(**completed_payouts(read_messages(settings.messages_file)))
 
 
 def open_database(settings: Settings, **pool: int) -> Database:

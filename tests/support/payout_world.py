@@ -24,6 +24,7 @@ from refund_worker.store.tables import earnings as earnings_table
 from refund_worker.store.tables import ledger_entries
 from refund_worker.store.tables import payees as payees_table
 from tests.support.engine_world import DAY, POLICY, START, World
+from tests.support.payees import payout_accounts
 from tests.support.scripted_route import ScriptedRoute
 
 TWO_STEPS = (Step.TRANSFER, Step.PAYOUT)
@@ -45,6 +46,7 @@ class PayoutWorld(World):
             cooldown_seconds=options.pop("cooldown_seconds", 0.0),
             **options.pop("policy_options", {}),
         )
+        options.setdefault("accounts", payout_accounts())
         super().__init__(url, routes={"stripe": self.route}, payout_policy=policy, **options)
         self.add_payee("p")
 

@@ -6,6 +6,7 @@ import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 from tests.web.client import Web, is_problem
+from tests.web.payout_shop import EARNING, PAYEE, with_payouts
 from tests.web.roles_of_routes import EXPECTED, LETTERS, everything, filled
 
 from refund_worker.engine.access.api_keys import SEES_ALL_CLIENTS, Role
@@ -80,13 +81,14 @@ def test_api_roles_may_do_exactly_what_the_table_says(web: Web, role: Role) -> N
 
 
 # Paths with an object that belongs to a client; customers and the backend's records belong to no client.
-OF_A_CLIENT = {line for line in EXPECTED if "{refund_id}" in line[1] or "{batch_id}" in line[1]} | {
+NAMES_OF_A_CLIENT = ("{refund_id}", "{batch_id}", "{payout_id}")
+OF_A_CLIENT = {line for line in EXPECTED if any(name in line[1] for name in NAMES_OF_A_CLIENT)} | {
     ("DELETE", "/v1/transactions/{transaction_id}")
 }
 
 
 def things_of(web: Web, client: str) -> dict[str, list[str]]:
-    """Create a refund, a batch, a credit refund to the balance and a correction of one client.
+    """Create a refund, a batch, a payout, a credit refund to the balance and a correction of one client.
 
     Return their ids by the name of the path parameter.
     """
@@ -100,8 +102,18 @@ def things_of(web: Web, client: str) -> dict[str, list[str]]:
     return {
         "{refund_id}": [web.refund("k-1", key=key).json()["id"]],
         "{batch_id}": [batch],
+        "{payout_id}": [a_payout(web, key)],
         "{transaction_id}": [f"{to_balance}-credit", correction["transaction_id"]],
     }
+
+
+def a_payout(web: Web, key: str) -> str:
+    """Record a payee with an earning, and request a payout; return its id."""
+    with_payouts(web)
+    web.call("POST", "/v1/payees", PAYEE)
+    web.call("POST", "/v1/earnings", EARNING)
+    body = {"payee_id": "p1", "currency": "EUR"}
+    return str(web.call("POST", "/v1/payouts", body, key=key, headers={"Idempotency-Key": "po-1"}).json()["id"])
 
 
 def targets(path: str, things: dict[str, list[str]]) -> list[str]:

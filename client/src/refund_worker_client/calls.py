@@ -15,6 +15,7 @@ from refund_worker_client.api_schema import (
     DifferenceKind,
     DifferenceState,
     Dispute,
+    Earning,
     Event,
     FraudWarning,
     FraudWarningStatus,
@@ -24,6 +25,8 @@ from refund_worker_client.api_schema import (
     OutsideRefund,
     OutsideStatus,
     Page,
+    Payee,
+    PayeeStatement,
     Payment,
     PaymentRead,
     Preview,
@@ -38,6 +41,7 @@ from refund_worker_client.api_schema import (
     To,
     Transaction,
     Wait,
+    WholeDestination,
 )
 
 T = TypeVar("T")
@@ -124,6 +128,7 @@ class Calls:
         metadata: Mapping[str, str] | None = None,
         instructions_email: str | None = None,
         destinations: Sequence[Destination] | None = None,
+        payee_id: str | None = None,
         idempotency_key: str,
     ) -> Call[Refund]:
         """Ask for a refund. Store the key with what it is for: then a caller that crashed asks for the same refund."""
@@ -295,6 +300,12 @@ class Calls:
         return Call("POST", _path("outside-refunds", outside_refund_id, "link"), body)
 
     @staticmethod
+    def link_dispute(dispute_id: str, *, transaction_id: str, reason: str) -> Call[Dispute]:
+        """Link a lost dispute to the spend that it charged back; repeating it does nothing new."""
+        body = {"transaction_id": transaction_id, "reason": reason}
+        return Call("POST", _path("disputes", dispute_id, "link"), body)
+
+    @staticmethod
     def decide_dispute(dispute_id: str, *, decision: ShortfallDecision, reason: str) -> Call[Dispute]:
         """Write credits that were spent before the loss off, or make them a debt; repeating it does nothing new."""
         return Call("POST", _path("disputes", dispute_id, "decide"), {"decision": decision, "reason": reason})
@@ -405,7 +416,70 @@ class Calls:
         path = _path("reconciliations", reconciliation_id, "differences", str(n), "acknowledge")
         return Call("POST", path, {"reason": reason})
 
+    @staticmethod
+    def record_payee(payee: Mapping[str, Any]) -> Call[Payee]:
+        """Record a person who is paid out, with the fields of `POST /v1/payees`; the same again does nothing new."""
+        return Call("POST", "/v1/payees", _without_none(payee))
+
+    @staticmethod
+    def change_payee(payee_id: str, payee: Mapping[str, Any]) -> Call[Payee]:
+        """Replace all of a payee but the id; the same again changes nothing."""
+        return Call("PUT", _path("payees", payee_id), _without_none(payee))
+
+    @staticmethod
+    def payee(payee_id: str) -> Call[Payee]:
+        """Return a payee with its sums; the destination is masked."""
+        return Call("GET", _path("payees", payee_id))
+
+    @staticmethod
+    def payees(*, customer_id: str | None = None, page_size: int = 100) -> Listing[Payee]:
+        """Iterate over all payees, by id, fetched page by page."""
+        return Listing("/v1/payees", {"customer_id": customer_id, "limit": page_size}, "payee_id")
+
+    @staticmethod
+    def payee_destination(payee_id: str) -> Call[WholeDestination]:
+        """Return the whole destination, with the key of an admin. Each read is noted in the payee's timeline."""
+        return Call("GET", _path("payees", payee_id, "destination"))
+
+    @staticmethod
+    def payee_events(payee_id: str) -> Call[list[Event]]:
+        """Return the timeline of a payee, oldest first."""
+        return Call("GET", _path("payees", payee_id, "events"), part="data")
+
+    @staticmethod
+    def payee_statement(payee_id: str, *, month: str) -> Call[PayeeStatement]:
+        """Return the statement of a month in UTC, such as 2026-10."""
+        return Call("GET", f"{_path('payees', payee_id, 'statement')}?{urlencode({'month': month})}")
+
+    @staticmethod
+    def record_earning(earning: Mapping[str, Any]) -> Call[Earning]:
+        """Record a payee's share, with the fields of `POST /v1/earnings`; the same again does nothing new."""
+        return Call("POST", "/v1/earnings", _without_none(earning))
+
+    @staticmethod
+    def earning(earning_id: str) -> Call[Earning]:
+        """Return an earning, with what was clawed back of it."""
+        return Call("GET", _path("earnings", earning_id))
+
+    @staticmethod
+    def earnings(
+        *, payee_id: str | None = None, transaction_id: str | None = None, page_size: int = 100
+    ) -> Listing[Earning]:
+        """Iterate over earnings, by id: all, of one payee or of one spend."""
+        filters = {"payee_id": payee_id, "transaction_id": transaction_id, "limit": page_size}
+        return Listing("/v1/earnings", filters, "earning_id")
+
     # Not repeated: another person may have used the switch since.
+
+    @staticmethod
+    def pause_payee(payee_id: str, *, reason: str) -> Call[Payee]:
+        """Pay nothing to a payee until it is resumed."""
+        return Call("POST", _path("payees", payee_id, "pause"), {"reason": reason}, repeatable=False)
+
+    @staticmethod
+    def resume_payee(payee_id: str, *, reason: str) -> Call[Payee]:
+        """Pay to a payee again."""
+        return Call("POST", _path("payees", payee_id, "resume"), {"reason": reason}, repeatable=False)
 
     @staticmethod
     def pause_processor(name: str, *, reason: str) -> Call[Switch]:

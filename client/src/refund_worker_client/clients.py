@@ -219,6 +219,19 @@ class Client(_Base):
     acknowledge_difference = _now(Calls.acknowledge_difference)
     reconciliations = _pages(Calls.reconciliations)
     differences = _pages(Calls.differences)
+    record_payee = _now(Calls.record_payee)
+    change_payee = _now(Calls.change_payee)
+    payee = _now(Calls.payee)
+    payee_destination = _now(Calls.payee_destination)
+    payee_events = _now(Calls.payee_events)
+    payee_statement = _now(Calls.payee_statement)
+    record_earning = _now(Calls.record_earning)
+    earning = _now(Calls.earning)
+    pause_payee = _now(Calls.pause_payee)
+    resume_payee = _now(Calls.resume_payee)
+    link_dispute = _now(Calls.link_dispute)
+    payees = _pages(Calls.payees)
+    earnings = _pages(Calls.earnings)
 
     def _do(self, call: Call[T]) -> T:
         for failed in itertools.count(1):
@@ -306,6 +319,19 @@ class AsyncClient(_Base):
     acknowledge_difference = _later(Calls.acknowledge_difference)
     reconciliations = _pages_later(Calls.reconciliations)
     differences = _pages_later(Calls.differences)
+    record_payee = _later(Calls.record_payee)
+    change_payee = _later(Calls.change_payee)
+    payee = _later(Calls.payee)
+    payee_destination = _later(Calls.payee_destination)
+    payee_events = _later(Calls.payee_events)
+    payee_statement = _later(Calls.payee_statement)
+    record_earning = _later(Calls.record_earning)
+    earning = _later(Calls.earning)
+    pause_payee = _later(Calls.pause_payee)
+    resume_payee = _later(Calls.resume_payee)
+    link_dispute = _later(Calls.link_dispute)
+    payees = _pages_later(Calls.payees)
+    earnings = _pages_later(Calls.earnings)
 
     async def _do(self, call: Call[T]) -> T:
         for failed in itertools.count(1):

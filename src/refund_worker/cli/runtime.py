@@ -58,6 +58,7 @@ def access(loaded: Settings) -> Access:
     return Access(
         lambda: accounts_of(loaded).make_processors(loaded.call_timeout_seconds),
         lambda: NoLimit() if make is None else make(loaded),
+        lambda: accounts_of(loaded).make_routes(loaded.call_timeout_seconds),
     )
 
 

@@ -157,7 +157,9 @@ def _money(request: Limited) -> Iterator[tuple[Subject, str, int]]:
 
 def _subjects(request: Limited) -> list[Subject]:
     if isinstance(request, Payout):
-        return [("actor", request.requested_by), ("payee", request.payee_id)]
+        # A run is compared with its actor's limits as a whole, when it is planned.
+        actor = [("actor", request.requested_by)] if request.run_id is None else []
+        return [*actor, ("payee", request.payee_id)]
     payments = {("payment", leg.payment_id) for leg in request.legs}
     return [("actor", request.requested_by), ("customer", request.customer_id), *sorted(payments)]
 

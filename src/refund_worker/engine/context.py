@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.payouts.decision import PayoutPolicy
+from refund_worker.domain.payouts.runs import RunSchedule
 from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.base import Processor
@@ -84,6 +85,7 @@ class Context:
     box: Box = field(default_factory=Box)
     policy: Policy = field(default_factory=Policy)
     payout_policy: PayoutPolicy = field(default_factory=PayoutPolicy)
+    run_schedule: RunSchedule = field(default_factory=RunSchedule)
     batches: Batches = Batches()
     limits: Limits = field(default_factory=Limits)
     limiter: Limiter = field(default_factory=NoLimit)

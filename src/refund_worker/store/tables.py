@@ -285,6 +285,8 @@ refunds = Table(
     Column("instructions_email", Text),
     # The ways that may be tried when a payment refuses for good, separated by commas; null for all of the setting.
     Column("destinations", Text),
+    # The payee of a withdrawal that is paid out as far as the customer's payments cannot take it back.
+    Column("payee_id", Text),
     # The key first: callers who may see all clients search by the key alone.
     UniqueConstraint("idempotency_key", "client"),
     CheckConstraint("credits > 0", name="credits"),
@@ -1297,11 +1299,15 @@ payout_runs = Table(
     _flag("dry_run"),
     Column("status", Text, nullable=False),
     Column("progress", Text, nullable=False, server_default=""),
+    _count("planned_payees"),
+    _amount("planned_minor", server_default="0"),
     _count("paid_payees"),
     _amount("paid_minor", server_default="0"),
     _count("skipped_payees"),
     Column("available_minor", BigInteger),
-    # The period of the schedule that made it, such as 2026-11: each is made once.
+    # Why a person must approve it, separated by commas.
+    Column("approval_codes", Text, nullable=False, server_default=""),
+    # The first day of the schedule's period that it is for, such as 2026-11-01: each is made once.
     Column("period", Text),
     Column("actor", Text, nullable=False),
     Column("approved_by", Text),
@@ -1326,9 +1332,13 @@ payout_run_rows = Table(
     Column("run_id", Text, ForeignKey("payout_runs.run_id"), primary_key=True),
     Column("payee_id", Text, ForeignKey("payees.payee_id"), primary_key=True),
     _amount("amount_minor"),
-    # Why the payee is skipped, or null.
+    # The part that is payable too and stays in the balance.
+    _amount("carried_minor", server_default="0"),
+    # Why the payee is skipped or gets less, or null.
     Column("code", Text),
     Column("payout_id", Text),
+    # 0 for a payee who is skipped, null while it is open.
+    Column("paid_minor", BigInteger),
 )
 
 # Files for a bank's portal: made once, with the same bytes for ever, sealed as destinations are.

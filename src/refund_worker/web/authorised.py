@@ -16,13 +16,15 @@ from sqlalchemy import RowMapping
 from refund_worker.api_schema import Batch
 from refund_worker.domain.claims.claim import Claim, ClaimKind, ShortfallRule
 from refund_worker.domain.payouts.earnings import EarningRecord
+from refund_worker.domain.payouts.machine import PayoutAction
 from refund_worker.domain.payouts.payee import Payee, PayeeRecord
+from refund_worker.domain.payouts.payout import Payout
 from refund_worker.domain.refund import Refund, RefundRequest
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access import api_keys, console_users
 from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.access.console_users import ConsoleSession
-from refund_worker.engine.access.permissions import ACT_OF, Act, may, why_not
+from refund_worker.engine.access.permissions import ACT_OF, ACT_OF_PAYOUTS, Act, may, why_not
 from refund_worker.engine.accounts import corrections, merge
 from refund_worker.engine.accounts import split_correction as splitting
 from refund_worker.engine.audit import erase_customer as erasing
@@ -35,13 +37,17 @@ from refund_worker.engine.claims import link_dispute as linking_disputes
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake import batches
+from refund_worker.engine.intake.payee_schemas import PayoutSchema
 from refund_worker.engine.intake.schemas import CorrectionSchema, RefundSchema
 from refund_worker.engine.notifications import outbox
 from refund_worker.engine.payees import earnings as recording_earnings
 from refund_worker.engine.payees import payees as recording_payees
 from refund_worker.engine.payees.earnings import StoredEarning
+from refund_worker.engine.payouts import accept as accepting_payouts
+from refund_worker.engine.payouts import actions as payout_actions
 from refund_worker.engine.payouts import destination_changes
 from refund_worker.engine.processor_sync import pause
+from refund_worker.engine.processor_sync import sync_payout as asking_about_payouts
 from refund_worker.engine.processor_sync import sync_refund as asking
 from refund_worker.engine.processor_sync.reconciliation import actions as differences
 from refund_worker.engine.processor_sync.reconciliation import run as reconciliations
@@ -339,6 +345,50 @@ def record_earning(context: Context, who: Identity, record: EarningRecord) -> St
     if isinstance(answer, RefundWorkerError):
         raise answer
     return answer
+
+
+def request_payout(
+    context: Context, who: Identity, body: PayoutSchema, *, idempotency_key: str
+) -> accepting_payouts.AcceptedPayout:
+    """Request a payout of earnings as `who`. Raises a `Refusal`."""
+    check(who, Act.REQUEST)
+    request = body.request(idempotency_key=idempotency_key, client=who.client, actor=who.actor)
+    (answer,) = accepting_payouts.request_payouts(context, [request])
+    if isinstance(answer, Refusal):
+        raise answer
+    return answer
+
+
+def act_on_payout(
+    context: Context,
+    who: Identity,
+    payout_id: str,
+    action: PayoutAction,
+    *,
+    reason: str,
+    reference: str | None = None,
+    version: int | None = None,
+    key: Key | None = None,
+) -> Payout:
+    """Do `action` on a payout that `who` sees, and return the changed payout."""
+    check(who, ACT_OF_PAYOUTS[action])
+    return payout_actions.perform_payout_action(
+        context,
+        payout_id,
+        action,
+        actor=who.actor,
+        reason=reason,
+        reference=reference,
+        version=version,
+        client=who.sees,
+        key=key,
+    )
+
+
+def sync_payout(context: Context, who: Identity, payout_id: str, *, access: Access) -> Payout:
+    """Ask the processors about a payout that `who` sees, and return the payout."""
+    check(who, Act.SYNC)
+    return asking_about_payouts.sync_payout(context, access, payout_id, client=who.sees)
 
 
 def start_reconciliation(

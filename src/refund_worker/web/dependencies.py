@@ -31,6 +31,7 @@ class AppState:
         return Access(
             lambda: accounts_of(self.settings).make_processors(self.settings.call_timeout_seconds),
             lambda: NoLimit() if make is None else make(self.settings),
+            lambda: accounts_of(self.settings).make_routes(self.settings.call_timeout_seconds),
         )
 
 

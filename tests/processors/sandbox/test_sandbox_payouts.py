@@ -177,7 +177,7 @@ def test_books_balance_over_all_accounts(platform: Platform) -> None:
     arrived = sum(sums.get("usd", 0) for sums in book["banks"].values())
     assert (held, arrived) == (8_500, 1_500)
     assert book["banks"] == {"": {}, ONE: {"usd": 1_000}, TWO: {"usd": 500}}
-    assert next((each["id"], each["account"]) for each in book["payouts"]) == (paid.id, ONE)
+    assert (book["payouts"][0]["id"], book["payouts"][0]["account"]) == (paid.id, ONE)
 
 
 def test_money_of_a_transfer_can_be_pending_at_first(platform: Platform) -> None:

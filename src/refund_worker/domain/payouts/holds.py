@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from refund_worker.domain.payouts.decision import PayoutPolicy
@@ -59,9 +59,15 @@ def payee_hold(payee: Payee, now: float, policy: PayoutPolicy) -> Hold | None:
 
 def hold_of(payout: Payout, facts: PayeeFacts, now: float, policy: PayoutPolicy) -> Hold | None:
     """Return why the payout waits at `now` (epoch seconds), or None if its money can be asked for."""
+    others = replace(facts, open_payout=None) if facts.open_payout == payout.payout_id else facts
+    return facts_hold(others, now, policy)
+
+
+def facts_hold(facts: PayeeFacts, now: float, policy: PayoutPolicy) -> Hold | None:
+    """Return why another payout to the payee would wait at `now` (epoch seconds), or None."""
     if (hold := payee_hold(facts.payee, now, policy)) is not None:
         return hold
-    if facts.open_payout not in (None, payout.payout_id):
+    if facts.open_payout is not None:
         return Hold(HoldCode.ANOTHER_PAYOUT)
     if facts.last_payout_at is not None and now < facts.last_payout_at + policy.interval_seconds:
         return Hold(HoldCode.INTERVAL, facts.last_payout_at + policy.interval_seconds)

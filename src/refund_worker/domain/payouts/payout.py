@@ -124,7 +124,7 @@ class PayoutRequest:
     """One request for a payout of earnings, checked for syntax.
 
     `amount_minor` is None for all that is payable. `client`, `actor`, `requested_by` and `requested_at` are as for a
-    refund.
+    refund. `approved`: a person has approved the run that it belongs to.
     """
 
     idempotency_key: str
@@ -137,6 +137,7 @@ class PayoutRequest:
     requested_by: str | None = None
     run_id: str | None = None
     bulk: bool = False
+    approved: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

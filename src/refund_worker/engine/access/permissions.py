@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from refund_worker.domain.payouts.machine import PayoutAction
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access.api_keys import ConsoleRole, Role
 
@@ -20,16 +21,16 @@ class Act(StrEnum):
     SIGN_OUT = "sign out"
     RENEW = "change the own password"
     RECORD = "record payments, spends and earnings"
-    PREVIEW = "preview a refund"
-    REQUEST = "request a refund"
+    PREVIEW = "preview a refund or a payout"
+    REQUEST = "request a refund or a payout"
     CORRECT = "correct a balance"
     DELETE = "reverse an entry"
-    APPROVE = "approve a refund"
-    REJECT = "reject a refund"
-    CANCEL = "cancel a refund"
-    SYNC = "ask the processor about a refund"
-    RETRY = "retry a refund"
-    RESOLVE = "resolve a refund"
+    APPROVE = "approve a refund or a payout"
+    REJECT = "reject a refund or a payout"
+    CANCEL = "cancel a refund or a payout"
+    SYNC = "ask the processor about a refund or a payout"
+    RETRY = "retry a refund or a payout"
+    RESOLVE = "resolve a refund or a payout"
     DECIDE = "decide about a shortfall"
     LINK = "link an outside refund or a lost dispute"
     CLOSE = "close a payment"
@@ -119,6 +120,8 @@ ACT_OF: Mapping[Action, Act] = {
     Action.RETRY: Act.RETRY,
     Action.RESOLVE: Act.RESOLVE,
 }
+
+ACT_OF_PAYOUTS: Mapping[PayoutAction, Act] = {action: ACT_OF[Action(action)] for action in PayoutAction}
 
 # Description of each role, for the person who assigns it.
 CONSOLE_ROLES: Mapping[ConsoleRole, str] = {

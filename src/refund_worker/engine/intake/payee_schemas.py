@@ -9,8 +9,20 @@ from pydantic import AfterValidator, Field, WithJsonSchema
 from refund_worker.domain.payouts.destination import BadDestination, Destination, DestinationKind, read_destination
 from refund_worker.domain.payouts.earnings import EarningRecord
 from refund_worker.domain.payouts.payee import PayeeRecord
+from refund_worker.domain.payouts.payout import PayoutRequest
 from refund_worker.domain.payouts.transfers import Method
-from refund_worker.engine.intake.schemas import AccountName, Currency, Id, KnownId, Positive, Schema, Text, Timestamp
+from refund_worker.engine.intake.schemas import (
+    AccountName,
+    Currency,
+    Id,
+    KnownId,
+    Positive,
+    Schema,
+    Text,
+    Timestamp,
+    checked_client,
+    checked_key,
+)
 from refund_worker.errors import InvalidRequest, WrongField
 
 _Part = Annotated[str | None, Field(max_length=200)]
@@ -97,3 +109,43 @@ class EarningSchema(Schema):
     def record(self) -> EarningRecord:
         """Return the earning as a record."""
         return EarningRecord(**self.model_dump())
+
+
+class PayoutSchema(Schema):
+    """A request for a payout of earnings."""
+
+    payee_id: KnownId
+    amount_minor: Annotated[Positive | None, Field(description="without it, all that can be paid out")] = None
+    currency: Currency
+    description: Text = ""
+    requested_by: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+
+    def request(self, *, idempotency_key: str, client: str, actor: str, bulk: bool = False) -> PayoutRequest:
+        """Return the request with its requester and key. Raises `InvalidRequest` for an unusable key or client."""
+        return PayoutRequest(
+            idempotency_key=checked_key(idempotency_key),
+            client=checked_client(client),
+            actor=actor,
+            bulk=bulk,
+            **self.model_dump(),
+        )
+
+
+class PayoutPreviewSchema(Schema):
+    """A payout to preview; without a currency, in the payee's."""
+
+    payee_id: KnownId
+    amount_minor: Annotated[Positive | None, Field(description="without it, all that can be paid out")] = None
+    currency: Currency | None = None
+
+    def request(self, *, client: str, actor: str) -> PayoutRequest:
+        """Return the request. Its currency is empty if none was given."""
+        return PayoutRequest(
+            idempotency_key="preview",
+            payee_id=self.payee_id,
+            amount_minor=self.amount_minor,
+            currency=self.currency or "",
+            description="",
+            client=client,
+            actor=actor,
+        )

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from refund_worker.domain.limits import Usage, check_velocity, needs_approval
+from refund_worker.domain.limits import Usage, check_velocity, needs_approval, quotas
 from refund_worker.domain.payouts.acceptance import accept_payout, accepted_payout
 from refund_worker.domain.payouts.decision import PayoutDecision
 from refund_worker.domain.payouts.payee import Payee, PayeeBalance
@@ -22,7 +22,7 @@ from refund_worker.domain.payouts.payout import PayoutRequest
 from refund_worker.engine.context import Context
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.limit_usage import payout_usage_before
-from refund_worker.errors import KeyReused, Refusal, UnknownPayee
+from refund_worker.errors import KeyReused, Quota, Refusal, UnknownPayee
 from refund_worker.metrics import PAYOUTS_ACCEPTED, count
 from refund_worker.store.payouts import payees, payouts
 
@@ -35,10 +35,14 @@ _Earlier = dict[tuple[str, str], tuple[str, Mapping[str, Any]]]  # (client, key)
 
 @dataclass(frozen=True, slots=True)
 class AcceptedPayout:
-    """The payout that answers a request; `replayed` is True if an earlier request under the same key made it."""
+    """The payout that answers a request; `replayed` is True if an earlier request under the same key made it.
+
+    `quotas` has what is left of each velocity limit after a new payout.
+    """
 
     payout_id: str
     replayed: bool
+    quotas: tuple[Quota, ...] = ()
 
 
 def request_payouts(context: Context, requests: Sequence[PayoutRequest]) -> list[AcceptedPayout | Refusal]:
@@ -59,11 +63,15 @@ def request_payouts(context: Context, requests: Sequence[PayoutRequest]) -> list
             continue
     else:
         answers = context.database.run(work)
+    new = []
     for request, answer in zip(requests, answers, strict=True):
         if isinstance(answer, AcceptedPayout) and not answer.replayed:
+            new.append(answer.payout_id)
             fields = {"payout_id": answer.payout_id, "actor": request.actor, "client": request.client}
             log.info("payout accepted", extra=fields)
             count(PAYOUTS_ACCEPTED)
+    if new:
+        context.publish(new, any(request.bulk for request in requests))
     return answers
 
 
@@ -94,6 +102,7 @@ def accept_payouts(
             taken = balances[pair].in_flight_minor + decision.balance.in_flight_minor
             balances[pair] = replace(balances[pair], in_flight_minor=taken)
             usage.add(decision.after)
+            answers[-1] = replace(answer, quotas=quotas(decision.after, usage, context.limits))
     apply_payouts(connection, decisions, now, notify=context.notify)
     return answers
 
@@ -125,9 +134,8 @@ def _accept_one(
         now=now,
     )
     check_velocity(payout, usage, context.limits)
-    decision = accepted_payout(
-        payout, json.dumps(body, sort_keys=True), needs_approval=needs_approval(payout, usage, context.limits)
-    )
+    waits = not request.approved and needs_approval(payout, usage, context.limits)
+    decision = accepted_payout(payout, json.dumps(body, sort_keys=True), needs_approval=waits)
     return AcceptedPayout(payout.payout_id, replayed=False), decision
 
 

@@ -16,10 +16,10 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key, check_same_act
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.locking import lock_payouts
-from refund_worker.errors import NotFound, StaleVersion
+from refund_worker.errors import ActionNotAllowed, NotFound, StaleVersion
 from refund_worker.store import idempotency
 from refund_worker.store.access import persons
-from refund_worker.store.payouts import payouts
+from refund_worker.store.payouts import attempts, payouts
 
 
 def perform_payout_action(
@@ -49,6 +49,7 @@ def perform_payout_action(
         if key is not None and (earlier := idempotency.find_act(connection, *key)) is not None:
             check_same_act(key.idempotency_key, act, json.loads(earlier["body"]))
             return payout
+        _check_reference(connection, payout, reference)
         if version is not None and version != payout.version:
             raise StaleVersion(f"the payout is at version {payout.version} now: read it again first")
         links = persons.links(connection) if action is PayoutAction.APPROVE else ()
@@ -61,7 +62,19 @@ def perform_payout_action(
             idempotency.insert_act(connection, *key, json.dumps(act), payout_id, now)
         return decision.after
 
-    return context.database.run(work)
+    payout = context.database.run(work)
+    if payout.due_at is not None:
+        context.publish([payout_id], False)
+    return payout
+
+
+def _check_reference(connection: Connection, payout: Payout, reference: str | None) -> None:
+    """Check that `reference` can have paid the payout. Raises `ActionNotAllowed` if it is an object of another one."""
+    if reference is None:
+        return
+    owner = attempts.owners_of(connection, [(payout.processor, reference)]).get((payout.processor, reference))
+    if owner is not None and owner[0] != payout.payout_id:
+        raise ActionNotAllowed(f"{reference} is the processor's object of another payout: {owner[0]}")
 
 
 def cancel_unsent_payouts(connection: Connection, context: Context, payee_id: str, actor: str) -> list[Payout]:

@@ -26,7 +26,9 @@ def payout_usage_before(
     if limits.velocity:
         locks.acquire_for_actors(connection, {f"payouts of {actor}" for actor in actors})
     for kind, column, ids in (("payee", "payee_id", payees), ("actor", "requested_by", actors)):
-        for subject, currency, amount, requests, oldest in sums.asked(connection, column, ids, since):
+        for subject, currency, amount, requests, oldest in sums.asked(
+            connection, column, ids, since, runs=kind == "payee"
+        ):
             usage.money[(kind, subject), currency] += amount
             usage.requests[kind, subject] += requests
             first = usage.oldest.get((kind, subject), oldest)

@@ -20,8 +20,9 @@ from refund_worker.engine.views.api_objects import find_refund
 from refund_worker.errors import NotAtProcessor, ProcessorUnavailable
 from refund_worker.logs import log_fields
 from refund_worker.processors.base import Processor
+from refund_worker.processors.payout_routes import PayoutRoute
 
-_NO_ANSWERS = (Busy, Denied, NotSent, Unanswered)
+NO_ANSWERS = (Busy, Denied, NotSent, Unanswered)
 # A leg in one of these is sent again, or was: its known objects are those of earlier attempts.
 _LATER_SENDS = AWAITING_ANSWER | TO_BE_SENT
 
@@ -35,10 +36,11 @@ class ClosableLimiter(Limiter, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The way to the processors for a process that keeps no adapters: both are made for one use and closed after it."""
+    """The way to the processors for a process that keeps no adapters: all are made for one use and closed after it."""
 
     make_processors: Callable[[], Mapping[str, Processor]]
     make_limiter: Callable[[], ClosableLimiter]
+    make_routes: Callable[[], Mapping[str, PayoutRoute]] = dict
 
 
 def sync_refund(
@@ -62,14 +64,14 @@ def sync_refund(
     told = [
         RecordedReply(refund_id, call.leg_id, call, answer, asked_at)
         for call, answer in pairs
-        if not isinstance(answer, _NO_ANSWERS)
+        if not isinstance(answer, NO_ANSWERS)
     ]
     if told:
         record_replies(context, told)
     stop_denied(context, ((call.processor, answer) for call, answer in pairs))
     for call, answer in pairs:
-        if isinstance(answer, _NO_ANSWERS):
-            raise ProcessorUnavailable(f"{call.processor} cannot be asked now: {_why(answer)}")
+        if isinstance(answer, NO_ANSWERS):
+            raise ProcessorUnavailable(f"{call.processor} cannot be asked now: {why_no_answer(answer)}")
     with context.database.read() as connection:
         refund = find_refund(connection, refund_id, client=client)
     if told and refund.due_at is not None and refund.due_at <= asked_at:
@@ -139,7 +141,8 @@ async def _ask(
         return Unanswered(f"no answer within {seconds:g} s")
 
 
-def _why(answer: Busy | Denied | NotSent | Unanswered) -> str:
+def why_no_answer(answer: Busy | Denied | NotSent | Unanswered) -> str:
+    """Return the reason for which a processor gave no answer, as the end of a sentence."""
     if isinstance(answer, NotSent | Unanswered):
         return answer.reason
     return "it is busy" if isinstance(answer, Busy) else f"it does not accept our access ({answer.code})"

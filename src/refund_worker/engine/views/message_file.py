@@ -13,6 +13,12 @@ from pathlib import Path
 
 from refund_worker.engine.views.failure_codes import CODES_OF_GROUPS
 from refund_worker.engine.views.leg_messages import CODE_MESSAGES, DETAIL_MESSAGES, STATUS_MESSAGES, Message
+from refund_worker.engine.views.payout_messages import (
+    PAYOUT_CODE_MESSAGES,
+    PAYOUT_DETAIL_MESSAGES,
+    PAYOUT_HOLD_MESSAGES,
+    PAYOUT_STATUS_MESSAGES,
+)
 from refund_worker.errors import BadSettings
 
 SETTING = "REFUND_WORKER_MESSAGES_FILE"
@@ -20,6 +26,11 @@ SECTIONS: Mapping[str, Mapping[str, Message]] = {
     "status": STATUS_MESSAGES,
     "detail": DETAIL_MESSAGES,
     "code": CODE_MESSAGES,
+    # About payouts: `customer` is the payee.
+    "payout": PAYOUT_STATUS_MESSAGES,
+    "payout_hold": PAYOUT_HOLD_MESSAGES,
+    "payout_detail": PAYOUT_DETAIL_MESSAGES,
+    "payout_code": PAYOUT_CODE_MESSAGES,
 }
 READERS = ("customer", "staff")
 BYTES_MAX = 2**20
@@ -37,13 +48,26 @@ def read_messages(path: str) -> dict[str, dict[str, Message]]:
 
 
 def completed(found: Mapping[str, Mapping[str, Message]]) -> dict[str, dict[str, Message]]:
-    """Return the English table with these messages in it. A code's message holds for all codes of its group."""
+    """Return the English table about refunds with these messages in it.
+
+    A code's message holds for all codes of its group.
+    """
     codes = found["code"]
     groups = {code: codes[group] for code, group in CODES_OF_GROUPS.items() if group in codes}
     return {
         "status": {**STATUS_MESSAGES, **found["status"]},
         "detail": {**DETAIL_MESSAGES, **found["detail"]},
         "code": {**CODE_MESSAGES, **groups, **codes},
+    }
+
+
+def completed_payouts(found: Mapping[str, Mapping[str, Message]]) -> dict[str, dict[str, Message]]:
+    """Return the English table about payouts with these messages in it."""
+    return {
+        "status": {**PAYOUT_STATUS_MESSAGES, **found["payout"]},
+        "hold": {**PAYOUT_HOLD_MESSAGES, **found["payout_hold"]},
+        "detail": {**PAYOUT_DETAIL_MESSAGES, **found["payout_detail"]},
+        "code": {**PAYOUT_CODE_MESSAGES, **found["payout_code"]},
     }
 
 

@@ -1,68 +1,137 @@
-"""The JSON of payouts, as the API, the notifications and the command line show it."""
+"""Payouts as the API, the notifications and the command line show them.
+
+Of a compliance outcome nothing is shown but that the processor refused: its code stays in the timeline for operators.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 
-from sqlalchemy import RowMapping
+from sqlalchemy import Connection, RowMapping
 
+from refund_worker import api_schema
 from refund_worker.domain.payouts.machine import available_payout_actions
 from refund_worker.domain.payouts.payout import Payout, PayoutLeg
+from refund_worker.domain.payouts.transfers import Fault
+from refund_worker.engine.views.api_objects import event_view
+from refund_worker.engine.views.cursors import unknown_cursor
+from refund_worker.engine.views.payout_texts import Reported, failure_code_of, payout_texts_in_force
+from refund_worker.errors import NotFound
+from refund_worker.store import timeline
+from refund_worker.store.payouts import attempts, lists, payouts
 from refund_worker.times import iso
 
-Json = dict[str, Any]
 
-
-def payout_view(payout: Payout, objects: Iterable[RowMapping] = ()) -> Json:
-    """Return a payout as JSON. `objects` are the rows of its transfer objects, for what the processor said last."""
+def payout_view(payout: Payout, objects: Iterable[RowMapping] = ()) -> api_schema.Payout:
+    """Return a payout as JSON. `objects` are the rows of its transfer objects, for the processor's last words."""
     last = {row["leg_id"]: row for row in objects}
-    times = ("created_at", "updated_at", "paid_at", "settles_at", "hold_until", "act_by")
+    paying = last.get(payout.forward_legs[-1].leg_id) if payout.forward_legs else None
+    reported = Reported(paying["arrives_at"], paying["trace"]) if paying is not None else None
+    text, hides = payout_texts_in_force().of(payout, reported), _hides(payout)
     return {
         "id": payout.payout_id,
-        "status": payout.status,
+        "status": payout.status.value,
         "payee_id": payout.payee_id,
         "processor_account": payout.processor,
         "amount_minor": payout.amount_minor,
         "currency": payout.currency,
         "description": payout.description,
-        "source": payout.source,
-        "method": payout.method,
+        "source": payout.source.value,
+        "method": payout.method.value,
         "destination": payout.destination_masked,
         "refund_id": payout.refund_id,
         "run_id": payout.run_id,
-        "legs": [_leg_view(leg, last.get(leg.leg_id)) for leg in payout.legs],
-        "hold_code": payout.hold_code,
-        "failure_code": payout.failure_code,
-        "failure_message": payout.failure_message,
-        "fault": payout.fault,
+        "legs": [_leg_view(leg, last.get(leg.leg_id), hides=hides) for leg in payout.legs],
+        "hold_code": payout.hold_code,  # type: ignore[typeddict-item]
+        "hold_until": _time(payout.hold_until),
+        "failure_code": failure_code_of(payout),
+        "failure_message": None if hides else payout.failure_message,
+        "fault": payout.fault.value if payout.fault else None,
+        "act_by": _time(payout.act_by),
         "lost_minor": payout.lost_minor,
-        "available_actions": [str(action) for action in available_payout_actions(payout)],
-        "requested_by": payout.requested_by,
+        "payee_text": text.customer,
+        "staff_text": text.staff,
+        "available_actions": [action.value for action in available_payout_actions(payout)],
+        "idempotency_key": payout.idempotency_key,
+        "client": payout.client,
+        "actor": payout.requested_by,
+        "requested_by": payout.requested_by_note,
         "version": payout.version,
-        **{name: _time(getattr(payout, name)) for name in times},
+        "created_at": iso(payout.created_at),
+        "updated_at": iso(payout.updated_at),
+        "paid_at": _time(payout.paid_at),
+        "settles_at": _time(payout.settles_at),
     }
 
 
-def _leg_view(leg: PayoutLeg, reported: RowMapping | None) -> Json:
-    shown = {
+def _leg_view(leg: PayoutLeg, reported: RowMapping | None, *, hides: bool) -> api_schema.PayoutLeg:
+    return {
         "leg_id": leg.leg_id,
-        "step": leg.step,
-        "status": leg.status,
+        "step": leg.step.value,
+        "status": leg.status.value,
         "amount_minor": leg.amount_minor,
         "currency": leg.currency,
         "object_id": leg.object_id,
         "attempts": leg.attempts,
-        "failure_code": leg.attention_code or leg.failure_code,
-        "processor_status": None,
-        "arrives_at": None,
-        "trace": None,
+        "failure_code": None if hides else leg.attention_code or leg.failure_code,
+        "processor_status": None if reported is None or hides else reported["status"],
+        "arrives_at": None if reported is None else _time(reported["arrives_at"]),
+        "fee_minor": None if reported is None else reported["fee_minor"],
+        "trace": None if reported is None else reported["trace"],
     }
-    if reported is not None:
-        shown["processor_status"] = reported["status"]
-        shown["arrives_at"] = _time(reported["arrives_at"])
-        shown["trace"] = reported["trace"]
-    return shown
+
+
+def _hides(payout: Payout) -> bool:
+    return payout.fault is Fault.COMPLIANCE
+
+
+def payout_views(connection: Connection, found: Sequence[Payout]) -> list[api_schema.Payout]:
+    """Return payouts as JSON, in their order, with the processor's last words about them."""
+    by_leg = {leg.leg_id: payout.payout_id for payout in found for leg in payout.legs}
+    objects: defaultdict[str, list[RowMapping]] = defaultdict(list)
+    for row in attempts.objects_of(connection, by_leg):
+        objects[by_leg[row["leg_id"]]].append(row)
+    return [payout_view(payout, objects[payout.payout_id]) for payout in found]
+
+
+def find_payout(connection: Connection, payout_id: str, *, client: str | None = None) -> Payout:
+    """Return the payout. Raises `NotFound`, also for another client's payout if `client` is given."""
+    found = payouts.load(connection, [payout_id])
+    if not found or (client is not None and found[0].client != client):
+        raise NotFound(f"payout {payout_id} is not known")
+    return found[0]
+
+
+def show_payout(connection: Connection, payout: Payout) -> api_schema.Payout:
+    """Return the payout as JSON, with the processor's last words about it."""
+    (view,) = payout_views(connection, [payout])
+    return view
+
+
+def list_payouts(connection: Connection, filters: lists.PayoutFilters) -> api_schema.Page[api_schema.Payout]:
+    """Return payouts in the order of the filters, as {data, has_more}.
+
+    Raises `InvalidRequest` for a cursor that is not a visible payout.
+    """
+    after = filters.starting_after
+    if after is not None and not lists.is_there(connection, after, filters.client):
+        raise unknown_cursor(after, "payout that you can see")
+    ids = lists.find_ids(connection, filters)
+    found = payouts.load(connection, ids[: filters.limit])
+    in_order = sorted(found, key=lambda payout: payout.payout_id, reverse=not filters.oldest_first)
+    return {"data": payout_views(connection, in_order), "has_more": len(ids) > filters.limit}
+
+
+def payout_timeline(connection: Connection, payout: Payout, *, whole: bool = True) -> list[api_schema.Event]:
+    """Return the events of a payout, oldest first.
+
+    Without `whole`, the events of a compliance outcome lack their reasons and details: only operators see them.
+    """
+    events = [event_view(row) for row in timeline.events_about(connection, payout.payout_id)]
+    if whole or not _hides(payout):
+        return events
+    return [{**event, "why": None, "detail": {}} if event["leg_id"] else event for event in events]
 
 
 def _time(value: float | None) -> str | None:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, case, func, null, select, update
 
 from refund_worker.domain.payouts.decision import PayeeChange
 from refund_worker.domain.payouts.destination import DestinationKind
-from refund_worker.domain.payouts.payee import BalanceDelta, Payee, PayeeBalance
+from refund_worker.domain.payouts.payee import BalanceDelta, Payee, PayeeBalance, PayeeStatus
 from refund_worker.domain.payouts.transfers import Method, PayeeState
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
@@ -90,10 +90,10 @@ def change_balances(
     connection: Connection, deltas: Mapping[Pair, BalanceDelta], last_payout_at: Mapping[Pair, float] | None = None
 ) -> None:
     """Add these changes to the sums, in the order of the payees; a sum that is not there yet begins at 0."""
-    b = payee_balances.c
+    b, begun = payee_balances.c, last_payout_at or {}
     for pair in sorted(deltas):
         delta = deltas[pair]
-        if not delta:
+        if not delta and pair not in begun:
             continue
         payee_id, currency = pair
         insert = insert_into(connection, payee_balances).values(payee_id=payee_id, currency=currency)
@@ -103,8 +103,8 @@ def change_balances(
             for name in ("earned_minor", "clawed_back_minor", "in_flight_minor", "paid_minor")
             if (amount := getattr(delta, name))
         }
-        if last_payout_at and pair in last_payout_at:
-            values["last_payout_at"] = last_payout_at[pair]
+        if pair in begun:
+            values["last_payout_at"] = begun[pair]
         connection.execute(
             update(payee_balances).where(b.payee_id == payee_id, b.currency == currency).values(**values)
         )
@@ -165,6 +165,17 @@ def page(
     return [as_payee(row) for row in connection.execute(query).mappings()]
 
 
+def ready_by_customer(connection: Connection, customer_ids: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return the payee of each customer who can be paid, by customer and currency: of several the first by id."""
+    found: dict[str, dict[str, str]] = {}
+    query = select(*_COLUMNS).where(payees.c.customer_id.in_(sorted(customer_ids))).order_by(payees.c.payee_id)
+    for row in connection.execute(query).mappings() if customer_ids else ():
+        payee = as_payee(row)
+        if payee.customer_id is not None and payee.status is PayeeStatus.READY:
+            found.setdefault(payee.customer_id, {}).setdefault(payee.currency, payee.payee_id)
+    return found
+
+
 def currencies_of(connection: Connection, payee_ids: Collection[str]) -> list[Pair]:
     """Return (payee_id, currency) of every sum of these payees, sorted."""
     b = payee_balances.c
@@ -192,3 +203,10 @@ def refresh_destinations(connection: Connection, processor: str, ref: str, now: 
     p = payees.c
     named = update(payees).where(p.processor == processor, p.destination_ref == ref)
     return connection.execute(named.values(refresh_at=now)).rowcount
+
+
+def of_account(connection: Connection, processor: str, currency: str, *, after: str, limit: int) -> list[Payee]:
+    """Return at most `limit` payees of the account who are paid in this currency, by id; `after` was the last seen."""
+    p = payees.c
+    query = select(*_COLUMNS).where(p.processor == processor, p.currency == currency, p.payee_id > after)
+    return [as_payee(row) for row in connection.execute(query.order_by(p.payee_id).limit(limit)).mappings()]

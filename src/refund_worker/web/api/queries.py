@@ -12,11 +12,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from refund_worker.api_schema import FraudWarningStatus, OutsideStatus
 from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.ids import KEY_LENGTH_MAX
+from refund_worker.domain.payouts.payout import PayoutStatus
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.engine.intake import schemas
 from refund_worker.engine.intake.schemas import Code, KnownId
 from refund_worker.store.claims import ClaimFilters
 from refund_worker.store.fraud_warnings import WarningFilters
+from refund_worker.store.payouts.lists import PayoutFilters
 from refund_worker.store.refunds import Filters
 
 LIMIT_DEFAULT, LIMIT_MAX = 20, 500
@@ -55,6 +57,8 @@ def _trimmed(value: object) -> object:
 
 
 Key = Annotated[str, BeforeValidator(_trimmed), Field(min_length=1, max_length=KEY_LENGTH_MAX, pattern="^[ -~]+$")]
+# PayPal's and the banks' codes of payouts are in capitals.
+FailureCode = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,100}$")]
 _InRange = Annotated[int, Field(ge=1, le=LIMIT_MAX)]
 Limit = Annotated[_InRange, BeforeValidator(digits, json_schema_input_type=_InRange)]
 Since = Annotated[schemas.Since, BeforeValidator(_plus_restored, json_schema_input_type=datetime | date)]
@@ -173,6 +177,33 @@ class RefundQuery(Page):
             failure_code=self.failure_code,
             created_gte=self.created_gte,
             created_lt=None if self.created_lte is None else schemas.just_after(self.created_lte),
+            idempotency_key=self.idempotency_key,
+            client=client,
+            limit=self.limit,
+            starting_after=self.starting_after,
+        )
+
+
+class PayoutQuery(Page):
+    """Filter of the payouts; `status` may be there several times."""
+
+    status: Annotated[list[PayoutStatus], Field(max_length=20)] = []
+    payee_id: KnownId | None = None
+    run_id: KnownId | None = None
+    processor_account: schemas.AccountName | None = None
+    failure_code: FailureCode | None = None
+    created_gte: Since | None = None
+    idempotency_key: Key | None = None
+
+    def filters(self, client: str | None) -> PayoutFilters:
+        """Return the filters for the store; `client` is the client whose payouts are visible, None for all."""
+        return PayoutFilters(
+            statuses=tuple(self.status),
+            payee_id=self.payee_id,
+            run_id=self.run_id,
+            processor=self.processor_account,
+            failure_code=self.failure_code,
+            created_gte=self.created_gte,
             idempotency_key=self.idempotency_key,
             client=client,
             limit=self.limit,

@@ -92,6 +92,7 @@ def upgrade() -> None:
             batch.add_column(sa.Column(column, sa.Text(), nullable=True))
             batch.create_foreign_key(op.f(f"fk_outbox_{column}"), other, [column], [column])
     op.create_index(op.f("ix_outbox_payout_id"), "outbox", ["payout_id"])
+    op.add_column("refunds", sa.Column("payee_id", sa.Text(), nullable=True))
     op.add_column("claims", sa.Column("transaction_id", sa.Text(), nullable=True))
     linked = sa.text("transaction_id IS NOT NULL")
     op.create_index(
@@ -102,6 +103,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DELETE FROM outbox WHERE payout_id IS NOT NULL OR earning_id IS NOT NULL")
+    op.drop_column("refunds", "payee_id")
     op.drop_index("ix_claims_transaction_id", "claims")
     op.drop_column("claims", "transaction_id")
     op.drop_index("ix_outbox_payout_id", "outbox")
@@ -163,10 +165,13 @@ def _payout_runs() -> None:
         sa.Column("dry_run", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("status", sa.Text(), nullable=False),
         sa.Column("progress", sa.Text(), server_default="", nullable=False),
+        sa.Column("planned_payees", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("planned_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("paid_payees", sa.Integer(), server_default="0", nullable=False),
         sa.Column("paid_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("skipped_payees", sa.Integer(), server_default="0", nullable=False),
         sa.Column("available_minor", sa.BigInteger(), nullable=True),
+        sa.Column("approval_codes", sa.Text(), server_default="", nullable=False),
         sa.Column("period", sa.Text(), nullable=True),
         sa.Column("actor", sa.Text(), nullable=False),
         sa.Column("approved_by", sa.Text(), nullable=True),
@@ -308,8 +313,10 @@ def _payout_run_rows() -> None:
         sa.Column("run_id", sa.Text(), nullable=False),
         sa.Column("payee_id", sa.Text(), nullable=False),
         sa.Column("amount_minor", sa.BigInteger(), nullable=False),
+        sa.Column("carried_minor", sa.BigInteger(), server_default="0", nullable=False),
         sa.Column("code", sa.Text(), nullable=True),
         sa.Column("payout_id", sa.Text(), nullable=True),
+        sa.Column("paid_minor", sa.BigInteger(), nullable=True),
         sa.ForeignKeyConstraint(["payee_id"], ["payees.payee_id"], name=op.f("fk_payout_run_rows_payee_id")),
         sa.ForeignKeyConstraint(["run_id"], ["payout_runs.run_id"], name=op.f("fk_payout_run_rows_run_id")),
         sa.PrimaryKeyConstraint("run_id", "payee_id", name=op.f("pk_payout_run_rows")),

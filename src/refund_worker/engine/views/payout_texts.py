@@ -1,0 +1,165 @@
+"""The texts about a payout for the payee and for staff, and what a compliance outcome hides.
+
+The texts come from one table (`payout_messages.py`), which the file of the setting `MESSAGES_FILE` replaces. Each
+process has one set in force: `build_runtime` sets it from the settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from refund_worker.domain.decision_builder import MANUAL_PREFIX
+from refund_worker.domain.payouts.builder import REFUSED_BY_PROCESSOR
+from refund_worker.domain.payouts.payout import PAYOUT_PAID, Payout, PayoutStatus
+from refund_worker.domain.payouts.transfers import Fault
+from refund_worker.engine.views.failure_codes import CODES_OF_GROUPS
+from refund_worker.engine.views.leg_messages import Message
+from refund_worker.engine.views.money_format import money
+from refund_worker.engine.views.payout_codes import FIRST_OF_PAYOUT_CODES
+from refund_worker.engine.views.payout_messages import (
+    PAYOUT_CODE_MESSAGES,
+    PAYOUT_DETAIL_MESSAGES,
+    PAYOUT_HOLD_MESSAGES,
+    PAYOUT_STATUS_MESSAGES,
+)
+from refund_worker.processors import registry
+
+# By whose fault it was, for a code that the table does not have.
+_OF_FAULT: Mapping[Fault, str] = {
+    Fault.PAYEE: "payee_account_unusable",
+    Fault.PROCESSOR: "payout_failed",
+    Fault.COMPLIANCE: REFUSED_BY_PROCESSOR,
+}
+# Codes that refunds have too, with the message that a payee gets.
+_SHARED: Mapping[str, str] = {
+    **dict.fromkeys(("account_closed", "no_account", "expired_card"), "payee_account_unusable"),
+    "transfers_not_allowed": "payee_unconfirmed",
+}
+_EXPLAINS_CODE = (
+    PayoutStatus.NEEDS_ATTENTION,
+    PayoutStatus.RECIPIENT_ACTION,
+    PayoutStatus.RETURNING,
+    PayoutStatus.FAILED,
+    PayoutStatus.RETURNED,
+    PayoutStatus.CANCELED,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """The last words of the processor about a payout: when its money arrives (epoch seconds), and its trace."""
+
+    arrives_at: float | None = None
+    trace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PayoutTexts:
+    """The messages by status, reason of a hold, detail and failure code."""
+
+    status: Mapping[str, Message] = field(default_factory=lambda: PAYOUT_STATUS_MESSAGES)
+    hold: Mapping[str, Message] = field(default_factory=lambda: PAYOUT_HOLD_MESSAGES)
+    detail: Mapping[str, Message] = field(default_factory=lambda: PAYOUT_DETAIL_MESSAGES)
+    code: Mapping[str, Message] = field(default_factory=lambda: PAYOUT_CODE_MESSAGES)
+
+    def of(self, payout: Payout, reported: Reported | None = None) -> Message:
+        """Return the texts for the payee (`customer`) and for staff."""
+        word = reported or Reported()
+        values, parts = _values(payout, word), list(self._parts(payout, word))
+        payee = " ".join(part.customer.format_map(values) for part in parts)
+        return Message(payee, " ".join(part.staff.format_map(values) for part in parts))
+
+    def of_hold(self, code: str, until: float | None, processor: str) -> Message:
+        """Return the texts about a reason to wait alone. `until` is in epoch seconds."""
+        found = self.hold[code]
+        values = {"hold_until": _day(until), "processor": processor}
+        return Message(found.customer.format_map(values), found.staff.format_map(values))
+
+    def _parts(self, payout: Payout, word: Reported) -> Iterator[Message]:
+        yield self.status[payout.status]
+        if payout.status is PayoutStatus.HELD and payout.hold_code in self.hold:
+            yield self.hold[payout.hold_code or ""]
+        elif payout.status is PayoutStatus.QUEUED and payout.hold_until is not None:
+            yield self.hold["paused"]
+        key = code_key(payout) if payout.status in _EXPLAINS_CODE else None
+        if payout.status is PayoutStatus.RECIPIENT_ACTION:
+            yield self.code[key] if key in _PAYEES_PART else self.detail["collect"]
+            if any(leg.canceling for leg in payout.legs):
+                yield self.detail["canceling"]
+            elif payout.act_by is not None:
+                yield self.detail["act_by"]
+        elif key is not None:
+            yield self.code[key]
+        if payout.lost_minor:
+            yield self.detail["lost"]
+        if _reference(payout):
+            yield self.detail["manually"]
+        elif payout.status is PayoutStatus.PENDING and word.arrives_at is not None:
+            yield self.detail["expected"]
+        elif payout.status in PAYOUT_PAID and word.trace:
+            yield self.detail["trace"]
+
+
+# The codes that say what the payee must do.
+_PAYEES_PART = frozenset(key for key in PAYOUT_CODE_MESSAGES if key.startswith("payee_"))
+
+
+def code_key(payout: Payout) -> str | None:
+    """Return the key of the payout's failure code in the table of messages, or None without a failure."""
+    code = failure_code_of(payout)
+    if code is None:
+        return None
+    ours = registry.explained_by().get(code, code)
+    for name in (ours, FIRST_OF_PAYOUT_CODES.get(ours), _SHARED.get(ours), CODES_OF_GROUPS.get(ours)):
+        if name in PAYOUT_CODE_MESSAGES:
+            return name
+    return _OF_FAULT.get(payout.fault, "other") if payout.fault is not None else "other"
+
+
+def failure_code_of(payout: Payout) -> str | None:
+    """Return the failure code that is shown: of a compliance outcome only that the processor refused."""
+    if payout.fault is Fault.COMPLIANCE and payout.failure_code is not None:
+        return REFUSED_BY_PROCESSOR
+    return payout.failure_code
+
+
+def _values(payout: Payout, word: Reported) -> dict[str, str]:
+    return {
+        "amount": money(payout.amount_minor, payout.currency),
+        "destination": payout.destination_masked,
+        "processor": payout.processor,
+        "hold_until": _day(payout.hold_until),
+        "act_by": _day(payout.act_by),
+        "settles_at": _day(payout.settles_at),
+        "arrives_at": _day(word.arrives_at),
+        "trace": word.trace or "",
+        "lost": money(payout.lost_minor, payout.currency),
+        "reference": _reference(payout),
+        "code": failure_code_of(payout) or "",
+    }
+
+
+def _reference(payout: Payout) -> str:
+    """Return the reference of a manual payment that pays the payout, or an empty text."""
+    last = payout.forward_legs[-1].object_id or "" if payout.forward_legs else ""
+    return last.removeprefix(MANUAL_PREFIX) if last.startswith(MANUAL_PREFIX) else ""
+
+
+def _day(at: float | None) -> str:
+    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d}"
+
+
+_in_force = PayoutTexts()
+
+
+def use_payout_texts(texts: PayoutTexts) -> None:
+    """Put these texts in force for this process."""
+    global _in_force
+    _in_force = texts
+
+
+def payout_texts_in_force() -> PayoutTexts:
+    """Return the texts of this process; English, unless a file replaces them."""
+    return _in_force

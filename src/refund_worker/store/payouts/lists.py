@@ -1,0 +1,66 @@
+"""Lists of payouts, with filters, and the time until which earnings are held. Times are epoch seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, func, select
+
+from refund_worker.domain.payouts.payout import PayoutStatus
+from refund_worker.store.tables import earnings, payouts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayoutFilters:
+    """The payouts to list; an omitted filter matches any. `starting_after` is the id of the last one already seen."""
+
+    statuses: tuple[str, ...] = ()
+    payee_id: str | None = None
+    run_id: str | None = None
+    processor: str | None = None
+    failure_code: str | None = None
+    idempotency_key: str | None = None
+    created_gte: float | None = None
+    client: str | None = None
+    limit: int = 100
+    starting_after: str | None = None
+    oldest_first: bool = False
+
+
+def is_there(connection: Connection, payout_id: str, client: str | None) -> bool:
+    """Return True if the payout exists and belongs to `client`, if one is given."""
+    query = select(payouts.c.payout_id).where(payouts.c.payout_id == payout_id)
+    if client is not None:
+        query = query.where(payouts.c.client == client)
+    return connection.execute(query).first() is not None
+
+
+def find_ids(connection: Connection, filters: PayoutFilters) -> list[str]:
+    """Return ids, newest first, one more than the limit if there are more."""
+    p = payouts.c
+    query = select(p.payout_id)
+    for name in ("payee_id", "run_id", "processor", "failure_code", "idempotency_key", "client"):
+        value = getattr(filters, name)
+        if value is not None:
+            query = query.where(p[name] == value)
+    # A client's index has the status first: naming all statuses is the same as naming none.
+    statuses = filters.statuses or (tuple(PayoutStatus) if filters.client is not None else ())
+    if statuses:
+        query = query.where(p.status.in_(statuses))
+    if filters.created_gte is not None:
+        query = query.where(p.created_at >= filters.created_gte)
+    if filters.starting_after is not None:
+        beyond = p.payout_id > filters.starting_after if filters.oldest_first else p.payout_id < filters.starting_after
+        query = query.where(beyond)
+    order = p.payout_id if filters.oldest_first else p.payout_id.desc()
+    return list(connection.execute(query.order_by(order).limit(filters.limit + 1)).scalars())
+
+
+def held_until(connection: Connection, payee_id: str, currency: str, now: float) -> float | None:
+    """Return when the next of the payee's held earnings becomes available, or None if none is held."""
+    e = earnings.c
+    query = select(func.min(e.available_at)).where(
+        e.payee_id == payee_id, e.currency == currency, e.available_at > now, e.amount_minor > e.clawed_back_minor
+    )
+    found = connection.execute(query).scalar()
+    return None if found is None else float(found)

@@ -1,0 +1,260 @@
+"""Payouts over HTTP: requested once, shown with their texts, previewed, listed and decided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from tests.web.client import Web, is_problem
+from tests.web.payout_shop import EARNING, PayoutShop
+
+from refund_worker.domain.limits import Limits
+from refund_worker.domain.payouts.transfers import Fault
+from refund_worker.domain.refund import ObjectState
+
+
+@pytest.fixture
+def shop(web: Web) -> PayoutShop:
+    return PayoutShop(web)
+
+
+def limited(shop: PayoutShop, **limits: int) -> None:
+    state = shop.web.app.state.shared
+    shop.web.app.state.shared = replace(state, context=replace(state.context, limits=Limits(**limits)))
+
+
+class TestRequest:
+    def test_new_one_is_202_and_the_same_again_200(self, shop: PayoutShop) -> None:
+        first = shop.ask(amount_minor=500, description="October")
+        assert first.status_code == 202
+        payout = first.json()
+        assert first.headers["Location"] == f"/v1/payouts/{payout['id']}"
+        assert first.headers["ETag"] == '"1"'
+        assert (payout["status"], payout["amount_minor"], payout["destination"]) == (
+            "queued",
+            500,
+            "Stripe account acct_1Abcd",
+        )
+        assert (payout["client"], payout["idempotency_key"]) == ("backend", "k")
+        again = shop.ask(amount_minor=500, description="October")
+        assert (again.status_code, again.headers["Idempotent-Replayed"], again.json()) == (200, "true", payout)
+        (balance,) = shop.get("/v1/payees/p1")["balances"]
+        assert (balance["payable_minor"], balance["in_flight_minor"]) == (100, 500)
+
+    def test_other_body_under_the_same_key_is_refused(self, shop: PayoutShop) -> None:
+        shop.ask(amount_minor=500)
+        refused = shop.ask(amount_minor=501)
+        assert is_problem(refused, 422, "idempotency_key_reused")
+        assert refused.json()["fields"] == ["amount_minor"]
+
+    def test_without_an_amount_everything_payable_is_paid(self, shop: PayoutShop) -> None:
+        assert shop.ask().json()["amount_minor"] == 600
+
+    @pytest.mark.parametrize(
+        ("change", "status", "code"),
+        [
+            ({"payee_id": "none"}, 422, "unknown_payee"),
+            ({"amount_minor": 601}, 422, "insufficient_earnings"),
+            ({"amount_minor": 99}, 422, "below_minimum"),
+            ({"amount_minor": 551}, 422, "above_maximum"),
+            ({"currency": "USD"}, 422, "currency_mismatch"),
+            ({"amount_minor": 0}, 422, "invalid_request"),
+            ({"amount_minor": 1.5}, 422, "invalid_request"),
+            ({"destination": {}}, 422, "invalid_request"),
+        ],
+    )
+    def test_unusable_request_is_refused(self, web: Web, change: dict[str, object], status: int, code: str) -> None:
+        shop = PayoutShop(web, minimum_minor={"EUR": 100}, maximum_minor={"EUR": 550})
+        assert is_problem(shop.ask(**change), status, code)
+        assert shop.get("/v1/payouts")["data"] == []
+
+    def test_key_is_required(self, shop: PayoutShop) -> None:
+        answer = shop.web.call("POST", "/v1/payouts", {"payee_id": "p1", "currency": "EUR"})
+        assert is_problem(answer, 400, "idempotency_key_missing")
+
+    def test_velocity_is_counted_apart_and_said_in_headers(self, shop: PayoutShop) -> None:
+        limited(shop, velocity_count=1)
+        shop.web.refund("r-1")
+        first = shop.ask("k1", amount_minor=100)
+        assert first.headers["RateLimit"].startswith('"refunds";r=0;')
+        second = shop.ask("k2", amount_minor=100)
+        assert is_problem(second, 429, "velocity_exceeded")
+        assert int(second.headers["Retry-After"]) > 0
+
+
+class TestPreview:
+    def preview(self, shop: PayoutShop, **body: object) -> dict[str, object]:
+        answer = shop.web.call("POST", "/v1/payouts/preview", {"payee_id": "p1"} | body)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, object] = answer.json()
+        return found
+
+    def test_it_stores_nothing_and_shows_the_route(self, shop: PayoutShop) -> None:
+        found = self.preview(shop)
+        assert (found["would_be"], found["amount_minor"], found["payable_minor"]) == ("accepted", 600, 600)
+        assert (found["currency"], found["steps"], found["fee_minor"], found["hold"]) == ("EUR", ["payout"], None, None)
+        assert shop.get("/v1/payouts")["data"] == []
+
+    def test_it_says_until_when_earnings_are_held(self, shop: PayoutShop) -> None:
+        later = "2100-01-01T00:00:00Z"
+        shop.web.call("POST", "/v1/earnings", EARNING | {"earning_id": "earn-2", "available_at": later})
+        found = self.preview(shop, amount_minor=700)
+        assert found["would_be"] == {
+            "code": "insufficient_earnings",
+            "message": "6.00 EUR can be paid out now, and 6.00 EUR are held",
+        }
+        assert (found["held_minor"], str(found["held_until"])[:10]) == (600, "2100-01-01")
+
+    def test_it_says_why_nothing_is_payable(self, web: Web) -> None:
+        shop = PayoutShop(web, minimum_minor={"EUR": 601})
+        found = self.preview(shop)
+        assert (found["payable_minor"], found["not_payable_code"], found["minimum_minor"]) == (0, "below_minimum", 601)
+        assert found["would_be"] != "accepted"
+
+    def test_it_says_what_holds_the_payee(self, web: Web) -> None:
+        shop = PayoutShop(web, cooldown_seconds=86_400.0)
+        hold = self.preview(shop)["hold"]
+        assert isinstance(hold, dict)
+        assert hold["code"] == "destination_cooldown"
+        assert hold["until"][:10] in hold["payee_text"]
+        assert is_problem(shop.web.call("POST", "/v1/payouts/preview", {"payee_id": "none"}), 422, "unknown_payee")
+
+    def test_open_payout_is_named(self, shop: PayoutShop) -> None:
+        shop.ask(amount_minor=100)
+        shop.work()
+        hold = self.preview(shop)["hold"]
+        assert isinstance(hold, dict)
+        assert hold["code"] == "another_payout"
+
+    def test_approval_is_foreseen(self, shop: PayoutShop) -> None:
+        assert self.preview(shop, amount_minor=500)["needs_approval"] is False
+        assert self.preview(shop, amount_minor=501)["needs_approval"] is True
+
+
+class TestList:
+    def test_filters(self, shop: PayoutShop) -> None:
+        one = shop.ask("k1", amount_minor=100).json()["id"]
+        two = shop.ask("k2", amount_minor=100).json()["id"]
+        shop.act(two, "cancel")
+
+        def ids(query: str) -> list[str]:
+            return [each["id"] for each in shop.get(f"/v1/payouts?{query}")["data"]]
+
+        assert ids("") == [two, one]
+        assert ids("status=canceled") == [two]
+        assert ids("status=queued&status=canceled") == [two, one]
+        assert ids("idempotency_key=k1") == [one]
+        assert ids("payee_id=p1&processor_account=stripe") == [two, one]
+        for other in (
+            "payee_id=p2",
+            "processor_account=paypal",
+            "run_id=x",
+            "failure_code=AC04",
+            "created_gte=2100-01-01",
+        ):
+            assert ids(other) == []
+        page = shop.get("/v1/payouts?limit=1")
+        assert page["has_more"]
+        assert ids(f"starting_after={two}") == [one]
+        assert shop.web.call("GET", "/v1/payouts?starting_after=none").status_code == 422
+        assert shop.web.call("GET", "/v1/payouts?customer_id=x").status_code == 422
+
+    def test_another_clients_payouts_are_hidden(self, shop: PayoutShop) -> None:
+        payout_id = shop.ask().json()["id"]
+        stranger = shop.web.key("requester", client="other-backend")
+        assert shop.get("/v1/payouts", key=stranger)["data"] == []
+        assert is_problem(shop.web.call("GET", f"/v1/payouts/{payout_id}", key=stranger), 404, "not_found")
+        assert len(shop.get("/v1/payouts", key=shop.web.key("operator", client="head-office"))["data"]) == 1
+
+
+class TestActions:
+    def test_second_person_approves(self, shop: PayoutShop) -> None:
+        payout = shop.ask(api_key=shop.web.key("requester", name="ann")).json()
+        assert (payout["status"], payout["available_actions"]) == ("awaiting_approval", ["approve", "reject", "cancel"])
+        stale = shop.act(payout["id"], "approve", headers={"If-Match": '"9"'})
+        assert is_problem(stale, 412, "stale_version")
+        approved = shop.act(payout["id"], "approve", headers={"If-Match": '"1"'})
+        assert (approved.json()["status"], approved.headers["ETag"]) == ("queued", '"2"')
+        assert is_problem(shop.act(payout["id"], "reject"), 409, "action_not_allowed")
+
+    def test_own_payout_is_not_approved(self, shop: PayoutShop) -> None:
+        payout = shop.ask().json()
+        assert is_problem(shop.act(payout["id"], "approve"), 409, "action_not_allowed")
+
+    def test_rejected_amount_is_free_again(self, shop: PayoutShop) -> None:
+        payout = shop.ask().json()
+        assert shop.act(payout["id"], "reject").json()["status"] == "rejected"
+        (balance,) = shop.get("/v1/payees/p1")["balances"]
+        assert balance["payable_minor"] == 600
+
+    @pytest.mark.parametrize(
+        ("body", "status"),
+        [({"outcome": "reverse"}, "failed"), ({"outcome": "paid_manually", "reference": "bank 7"}, "paid")],
+    )
+    def test_resolve_ends_what_a_person_must_decide(self, shop: PayoutShop, body: dict[str, str], status: str) -> None:
+        shop.route.script = ["misconfigured"]
+        payout_id = shop.ask(amount_minor=500).json()["id"]
+        shop.work()
+        assert shop.get(f"/v1/payouts/{payout_id}")["status"] == "needs_attention"
+        resolved = shop.act(payout_id, "resolve", body=body).json()
+        assert resolved["status"] == status
+        assert ("bank 7" in resolved["staff_text"]) is (status == "paid")
+
+    def test_object_of_another_payout_is_no_reference(self, shop: PayoutShop) -> None:
+        shop.ask("k1", amount_minor=100)
+        shop.work()
+        (item,) = shop.route.book.values()
+        shop.route.set(next(iter(shop.route.book)), ObjectState.SUCCEEDED)
+        other = shop.ask("k2", amount_minor=100).json()["id"]
+        body = {"outcome": "paid_manually", "reference": item.object_id}
+        assert is_problem(shop.act(other, "resolve", body=body), 409, "action_not_allowed")
+
+    def test_events_are_its_own(self, shop: PayoutShop) -> None:
+        payout_id = shop.ask(amount_minor=100).json()["id"]
+        shop.act(payout_id, "cancel")
+        events = shop.get(f"/v1/payouts/{payout_id}/events")["data"]
+        assert events[0]["what"] == "payout_accepted"
+        assert events[-1]["why"] == "because"
+
+
+FAILED: list[tuple[str, Fault, str]] = [
+    ("RECEIVER_UNREGISTERED", Fault.PAYEE, "Please open one"),
+    ("account_closed", Fault.PAYEE, "Please name another account"),
+]
+
+
+@pytest.mark.parametrize(("code", "fault", "words"), FAILED)
+def test_payee_is_told_what_to_change(shop: PayoutShop, code: str, fault: Fault, words: str) -> None:
+    payout_id = ended(shop, lambda key: shop.route.set(key, ObjectState.FAILED, failure_code=code, fault=fault))
+    payout = shop.get(f"/v1/payouts/{payout_id}")
+    assert (payout["status"], payout["failure_code"], payout["fault"]) == ("failed", code, "payee")
+    assert words in payout["payee_text"]
+    assert "stripe" not in payout["payee_text"]
+
+
+def test_compliance_says_nothing_in_detail(shop: PayoutShop) -> None:
+    values = {"failure_code": "REGULATORY_BLOCKED", "fault": Fault.COMPLIANCE, "status": "BLOCKED"}
+    payout_id = ended(shop, lambda key: shop.route.set(key, ObjectState.FAILED, **values))
+    viewer = shop.web.key("viewer")
+    for path in (f"/v1/payouts/{payout_id}", "/v1/payouts", f"/v1/payouts/{payout_id}/events", "/v1/payees/p1"):
+        answer = shop.web.call("GET", path, key=viewer)
+        assert answer.status_code == 200
+        assert "REGULATORY" not in answer.text, path
+    assert shop.get(f"/v1/payouts/{payout_id}")["failure_code"] == "refused_by_processor"
+    assert "REGULATORY_BLOCKED" in str(shop.get(f"/v1/payouts/{payout_id}/events"))
+
+
+def ended(shop: PayoutShop, change: Callable[[str], object]) -> str:
+    """Send a payout, let its object change, and report that. Return its id."""
+    from refund_worker.domain.payouts.decision import TransferReplied
+    from refund_worker.domain.payouts.transfers import TransferAnswered
+    from refund_worker.engine.payouts.replies import record_transfer_replies
+
+    payout_id = str(shop.ask(amount_minor=100).json()["id"])
+    shop.work()
+    key = f"{payout_id}-1:1"
+    change(key)
+    answer = TransferAnswered(shop.route.book[key])
+    record_transfer_replies(shop.web.context, [TransferReplied(payout_id, f"{payout_id}-1", None, answer)])
+    return payout_id
