@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Callable
 
 from books import Performer
+from program import CURRENCY
 from servers import DAY, HOUR, PAYPAL, STRIPE, payout_item, payout_of_account
-from site_days import CURRENCY, SUPPORT, Site
+from site_days import SUPPORT, Site
 
 from refund_worker.domain.payouts.destination import Destination, DestinationKind
 from refund_worker.domain.payouts.machine import PayoutAction
@@ -148,13 +149,17 @@ class Payroll:
             chats = [chat for chat in self._site.books.chats.values() if chat.payee_id == performer.payee_id]
             for chat in chats[-len(chats) // 2 :]:
                 self._site.refund(chat, chat.credits, To.BALANCE)
-            self._site.books.count("debts")
+
+        def note_debt() -> None:
+            if self._site.program.balance_of(performer.payee_id).debt_minor:
+                self._site.books.count("performers in debt")
 
         def come_back() -> None:
             performer.works = True
 
         self._at(self._days // 4, 0, leave)
         self._at(half + 2, 15 * HOUR, refund_many)
+        self._at(half + 2, 16 * HOUR, note_debt)
         self._at(half + 4, 0, come_back)
 
     def _address_is_wrong(self, performer: Performer) -> None:
@@ -196,4 +201,3 @@ class Payroll:
         stripe.add_fault({"reset": "after"}, match={"path_kind": "create"}, times=2)
         for fault in ("reset", "lost", "error500"):
             paypal.add_fault(fault, "payouts")
-        self._site.books.count("answers lost", 8)
