@@ -29,7 +29,11 @@ DECISION = re.compile(r"- What: .+\n- Why: .+\n- Cost: .+\n\s*")
 # Errors that no HTTP call answers: of the start, of a file, of the Python API.
 NOT_OVER_HTTP = {"bad_settings", "unreadable_file", "unsafe_savepoint"}
 
-DIAGRAMS = {"refund diagram": diagram.refund_diagram(), "leg diagram": diagram.leg_diagram()}
+DIAGRAMS = {
+    "refund diagram": diagram.refund_diagram(),
+    "leg diagram": diagram.leg_diagram(),
+    "payout diagram": diagram.payout_diagram(),
+}
 
 
 def block(made: str) -> str:
@@ -115,6 +119,8 @@ def test_the_columns_of_each_file_are_those_that_are_read() -> None:
             file_reader.SPEND_COLUMNS,
             file_reader.EARNING_COLUMNS,
             file_reader.EARNING_COLUMNS_OPTIONAL,
+            file_reader.PAYOUT_COLUMNS,
+            file_reader.PAYOUT_COLUMNS_OPTIONAL,
             file_reader.REFUND_COLUMNS,
             file_reader.REFUND_COLUMNS_OPTIONAL,
         )

@@ -33,6 +33,7 @@ CONTROLS = [
     "Hash chain with an anchor outside",
     "Secrets",
     "No card data",
+    "Destinations of payees",
     "Passwords and addresses",
     "Console",
     "Outgoing webhooks",

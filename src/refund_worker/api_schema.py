@@ -24,7 +24,7 @@ T = TypeVar("T")
 FundsState = Literal["current", "stale", "unreadable", "not_read", "no_balance"]
 Kind = Literal["credit_refund", "withdrawal"]
 Destination = Literal["payments", "balance", "payout", "manual"]
-To = Literal["balance", "source"]
+To = Literal["balance", "source", "payout"]
 Purpose = Literal["payout", "expiry", "other"]
 Outcome = Literal["paid_manually", "reverse"]
 Action = Literal["approve", "reject", "cancel", "retry", "resolve"]
@@ -207,6 +207,7 @@ class Refund(TypedDict):
     actor: str
     requested_by: str | None
     destinations: list[Destination] | None
+    payee_id: str | None
     instructions_email: str | None
     failure_code: str | None
     failure_message: str | None

@@ -9,12 +9,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.payouts.decision import PayoutPolicy
 from refund_worker.domain.payouts.runs import RunSchedule
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, Publish, no_publish
+from refund_worker.engine.payouts.as_processor import PayoutsAsProcessor
 from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.engine.views.leg_texts import LegTexts, use_texts
 from refund_worker.engine.views.message_file import completed, completed_payouts, read_messages
@@ -89,14 +91,13 @@ def build_runtime(
             database.close()
         raise
     loop = asyncio.new_event_loop()
-
-    def run(calls: Awaitable[list[Answer]]) -> list[Answer]:
-        return run_calls(loop, calls)
-
+    # Payouts are a processor of refunds too, within this database: they need the context that they are a part of.
+    made: list[Context] = []
+    own = {PAYOUT: PayoutsAsProcessor(lambda: made[0])}
     context = Context(
         database=database,
         accounts=accounts,
-        processors=accounts.make_processors(settings.call_timeout_seconds) if processors else {},
+        processors=accounts.make_processors(settings.call_timeout_seconds, own) if processors else {},
         routes=accounts.make_routes(settings.call_timeout_seconds) if processors else {},
         box=Box(settings.destination_keys),
         policy=policy_of(settings),
@@ -105,12 +106,13 @@ def build_runtime(
         run_schedule=run_schedule_of(settings),
         limits=limits_of(settings),
         limiter=limiter or NoLimit(),
-        run=run,
+        run=lambda calls: run_calls(loop, calls),
         publish=lambda refund_ids, bulk: publish(refund_ids, bulk, me),
         installation=me,
         notify=settings.notify_url is not None,
         recording=recording_of(settings),
     )
+    made.append(context)
     return Runtime(settings, database, context, loop, _owns_database=shared is None)
 
 

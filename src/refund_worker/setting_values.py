@@ -50,7 +50,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,49}")
 _KUBERNETES = re.compile(r"REFUND_WORKER_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_[0-9]+_\w+)")
 _KUBERNETES_PORT = re.compile(r"REFUND_WORKER_(\w+_)?PORT")
 _SEARCH_PATH = re.compile("search[-_]path", re.IGNORECASE)  # as Postgres reads the name of an option
-FALLBACKS = frozenset({"payments", "balance", "manual"})
+FALLBACKS = frozenset({"payments", "balance", "payout", "manual"})
 _CREDITS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 _METADATA_KEY = re.compile(r"[!-~]([ -~]{0,38}[!-~])?")
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -125,10 +125,10 @@ def fault_of_recording_keys(
 def read_fallback(text: str) -> tuple[str, ...]:
     """Return the ways that are tried when a payment refuses for good, in order. Raises `ValueError`."""
     ways = tuple(listed(text))
-    if "payout" in ways:
-        raise ValueError("payout is no way yet: this version makes no payouts")
     if not ways or len(set(ways)) != len(ways) or not set(ways) <= FALLBACKS:
-        raise ValueError("must name each way once, such as payments,balance: there are payments, balance and manual")
+        raise ValueError(
+            "must name each way once, such as payments,balance: there are payments, balance, payout and manual"
+        )
     return ways
 
 

@@ -92,6 +92,29 @@ def test_claims_of_others_are_calls_too(worker: RefundWorker, client: Client) ->
     assert list(client.disputes(payment_id="p")) == list(client.outside_refunds(customer_id="p")) == []
 
 
+def test_payees_and_earnings_are_calls_too(worker: RefundWorker, client: Client) -> None:
+    assert list(client.payees()) == list(client.earnings(payee_id="maria")) == []
+    payee = {"processor_account": "manual", "destination": {"kind": "bank"}, "currency": "EUR"}
+    with pytest.raises(ApiError) as wrong:
+        client.record_payee({"payee_id": "maria", **payee})
+    assert wrong.value.status == 422
+    earning = {"earning_id": "e1", "payee_id": "maria", "amount_minor": 5, "currency": "EUR", "transaction_id": None}
+    with pytest.raises(ApiError) as unknown:
+        client.record_earning(earning)
+    assert unknown.value.code == "unknown_payee"
+    for act in (client.payee, client.payee_destination, client.payee_events, client.earning):
+        with pytest.raises(ApiError) as missing:
+            act("maria")
+        assert missing.value.status == 404
+    for switch in (client.pause_payee, client.resume_payee):
+        with pytest.raises(ApiError) as missing:
+            switch("maria", reason="r")
+        assert missing.value.status == 404
+    with pytest.raises(ApiError) as missing:
+        client.payee_statement("maria", month="2026-10")
+    assert missing.value.status == 404
+
+
 def test_a_batch_and_the_switches_are_calls_too(worker: RefundWorker, client: Client) -> None:
     worker.add_payment("batch", amount_minor=1_000, credits=100)
     asked = {"kind": "withdrawal", "to": "source", "customer_id": "batch", "reason": "cancelled", "note": None}
@@ -135,6 +158,15 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         Calls.sync("_"),
         Calls.search("_"),
         Calls.funds(),
+        Calls.create_payout(payee_id="_", currency="EUR", idempotency_key="k"),
+        Calls.preview_payout(payee_id="_"),
+        Calls.payout("_"),
+        Calls.payouts().page(),
+        Calls.payout_events("_"),
+        Calls.sync_payout("_"),
+        *(act("_", reason="") for act in (Calls.approve_payout, Calls.reject_payout)),
+        *(act("_", reason="") for act in (Calls.cancel_payout, Calls.retry_payout)),
+        Calls.resolve_payout("_", reason="", outcome="reverse"),
         *(act("_", reason="") for act in (Calls.approve, Calls.reject, Calls.cancel, Calls.retry)),
         Calls.resolve("_", reason="", outcome="reverse"),
         Calls.customer("_"),
@@ -164,6 +196,18 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         Calls.differences("_").page(),
         *(act("_", 1, reason="") for act in (Calls.apply_difference, Calls.acknowledge_difference)),
         *(switch("_", reason="") for switch in (Calls.pause_processor, Calls.resume_processor)),
+        Calls.record_payee({}),
+        Calls.change_payee("_", {}),
+        Calls.payee("_"),
+        Calls.payees().page(),
+        Calls.payee_destination("_"),
+        Calls.payee_events("_"),
+        Calls.payee_statement("_", month="2026-10"),
+        Calls.record_earning({}),
+        Calls.earning("_"),
+        Calls.earnings().page(),
+        *(switch("_", reason="") for switch in (Calls.pause_payee, Calls.resume_payee)),
+        Calls.link_dispute("_", transaction_id="_", reason=""),
     ]
     routes = [(method, path.replace("{n}", "1")) for method, path in ROLES if path.startswith("/v1/")]
     offered = {(method, re.sub(r"{\w+}", "_", path)) for method, path in routes}

@@ -205,8 +205,9 @@ def test_status_is_changed_by_the_tables_only() -> None:
         "acceptance.py:_planned",  # first_leg_status
         "builder.py:transition_leg",  # next_leg_status, of payouts
         "builder.py:transition_payout",  # next_payout_status
-        "acceptance.py:accept_payout",  # queued, until
+        "acceptance.py:planned_payout",  # first_payout_status
         "acceptance.py:accepted_payout",  # first_payout_status
+        "runs.py:become",  # the table of runs
     }
 
 

@@ -249,6 +249,8 @@ def _check_customers(watch: Watch) -> None:
     wanted: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0, 0])  # held, bought, net spent, withdrawn
     survivors = {row["customer_id"]: row["merged_into"] for row in watch.rows("SELECT * FROM customers")}
     for _, transaction_id, customer, kind, credits, _, refund_id in watch.transactions:
+        if customer is None:
+            continue  # of a payee
         figures = wanted[survivors[customer] or customer]
         if kind == "purchase":
             figures[1] += credits

@@ -30,6 +30,8 @@ IN_TIME_SECONDS = 3 * DAY
 class Wiring:
     """The world of one seed, its plan, the engine's faulty ports, and the watch over what the engine does with them."""
 
+    watch_type: type[Watch] = Watch
+
     def __init__(self, seed: int, plan: Plan | None = None, faults: type[Faults] = Faults) -> None:
         self.world = world = World(seed, START)
         self.plan: Plan = plan or compose(world.random)
@@ -46,7 +48,7 @@ class Wiring:
             self.faults.rates["effect later"] = 0.5
         self.bank.recorded_wrong = set(plan.recorded_wrong)
         self.bank.unreadable = plan.unreadable
-        self.watch = Watch(world, self.bank, self.connection, plan.policy, plan.threshold)
+        self.watch = self.watch_type(world, self.bank, self.connection, plan.policy, plan.threshold)
         self.watch.velocity_count = plan.velocity_count
         self.bank.on_call = partial(check_calling, self.watch)
         self.bank.on_send = partial(check_sending, self.watch)

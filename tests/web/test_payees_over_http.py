@@ -43,29 +43,30 @@ def record(shop: Web, **changes: Any) -> None:
     assert shop.call("POST", "/v1/payees", PAYEE | changes).status_code == 201
 
 
+@pytest.mark.parametrize("role", ["viewer", "requester", "approver", "operator", "admin"])
+def test_only_admins_see_the_whole_destination(shop: Web, role: str) -> None:
+    record(shop)
+    key = shop.key(role)
+    for path in (PATH, "/v1/payees"):
+        answer = shop.call("GET", path, key=key)
+        assert answer.status_code == 200
+        assert "bank DE•• •••• 3000" in answer.text
+        assert "0532" not in answer.text
+        assert "Maria" not in answer.text
+    whole = shop.call("GET", f"{PATH}/destination", key=key)
+    assert whole.status_code == (200 if role == "admin" else 403)
+    if role == "admin":
+        assert whole.json() == {"kind": "bank", "iban": IBAN, "holder": "Maria Example"}
+    events = shop.call("GET", f"{PATH}/events").json()["data"]
+    assert [event["what"] for event in events] == ["payee_recorded", "destination_read"][: 1 + (role == "admin")]
+
+
 class TestPayees:
     def test_the_same_body_again_is_200_and_another_409(self, shop: Web) -> None:
         record(shop)
         assert shop.call("POST", "/v1/payees", PAYEE).status_code == 200
         refused = shop.call("POST", "/v1/payees", PAYEE | {"country": "FR"})
         assert (refused.status_code, refused.json()["code"]) == (409, "already_recorded")
-
-    @pytest.mark.parametrize("role", ["viewer", "requester", "approver", "operator", "admin"])
-    def test_only_admins_see_the_whole_destination(self, shop: Web, role: str) -> None:
-        record(shop)
-        key = shop.key(role)
-        for path in (PATH, "/v1/payees"):
-            answer = shop.call("GET", path, key=key)
-            assert answer.status_code == 200
-            assert "bank DE•• •••• 3000" in answer.text
-            assert "0532" not in answer.text
-            assert "Maria" not in answer.text
-        whole = shop.call("GET", f"{PATH}/destination", key=key)
-        assert whole.status_code == (200 if role == "admin" else 403)
-        if role == "admin":
-            assert whole.json() == {"kind": "bank", "iban": IBAN, "holder": "Maria Example"}
-        events = shop.call("GET", f"{PATH}/events").json()["data"]
-        assert [event["what"] for event in events] == ["payee_recorded", "destination_read"][: 1 + (role == "admin")]
 
     def test_wrong_destination_is_named_without_its_value(self, shop: Web) -> None:
         wrong = PAYEE | {"destination": BANK | {"iban": "DE88 3704 0044 0532 0130 00"}}

@@ -15,6 +15,7 @@ from refund_worker_client.api_schema import (
     DifferenceKind,
     DifferenceState,
     Dispute,
+    Earning,
     Event,
     FraudWarning,
     FraudWarningStatus,
@@ -24,8 +25,13 @@ from refund_worker_client.api_schema import (
     OutsideRefund,
     OutsideStatus,
     Page,
+    Payee,
+    PayeeStatement,
     Payment,
     PaymentRead,
+    Payout,
+    PayoutPreview,
+    PayoutStatus,
     Preview,
     Purpose,
     Reconciliation,
@@ -38,6 +44,7 @@ from refund_worker_client.api_schema import (
     To,
     Transaction,
     Wait,
+    WholeDestination,
 )
 
 T = TypeVar("T")
@@ -106,6 +113,11 @@ def _act(refund_id: str, action: str, body: Mapping[str, Any], version: int | No
     return Call("POST", _path("refunds", refund_id, action), _without_none(body), headers, repeatable=False)
 
 
+def _act_on_payout(payout_id: str, action: str, body: Mapping[str, Any], version: int | None) -> Call[Payout]:
+    headers = {} if version is None else {"If-Match": f'"{version}"'}
+    return Call("POST", _path("payouts", payout_id, action), _without_none(body), headers, repeatable=False)
+
+
 class Calls:
     """The API, call by call; both clients send these. Raises ValueError for an id or a key that cannot be sent."""
 
@@ -124,6 +136,7 @@ class Calls:
         metadata: Mapping[str, str] | None = None,
         instructions_email: str | None = None,
         destinations: Sequence[Destination] | None = None,
+        payee_id: str | None = None,
         idempotency_key: str,
     ) -> Call[Refund]:
         """Ask for a refund. Store the key with what it is for: then a caller that crashed asks for the same refund."""
@@ -187,6 +200,86 @@ class Calls:
     def funds() -> Call[list[Funds]]:
         """Return the money at each processor account and currency against what refunds need of it."""
         return Call("GET", "/v1/funds", part="data")
+
+    @staticmethod
+    def create_payout(
+        *,
+        payee_id: str,
+        currency: str,
+        amount_minor: int | None = None,
+        description: str | None = None,
+        requested_by: str | None = None,
+        idempotency_key: str,
+    ) -> Call[Payout]:
+        """Ask for a payout of earnings, without an amount of all that is payable. Store the key with what it is for."""
+        fields = {name: value for name, value in locals().items() if name != "idempotency_key"}
+        return Call("POST", "/v1/payouts", _without_none(fields), _key(idempotency_key))
+
+    @staticmethod
+    def preview_payout(
+        *, payee_id: str, amount_minor: int | None = None, currency: str | None = None
+    ) -> Call[PayoutPreview]:
+        """Return what can be paid out to a payee, and the outcome of such a request now; nothing is stored."""
+        return Call("POST", "/v1/payouts/preview", _without_none(locals()))
+
+    @staticmethod
+    def payout(payout_id: str) -> Call[Payout]:
+        """Return one payout."""
+        return Call("GET", _path("payouts", payout_id))
+
+    @staticmethod
+    def payouts(
+        *,
+        status: PayoutStatus | None = None,
+        payee_id: str | None = None,
+        run_id: str | None = None,
+        processor_account: str | None = None,
+        failure_code: str | None = None,
+        created_gte: str | None = None,
+        idempotency_key: str | None = None,
+        page_size: int = 100,
+    ) -> Listing[Payout]:
+        """Iterate over all payouts that match, newest first, fetched page by page."""
+        filters = {name: value for name, value in locals().items() if name != "page_size"}
+        return Listing("/v1/payouts", filters | {"limit": page_size}, "id")
+
+    @staticmethod
+    def payout_events(payout_id: str) -> Call[list[Event]]:
+        """Return the timeline of a payout, oldest first."""
+        return Call("GET", _path("payouts", payout_id, "events"), part="data")
+
+    @staticmethod
+    def sync_payout(payout_id: str) -> Call[Payout]:
+        """Ask the processor about the payout now, in every status, and return the payout."""
+        return Call("POST", _path("payouts", payout_id, "sync"))
+
+    @staticmethod
+    def approve_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
+        """Approve a payout; `version` refuses the action if the payout has changed since."""
+        return _act_on_payout(payout_id, "approve", {"reason": reason}, version)
+
+    @staticmethod
+    def reject_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
+        """Reject a payout that awaits approval."""
+        return _act_on_payout(payout_id, "reject", {"reason": reason}, version)
+
+    @staticmethod
+    def cancel_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
+        """Cancel a payout before its first send, or while it waits for the payee."""
+        return _act_on_payout(payout_id, "cancel", {"reason": reason}, version)
+
+    @staticmethod
+    def retry_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
+        """Try again what needs attention."""
+        return _act_on_payout(payout_id, "retry", {"reason": reason}, version)
+
+    @staticmethod
+    def resolve_payout(
+        payout_id: str, *, reason: str, outcome: Outcome, reference: str | None = None, version: int | None = None
+    ) -> Call[Payout]:
+        """End what needs attention; `reference` names the payment of an outcome `paid_manually`."""
+        body = {"reason": reason, "outcome": outcome, "reference": reference}
+        return _act_on_payout(payout_id, "resolve", body, version)
 
     @staticmethod
     def approve(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:
@@ -293,6 +386,12 @@ class Calls:
         """Let a refund that others made count for a refund, a spend or a correction; repeating it does nothing new."""
         body = _without_none({"reason": reason, "refund_id": refund_id, "transaction_id": transaction_id})
         return Call("POST", _path("outside-refunds", outside_refund_id, "link"), body)
+
+    @staticmethod
+    def link_dispute(dispute_id: str, *, transaction_id: str, reason: str) -> Call[Dispute]:
+        """Link a lost dispute to the spend that it charged back; repeating it does nothing new."""
+        body = {"transaction_id": transaction_id, "reason": reason}
+        return Call("POST", _path("disputes", dispute_id, "link"), body)
 
     @staticmethod
     def decide_dispute(dispute_id: str, *, decision: ShortfallDecision, reason: str) -> Call[Dispute]:
@@ -405,7 +504,70 @@ class Calls:
         path = _path("reconciliations", reconciliation_id, "differences", str(n), "acknowledge")
         return Call("POST", path, {"reason": reason})
 
+    @staticmethod
+    def record_payee(payee: Mapping[str, Any]) -> Call[Payee]:
+        """Record a person who is paid out, with the fields of `POST /v1/payees`; the same again does nothing new."""
+        return Call("POST", "/v1/payees", _without_none(payee))
+
+    @staticmethod
+    def change_payee(payee_id: str, payee: Mapping[str, Any]) -> Call[Payee]:
+        """Replace all of a payee but the id; the same again changes nothing."""
+        return Call("PUT", _path("payees", payee_id), _without_none(payee))
+
+    @staticmethod
+    def payee(payee_id: str) -> Call[Payee]:
+        """Return a payee with its sums; the destination is masked."""
+        return Call("GET", _path("payees", payee_id))
+
+    @staticmethod
+    def payees(*, customer_id: str | None = None, page_size: int = 100) -> Listing[Payee]:
+        """Iterate over all payees, by id, fetched page by page."""
+        return Listing("/v1/payees", {"customer_id": customer_id, "limit": page_size}, "payee_id")
+
+    @staticmethod
+    def payee_destination(payee_id: str) -> Call[WholeDestination]:
+        """Return the whole destination, with the key of an admin. Each read is noted in the payee's timeline."""
+        return Call("GET", _path("payees", payee_id, "destination"))
+
+    @staticmethod
+    def payee_events(payee_id: str) -> Call[list[Event]]:
+        """Return the timeline of a payee, oldest first."""
+        return Call("GET", _path("payees", payee_id, "events"), part="data")
+
+    @staticmethod
+    def payee_statement(payee_id: str, *, month: str) -> Call[PayeeStatement]:
+        """Return the statement of a month in UTC, such as 2026-10."""
+        return Call("GET", f"{_path('payees', payee_id, 'statement')}?{urlencode({'month': month})}")
+
+    @staticmethod
+    def record_earning(earning: Mapping[str, Any]) -> Call[Earning]:
+        """Record a payee's share, with the fields of `POST /v1/earnings`; the same again does nothing new."""
+        return Call("POST", "/v1/earnings", _without_none(earning))
+
+    @staticmethod
+    def earning(earning_id: str) -> Call[Earning]:
+        """Return an earning, with what was clawed back of it."""
+        return Call("GET", _path("earnings", earning_id))
+
+    @staticmethod
+    def earnings(
+        *, payee_id: str | None = None, transaction_id: str | None = None, page_size: int = 100
+    ) -> Listing[Earning]:
+        """Iterate over earnings, by id: all, of one payee or of one spend."""
+        filters = {"payee_id": payee_id, "transaction_id": transaction_id, "limit": page_size}
+        return Listing("/v1/earnings", filters, "earning_id")
+
     # Not repeated: another person may have used the switch since.
+
+    @staticmethod
+    def pause_payee(payee_id: str, *, reason: str) -> Call[Payee]:
+        """Pay nothing to a payee until it is resumed."""
+        return Call("POST", _path("payees", payee_id, "pause"), {"reason": reason}, repeatable=False)
+
+    @staticmethod
+    def resume_payee(payee_id: str, *, reason: str) -> Call[Payee]:
+        """Pay to a payee again."""
+        return Call("POST", _path("payees", payee_id, "resume"), {"reason": reason}, repeatable=False)
 
     @staticmethod
     def pause_processor(name: str, *, reason: str) -> Call[Switch]:

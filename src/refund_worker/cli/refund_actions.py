@@ -32,6 +32,18 @@ VersionOption = Annotated[
     int | None, typer.Option("--version", help="act only if the refund still has this version number")
 ]
 
+OutcomeOption = Annotated[
+    str,
+    typer.Option(
+        "--outcome",
+        metavar="paid_manually|reverse",
+        help="paid_manually: the money was paid another way; reverse: it goes back to the balance",
+    ),
+]
+ReferenceOption = Annotated[
+    str | None, typer.Option("--reference", help="the reference of the manual payment; needed to end as paid")
+]
+
 
 def add_to(refunds: typer.Typer) -> None:
     """Register the actions in the group `refunds`."""
@@ -73,17 +85,8 @@ def _add_resolve(app: typer.Typer) -> None:
     @command(app, "resolve", "refunds resolve rf_0199… --outcome paid_manually --reference bank-4711")
     def resolve(
         refund_id: RefundArgument,
-        outcome: Annotated[
-            str,
-            typer.Option(
-                "--outcome",
-                metavar="paid_manually|reverse",
-                help="paid_manually: the customer got the money another way; reverse: the credits go back",
-            ),
-        ],
-        reference: Annotated[
-            str | None, typer.Option("--reference", help="the reference of the manual payment; needed to end as paid")
-        ] = None,
+        outcome: OutcomeOption,
+        reference: ReferenceOption = None,
         reason: Annotated[str | None, typer.Option("--reason", help="why; required to reverse")] = None,
         version: VersionOption = None,
         output: OutputOption = Output.TABLE,
@@ -92,14 +95,20 @@ def _add_resolve(app: typer.Typer) -> None:
 
         It ends as paid manually, or its credits go back to the balance.
         """
-        if outcome == "paid_manually":
-            reason = reason or f"paid manually: {reference}"
-            reference = _checked_reference(reference)
-        elif outcome != "reverse":
-            raise InvalidRequest("--outcome must be paid_manually or reverse", field="outcome")
-        elif reference is not None:
-            raise InvalidRequest("--reference is only allowed with --outcome paid_manually", field="reference")
-        _perform(refund_id, Action.RESOLVE, reason or "", version, output, reference)
+        reason = reason or (f"paid manually: {reference}" if outcome == "paid_manually" else "")
+        reference = checked_outcome(outcome, reference)
+        _perform(refund_id, Action.RESOLVE, reason, version, output, reference)
+
+
+def checked_outcome(outcome: str, reference: str | None) -> str | None:
+    """Return the reference of a manual payment, or None if the outcome is `reverse`. Raises `InvalidRequest`."""
+    if outcome == "paid_manually":
+        return _checked_reference(reference)
+    if outcome != "reverse":
+        raise InvalidRequest("--outcome must be paid_manually or reverse", field="outcome")
+    if reference is not None:
+        raise InvalidRequest("--reference is only allowed with --outcome paid_manually", field="reference")
+    return None
 
 
 def _checked_reference(reference: str | None) -> str:

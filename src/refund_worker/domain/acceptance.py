@@ -109,21 +109,20 @@ def accept(
     payments: Sequence[RefundablePayment],
     now: float,
     allocation: str,
+    to_payee: Sequence[RefundablePayment] = (),
 ) -> Refund:
     """Return the refund that this request becomes, with its legs planned. `now` is in epoch seconds.
 
     `transaction` is the one that the request names, or None. `allocation` is the order in which payments are used.
+    `to_payee` are the payments that can take nothing back: for a withdrawal to a payee, their part is paid out.
     Raises the `Refusal` of the first check that fails; `ChangedMeanwhile` if the transaction is not as its author saw.
     """
-    check_syntax(request)
-    if customer is None:
-        raise UnknownCustomer(f"customer {request.customer_id} is not known: import a payment of theirs first")
+    customer = _checked(request, customer)
     of_correction = request.kind is Kind.WITHDRAWAL and request.transaction_id is not None
     _check_transaction(request, transaction)
-    credits = _credits_to_refund(request, customer, transaction, payments, allocation)
-    if request.kind is Kind.WITHDRAWAL and not of_correction and credits > customer.available:
-        raise InsufficientBalance(f"{credits} credits requested, {customer.available} available on the balance")
-    shares = _shares(request, credits, payments, allocation) if request.to is To.SOURCE else ()
+    credits = _credits_to_refund(request, customer, transaction, [*payments, *to_payee], allocation)
+    _check_available(request, customer, credits)
+    shares = _shares(request, credits, payments, allocation, to_payee) if request.to is To.SOURCE else ()
     return Refund(
         refund_id=refund_id,
         client=request.client,
@@ -146,10 +145,24 @@ def accept(
         of_correction=of_correction,
         instructions_email=request.instructions_email,
         destinations=request.destinations,
+        payee_id=request.payee_id,
         priority=1 if request.bulk else 0,
         due_at=now,
         legs=tuple(_planned(refund_id, number, share) for number, share in enumerate(shares, 1)),
     )
+
+
+def _check_available(request: RefundRequest, customer: CustomerAccount, credits: int) -> None:
+    of_balance = request.kind is Kind.WITHDRAWAL and request.transaction_id is None
+    if of_balance and credits > customer.available:
+        raise InsufficientBalance(f"{credits} credits requested, {customer.available} available on the balance")
+
+
+def _checked(request: RefundRequest, customer: CustomerAccount | None) -> CustomerAccount:
+    check_syntax(request)
+    if customer is None:
+        raise UnknownCustomer(f"customer {request.customer_id} is not known: import a payment of theirs first")
+    return customer
 
 
 def accepted(refund: Refund, request_body: str, *, needs_approval: bool) -> Decision:
@@ -322,8 +335,19 @@ def _all_credits(request: RefundRequest, available: int, payments: Sequence[Refu
 
 
 def _shares(
-    request: RefundRequest, credits: int, payments: Sequence[RefundablePayment], allocation: str
+    request: RefundRequest,
+    credits: int,
+    payments: Sequence[RefundablePayment],
+    allocation: str,
+    to_payee: Sequence[RefundablePayment] = (),
 ) -> tuple[Allocation, ...]:
+    """Return the shares of the payments. The last are of payments that cannot be refunded: the payee gets these."""
+    if request.payee_id is not None and to_payee:
+        own = placeable_credits(credits, _in_currency(payments, request.currency), allocation)
+        if own < credits:
+            rest = _payments_to_use(request, credits - own, to_payee)
+            paid_out = allocate(credits - own, rest, allocation)
+            return (*(allocate(own, _in_currency(payments, request.currency), allocation) if own else ()), *paid_out)
     usable = _payments_to_use(request, credits, payments)
     if (most := placeable_credits(credits, usable, allocation)) < credits:
         what = "some of the customer's payments can be refunded only as a whole"

@@ -26,3 +26,7 @@ def connected_of(account: str) -> str | None:
 def connected_name(platform: str, connected: str) -> str:
     """Return the name of a platform's connected account."""
     return platform + CONNECTED + connected
+
+
+# Not an account: the legs whose money goes to the customer's payee by a payout are over this.
+PAYOUT = "payout"

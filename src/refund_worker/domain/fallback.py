@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.allocation import Allocation, RefundablePayment, replace_share
 from refund_worker.domain.decision_builder import DecisionBuilder
 from refund_worker.domain.legs import leg_id_of, unplaced_legs
@@ -12,23 +14,29 @@ from refund_worker.domain.refund import Leg, LegStatus
 from refund_worker.domain.replacements import uncovered
 from refund_worker.domain.state_machine import LegOutcome
 
-PAYMENTS, BALANCE, PAYOUT, MANUAL = "payments", "balance", "payout", "manual"
+PAYMENTS, BALANCE, MANUAL = "payments", "balance", "manual"
 WAYS = (PAYMENTS, BALANCE, PAYOUT, MANUAL)
 DEFAULT = (PAYMENTS, BALANCE)
 # Why a person decides: a manual payment is the next way, or no way is left.
 PAY_MANUALLY, NO_WAY_LEFT = "manual_fallback", "no_fallback_left"
 
 
-def replace_failed_legs(builder: DecisionBuilder, payments: Iterable[RefundablePayment]) -> None:
+NO_PAYEES: Mapping[str, str] = MappingProxyType({})
+
+
+def replace_failed_legs(
+    builder: DecisionBuilder, payments: Iterable[RefundablePayment], payees: Mapping[str, str] = NO_PAYEES
+) -> None:
     """Find another way for the money of each leg that failed for good, in the order of the policy's fallback.
 
-    The refund's own `destinations` narrow it. Credits for which no way is left are with a person. An unapproved refund
+    `payees` are the customer's own payees that can be paid, by currency. The refund's own `destinations` narrow it.
+    Credits for which no way is left are with a person. An unapproved refund
     gets no other payment, because we may send nothing for it.
     """
     by_id = {payment.payment_id: payment for payment in payments}
     ways = ways_of(builder)
     for leg in unplaced_legs(replace(builder.refund, legs=tuple(builder.legs.values()))):
-        _place(builder, leg, ways, by_id)
+        _place(builder, leg, ways, by_id, payees)
 
 
 def ways_of(builder: DecisionBuilder) -> tuple[str, ...]:
@@ -37,10 +45,19 @@ def ways_of(builder: DecisionBuilder) -> tuple[str, ...]:
     if refund.unapproved:
         return (BALANCE,)
     allowed = WAYS if refund.destinations is None else refund.destinations.split(",")
-    return tuple(way for way in builder.policy.fallback if way in allowed)
+    named = builder.policy.fallback
+    if refund.payee_id is not None:  # the request itself names a payee, after the customer's own payments
+        named = tuple(dict.fromkeys((PAYMENTS, PAYOUT, *named)))
+    return tuple(way for way in named if way in allowed)
 
 
-def _place(builder: DecisionBuilder, leg: Leg, ways: Sequence[str], by_id: dict[str, RefundablePayment]) -> None:
+def _place(
+    builder: DecisionBuilder,
+    leg: Leg,
+    ways: Sequence[str],
+    by_id: dict[str, RefundablePayment],
+    payees: Mapping[str, str],
+) -> None:
     minor, credits = uncovered(leg, builder.legs)
     if not minor:  # it is worth nothing, so no payment can take it
         ways = (BALANCE,)
@@ -52,6 +69,9 @@ def _place(builder: DecisionBuilder, leg: Leg, ways: Sequence[str], by_id: dict[
             minor, _ = uncovered(leg, builder.legs)
             if not credits:
                 break
+        elif way == PAYOUT:
+            if _to_payee(builder, leg, minor, credits, by_id, builder.refund.payee_id or payees.get(leg.currency)):
+                return
         elif way == BALANCE:
             builder.update_leg(leg, reallocated=True, reversed_credits=credits)
             return
@@ -113,6 +133,39 @@ def _leg_over(builder: DecisionBuilder, leg: Leg, share: Allocation) -> Leg:
     )
     builder.legs[other.leg_id] = other
     return other
+
+
+def _to_payee(
+    builder: DecisionBuilder,
+    leg: Leg,
+    minor: int,
+    credits: int,
+    by_id: dict[str, RefundablePayment],
+    payee_id: str | None,
+) -> bool:
+    """Pay what is left to the customer's payee, by a leg of its own over the same payment. Return False if that is
+    not possible: there is no payee, a payout has failed already, or the payment has no room for the leg.
+    """
+    failed = any(other.processor == PAYOUT and _has_failed(other) for other in builder.legs.values())
+    if payee_id is None or failed or leg.processor == PAYOUT or not _has_room(leg, minor, by_id):
+        return False
+    rest = Leg(
+        leg_id=leg_id_of(leg.refund_id, len(builder.legs) + 1),
+        refund_id=leg.refund_id,
+        payment_id=leg.payment_id,
+        processor=PAYOUT,
+        processor_payment_id=payee_id,
+        amount_minor=minor,
+        currency=leg.currency,
+        credits=credits,
+        payment_credits=_credits_of(leg, minor),
+        replaces=leg.leg_id,
+        next_at=builder.now,
+    )
+    builder.legs[rest.leg_id] = rest
+    builder.record_event("leg_replaced", leg=leg, by=rest.leg_id, payee_id=payee_id, minor=minor)
+    builder.update_leg(leg, reallocated=True, reversed_credits=0)
+    return True
 
 
 def _leave_to_a_person(

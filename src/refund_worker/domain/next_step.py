@@ -6,11 +6,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.credit_postings import post_internal_step
 from refund_worker.domain.decision import SYSTEM, AccountDelta, Decision, Policy, SendBlock
 from refund_worker.domain.decision_builder import DecisionBuilder
-from refund_worker.domain.fallback import replace_failed_legs
+from refund_worker.domain.fallback import NO_PAYEES, replace_failed_legs
 from refund_worker.domain.ledger import (
     CLEARING,
     CREDITS,
@@ -85,12 +86,14 @@ def next_step(
     payments: Iterable[RefundablePayment] = (),
     suspect: Collection[str] = (),
     facts: Mapping[str, PaymentFacts] = NOTHING_KNOWN,
+    payees: Mapping[str, str] = NO_PAYEES,
 ) -> Decision:
     """Decide what a refund does that was claimed because something is due. `now` is in epoch seconds.
 
     `paused` are the blocks on sends by processor. `payments` are the customer's payments, read under the lock; they are
     needed only if `unplaced_legs(refund)` is not empty. `suspect` are the payments that others are known to have
-    refunded. `facts` are the known facts of the payments by payment_id; a payment without any is not checked.
+    refunded. `facts` are the known facts of the payments by payment_id; a payment without any is not checked. `payees`
+    are those of the customer that can be paid, by currency.
     """
     builder = DecisionBuilder.open(refund, now, policy, SYSTEM)
     if refund.status is RefundStatus.QUEUED:
@@ -103,7 +106,7 @@ def next_step(
             builder.transition_leg(
                 leg, LegOutcome.NO_ANSWER, reason="lease expired", in_doubt=_unanswered(leg), next_at=now
             )
-    replace_failed_legs(builder, payments)
+    replace_failed_legs(builder, payments, payees)
     if builder.refund.ledger_posted:
         for leg in tuple(builder.legs.values()):
             if _is_due(leg, now) and not release_unneeded(builder, leg):
@@ -186,7 +189,7 @@ def _plan_call(
         builder.update_leg(leg, next_at=block.until)
     elif leg.status is not LegStatus.UNKNOWN and is_forbidden(builder, leg, facts):
         pass  # decided before anything is sent
-    elif leg.status is not LegStatus.UNKNOWN and waits_for_reading(builder, leg, facts):
+    elif leg.status is not LegStatus.UNKNOWN and leg.processor != PAYOUT and waits_for_reading(builder, leg, facts):
         pass  # the payment must be read first
     elif must_list_first(leg, builder.now, builder.policy, suspect=suspect):
         builder.update_leg(leg, next_at=_place_in_queue(builder) if leg.next_at is None else leg.next_at)

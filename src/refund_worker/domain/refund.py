@@ -123,6 +123,7 @@ class RefundRequest:
     left_seen: int | None = None
     instructions_email: str | None = field(default=None, repr=False)  # where the processor writes to the customer
     destinations: str | None = None  # the ways of the fallback that may be tried, separated by commas, or None
+    payee_id: str | None = None  # a withdrawal to this payee, of what the customer's payments cannot take back
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,4 +318,5 @@ class Refund:
     lease_token: str | None = None
     instructions_email: str | None = field(default=None, repr=False)  # erased some time after the end
     destinations: str | None = None  # as in the request
+    payee_id: str | None = None  # as in the request
     legs: tuple[Leg, ...] = ()

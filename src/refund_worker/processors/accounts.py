@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from refund_worker.domain.account_names import connected_of, platform_of, processor_of
+from refund_worker.domain.account_names import PAYOUT, connected_of, platform_of, processor_of
 from refund_worker.domain.decision import ProcessorRules
 from refund_worker.domain.payouts.decision import RouteRules
 from refund_worker.errors import BadSettings
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 # The account that the variables `STRIPE_…` describe.
 SHORT_FORM: Final = "stripe"
 MANUAL: Final = "manual"
-# The kill switch's name for all accounts: an account with this name could not be paused alone.
-RESERVED: Final = frozenset({"all"})
+# The kill switch's name for all accounts, which could not be paused alone, and the name of payouts as a processor.
+RESERVED: Final = frozenset({"all", PAYOUT})
 ACCOUNT_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,39}(:[a-z0-9][a-z0-9_-]{0,39})?")
 CONNECTED_MAX: Final = 1_000
 FILE_SETTING: Final = "REFUND_WORKER_PROCESSORS_FILE"
@@ -235,9 +235,10 @@ class Accounts(Mapping[str, Account]):
         """Return the rules that decisions need for each account."""
         return {name: account.rules for name, account in self.items()}
 
-    def make_processors(self, timeout_seconds: float) -> Adapters:
-        """Return the adapters of all accounts that can be called. Close them on the event loop that used them."""
-        return Adapters({name: account.make(timeout_seconds) for name, account in self.items() if account.has_access})
+    def make_processors(self, timeout_seconds: float, more: Mapping[str, Processor] | None = None) -> Adapters:
+        """Return the adapters of all accounts that can be called, and `more`. Close them on the loop that used them."""
+        made = {name: account.make(timeout_seconds) for name, account in self.items() if account.has_access}
+        return Adapters({**made, **(more or {})})
 
     @property
     def payout_rules(self) -> dict[str, ProcessorRules]:

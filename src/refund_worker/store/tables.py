@@ -285,6 +285,8 @@ refunds = Table(
     Column("instructions_email", Text),
     # The ways that may be tried when a payment refuses for good, separated by commas; null for all of the setting.
     Column("destinations", Text),
+    # The payee of a withdrawal that is paid out as far as the customer's payments cannot take it back.
+    Column("payee_id", Text),
     # The key first: callers who may see all clients search by the key alone.
     UniqueConstraint("idempotency_key", "client"),
     CheckConstraint("credits > 0", name="credits"),

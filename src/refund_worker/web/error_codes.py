@@ -89,7 +89,7 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
     ),
     "not_at_processor": _final(
         409,
-        "The payment processor does not have the refund that our records name. Nothing was changed.",
+        "The payment processor does not have the refund or payout that our records name. Nothing was changed.",
         "Check the account and the mode of the key, then run a reconciliation.",
     ),
     "not_reversible": _final(
@@ -108,13 +108,13 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
     ),
     "action_not_allowed": _final(
         409,
-        "The refund's status, or the person, does not allow the action.",
-        "Do one of the refund's `available_actions`; another person must approve.",
+        "The status of the refund or payout, or the person, does not allow the action.",
+        "Do one of its `available_actions`; another person must approve.",
     ),
     "lost_race": _later(409, "Another process changed the object first.", "Read it again, and repeat the call."),
     "stale_version": _final(
         412,
-        "The refund has changed since the version in `If-Match`.",
+        "The refund or payout has changed since the version in `If-Match`.",
         "Read it again, look at the change, and send the new version.",
     ),
     "body_too_large": _final(413, "The body has more bytes than the call takes.", "Send less, or several batches."),
@@ -159,6 +159,21 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
         "No payment has the requested currency, a currency must be named, or the payee is paid in another one.",
         "Name one of the currencies that the customer paid in, or that of the payee.",
     ),
+    "insufficient_earnings": _final(
+        422,
+        "The payee has less that can be paid out now: earnings are held, on their way, or pay a debt first.",
+        "Preview the payout, and ask for at most `payable_minor`.",
+    ),
+    "below_minimum": _final(
+        422,
+        "The payout is smaller than the smallest one that is allowed, or no multiple of the currency's step.",
+        "Let the payee earn more, or ask for a multiple of the step.",
+    ),
+    "above_maximum": _final(
+        422,
+        "The payout is larger than the largest one that is allowed.",
+        "Ask for less now, and for the rest later.",
+    ),
     "amount_too_small": _final(
         422, "The credits are worth less than the smallest unit of money.", "Refund more credits, or to the balance."
     ),
@@ -169,7 +184,7 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
     ),
     "velocity_exceeded": _later(
         429,
-        "Too many or too large refunds within the window.",
+        "Too many or too large refunds or payouts within the window.",
         "Wait as long as `Retry-After` says, or ask an operator.",
     ),
     "internal": _final(

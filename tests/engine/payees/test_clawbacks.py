@@ -25,7 +25,7 @@ from tests.support.payees import (
 from refund_worker.domain.refund import To
 from refund_worker.engine.accounts.corrections import reverse_transaction
 from refund_worker.engine.payees import clawbacks
-from refund_worker.engine.payees.earnings import _record
+from refund_worker.engine.payees.earnings import _record, record_earnings
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.store.tables import ledger_transactions, outbox
 
@@ -164,6 +164,22 @@ def test_refunds_of_one_spend_at_the_same_moment_take_back_once(shop: World) -> 
     shop.work()
     assert earning_of(shop).clawed_back_minor == 500
     assert balance_of(shop).net_minor == 0
+
+
+def test_one_earning_sent_for_two_payees_at_once_is_stored_once(shop: World) -> None:
+    add_payee(shop, "p2")
+    answers: list[object] = []
+
+    def send(payee_id: str) -> None:
+        answers.extend(record_earnings(shop.context, [an_earning(payee_id=payee_id, transaction_id=None)], actor="a"))
+
+    senders = [threading.Thread(target=send, args=[name]) for name in ("p1", "p2")]
+    for sender in senders:
+        sender.start()
+    for sender in senders:
+        sender.join(30)
+    assert sorted(type(answer).__name__ for answer in answers) == ["AlreadyRecorded", "StoredEarning"]
+    assert balance_of(shop, "p1").net_minor + balance_of(shop, "p2").net_minor == 500
 
 
 def test_refund_without_an_earning_costs_one_query(shop: World, monkeypatch: pytest.MonkeyPatch) -> None:

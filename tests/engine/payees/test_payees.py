@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -38,6 +38,7 @@ from refund_worker.engine.payees.payees import (
     reveal_destination,
 )
 from refund_worker.engine.payees.refresh import refresh_payees, refresh_soon
+from refund_worker.engine.views.customer_export import export_customer
 from refund_worker.errors import (
     AlreadyRecorded,
     DestinationNotPayable,
@@ -52,7 +53,7 @@ from refund_worker.store.tables import payees as payees_table
 
 
 @pytest.fixture
-def route(world: World) -> Iterator[ScriptedRoute]:
+def route(world: World) -> ScriptedRoute:
     return with_payouts(world)
 
 
@@ -64,6 +65,14 @@ def payee_of(world: World, payee_id: str = "p1") -> Payee:
 def stored(world: World) -> Any:
     with world.database.read() as connection:
         return connection.execute(select(payees_table)).mappings().one()
+
+
+def test_database_has_no_bank_number(world: World, route: ScriptedRoute) -> None:
+    add_payee(world)
+    texts = " ".join(str(value) for value in stored(world).values())
+    assert IBAN not in texts
+    assert IBAN[-10:] not in texts
+    assert "M. Example" not in texts
 
 
 class TestRecording:
@@ -103,13 +112,6 @@ class TestRecording:
         with pytest.raises(DestinationsKeyMissing, match="REFUND_WORKER_DESTINATIONS_KEY"):
             add_payee(world)
         assert add_payee(world, destination=CONNECTED).destination_masked == "Stripe account acct_1Abcd"
-
-    def test_database_has_no_bank_number(self, world: World, route: ScriptedRoute) -> None:
-        add_payee(world)
-        texts = " ".join(str(value) for value in stored(world).values())
-        assert IBAN not in texts
-        assert IBAN[-10:] not in texts
-        assert "M. Example" not in texts
 
     def test_payee_of_a_merged_customer_is_the_same_payee(self, world: World, route: ScriptedRoute) -> None:
         world.pay(1)
@@ -163,12 +165,13 @@ class TestChange:
             change_payee(world.context, a_payee(), actor="shop")
 
 
-class TestReveal:
-    def test_the_read_is_in_the_timeline(self, world: World, route: ScriptedRoute) -> None:
-        add_payee(world)
-        assert reveal_destination(world.context, "p1", actor="boss")["iban"] == IBAN
-        assert events_about(world) == ["payee_recorded", "destination_read"]
+def test_the_read_is_in_the_timeline(world: World, route: ScriptedRoute) -> None:
+    add_payee(world)
+    assert reveal_destination(world.context, "p1", actor="boss")["iban"] == IBAN
+    assert events_about(world) == ["payee_recorded", "destination_read"]
 
+
+class TestReveal:
     def test_rotated_key_still_opens_and_a_lost_one_does_not(self, world: World, route: ScriptedRoute) -> None:
         add_payee(world)
         rotated = replace(world.context, box=Box((OTHER_KEY, KEY)))
@@ -258,3 +261,13 @@ def test_change_in_the_database_is_found_by_audit(world: World, route: ScriptedR
     assert verify(world.context, actor="op").whole
     world.database.run(lambda c: c.execute(update(payees_table).values({column: "another"})))
     assert not verify(world.context, actor="op").whole
+
+
+def test_export_of_a_customer_has_the_payee_without_the_destination(world: World, route: ScriptedRoute) -> None:
+    world.pay()
+    add_payee(world, customer_id="c", destination=Destination(kind=DestinationKind.STRIPE_ACCOUNT, account="acct_9Xyz"))
+    earn(world, transaction_id=None)
+    data = json.loads("".join(export_customer(world.context, "c")))["data"]
+    assert [row["payee_id"] for row in data["payees"]] == ["p1"]
+    assert [row["earning_id"] for row in data["earnings"]] == ["e1"]
+    assert "destination_box" not in data["payees"][0]

@@ -10,7 +10,7 @@ from refund_worker.domain.payouts.builder import counted
 from refund_worker.domain.payouts.decision import PayoutDecision, PayoutPolicy
 from refund_worker.domain.payouts.machine import first_payout_status
 from refund_worker.domain.payouts.payee import Payee, PayeeBalance
-from refund_worker.domain.payouts.payout import Payout, PayoutLeg, PayoutRequest, PayoutSource, PayoutStatus
+from refund_worker.domain.payouts.payout import Payout, PayoutLeg, PayoutRequest, PayoutSource
 from refund_worker.errors import AboveMaximum, BelowMinimum, CurrencyMismatch, InsufficientEarnings
 
 
@@ -49,31 +49,68 @@ def accept_payout(
     if amount is None:
         amount = payable(payee, balance, policy).amount_minor or balance.payable_minor
     _check_amount(amount, payee, balance, policy)
-    connected = payee.destination_ref if payee.destination_kind.is_account else None
-    payout = Payout(
+    payout = planned_payout(
+        payee,
+        policy,
         payout_id=payout_id,
         client=request.client,
         idempotency_key=request.idempotency_key,
-        payee_id=payee.payee_id,
-        processor=payee.processor,
         amount_minor=amount,
-        currency=payee.currency,
         description=request.description,
         source=PayoutSource.EARNINGS,
+        actor=request.actor,
+        now=now,
+    )
+    return replace(
+        payout,
+        requested_by_note=request.requested_by,
+        run_id=request.run_id,
+        priority=1 if request.bulk else 0,
+    )
+
+
+def planned_payout(
+    payee: Payee,
+    policy: PayoutPolicy,
+    *,
+    payout_id: str,
+    client: str,
+    idempotency_key: str,
+    amount_minor: int,
+    description: str,
+    source: PayoutSource,
+    actor: str,
+    now: float,
+    refund: tuple[str, str] | None = None,
+) -> Payout:
+    """Return a payout to the payee's destination as it is now, with its legs planned. `now` is in epoch seconds.
+
+    `refund` is (refund_id, leg_id) for the credits of a withdrawal.
+    """
+    connected = payee.destination_ref if payee.destination_kind.is_account else None
+    payout = Payout(
+        payout_id=payout_id,
+        client=client,
+        idempotency_key=idempotency_key,
+        payee_id=payee.payee_id,
+        processor=payee.processor,
+        amount_minor=amount_minor,
+        currency=payee.currency,
+        description=description,
+        source=source,
         method=payee.method,
         country=payee.country,
         destination_id=payee.destination_id,
         destination_box=payee.destination_box,
         destination_masked=payee.destination_masked,
         connected_account=connected,
-        status=PayoutStatus.QUEUED,
+        status=first_payout_status(needs_approval=False),
         version=1,
         created_at=now,
         updated_at=now,
-        requested_by=request.actor,
-        requested_by_note=request.requested_by,
-        run_id=request.run_id,
-        priority=1 if request.bulk else 0,
+        requested_by=actor,
+        refund_id=refund[0] if refund else None,
+        refund_leg_id=refund[1] if refund else None,
     )
     return replace(payout, legs=planned_legs(payout, policy))
 

@@ -117,14 +117,16 @@ def combined_outcome(payout: Payout, now: float) -> PayoutOutcome:
         return _O.NEEDS_ATTENTION
     if any(leg.status in ACTIVE for leg in undoing):
         return _O.RETURNING
-    if all(leg.status is LegStatus.SUCCEEDED for leg in forward):
+    begun = [leg for leg in forward if leg.status in ACTIVE and leg.status is not LegStatus.PLANNED]
+    # The last step is what reaches the payee: others may undo a transfer whose money the payee already has.
+    if forward[-1].status is LegStatus.SUCCEEDED and not begun:
         is_over = payout.settles_at is not None and payout.settles_at <= now
         return _O.SETTLED if is_over or payout.status is _S.SETTLED else _O.PAID
-    if any(leg.status in UNPAID_FINAL for leg in forward):
+    if not begun and any(leg.status in UNPAID_FINAL for leg in forward):
         return _ended_unpaid(payout)
     if any(leg.status is LegStatus.REQUIRES_ACTION for leg in forward):
         return _O.RECIPIENT_ACTION
-    current = next(leg for leg in forward if leg.status is not LegStatus.SUCCEEDED)
+    current = next(leg for leg in forward if leg.status in ACTIVE)
     return _O.PENDING if current.status is LegStatus.PENDING else _O.IN_PROGRESS
 
 
@@ -133,7 +135,9 @@ def _ended_unpaid(payout: Payout) -> PayoutOutcome:
 
     One that was paid before, or that the payee did not collect, was returned.
     """
-    if payout.forward_legs[-1].status is LegStatus.CANCELED and payout.forward_legs[-1].canceling:
+    last = payout.forward_legs[-1]
+    # A worker may die after its call took effect: the next call is refused, and only the object tells.
+    if last.status is LegStatus.CANCELED and (last.canceling or payout.status is _S.RECIPIENT_ACTION):
         return _O.CALLED_OFF
     if payout.times_paid or payout.status in (_S.RECIPIENT_ACTION, _S.RETURNED):
         return _O.RETURNED

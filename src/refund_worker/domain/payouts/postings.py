@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from refund_worker.domain.account_names import CONNECTED
+from refund_worker.domain.account_names import CONNECTED, PAYOUT
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.ledger import (
     MANUAL,
@@ -105,8 +105,9 @@ def _entries(payout: Payout, leg: PayoutLeg, by: str, amount: int) -> tuple[Entr
             return () if manual else transfer(connected, platform, leg.currency, amount)
         case Step.PAYOUT:
             source = MANUAL if manual else _source(payout, leg)
-            of_balance = amount if payout.source is PayoutSource.EARNINGS else 0
-            cleared = transfer(PAYOUT_CLEARING, PAID_OUT, leg.currency, of_balance)
+            if payout.source is PayoutSource.WITHDRAWAL:  # the refund's own posting takes it from there
+                return transfer(source, processor_account(PAYOUT), leg.currency, amount)
+            cleared = transfer(PAYOUT_CLEARING, PAID_OUT, leg.currency, amount)
             return (*transfer(source, PAYOUTS, leg.currency, amount), *cleared)
 
 

@@ -21,6 +21,7 @@ from pydantic import (
     ValidationInfo,
     WithJsonSchema,
     field_validator,
+    model_validator,
 )
 
 from refund_worker.domain import ids
@@ -316,7 +317,7 @@ class RefundSchema(Schema):
     """A request to give back."""
 
     kind: Literal["credit_refund", "withdrawal"]
-    to: Literal["balance", "source"]
+    to: Literal["balance", "source", "payout"]
     customer_id: KnownId
     transaction_id: KnownId | None = None
     credits: Positive | None = None
@@ -327,10 +328,24 @@ class RefundSchema(Schema):
     metadata: Metadata = {}
     instructions_email: Email | None = None
     destinations: Destinations | None = None
+    payee_id: KnownId | None = None
 
     @property
     def _destinations(self) -> str | None:
         return None if self.destinations is None else ",".join(self.destinations)
+
+    @model_validator(mode="after")
+    def _a_payee_for_a_payout(self) -> RefundSchema:
+        if (self.to == "payout") != (self.payee_id is not None):
+            raise ValueError("payee_id and to: payout need each other")
+        if self.to == "payout" and self.kind != "withdrawal":
+            raise ValueError("only a withdrawal can go to a payee")
+        return self
+
+    @property
+    def _to(self) -> To:
+        """Return the target: a payout goes back over the customer's own payments first, as far as they can take it."""
+        return To.SOURCE if self.to == "payout" else To(self.to)
 
     def request(
         self,
@@ -348,7 +363,7 @@ class RefundSchema(Schema):
             actor=actor,
             bulk=bulk,
             requested_at=requested_at,
-            **(self.model_dump() | {"kind": Kind(self.kind), "to": To(self.to), "destinations": self._destinations}),
+            **(self.model_dump() | {"kind": Kind(self.kind), "to": self._to, "destinations": self._destinations}),
         )
 
 

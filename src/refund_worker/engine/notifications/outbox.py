@@ -17,6 +17,8 @@ from refund_worker.store import outbox
 from refund_worker.times import iso
 
 # An internal status; a caller cannot act on it.
+# A message that is about no refund is about one of these.
+ABOUT = ("claim_id", "fraud_warning_id", "payout_id", "earning_id")
 NOT_NOTIFIED = frozenset({RefundStatus.SENDING})
 
 
@@ -71,8 +73,8 @@ def notifications(
     refund_id: str | None = None,
     state: str | None = None,
 ) -> list[Json]:
-    """Return messages, newest first: {id, type, refund_id, claim_id, fraud_warning_id, state, tries, created_at,
-    delivered_at, next_at, last_error}.
+    """Return messages, newest first: {id, type, refund_id, claim_id, fraud_warning_id, payout_id, earning_id,
+    state, tries, created_at, delivered_at, next_at, last_error}.
 
     A message's `state` is waiting, delivered or given_up. With `state`, only those are returned, in their own order.
     """
@@ -85,6 +87,6 @@ def notifications(
         its_state = "given_up" if row["given_up_at"] else "waiting" if row["next_at"] is not None else "delivered"
         times = {name: row[name] and iso(row[name]) for name in ("created_at", "delivered_at", "next_at")}
         named = {"id": row["message_id"], "type": row["type"], "refund_id": row["refund_id"]}
-        named |= {name: row[name] for name in ("claim_id", "fraud_warning_id")} | {"state": its_state}
+        named |= {name: row[name] for name in ABOUT} | {"state": its_state}
         found.append(named | {"tries": row["tries"]} | times | {"last_error": row["last_error"]})
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -10,13 +11,14 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from refund_worker.alarms import alarm_of_payout_event, raise_alarm
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.payouts.decision import PayoutDecision
 from refund_worker.domain.payouts.payee import BalanceDelta
 from refund_worker.domain.payouts.payout import PAYOUT_ENDS, PAYOUT_OPEN
 from refund_worker.engine.notifications.payout_messages import announce_payouts
 from refund_worker.engine.refunds.circuit import open_circuits
 from refund_worker.metrics import PAYOUTS_ENDED, count
-from refund_worker.store import ledger, timeline
+from refund_worker.store import inbox, ledger, timeline
 from refund_worker.store.database import after_commit
 from refund_worker.store.payouts import attempts, payees, payouts
 
@@ -52,9 +54,19 @@ def apply_payouts(
         if d.payee is not None:
             payees.note_payout(connection, d.after.payee_id, d.after.payout_id, d.payee, now)
     payouts.requeue_held(connection, _freed(decisions), now)
+    _tell_refunds(connection, decisions, now)
     open_circuits(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
     after_commit(connection, lambda: _note_ends(decisions))
     after_commit(connection, lambda: _raise_alarms(decisions))
+
+
+def _tell_refunds(connection: Connection, decisions: Iterable[PayoutDecision], now: float) -> None:
+    """Store an event for each payout of a refund's leg that has another status: the leg is asked about, also later."""
+    for d in decisions:
+        if d.after.refund_leg_id is not None and d.before is not None and d.before.status is not d.after.status:
+            event_id = f"{d.after.payout_id}:{d.after.version}"
+            body = json.dumps({"payout_id": d.after.payout_id, "leg_id": d.after.refund_leg_id})
+            inbox.insert_event(connection, PAYOUT, event_id, f"payout.{d.after.status}", body, now)
 
 
 def _change_balances(connection: Connection, decisions: Iterable[PayoutDecision], now: float) -> None:

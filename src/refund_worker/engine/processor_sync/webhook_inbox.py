@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import NOT_THERE, Answer, Answered, Misconfigured, NotReadable, RefundObject
@@ -232,6 +234,9 @@ def read_hint(context: Context, row: RowMapping) -> EventHint | None:
     The processor makes the ids, but they are never trusted: an id that is not plain is not asked for. Raises
     `UnusableEvent`.
     """
+    if row["processor"] == PAYOUT:  # stored by ourselves, when a payout changed that pays a leg
+        told = json.loads(row["body"])
+        return EventHint(told["payout_id"], told["leg_id"])
     entry = context.accounts.entry_of(row["processor"])
     if entry is None or entry.webhooks is None:
         return None

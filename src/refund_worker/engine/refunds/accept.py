@@ -17,17 +17,20 @@ from sqlalchemy.exc import IntegrityError
 
 from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept, accepted
 from refund_worker.domain.account_limits import usable_payments
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, Policy
 from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval, quotas
+from refund_worker.domain.payouts.payee import Payee
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds import address_hash
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.limit_usage import usage_before
-from refund_worker.errors import KeyReused, Quota, Refusal
+from refund_worker.errors import KeyReused, Quota, Refusal, UnknownPayee
 from refund_worker.metrics import REFUNDS_ACCEPTED, count
 from refund_worker.store import accounts, refunds
+from refund_worker.store.payouts import payees
 from refund_worker.store.reporting import daily_stats
 from refund_worker.times import day_of
 
@@ -37,7 +40,7 @@ EMAIL = "instructions_email"
 
 # Two requests are the same if these fields are equal. The person who asked is not compared. The time is only checked
 # and not stored. The address is stored as a salted hash, which outlives it.
-LATER_FIELDS = (EMAIL, "destinations")
+LATER_FIELDS = (EMAIL, "destinations", "payee_id")
 BODY_FIELDS = (
     *("kind", "to", "customer_id", "transaction_id", "credits", "currency", "reason", "note", "metadata"),
     *LATER_FIELDS,
@@ -256,6 +259,8 @@ class BatchAccounts:
     def __init__(self) -> None:
         self.customers: dict[str, CustomerAccount] = {}
         self.payments: dict[str, dict[str, RefundablePayment]] = {}
+        self.unfiltered: dict[str, list[RefundablePayment]] = {}  # with what their accounts forbid
+        self.payees: dict[str, Payee] = {}
         self.transactions: dict[str, RefundableTransaction] = {}
         self.usage = Usage()
         self.actors: set[str] = set()
@@ -276,6 +281,9 @@ class BatchAccounts:
         customers |= asked - merged.keys()
         for customer, its in accounts.refundable_payments(connection, customers).items():
             self.payments[customer] = {p.payment_id: p for p in usable_payments(its, policy, now)}
+            self.unfiltered[customer] = its
+        named = {request.payee_id for request in requests if request.payee_id} - self.payees.keys()
+        self.payees |= payees.load(connection, named)
         transactions = {
             request.transaction_id for request in requests if request.transaction_id
         } - self.transactions.keys()
@@ -296,12 +304,27 @@ class BatchAccounts:
             payments=list(self.payments.get(request.customer_id, {}).values()),
             now=now,
             allocation=context.policy.allocation,
+            to_payee=self._to_payee(request),
         )
         check_velocity(refund, self.usage, context.limits)
         decision = accepted(refund, request_body, needs_approval=needs_approval(refund, self.usage, context.limits))
         self._reserve(decision)
         self.usage.add(decision.after)
         return decision
+
+    def _to_payee(self, request: RefundRequest) -> list[RefundablePayment]:
+        """Return the payments that can take nothing back, as payments to the payee of the request."""
+        if request.payee_id is None:
+            return []
+        known = self.payees.get(request.payee_id)
+        if known is None or known.customer_id != request.customer_id:
+            raise UnknownPayee(f"payee {request.payee_id} is no payee of customer {request.customer_id}")
+        usable = self.payments.get(request.customer_id, {})
+        return [
+            replace(payment, processor=PAYOUT, processor_payment_id=known.payee_id)
+            for payment in self.unfiltered.get(request.customer_id, ())
+            if payment.currency == known.currency and not usable[payment.payment_id].credits_left
+        ]
 
     def _reserve(self, decision: Decision) -> None:
         refund = decision.after

@@ -10,13 +10,16 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.account_limits import usable_payments
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, PaymentDelta
+from refund_worker.domain.fallback import NO_PAYEES
 from refund_worker.domain.legs import unplaced_legs
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.payment_check import PaymentFacts, with_sent
@@ -47,6 +50,7 @@ from refund_worker.processors.unsupported import UnsupportedProcessor, UnusableP
 from refund_worker.store import accounts, attempts, payments, refunds
 from refund_worker.store.database import after_commit
 from refund_worker.store.installation import installation_id, server_of
+from refund_worker.store.payouts.payees import ready_by_customer
 
 log = logging.getLogger(__name__)
 
@@ -177,6 +181,7 @@ def claim_due(
         accounts.lock_customers(connection, stranded)
     found = accounts.refundable_payments(connection, stranded) if stranded else {}
     refundable = {customer: usable_payments(its, context.policy, now) for customer, its in found.items()}
+    payable = ready_by_customer(connection, stranded) if PAYOUT in context.policy.fallback else {}
     ahead = payments_ahead(claimed, refundable)
     # A leg that replaces a failed one may go over another processor, which can be paused too.
     named = {leg.processor for refund in claimed for leg in refund.legs}.union(ahead.values())
@@ -188,9 +193,9 @@ def claim_due(
     decisions = []
     for refund in claimed:
         its_payments = refundable.get(refund.customer_id, ()) if unplaced_legs(refund) else ()
-        decision = next_step(
-            refund, now, context.policy, paused=paused, payments=its_payments, suspect=suspect, facts=facts
-        )
+        payees = payable.get(refund.customer_id, NO_PAYEES)
+        known: dict[str, Any] = {"paused": paused, "suspect": suspect, "facts": facts, "payees": payees}
+        decision = next_step(refund, now, context.policy, payments=its_payments, **known)
         facts = with_sent(facts, refund.legs, decision.after.legs)
         decisions.append(decision.leased(token, lease_until) if decision.calls else decision.released())
         if its_payments:  # the amounts that this refund took are not available to the customer's next one

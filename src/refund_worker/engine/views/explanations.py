@@ -15,6 +15,19 @@ RESOLVE: Final = (
     "'WHY'`. If nothing was paid and nothing will be: `refund-worker refunds resolve ID --outcome reverse --reason "
     "'WHY'`, which puts the credits back on the balance."
 )
+SHOW_PAYOUT: Final = (
+    "Show the payout and its timeline: `refund-worker payouts show ID`, `refund-worker payouts events ID`."
+)
+RETRY_PAYOUT: Final = (
+    "Once the cause is gone, retry it: `refund-worker payouts retry ID --reason 'WHY'`. The worker asks the processor "
+    "first, so nothing is paid twice."
+)
+RESOLVE_PAYOUT: Final = (
+    "If you paid in another way: `refund-worker payouts resolve ID --outcome paid_manually --reference REF --reason "
+    "'WHY'`. If nothing was paid and nothing will be: `refund-worker payouts resolve ID --outcome reverse --reason "
+    "'WHY'`, which gives the amount back to the payee's balance."
+)
+NO_PAYOUT_LISTED: Final = "`refund-worker payouts list --failure-code CODE` shows no payout that needs attention."
 NOT_LISTED: Final = (
     "`refund-worker failures list` shows no refund with this code that needs attention, and neither does the page "
     "`/console/failures`."
@@ -100,12 +113,51 @@ SENDING_STOPS: Final = Course(
     "`refund-worker processors status` shows `sending`, and the number of refunds that are due falls.",
     first_steps=(),
 )
+PAYOUT_STOPS: Final = Course(
+    "The payout needs attention and waits. Nothing more is sent for it, and its amount stays reserved on the payee's "
+    "balance.",
+    (RETRY_PAYOUT, RESOLVE_PAYOUT),
+    "If several payouts get this code within an hour: then the cause is not one payee.",
+    NO_PAYOUT_LISTED,
+    first_steps=(SHOW_PAYOUT,),
+)
+PAYOUT_TRIES_AGAIN: Final = Course(
+    "The payout needs attention, and the worker tries it again every hour (`RETRY_MAX_SECONDS`), each time under a new "
+    "key once the last try is known to have failed. Its amount stays reserved.",
+    (RETRY_PAYOUT, RESOLVE_PAYOUT),
+    "If the number of payouts with this code grows from hour to hour.",
+    NO_PAYOUT_LISTED,
+    first_steps=(SHOW_PAYOUT,),
+)
+PAYOUT_KEEPS_ASKING: Final = Course(
+    "The payout is shown to a person, and the worker keeps asking the processor, at longer and longer intervals. It "
+    "sends nothing new.",
+    (RESOLVE_PAYOUT,),
+    "If it lasts longer than a day.",
+    NO_PAYOUT_LISTED,
+    first_steps=(SHOW_PAYOUT,),
+)
+PAYOUT_ENDS_UNPAID: Final = Course(
+    "The payout ends, and its amount goes back to the payee's balance, once. If the destination is at fault, nothing "
+    "more is paid there until it is changed.",
+    (),
+    "If many payouts get this code on one day: then ask the processor.",
+    "The payout has ended, and the next one to the payee is paid.",
+    first_steps=(SHOW_PAYOUT,),
+)
+PAYOUT_IS_HELD: Final = Course(
+    "The payout is held, its amount stays reserved, and it is checked again when the cause may have ended.",
+    (),
+    "If it is held for longer than your payees may wait.",
+    "The payout is sent, or it was canceled.",
+    first_steps=(SHOW_PAYOUT,),
+)
 PAYOUT_WAITS_UNSENT: Final = Course(
     "The payout waits, and its amount stays reserved on the payee's balance. This program sends nothing for it.",
     (),
     "If it waits for longer than your payees may wait.",
     "The payout is paid, or it was canceled and its amount is back on the payee's balance.",
-    first_steps=(),
+    first_steps=(SHOW_PAYOUT,),
 )
 
 
@@ -128,7 +180,7 @@ class Explanation:
 
     def entry(self) -> Entry:
         """Return the entry of the runbook."""
-        steps = tuple(step for step in self.course.last_steps if step != RETRY or self.retry_helps)
+        steps = tuple(step for step in self.course.last_steps if step not in (RETRY, RETRY_PAYOUT) or self.retry_helps)
         return Entry(
             self.title,
             self.cause,

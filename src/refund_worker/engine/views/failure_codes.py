@@ -12,7 +12,6 @@ from types import MappingProxyType
 from refund_worker.engine.views.explanations import (
     ENDS,
     KEEPS_ASKING,
-    PAYOUT_WAITS_UNSENT,
     TRIES_AGAIN,
     WAITS,
     WAITS_FOR_EVENT,
@@ -20,6 +19,7 @@ from refund_worker.engine.views.explanations import (
     Course,
     Explanation,
 )
+from refund_worker.engine.views.payout_codes import PAYOUT_GROUPS
 from refund_worker.engine.views.sending_codes import SENDING_CODES, SENDING_GROUPS
 from refund_worker.processors import registry
 
@@ -300,19 +300,6 @@ _MANUAL = Explanation(
     course=WAITS_UNSENT,
     worry="If it waits for longer than your customers may wait.",
 )
-_MANUAL_PAYOUT = Explanation(
-    "To be paid out manually",
-    "The payee's destination is one that a person pays to: no program can send the money there.",
-    "Pay it to the destination, then resolve the payout as paid manually, with the reference of that payment.",
-    at_end="Nothing has to be done: the payout has ended.",
-    course=PAYOUT_WAITS_UNSENT,
-)
-_BANK_FILE = Explanation(
-    "Waits for the next file for the bank",
-    "The payee is paid by bank transfer, from a file that a person takes to the bank's portal.",
-    "Make the next file, upload it at the bank, and import the bank's answer.",
-    course=PAYOUT_WAITS_UNSENT,
-)
 _PAY_MANUALLY = Explanation(
     "No payment takes it: to be paid back manually",
     "The payment refused for good, and the setting `FALLBACK` says that a person pays then.",
@@ -341,6 +328,13 @@ _WINDOW_CLOSED = Explanation(
     "The processor refunds a payment only for some time after it was captured. Nothing was sent.",
     "Nothing has to be done: other payments or the balance get the money. A customer without another payment can only "
     "be paid in another way.",
+    at_end=_PAY_OUT_AGAIN,
+)
+_NOT_PAYABLE = Explanation(
+    "The payee cannot be paid this amount",
+    "The payee is not known any more, is paid in another currency, or the amount is outside of the limits on payouts. "
+    "Nothing was sent.",
+    "Nothing has to be done: the next way of `FALLBACK` or the balance gets the credits.",
     at_end=_PAY_OUT_AGAIN,
 )
 _REPORT_OVERDUE = Explanation(
@@ -419,12 +413,11 @@ _GROUPS: Mapping[Explanation, str] = {
     _NOT_AT_PROCESSOR: "not_at_processor",
     _PROCESSOR_UNKNOWN: "processor_unknown",
     _MANUAL: "manual_processor",
-    _MANUAL_PAYOUT: "manual_payout",
-    _BANK_FILE: "bank_file",
     _PAY_MANUALLY: "manual_fallback",
     _NO_WAY_LEFT: "no_fallback_left",
     _REFUNDS_OFF: "refunds_off",
     _WINDOW_CLOSED: "window_closed",
+    _NOT_PAYABLE: "payee_not_payable",
     _REPORT_OVERDUE: "report_overdue",
     _UNKNOWN_STATUS: "unknown_status",
     _INTERNAL_ERROR: "internal_error",
@@ -432,10 +425,15 @@ _GROUPS: Mapping[Explanation, str] = {
     _OTHER: OTHER_CODE,
 }
 FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
-    {code: explanation for explanation, codes in _GROUPS.items() for code in codes.split()}
+    {
+        code: explanation
+        for groups in (_GROUPS, PAYOUT_GROUPS)
+        for explanation, codes in groups.items()
+        for code in codes.split()
+    }
 )
 
-# Each code → the first code of its group: all codes of a group have one explanation.
+# Each code of a refund → the first code of its group: all codes of a group have one explanation.
 CODES_OF_GROUPS: Mapping[str, str] = MappingProxyType(
     {
         code: codes.split()[0]

@@ -165,5 +165,6 @@ CODE_MESSAGES: Mapping[str, Message] = MappingProxyType(
     {
         code: Message(_CUSTOMERS.get(CODES_OF_GROUPS[code], _ON_OUR_SIDE), f"{explanation.title}. {explanation.cause}")
         for code, explanation in _EXPLANATIONS.items()
+        if code in CODES_OF_GROUPS  # a refund has none of those of payouts
     }
 )

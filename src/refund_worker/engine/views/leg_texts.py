@@ -14,7 +14,7 @@ from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.processor_replies import CHARGE_PENDING
 from refund_worker.domain.refund import Leg, LegStatus
 from refund_worker.domain.state_machine import UNPAID_FINAL, waits_for_customer
-from refund_worker.engine.views.failure_codes import code_with_entry
+from refund_worker.engine.views.failure_codes import OTHER_CODE, code_with_entry
 from refund_worker.engine.views.leg_messages import CODE_MESSAGES, DETAIL_MESSAGES, STATUS_MESSAGES, Message
 from refund_worker.engine.views.money_format import money
 from refund_worker.engine.views.refund_facts import is_of_earlier_send
@@ -61,7 +61,7 @@ class LegTexts:
     def _parts(self, leg: Leg) -> Iterator[Message]:
         yield self.status[status_key(leg)]
         if (code := _code(leg)) is not None:
-            yield self.code[code_with_entry(code)]
+            yield self.code.get(code_with_entry(code), self.code[OTHER_CODE])
         yield from (self.detail[name] for name in _details(leg))
         if self.expected_by(leg) is not None:
             yield self.detail["expected"]

@@ -14,8 +14,10 @@ from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.payouts.builder import REFUSED_BY_PROCESSOR
 from refund_worker.domain.payouts.payout import PAYOUT_PAID, Payout, PayoutStatus
 from refund_worker.domain.payouts.transfers import Fault
+from refund_worker.engine.views.failure_codes import CODES_OF_GROUPS
 from refund_worker.engine.views.leg_messages import Message
 from refund_worker.engine.views.money_format import money
+from refund_worker.engine.views.payout_codes import FIRST_OF_PAYOUT_CODES
 from refund_worker.engine.views.payout_messages import (
     PAYOUT_CODE_MESSAGES,
     PAYOUT_DETAIL_MESSAGES,
@@ -29,6 +31,11 @@ _OF_FAULT: Mapping[Fault, str] = {
     Fault.PAYEE: "payee_account_unusable",
     Fault.PROCESSOR: "payout_failed",
     Fault.COMPLIANCE: REFUSED_BY_PROCESSOR,
+}
+# Codes that refunds have too, with the message that a payee gets.
+_SHARED: Mapping[str, str] = {
+    **dict.fromkeys(("account_closed", "no_account", "expired_card"), "payee_account_unusable"),
+    "transfers_not_allowed": "payee_unconfirmed",
 }
 _EXPLAINS_CODE = (
     PayoutStatus.NEEDS_ATTENTION,
@@ -104,7 +111,8 @@ def code_key(payout: Payout) -> str | None:
     code = failure_code_of(payout)
     if code is None:
         return None
-    for name in (code, registry.explained_by().get(code)):
+    ours = registry.explained_by().get(code, code)
+    for name in (ours, FIRST_OF_PAYOUT_CODES.get(ours), _SHARED.get(ours), CODES_OF_GROUPS.get(ours)):
         if name in PAYOUT_CODE_MESSAGES:
             return name
     return _OF_FAULT.get(payout.fault, "other") if payout.fault is not None else "other"

@@ -8,6 +8,7 @@ from typing import Final
 
 from refund_worker.alarms import Alarm
 from refund_worker.engine.views.explanations import SHOW_REFUND, Entry
+from refund_worker.engine.views.runbook_payouts import PAYOUT_ALARM_ENTRIES
 from refund_worker.engine.views.runbook_sums import SUM_ENTRIES
 
 _REPORT = "Report it to the developers with the log line and its traceback."
@@ -436,7 +437,7 @@ _FAULTS: Final[dict[Alarm, Entry]] = {
 ALARM_ENTRIES: Mapping[str, Entry] = MappingProxyType(
     {
         alarm.value: entry
-        for entries in (SUM_ENTRIES, _SENDING, _FUNDS, _REFUNDS, _FAULTS)
+        for entries in (SUM_ENTRIES, PAYOUT_ALARM_ENTRIES, _SENDING, _FUNDS, _REFUNDS, _FAULTS)
         for alarm, entry in entries.items()
     }
 )

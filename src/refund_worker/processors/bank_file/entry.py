@@ -8,6 +8,7 @@ from pydantic import SecretStr, field_validator, model_validator
 
 from refund_worker.domain.payouts.destination import BadDestination, read_destination
 from refund_worker.processors.bank_file.payments import SEPA_AMOUNT_MAX, Debtor
+from refund_worker.processors.bank_file.reasons import EXPLAINED_BY
 from refund_worker.processors.bank_file.route import KINDS, BankFilePayouts
 from refund_worker.processors.base import AccountSettings, ProcessorEntry
 from refund_worker.processors.manual import CAPABILITIES, ManualProcessor
@@ -65,6 +66,7 @@ ENTRY: Final = ProcessorEntry(
     settings=BankFileSettings,
     make=lambda name, settings, timeout_seconds: ManualProcessor(name=name),
     extra="bank",
+    explained_by=EXPLAINED_BY,
     payouts=PayoutEntry(
         capabilities=manual_capabilities(
             KINDS,

@@ -46,3 +46,17 @@ _FAULTS: Final[Mapping[Fault | None, str]] = {
 FAULT_OF: Final[Mapping[str, Fault | None]] = {
     code: fault for fault, codes in _FAULTS.items() for code in codes.split()
 }
+
+# Code → the code of ours whose text explains it to people (docs/runbook.md).
+_OURS: Final[Mapping[Fault | None, str]] = {
+    Fault.PAYEE: "payee_account_unusable",
+    Fault.OURS: "payout_record",
+    Fault.PROCESSOR: "payout_failed",
+    Fault.COMPLIANCE: "refused_by_processor",
+    None: "payout_failed",
+}
+EXPLAINED_BY: Final[Mapping[str, str]] = {
+    **{code: _OURS[fault] for code, fault in FAULT_OF.items()},
+    "AM04": "balance_insufficient",
+    "MS02": "payee_refused",
+}

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, case, func, null, select, update
 
 from refund_worker.domain.payouts.decision import PayeeChange
 from refund_worker.domain.payouts.destination import DestinationKind
-from refund_worker.domain.payouts.payee import BalanceDelta, Payee, PayeeBalance
+from refund_worker.domain.payouts.payee import BalanceDelta, Payee, PayeeBalance, PayeeStatus
 from refund_worker.domain.payouts.transfers import Method, PayeeState
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
@@ -163,6 +163,17 @@ def page(
     if customer_id is not None:
         query = query.where(payees.c.customer_id == customer_id)
     return [as_payee(row) for row in connection.execute(query).mappings()]
+
+
+def ready_by_customer(connection: Connection, customer_ids: Collection[str]) -> dict[str, dict[str, str]]:
+    """Return the payee of each customer who can be paid, by customer and currency: of several the first by id."""
+    found: dict[str, dict[str, str]] = {}
+    query = select(*_COLUMNS).where(payees.c.customer_id.in_(sorted(customer_ids))).order_by(payees.c.payee_id)
+    for row in connection.execute(query).mappings() if customer_ids else ():
+        payee = as_payee(row)
+        if payee.customer_id is not None and payee.status is PayeeStatus.READY:
+            found.setdefault(payee.customer_id, {}).setdefault(payee.currency, payee.payee_id)
+    return found
 
 
 def currencies_of(connection: Connection, payee_ids: Collection[str]) -> list[Pair]:

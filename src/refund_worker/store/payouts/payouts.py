@@ -210,6 +210,20 @@ def requeue_waiting_for(connection: Connection, processor: str | None, now: floa
     connection.execute(update(payouts).where(p.payout_id.in_(ids)).values(due_at=now, version=p.version + 1))
 
 
+def written_after(connection: Connection, at: float) -> bool:
+    """Return True if an unfinished payout was written after `at` (epoch seconds)."""
+    p = payouts.c
+    query = select(p.payout_id).where(p.due_at.is_not(None), p.updated_at > at).limit(1)
+    return connection.execute(query).first() is not None
+
+
+def requeue_written_after(connection: Connection, at: float, now: float) -> int:
+    """Make due, without a lease, all unfinished payouts that were written after `at`; return how many."""
+    p = payouts.c
+    free = {"due_at": now, "lease_until": None, "lease_token": None, "version": p.version + 1}
+    return connection.execute(update(payouts).where(p.due_at.is_not(None), p.updated_at > at).values(**free)).rowcount
+
+
 _UPDATE = (
     update(payouts)
     .where(payouts.c.payout_id == bindparam("id"), payouts.c.version == bindparam("left"))
@@ -261,3 +275,9 @@ def ask_again(
         connection.execute(update(payout_legs).where(g.leg_id.in_([leg for leg, _ in found])).values(next_at=now))
         connection.execute(update(payouts).where(p.payout_id.in_(ids)).values(due_at=now, version=p.version + 1))
     return set(ids)
+
+
+def of_refund_leg(connection: Connection, leg_id: str) -> list[str]:
+    """Return the ids of the payouts that pay this leg of a refund."""
+    query = select(payouts.c.payout_id).where(payouts.c.refund_leg_id == leg_id).order_by(payouts.c.payout_id)
+    return list(connection.execute(query).scalars())

@@ -18,6 +18,7 @@ from refund_worker.store.tables import (
     claim_refs,
     claims,
     customers,
+    earnings,
     events,
     fraud_warning_refs,
     fraud_warnings,
@@ -27,6 +28,9 @@ from refund_worker.store.tables import (
     ledger_transactions,
     legs,
     outbox,
+    payee_balances,
+    payee_entries,
+    payees,
     payment_aliases,
     payment_refs,
     payments,
@@ -41,8 +45,8 @@ from refund_worker.store.tables import (
 )
 
 PAGE = 500
-# Columns of the program's own work, which say nothing about the customer.
-_OMITTED = frozenset({"salt", "lease_token", "lease_until"})
+# Columns of the program's own work, which say nothing about the customer, and whole destinations, which are for admins.
+_OMITTED = frozenset({"salt", "lease_token", "lease_until", "destination_box", "destination_hash"})
 
 
 def open_refunds(connection: Connection, customer_id: str) -> list[tuple[str, str]]:
@@ -109,12 +113,15 @@ def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
     its_refunds = select(refunds.c.refund_id).where(refunds.c.customer_id == own)
     its_legs = select(legs.c.leg_id).where(legs.c.refund_id.in_(its_refunds))
     entries = select(ledger_transactions.c.transaction_id).where(ledger_transactions.c.customer_id.in_(every))
+    its_payees = select(payees.c.payee_id).where(payees.c.customer_id.in_(every))
+    its_earnings = select(earnings.c.earning_id).where(earnings.c.payee_id.in_(its_payees))
     its_claims = select(claims.c.claim_id).where(claims.c.customer_id == own)
     its_warnings = select(fraud_warnings.c.fraud_warning_id).where(fraud_warnings.c.payment_id.in_(its_payments))
     about = or_(
         outbox.c.refund_id.in_(its_refunds),
         outbox.c.claim_id.in_(its_claims),
         outbox.c.fraud_warning_id.in_(its_warnings),
+        outbox.c.earning_id.in_(its_earnings),
     )
     results = or_(keyed_acts.c.result_id.in_(its_refunds), keyed_acts.c.result_id.in_(entries))
     whole: list[tuple[Table, ColumnElement[bool]]] = [
@@ -134,6 +141,7 @@ def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
         (claim_refs, claim_refs.c.claim_id.in_(its_claims)),
         (fraud_warnings, fraud_warnings.c.payment_id.in_(its_payments)),
         (fraud_warning_refs, fraud_warning_refs.c.fraud_warning_id.in_(its_warnings)),
+        *((table, table.c.payee_id.in_(its_payees)) for table in (payees, payee_balances, earnings, payee_entries)),
         (keyed_acts, results),
         (outbox, about),
         (refund_batch_rows, refund_batch_rows.c.refund_id.in_(its_refunds)),
@@ -141,6 +149,13 @@ def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
         (repeated_requests, repeated_requests.c.customer_id.in_(every)),
         (snapshots, _snapshots_of({payments: its_payments, refunds: its_refunds, legs: its_legs})),
     ]
+    return _with_mentions(whole, every, names)
+
+
+def _with_mentions(
+    whole: Sequence[tuple[Table, ColumnElement[bool]]], every: Sequence[str], names: frozenset[str]
+) -> list[Part]:
+    """Return these parts, and the rows that only their texts connect with the customer."""
     parts: list[Part] = [(table, which, lambda _row: True) for table, which in whole]
     # Events without a refund stand among the others.
     alone = and_(events.c.refund_id.is_(None), events.c.kind.in_(audit.ABOUT_CUSTOMERS))

@@ -92,6 +92,7 @@ def upgrade() -> None:
             batch.add_column(sa.Column(column, sa.Text(), nullable=True))
             batch.create_foreign_key(op.f(f"fk_outbox_{column}"), other, [column], [column])
     op.create_index(op.f("ix_outbox_payout_id"), "outbox", ["payout_id"])
+    op.add_column("refunds", sa.Column("payee_id", sa.Text(), nullable=True))
     op.add_column("claims", sa.Column("transaction_id", sa.Text(), nullable=True))
     linked = sa.text("transaction_id IS NOT NULL")
     op.create_index(
@@ -102,6 +103,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DELETE FROM outbox WHERE payout_id IS NOT NULL OR earning_id IS NOT NULL")
+    op.drop_column("refunds", "payee_id")
     op.drop_index("ix_claims_transaction_id", "claims")
     op.drop_column("claims", "transaction_id")
     op.drop_index("ix_outbox_payout_id", "outbox")

@@ -1,0 +1,135 @@
+"""Withdrawals that no payment takes back: paid to the customer's payee, after the customer's own payments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from tests.support.engine_world import withdrawal
+from tests.support.payout_world import DAY, PayoutWorld
+
+from refund_worker.domain.account_names import PAYOUT
+from refund_worker.domain.processor_replies import Refused
+from refund_worker.domain.refund import ObjectState
+from refund_worker.engine.payouts.as_processor import PayoutsAsProcessor
+from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
+from refund_worker.engine.refunds.process import process_due
+from refund_worker.errors import UnknownPayee
+
+Make = Callable[..., PayoutWorld]
+
+
+def world_of_customer(make_world: Make, *fallback: str, refusing: bool = True) -> PayoutWorld:
+    """Return a world whose customer "c" has a payment of 1,000 and is the payee "p"; the payment refuses refunds."""
+    world = make_world()
+    context = world.context
+    world.context = replace(
+        context,
+        policy=replace(context.policy, fallback=fallback or ("payments", "balance")),
+        processors={**context.processors, PAYOUT: PayoutsAsProcessor(lambda: world.context)},
+    )
+    world.pay()
+    world.change_payee(customer_id="c")
+    if refusing:
+        world.processor.script("ch_1", *[Refused("expired_or_canceled_card", "the card is gone")] * 9)
+    return world
+
+
+def run(world: PayoutWorld, seconds: float = 0.0) -> None:
+    """Process refunds, payouts and events until nothing is due, while the clock runs."""
+    end = world.now + seconds
+    while True:
+        for _ in range(20):
+            worked = process_due(world.context)
+            world.settle()
+            if not worked + process_inbox(world.context):
+                break
+        if world.now >= end:
+            return
+        world.now = min(end, world.now + 600)
+
+
+def ask(world: PayoutWorld, **values: Any) -> str:
+    return world.request(withdrawal(**values)).refund_id
+
+
+def test_refused_money_goes_to_the_customers_payee(make_world: Make) -> None:
+    world = world_of_customer(make_world, "payments", "payout", "balance")
+    refund_id = ask(world, credits=100)
+    run(world, DAY)
+    refund = world.refund(refund_id)
+    first, second = refund.legs
+    assert (first.status, second.processor, second.processor_payment_id) == ("failed", PAYOUT, "p")
+    assert (refund.status, second.status) == ("pending", "pending")
+    payout_id = second.processor_refund_id or ""
+    payout = world.payout(payout_id)
+    assert (payout.source, payout.amount_minor, payout.refund_id) == ("withdrawal", second.amount_minor, refund_id)
+    assert world.balance().in_flight_minor == 0
+    world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED)
+    run(world, 2 * DAY)
+    assert world.refund(refund_id).status == "succeeded"
+    accounts = world.accounts()
+    assert accounts["house:refunds"] == second.amount_minor
+    assert "processor:payout" not in accounts
+    assert "house:payout_clearing" not in accounts
+
+
+def test_returned_payout_gives_the_credits_back_once(make_world: Make) -> None:
+    world = world_of_customer(make_world, "payments", "payout", "balance")
+    before = world.account.balance
+    refund_id = ask(world, credits=100)
+    run(world, DAY)
+    payout_id = world.refund(refund_id).legs[1].processor_refund_id or ""
+    key = f"{payout_id}-1:1"
+    world.route.set(key, ObjectState.SUCCEEDED)
+    run(world, 2 * DAY)
+    assert world.refund(refund_id).status == "succeeded"
+    world.report(payout_id, world.route.set(key, ObjectState.FAILED, failure_code="account_closed"))
+    run(world, DAY)
+    assert world.payout(payout_id).status == "returned"
+    assert world.refund(refund_id).status == "failed"
+    assert world.account.balance == before
+    assert {name for name in world.accounts() if name.startswith(("house:payout", "processor:payout"))} == set()
+
+
+def test_without_a_payee_the_credits_go_back(make_world: Make) -> None:
+    world = world_of_customer(make_world, "payments", "payout", "balance")
+    world.change_payee(customer_id=None)
+    refund_id = ask(world, credits=100)
+    run(world, DAY)
+    assert world.refund(refund_id).status == "failed"
+    assert world.route.book == {}
+
+
+def test_fallback_without_payout_pays_no_payee(make_world: Make) -> None:
+    world = world_of_customer(make_world)
+    refund_id = ask(world, credits=100)
+    run(world, DAY)
+    assert world.refund(refund_id).status == "failed"
+    assert world.route.book == {}
+
+
+def test_withdrawal_to_a_payee_uses_the_payments_first(make_world: Make) -> None:
+    world = world_of_customer(make_world, refusing=False)
+    refund_id = ask(world, credits=100, payee_id="p")
+    run(world, DAY)
+    assert [leg.processor for leg in world.refund(refund_id).legs] == ["stripe"]
+    assert world.route.book == {}
+
+
+def test_withdrawal_to_a_payee_pays_what_payments_refuse(make_world: Make) -> None:
+    world = world_of_customer(make_world)
+    refund_id = ask(world, credits=100, payee_id="p")
+    run(world, DAY)
+    assert [leg.processor for leg in world.refund(refund_id).legs] == ["stripe", PAYOUT]
+    assert len(world.route.book) == 1
+
+
+@pytest.mark.parametrize("payee_id", ["nobody", "q"])
+def test_payee_of_another_customer_is_refused(make_world: Make, payee_id: str) -> None:
+    world = world_of_customer(make_world)
+    world.add_payee("q")
+    with pytest.raises(UnknownPayee):
+        ask(world, credits=100, payee_id=payee_id)
