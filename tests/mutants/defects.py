@@ -110,6 +110,7 @@ BANK_FILES = "tests/processors/bank_file/test_"
 HTTPS = "tests/processors/http/test_http_"
 SEVERAL = "tests/web/test_processor_accounts.py::test_"
 OVER_HTTP = "tests/web/test_connect_over_http.py::test_"
+PAYOUT_RUNS = "tests/engine/payouts/test_runs.py::test_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -8969,6 +8970,76 @@ DEFECTS = (
         'f"{match[1]}{match[2]}-{match[3]}-{match[4]}"',
         'f"{match[1]}{match[2]}-{match[3]}"',
         (BANK_FILES + "pain001.py",),
+    ),
+    Defect(
+        "payout runs: more than planned is paid",
+        "src/refund_worker/domain/payouts/runs.py",
+        "amount = min(planned.amount_minor, current.amount_minor)",
+        "amount = current.amount_minor",
+        (PAYOUT_RUNS + "amount_is_fixed_when_the_payee_is_paid",),
+    ),
+    Defect(
+        "payout runs: a payee who changed the account is paid",
+        "src/refund_worker/domain/payouts/runs.py",
+        "if (payee.processor, payee.currency) != (run.processor, run.currency):",
+        "if False:",
+        (PAYOUT_RUNS + "amount_is_fixed_when_the_payee_is_paid",),
+    ),
+    Defect(
+        "payout runs: no second person is needed",
+        "src/refund_worker/engine/payouts/runs.py",
+        "if run.needs_second_person:",
+        "if False:",
+        (PAYOUT_RUNS + "above_the_threshold_a_second_person_approves",),
+    ),
+    Defect(
+        "payout runs: a dry run pays",
+        "src/refund_worker/engine/payouts/drive_runs.py",
+        "if run.dry_run:",
+        "if False:",
+        (PAYOUT_RUNS + "dry_run_pays_nobody",),
+    ),
+    Defect(
+        "payout runs: missing money stops no run",
+        "src/refund_worker/engine/payouts/drive_runs.py",
+        "run.planned_minor > available:",
+        "run.planned_minor > available + 1:",
+        (PAYOUT_RUNS + "run_that_needs_more_than_is_available_waits_for_a_person",),
+    ),
+    Defect(
+        "payout runs: another open payout is not seen",
+        "src/refund_worker/engine/payouts/drive_runs.py",
+        "begun.get(pair), balances",
+        "None, balances",
+        (PAYOUT_RUNS + "who_is_skipped_and_why",),
+    ),
+    Defect(
+        "payout runs: its actor's velocity is not counted",
+        "src/refund_worker/engine/payouts/drive_runs.py",
+        "elif _is_too_much(connection, context, run, now):",
+        "elif False:",
+        (PAYOUT_RUNS + "run_beyond_its_actors_velocity_waits",),
+    ),
+    Defect(
+        "payout runs: the progress is not stored",
+        "src/refund_worker/engine/payouts/drive_runs.py",
+        "progress=found[-1].payee_id,",
+        "progress=run.progress,",
+        (PAYOUT_RUNS + "run_survives_a_death_at_each_commit",),
+    ),
+    Defect(
+        "payout runs: each payout is approved again",
+        "src/refund_worker/engine/payouts/accept.py",
+        "waits = not request.approved and needs_approval",
+        "waits = needs_approval",
+        (PAYOUT_RUNS + "above_the_threshold_a_second_person_approves",),
+    ),
+    Defect(
+        "payees: the time of the last payout is not stored",
+        "src/refund_worker/store/payouts/payees.py",
+        "if not delta and pair not in begun:",
+        "if not delta:",
+        (PAYOUT_RUNS + "interval_since_the_last_payout_skips",),
     ),
     Defect(
         "claw-backs: an earning is recorded beside a refund that is posted meanwhile",

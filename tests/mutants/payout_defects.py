@@ -62,7 +62,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: two are under way to one payee",
         PAYOUTS + "holds.py",
-        "    if facts.open_payout not in (None, payout.payout_id):\n        return Hold(HoldCode.ANOTHER_PAYOUT)\n",
+        "    if facts.open_payout is not None:\n        return Hold(HoldCode.ANOTHER_PAYOUT)\n",
         "",
         (WAY + "second_payout_waits_until_the_first_is_paid",),
     ),
@@ -153,7 +153,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an amount above the threshold waits for no approval",
         ENGINE + "payouts/accept.py",
-        "needs_approval=needs_approval(payout, usage, context.limits)",
+        "needs_approval=waits",
         "needs_approval=False",
         (DEFENCES + "second_person_approves",),
     ),
