@@ -22,7 +22,7 @@ SMALL = ("--performers", "5", "--customers", "40", "--days", "10")
 STORIES = (
     *("answers lost on their way", "chargebacks", "chats refunded to the balance", "chats refunded to the source"),
     *("destinations changed", "payouts called off", "payouts not collected", "payouts returned after days"),
-    *("performers in debt", "withdrawals", "wrong entries deleted"),
+    *("performers in debt", "withdrawals", "refunds deleted"),
 )
 pytestmark = [pytest.mark.slow]
 
@@ -61,6 +61,12 @@ def test_same_seed_gives_the_same_month(kept: tuple[Path, subprocess.CompletedPr
 def test_another_run_needs_an_empty_folder(kept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     run = month(*SMALL, "--folder", kept[0])
     assert (run.returncode, "has the books of an earlier run" in run.stderr) == (2, True)
+
+
+def test_a_comparison_needs_a_kept_folder(tmp_path: Path) -> None:
+    run = month("--compare", tmp_path / "none")
+    assert (run.returncode, "has no books of an earlier run" in run.stderr) == (2, True)
+    assert not (tmp_path / "none").exists()
 
 
 def in_database(statement: str) -> Callable[[Path], None]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
-from books import Books, Customer
+from books import Books, Customer, is_kept
 from chargebacks import plan_chargebacks
 from comparison import Check, Comparison
 from payroll import Payroll
@@ -46,18 +46,18 @@ def main() -> int:
         folder = options.compare or options.folder
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="month-of-a-site-")))
-        folder.mkdir(parents=True, exist_ok=True)
-        logging.basicConfig(filename=folder / "program.log", level=logging.WARNING, force=True)
         try:
+            if is_kept(folder) != bool(options.compare):
+                raise _Unusable(f"{folder} has {'no' if options.compare else 'the'} books of an earlier run")
+            folder.mkdir(parents=True, exist_ok=True)
+            logging.basicConfig(filename=folder / "program.log", level=logging.WARNING, force=True)
             return _compare(folder, options) if options.compare else _run(folder, options)
-        except (RefundWorkerError, LocalServerError, OSError, ValueError) as error:
-            if isinstance(error, ValueError) and not isinstance(error, _Unusable):
-                raise
+        except (_Unusable, RefundWorkerError, LocalServerError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
 
 
-class _Unusable(ValueError):
+class _Unusable(Exception):
     """The folder or the database cannot be used."""
 
 
@@ -84,8 +84,6 @@ def next_july(now: datetime) -> str:
 
 
 def _run(folder: Path, options: argparse.Namespace) -> int:
-    if any(folder.glob("*.json*")):
-        raise _Unusable(f"{folder} has the books of an earlier run: name another folder, or --compare {folder}")
     books = Books(next_july(datetime.now(UTC)))
     began, begin = time.monotonic(), month_bounds(books.month)[0]
     with (

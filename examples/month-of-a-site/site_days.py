@@ -173,10 +173,11 @@ class Site:
             self.books.count("withdrawals")
 
     def _delete_refund(self, refund_id: str, chat: Chat, credits: int) -> None:
-        """Delete a credit refund that was an error, unless the customer has spent the credits."""
+        """Delete a refund to the balance that was an error, unless the customer has spent the credits."""
         query = "SELECT transaction_id FROM ledger_transactions WHERE refund_id = :refund AND kind = 'credit_refund'"
         ((transaction_id,),) = self.program.rows(query, refund=refund_id)
         if self._delete(transaction_id):
+            self.books.count("refunds deleted")
             chat.returned = 0
             self.books.customers[chat.customer_id].credits -= credits
 
@@ -185,7 +186,6 @@ class Site:
             reverse_transaction(self.program.context, transaction_id, actor=SUPPORT, reason="entered by mistake")
         except BalanceSpent:
             return False
-        self.books.count("wrong entries deleted")
         return True
 
     def _give(self, customer: Customer) -> None:
@@ -210,6 +210,7 @@ class Site:
 
     def _delete_gift(self, transaction_id: str, customer: Customer, credits: int) -> None:
         if self._delete(transaction_id):
+            self.books.count("gifts deleted")
             customer.credits -= credits
 
 
