@@ -12,13 +12,6 @@ MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_
 
 PAYOUT_DEFECTS = (
     Defect(
-        "payouts: a payout that another worker has leased meanwhile is claimed",
-        ENGINE + "payouts/process.py",
-        " and (p.lease_until or 0) <= now]",
-        "]",
-        (MEETING + "[postgres-queued: work and work]",),
-    ),
-    Defect(
         "payouts: two requests at once take the same balance",
         ENGINE + "payouts/accept.py",
         "    locked = payees.load(connection, {request.payee_id for request in requests}, lock=True)\n",
