@@ -8,8 +8,16 @@ PAYOUTS = DOMAIN + "payouts/"
 WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
+MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
 
 PAYOUT_DEFECTS = (
+    Defect(
+        "payouts: two requests at once take the same balance",
+        ENGINE + "payouts/accept.py",
+        "    locked = payees.load(connection, {request.payee_id for request in requests}, lock=True)\n",
+        "    locked = payees.load(connection, {request.payee_id for request in requests})\n",
+        (MEETING + "[postgres-nothing asked: ask for all and ask for all]",),
+    ),
     Defect(
         "payouts: a server error is repeated under the same key although a list tells",
         PAYOUTS + "replies.py",

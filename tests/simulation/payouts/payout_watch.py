@@ -18,6 +18,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from refund_worker.domain.processor_replies import Denied
 from tests.simulation.allowed_changes import GONE, LEG_CONTRADICTED, LEG_MOVES
 from tests.simulation.bank_records import DAY, Sent
 from tests.simulation.kernel import Process, Violation
@@ -357,7 +358,7 @@ def _is_proved(watch: PayoutWatch, bank: TransferBank, leg_id: str, number: int,
         return True
     kept = sent[0].at + bank.key_seconds >= sent[-1].at + bank.late_seconds_max
     told = (one.told for one in sent)
-    return kept and any(isinstance(reply, MADE_NOTHING) and getattr(reply, "replayed", False) for reply in told)
+    return kept and any(isinstance(reply, (*MADE_NOTHING, Denied)) and reply.replayed for reply in told)
 
 
 def _check_key_age(watch: PayoutWatch, bank: TransferBank, key: str) -> None:

@@ -14,8 +14,8 @@ import pytest
 from tests.simulation.payouts.payout_plan import RATES
 from tests.simulation.payouts.payout_schedule import PayoutProcesses, PayoutSchedule, run_payout_schedule
 
-SCHEDULES_IN_A_PART = 60
-REPEATED = 5
+SCHEDULES_IN_A_PART = 45
+REPEATED = 3
 PARTS = 4
 # Faults of payouts' plans that strike only where others are drawn too.
 DRAWN_ELSEWHERE = {"request lost", "answer lost", "effect later", "500, effect", "failed later"}
