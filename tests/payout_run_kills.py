@@ -32,12 +32,12 @@ from sqlalchemy import Connection, func, select
 from refund_worker.domain.ledger import SHARES, EntryKind, PayeeEffect, Posting, payee_account, transfer
 from refund_worker.domain.payouts.decision import PayoutPolicy, RouteRules
 from refund_worker.domain.payouts.payout import PAYOUT_OPEN
-from refund_worker.domain.payouts.runs import PayoutRun
+from refund_worker.domain.payouts.runs import PayoutRun, RunRequest
 from refund_worker.domain.payouts.transfers import TransferReply
 from refund_worker.engine.context import Batches, Context
 from refund_worker.engine.payouts.drive_runs import drive_due_runs
 from refund_worker.engine.payouts.process import process_due_payouts
-from refund_worker.engine.payouts.runs import RunRequest, create_run
+from refund_worker.engine.payouts.runs import create_run
 from refund_worker.sealing import Box
 from refund_worker.store import ledger
 from refund_worker.store.database import Database
@@ -93,24 +93,23 @@ def read_book(path: Path) -> list[tuple[str, str]]:
     return [(key, body) for key, body in map(json.loads, path.read_text("utf-8").splitlines())]
 
 
-def make_context(database: Database, book: Path) -> Context:
-    """Return the context of a process with the route."""
+def make_context(database: Database, book: Path | None) -> Context:
+    """Return the context of a process, with the route if there is a book."""
     calls = replace_rules(POLICY.processors["stripe"], True)
     calls = replace(calls, lease_seconds=LEASE_SECONDS)
-    loop = asyncio.new_event_loop()
 
-    def run(answers: Awaitable[list[Any]]) -> list[Any]:
-        return loop.run_until_complete(answers)
+    async def answers_of(calls: Awaitable[list[Any]]) -> list[Any]:
+        return await calls
 
     return Context(
         database=database,
         accounts=payout_accounts(),
         processors={"stripe": ScriptedProcessor()},
-        routes={"stripe": BookRoute(book)},
+        routes={} if book is None else {"stripe": BookRoute(book)},
         box=Box(),
         policy=calls,
         payout_policy=PayoutPolicy(calls=calls, routes={"stripe": RouteRules()}, cooldown_seconds=0.0),
-        run=run,
+        run=lambda calls: asyncio.run(answers_of(calls)),
         batches=Batches(intake=int(os.environ.get("PIECE", PIECE))),
     )
 
@@ -244,10 +243,10 @@ class Result:
         return not any(wrong) and not any(again)
 
 
-def ask_for_run(database: Database, book: Path, key: str) -> PayoutRun:
+def ask_for_run(database: Database, key: str) -> PayoutRun:
     """Ask for the run under this key."""
     request = RunRequest(idempotency_key=key, processor="stripe", currency="USD", actor="ann")
-    return create_run(make_context(database, book), request)[0]
+    return create_run(make_context(database, None), request)[0]
 
 
 def begin_child(url: str, book: Path, run_id: str) -> subprocess.Popen[bytes]:
@@ -310,15 +309,15 @@ def run_with_kills(url: str, book: Path, *, count: int, kills: int) -> Result:
     """Run over `count` payees on a migrated database and kill it so often; return the figures."""
     began, database = time.monotonic(), Database(url)
     store_payees(database, count)
-    run = ask_for_run(database, book, "k")
+    run = ask_for_run(database, "k")
     to_pay = [number for number in range(count) if number % PAUSED_EVERY]
     states = Counter(kill_often(database, url, book, run.run_id, len(to_pay), kills))
     finish(url, book, run.run_id)
     sent = [json.loads(body) for _, body in read_book(book)]
-    assert ask_for_run(database, book, "k").run_id == run.run_id
+    assert ask_for_run(database, "k").run_id == run.run_id
     finish(url, book, run.run_id)
     after_same = len(read_book(book))
-    finish(url, book, ask_for_run(database, book, "k2").run_id)
+    finish(url, book, ask_for_run(database, "k2").run_id)
     after_second = len(read_book(book))
     by_account = Counter(order["to"]["account"] for order in sent)
     got = {order["to"]["account"]: order["amount"] for order in sent}

@@ -97,7 +97,7 @@ ENGINE_MAY_IMPORT = {
     "refunds": {"access", "accounts", "audit", "notifications", "payees", "views"},
     "claims": {"accounts", "notifications", "payees", "refunds", "views"},
     "processor_sync": {"accounts", "claims", "payouts", "refunds", "sums", "views"},
-    "intake": {"accounts", "payees", "refunds", "views"},
+    "intake": {"accounts", "payees", "payouts", "refunds", "views"},
     "jobs": {"access", "payouts", "refunds"},
     "payees": {"access", "notifications", "views"},
     "payouts": {"access", "accounts", "audit", "notifications", "payees", "refunds", "views"},

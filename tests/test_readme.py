@@ -119,6 +119,8 @@ def test_the_columns_of_each_file_are_those_that_are_read() -> None:
             file_reader.SPEND_COLUMNS,
             file_reader.EARNING_COLUMNS,
             file_reader.EARNING_COLUMNS_OPTIONAL,
+            file_reader.PAYOUT_COLUMNS,
+            file_reader.PAYOUT_COLUMNS_OPTIONAL,
             file_reader.REFUND_COLUMNS,
             file_reader.REFUND_COLUMNS_OPTIONAL,
         )

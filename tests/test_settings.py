@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from refund_worker.domain import money
+from refund_worker.domain.payouts.runs import RunSchedule
 from refund_worker.errors import BadSettings
 from refund_worker.processors.accounts import accounts_of
-from refund_worker.runtime import policy_of
+from refund_worker.runtime import policy_of, run_schedule_of
 from refund_worker.settings import AMOUNT_MAX, PREFIX, SECRETS, Settings, load_settings
 from refund_worker.worker.runtime_dir import folder_of
+from refund_worker.worker.scheduler import jobs_of
 
 # Written in two parts, so that no scanner mistakes it for a real one.
 LIVE = "sk_" + "live_0123456789"
@@ -150,7 +153,9 @@ def test_seconds_are_finite_numbers(name: str, value: str) -> None:
         settings(**{name: value})
 
 
-@pytest.mark.parametrize("name", ["APPROVAL_THRESHOLD_MINOR", "VELOCITY_AMOUNT_MINOR", "VELOCITY_COUNT"])
+@pytest.mark.parametrize(
+    "name", ["APPROVAL_THRESHOLD_MINOR", "PAYOUT_AUTO_APPROVE_MINOR", "VELOCITY_AMOUNT_MINOR", "VELOCITY_COUNT"]
+)
 @pytest.mark.parametrize("value", ["1.0", "1_000", "9" * 24, "-1", "+1", "1e3", str(AMOUNT_MAX + 1), "\u0661"])
 def test_integers_are_digits_only_and_no_larger_than_any_amount(name: str, value: str) -> None:
     with pytest.raises(BadSettings, match=PREFIX + name):
@@ -426,3 +431,33 @@ def test_levels_and_formats_of_the_log_are_taken_in_any_case() -> None:
     assert (settings(LOG_LEVEL="WARNING").log_level, settings(LOG_FORMAT="Text").log_format) == ("warning", "text")
     with pytest.raises(BadSettings, match="LOG_LEVEL"):
         settings(LOG_LEVEL="loud")
+
+
+@pytest.mark.parametrize(
+    ("value", "schedule"),
+    [
+        ("", RunSchedule()),
+        ("off", RunSchedule()),
+        ("daily", RunSchedule("daily")),
+        ("weekly:mon", RunSchedule("weekly", 0)),
+        ("Weekly:Sun", RunSchedule("weekly", 6)),
+        ("monthly:1", RunSchedule("monthly", 1)),
+        ("monthly:28", RunSchedule("monthly", 28)),
+    ],
+)
+def test_payout_schedule_is_read(value: str, schedule: RunSchedule) -> None:
+    assert run_schedule_of(settings(PAYOUT_SCHEDULE=value)) == schedule
+    at_once = run_schedule_of(settings(PAYOUT_SCHEDULE=value, PAYOUT_AUTO_APPROVE_MINOR="5"))
+    assert at_once == replace(schedule, auto_approve_minor=5)
+
+
+@pytest.mark.parametrize("value", ["hourly", "weekly", "weekly:1", "daily:1", "monthly:0", "monthly:29", "monthly:01"])
+def test_other_payout_schedule_is_refused(value: str) -> None:
+    with pytest.raises(BadSettings, match=PREFIX + "PAYOUT_SCHEDULE"):
+        settings(PAYOUT_SCHEDULE=value)
+
+
+def test_scheduler_drives_payout_runs_and_follows_the_schedule() -> None:
+    assert "payout-runs" in {job.name for job in jobs_of(settings())}
+    assert "payout-schedule" not in {job.name for job in jobs_of(settings())}
+    assert "payout-schedule" in {job.name for job in jobs_of(settings(PAYOUT_SCHEDULE="daily"))}

@@ -109,5 +109,10 @@ class Books:
         return made
 
 
+def is_kept(folder: Path) -> bool:
+    """Return True if an earlier run kept its books in the folder, or began to."""
+    return any(folder.glob("*.json*"))
+
+
 def _file(folder: Path) -> Path:
     return folder / "site-books.json"

@@ -11,16 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from books import Books
-from program import Program
+from program import CURRENCY, Program
 from servers import PAYPAL, STRIPE, Servers, minor
-from site_days import CURRENCY
 
 from refund_worker.domain.payouts.payee import PayeeBalance
 from refund_worker.engine.processor_sync.balance_comparison import Span, State, compare_balance
 from refund_worker.engine.sums.check import check_all
 from refund_worker.engine.sums.statement import make_statement, month_bounds
 from refund_worker.engine.views.payee_statement import payee_statement
-from refund_worker.store.payouts import payees
 
 Figures = Mapping[str, int]
 LEDGER = "SELECT account, SUM(amount) FROM ledger_entries WHERE unit = :unit GROUP BY account"
@@ -66,11 +64,8 @@ class Comparison:
     def __init__(self, program: Program, servers: Servers, books: Books) -> None:
         self._program, self._books = program, books
         self._stripe, self._paypal = servers.stripe.book(), servers.paypal.book()
-        with program.context.database.read() as connection:
-            pairs = {(payee_id, CURRENCY) for payee_id in books.performers}
-            found = payees.balances(connection, pairs, books.now)
-        self._balances: dict[str, PayeeBalance] = {payee_id: found[payee_id, CURRENCY] for payee_id in books.performers}
-        self._ledger: dict[str, int] = dict(program.rows(LEDGER, unit=CURRENCY))  # type: ignore[arg-type]
+        self._balances = program.balances(books.performers)
+        self._ledger: dict[str, int] = dict(program.rows(LEDGER, unit=CURRENCY))
 
     def checks(self) -> list[Check]:
         """Return all checks."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 
-from books import Books, Customer
+from books import Books, Customer, is_kept
 from chargebacks import plan_chargebacks
 from comparison import Check, Comparison
 from payroll import Payroll
@@ -46,18 +46,18 @@ def main() -> int:
         folder = options.compare or options.folder
         if folder is None:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="month-of-a-site-")))
-        folder.mkdir(parents=True, exist_ok=True)
-        logging.basicConfig(filename=folder / "program.log", level=logging.WARNING, force=True)
         try:
+            if is_kept(folder) != bool(options.compare):
+                raise _Unusable(f"{folder} has {'no' if options.compare else 'the'} books of an earlier run")
+            folder.mkdir(parents=True, exist_ok=True)
+            logging.basicConfig(filename=folder / "program.log", level=logging.WARNING, force=True)
             return _compare(folder, options) if options.compare else _run(folder, options)
-        except (RefundWorkerError, LocalServerError, OSError, ValueError) as error:
-            if isinstance(error, ValueError) and not isinstance(error, _Unusable):
-                raise
+        except (_Unusable, RefundWorkerError, LocalServerError, OSError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2
 
 
-class _Unusable(ValueError):
+class _Unusable(Exception):
     """The folder or the database cannot be used."""
 
 
@@ -84,8 +84,6 @@ def next_july(now: datetime) -> str:
 
 
 def _run(folder: Path, options: argparse.Namespace) -> int:
-    if any(folder.glob("*.json*")):
-        raise _Unusable(f"{folder} has the books of an earlier run: name another folder, or --compare {folder}")
     books = Books(next_july(datetime.now(UTC)))
     began, begin = time.monotonic(), month_bounds(books.month)[0]
     with (
@@ -97,6 +95,7 @@ def _run(folder: Path, options: argparse.Namespace) -> int:
         servers.advance_to(servers.now)
         site = _site(program, servers, books, options, begin)
         _live(site, begin, options.days)
+        program.ask_about_all_payouts()
         books.now = servers.now
         books.save(folder)
         _print_story(site)
@@ -136,18 +135,18 @@ def _live(site: Site, begin: float, days: int) -> None:
             site.open_for(STEP)
             site.pass_time(midnight + (step + 1) * STEP)
         site.program.look_at_the_servers()
-        news = [f"{count - before.get(what, 0)} {what}" for what, count in site.books.counts.items()]
-        date = datetime.fromtimestamp(midnight, UTC).date()
-        print(f"{date}  {', '.join(each for each in news if not each.startswith('0 '))}", file=sys.stderr, flush=True)
+        more = {what: count - before.get(what, 0) for what, count in site.books.counts.items()}
+        news = ", ".join(f"{what} {count}" for what, count in more.items() if count)
+        print(f"{datetime.fromtimestamp(midnight, UTC):%d %B}  {news}", file=sys.stderr, flush=True)
 
 
 def _print_story(site: Site) -> None:
     """Print what happened, and the statement of the site's account."""
     books = site.books
-    print(
-        f"\nA month of a site: {books.month}, until {datetime.fromtimestamp(books.now, UTC) - timedelta(seconds=1):%d %B}"
-    )
-    for what, count in sorted(books.counts.items()):
+    last_day = datetime.fromtimestamp(books.now, UTC) - timedelta(seconds=1)
+    print(f"\nA month of a site: {books.month}, until {last_day:%d %B}")
+    ((lost,),) = site.program.rows("SELECT COUNT(*) FROM events WHERE to_status = 'unknown'")
+    for what, count in sorted({**books.counts, "answers lost on their way": lost}.items()):
         print(f"  {count:>6,} {what}")
     statuses = site.program.rows("SELECT status, COUNT(*) FROM payouts GROUP BY status ORDER BY status")
     print("Payouts now: " + ", ".join(f"{count} {status}" for status, count in statuses))

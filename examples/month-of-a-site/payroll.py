@@ -6,8 +6,9 @@ import itertools
 from collections.abc import Callable
 
 from books import Performer
+from program import CURRENCY
 from servers import DAY, HOUR, PAYPAL, STRIPE, payout_item, payout_of_account
-from site_days import CURRENCY, SUPPORT, Site
+from site_days import SUPPORT, Site
 
 from refund_worker.domain.payouts.destination import Destination, DestinationKind
 from refund_worker.domain.payouts.machine import PayoutAction
@@ -23,7 +24,7 @@ from refund_worker.errors import Refusal
 
 WEEK = 7 * DAY
 PAY_HOUR = 9 * HOUR
-LATEST_PAYOUT = "SELECT payout_id, status FROM payouts WHERE payee_id = :payee ORDER BY created_at DESC, payout_id DESC"
+UNCOLLECTED = "SELECT payout_id FROM payouts WHERE payee_id = :payee AND status = 'recipient_action'"
 
 
 class Payroll:
@@ -112,11 +113,6 @@ class Payroll:
         for answer in request_payouts(self._site.program.context, requests):
             self._site.books.count("payouts not due yet" if isinstance(answer, Refusal) else "payouts")
 
-    def _latest(self, performer: Performer) -> tuple[str, str]:
-        """Return the id and the status of the performer's latest payout."""
-        payout_id, status = self._site.program.rows(LATEST_PAYOUT, payee=performer.payee_id)[0]
-        return payout_id, status
-
     # --- what goes wrong ---------------------------------------------------------------------------------------------
 
     def _account_is_closed(self, performer: Performer) -> None:
@@ -125,6 +121,8 @@ class Payroll:
         def fail() -> None:
             stripe, account = self._site.servers.stripe, performer.destination
             payout = payout_of_account(stripe, account)
+            if payout is None:  # the first one was too small, and is paid later
+                return
             stripe.act(
                 "move_payout", account=account, payout=payout["id"], status="failed", failure_code="account_closed"
             )
@@ -148,13 +146,17 @@ class Payroll:
             chats = [chat for chat in self._site.books.chats.values() if chat.payee_id == performer.payee_id]
             for chat in chats[-len(chats) // 2 :]:
                 self._site.refund(chat, chat.credits, To.BALANCE)
-            self._site.books.count("debts")
+
+        def note_debt() -> None:
+            if self._site.program.balance_of(performer.payee_id).debt_minor:
+                self._site.books.count("performers in debt")
 
         def come_back() -> None:
             performer.works = True
 
         self._at(self._days // 4, 0, leave)
         self._at(half + 2, 15 * HOUR, refund_many)
+        self._at(half + 2, 16 * HOUR, note_debt)
         self._at(half + 4, 0, come_back)
 
     def _address_is_wrong(self, performer: Performer) -> None:
@@ -162,12 +164,10 @@ class Payroll:
         self._site.servers.paypal.expect_payouts(performer.destination, "UNCLAIMED", "RECEIVER_UNREGISTERED")
 
         def call_off() -> None:
-            payout_id, status = self._latest(performer)
-            assert status == "recipient_action", status
-            perform_payout_action(
-                self._site.program.context, payout_id, PayoutAction.CANCEL, actor=SUPPORT, reason="wrong address"
-            )
-            self._site.books.count("payouts called off")
+            context = self._site.program.context
+            for (payout_id,) in self._site.program.rows(UNCOLLECTED, payee=performer.payee_id):
+                perform_payout_action(context, payout_id, PayoutAction.CANCEL, actor=SUPPORT, reason="wrong address")
+                self._site.books.count("payouts called off")
 
         self._at(4, 11 * HOUR, call_off)
         self._at(5, 11 * HOUR, lambda: self._change_destination(performer))
@@ -183,6 +183,8 @@ class Payroll:
 
         def reverse() -> None:
             item = payout_item(self._site.servers.paypal, performer.destination)
+            if item is None:
+                return
             self._site.servers.paypal.change_payout(item["payout_item_id"], "REVERSED")
             self._site.books.count("payouts returned after days")
 
@@ -196,4 +198,3 @@ class Payroll:
         stripe.add_fault({"reset": "after"}, match={"path_kind": "create"}, times=2)
         for fault in ("reset", "lost", "error500"):
             paypal.add_fault(fault, "payouts")
-        self._site.books.count("answers lost", 8)

@@ -59,14 +59,12 @@ def minor(amount: str) -> int:
     return int(Decimal(amount).scaleb(2))
 
 
-def payout_item(paypal: PayPalSandbox, receiver: str) -> dict[str, Any]:
-    """Return the newest payout to a receiver in PayPal's book."""
+def payout_item(paypal: PayPalSandbox, receiver: str) -> dict[str, Any] | None:
+    """Return the newest payout to a receiver in PayPal's book, or None."""
     items = [item for batch in paypal.book()["payouts"] for item in batch["items"]]
-    found: dict[str, Any] = [item for item in items if item["payout_item"]["receiver"] == receiver][-1]
-    return found
+    return next((item for item in reversed(items) if item["payout_item"]["receiver"] == receiver), None)
 
 
-def payout_of_account(stripe: Sandbox, account: str) -> dict[str, Any]:
-    """Return the newest payout of a connected account in Stripe's book."""
-    found: dict[str, Any] = [each for each in stripe.book()["payouts"] if each.get("account") == account][-1]
-    return found
+def payout_of_account(stripe: Sandbox, account: str) -> dict[str, Any] | None:
+    """Return the newest payout of a connected account in Stripe's book, or None."""
+    return next((each for each in reversed(stripe.book()["payouts"]) if each.get("account") == account), None)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from random import Random
 
 from books import Books, Chat, Customer, Payment
-from program import EARNINGS_HOLD_SECONDS, Program, accepted
+from program import CURRENCY, EARNINGS_HOLD_SECONDS, Program, accepted
 from servers import DAY, HOUR, STRIPE, Servers
 
 from refund_worker.domain.ledger import Purpose
@@ -23,13 +23,12 @@ from refund_worker.engine.payees.earnings import record_earnings
 from refund_worker.engine.refunds.accept import request_refunds
 from refund_worker.errors import BalanceSpent, Refusal
 
-CURRENCY = "USD"
 # Packs of credits: (minor units, credits). Odd prices, so that nothing comes out even.
 PACKS = ((999, 100), (2_499, 260), (4_999, 550))
 # A performer's share of a credit, in hundredths of a minor unit.
 SHARE = 547
 CHATS_A_WEEK = 2.2  # of one customer
-REFUND_SHARE, WITHDRAWAL_SHARE, GIFT_SHARE = 0.04, 0.002, 0.002  # of the chats
+REFUND_SHARE, WITHDRAWAL_SHARE, GIFT_SHARE = 0.06, 0.01, 0.01  # of the chats
 WRONG_SHARE = 0.25  # of the entries that can be deleted
 SUPPORT = "support-desk"
 
@@ -121,7 +120,7 @@ class Site:
         customer, chance = self.books.customers[chat.customer_id], self.random.random()
         moment = self.now + self.random.random() ** 2 * 12 * DAY + HOUR
         if chance < REFUND_SHARE:
-            to = To.SOURCE if self.random.random() < 0.35 else To.BALANCE
+            to = To.SOURCE if self.random.random() < 0.45 else To.BALANCE
             credits = chat.credits if self.random.random() < 0.5 else self.random.randint(1, chat.credits)
             self.later(moment, lambda: self.refund(chat, credits, to))
         elif chance < REFUND_SHARE + WITHDRAWAL_SHARE:
@@ -134,27 +133,27 @@ class Site:
         customer = self.books.customers[chat.customer_id]
         if customer.blocked or chat.asked_back:
             return
-        asked = {"kind": Kind.CREDIT_REFUND, "customer": customer, "credits": credits, "chat": chat.transaction_id}
-        if to is To.SOURCE and self._ask(**asked, to=to) is None:
-            to = To.BALANCE  # no payment of the customer has that much money left
+        refund_id = self._ask(to, customer, credits, chat)
+        if refund_id is None:  # no payment of the customer has that much money left
+            to = To.BALANCE
+            refund_id = self._ask(to, customer, credits, chat)
+        assert refund_id is not None
         if to is To.BALANCE:
-            refund_id = self._ask(**asked, to=to)
-            assert refund_id is not None
             customer.credits += credits
             if self.random.random() < WRONG_SHARE:
                 self.later(self.now + 20 * HOUR, lambda: self._delete_refund(refund_id, chat, credits))
         chat.returned, chat.asked_back = credits, True
         self.books.count(f"chats refunded to {'the balance' if to is To.BALANCE else 'the source'}")
 
-    def _ask(self, *, kind: Kind, customer: Customer, credits: int, chat: str | None, to: To) -> str | None:
-        """Request a refund and return its id, or None if it is refused."""
+    def _ask(self, to: To, customer: Customer, credits: int, chat: Chat | None = None) -> str | None:
+        """Request a refund of a chat, or a withdrawal. Return its id, or None if it is refused."""
         request = RefundRequest(
             idempotency_key=f"ask-{next(self._numbers)}",
-            kind=kind,
+            kind=Kind.WITHDRAWAL if chat is None else Kind.CREDIT_REFUND,
             to=to,
             customer_id=customer.customer_id,
             credits=credits,
-            transaction_id=chat,
+            transaction_id=chat.transaction_id if chat else None,
             reason="requested_by_customer",
             client="site",
             actor=SUPPORT,
@@ -169,15 +168,16 @@ class Site:
         if customer.blocked or not customer.credits:
             return
         credits = self.random.randint(1, customer.credits)
-        if self._ask(kind=Kind.WITHDRAWAL, customer=customer, credits=credits, chat=None, to=To.SOURCE) is not None:
+        if self._ask(To.SOURCE, customer, credits) is not None:
             customer.credits -= credits
             self.books.count("withdrawals")
 
     def _delete_refund(self, refund_id: str, chat: Chat, credits: int) -> None:
-        """Delete a credit refund that was an error, unless the customer has spent the credits."""
+        """Delete a refund to the balance that was an error, unless the customer has spent the credits."""
         query = "SELECT transaction_id FROM ledger_transactions WHERE refund_id = :refund AND kind = 'credit_refund'"
         ((transaction_id,),) = self.program.rows(query, refund=refund_id)
         if self._delete(transaction_id):
+            self.books.count("refunds deleted")
             chat.returned = 0
             self.books.customers[chat.customer_id].credits -= credits
 
@@ -186,7 +186,6 @@ class Site:
             reverse_transaction(self.program.context, transaction_id, actor=SUPPORT, reason="entered by mistake")
         except BalanceSpent:
             return False
-        self.books.count("wrong entries deleted")
         return True
 
     def _give(self, customer: Customer) -> None:
@@ -211,6 +210,7 @@ class Site:
 
     def _delete_gift(self, transaction_id: str, customer: Customer, credits: int) -> None:
         if self._delete(transaction_id):
+            self.books.count("gifts deleted")
             customer.credits -= credits
 
 

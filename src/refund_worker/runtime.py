@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.payouts.decision import PayoutPolicy
+from refund_worker.domain.payouts.runs import RunSchedule
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.self_recording import RecordingKeys
 from refund_worker.engine.context import Batches, Context, Limiter, NoLimit, Publish, no_publish
@@ -22,7 +23,7 @@ from refund_worker.engine.views.message_file import completed, completed_payouts
 from refund_worker.engine.views.payout_texts import PayoutTexts, use_payout_texts
 from refund_worker.processors.accounts import accounts_of
 from refund_worker.sealing import Box
-from refund_worker.setting_values import read_amounts, read_expected_days, read_fallback
+from refund_worker.setting_values import read_amounts, read_expected_days, read_fallback, read_payout_schedule
 from refund_worker.settings import Settings
 from refund_worker.store.database import Database
 from refund_worker.store.installation import installation_id
@@ -102,6 +103,7 @@ def build_runtime(
         policy=policy_of(settings),
         batches=batches_of(settings),
         payout_policy=payout_policy_of(settings),
+        run_schedule=run_schedule_of(settings),
         limits=limits_of(settings),
         limiter=limiter or NoLimit(),
         run=lambda calls: run_calls(loop, calls),
@@ -162,6 +164,12 @@ def payout_policy_of(settings: Settings) -> PayoutPolicy:
         minimum_minor=read_amounts(settings.payout_minimum),
         maximum_minor=read_amounts(settings.payout_maximum),
     )
+
+
+def run_schedule_of(settings: Settings) -> RunSchedule:
+    """Return when payout runs are made without a person, and which of them pay at once."""
+    every, day = read_payout_schedule(settings.payout_schedule)
+    return RunSchedule(every, day, settings.payout_auto_approve_minor)
 
 
 def recording_of(settings: Settings) -> RecordingKeys | None:

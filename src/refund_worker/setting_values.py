@@ -9,7 +9,7 @@ import base64
 import re
 from decimal import Decimal
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import BeforeValidator
@@ -53,6 +53,9 @@ _SEARCH_PATH = re.compile("search[-_]path", re.IGNORECASE)  # as Postgres reads 
 FALLBACKS = frozenset({"payments", "balance", "payout", "manual"})
 _CREDITS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 _METADATA_KEY = re.compile(r"[!-~]([ -~]{0,38}[!-~])?")
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+# Each month has these days.
+_MONTH_DAY = re.compile("[1-9]|1[0-9]|2[0-8]")
 _NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 
 
@@ -138,6 +141,21 @@ def read_amounts(text: str) -> dict[str, int]:
             raise ValueError("name each currency once, with minor units, such as USD:1000,EUR:1000")
         found[currency] = int(amount)
     return found
+
+
+def read_payout_schedule(text: str) -> tuple[Literal["off", "daily", "weekly", "monthly"], int]:
+    """Return (how often, the day) of `off`, `daily`, `weekly:mon` or `monthly:1`.
+
+    The day is 0 (Monday) to 6 of a week, 1 to 28 of a month, and else 0. Raises `ValueError` for another form.
+    """
+    every, _, day = text.strip().lower().partition(":")
+    if every in ("off", "daily") and not day:
+        return "off" if every == "off" else "daily", 0
+    if every == "weekly" and day in WEEKDAYS:
+        return "weekly", WEEKDAYS.index(day)
+    if every == "monthly" and _MONTH_DAY.fullmatch(day):
+        return "monthly", int(day)
+    raise ValueError("must be off, daily, weekly:mon (or another day of the week) or monthly:1 (a day from 1 to 28)")
 
 
 def read_expected_days(text: str) -> dict[str, tuple[int, int]]:

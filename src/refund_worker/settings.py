@@ -41,6 +41,7 @@ from refund_worker.setting_values import (
     read_expected_days,
     read_fallback,
     read_networks,
+    read_payout_schedule,
 )
 
 PREFIX = "REFUND_WORKER_"
@@ -125,6 +126,10 @@ class Settings(BaseSettings):
     payout_maximum: str = ""
     # At most one payout to a payee in a currency is begun in this time.
     payout_interval_seconds: Number = Field(0, ge=0, le=YEAR_SECONDS)
+    # When payout runs are made without a person: off, daily, weekly:mon or monthly:1, by the database's clock in UTC.
+    payout_schedule: str = "off"
+    # A run of the schedule of up to this sum in all pays at once. Others wait for approval, and so do all without it.
+    payout_auto_approve_minor: Integer | None = Field(None, ge=0, le=AMOUNT_MAX)
     # Seals the bank accounts of payees. Of several, the first one seals and all of them open.
     destinations_key: SecretStr | None = None
 
@@ -167,6 +172,12 @@ class Settings(BaseSettings):
     @classmethod
     def _amounts_by_currency(cls, value: str) -> str:
         read_amounts(value)
+        return value
+
+    @field_validator("payout_schedule")
+    @classmethod
+    def _a_schedule(cls, value: str) -> str:
+        read_payout_schedule(value)
         return value
 
     @field_validator("fallback")

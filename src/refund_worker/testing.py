@@ -21,7 +21,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,11 @@ from types import TracebackType
 from typing import Self
 
 from refund_worker import api_schema
+from refund_worker.domain.payouts.destination import read_destination
+from refund_worker.domain.payouts.earnings import EarningRecord
+from refund_worker.domain.payouts.payee import PayeeRecord
+from refund_worker.domain.payouts.payout import PayoutRequest, PayoutStatus
+from refund_worker.domain.payouts.transfers import Method
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import FINAL, WAITING_FOR_PERSON, Kind, RefundRequest, RefundStatus, To
 from refund_worker.engine.access.api_keys import create_key, create_signed_key
@@ -36,14 +41,18 @@ from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Context
 from refund_worker.engine.jobs.advance import advance_due
+from refund_worker.engine.payees.earnings import record_earnings
+from refund_worker.engine.payees.payees import record_payee
+from refund_worker.engine.payouts.accept import request_payouts
 from refund_worker.engine.processor_sync.sync import sync_all
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.accept import request_refunds
-from refund_worker.engine.views import api_objects
+from refund_worker.engine.views import api_objects, payee_objects, payout_objects
 from refund_worker.errors import RefundWorkerError, Refusal
 from refund_worker.extras import require
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import PREFIX, Settings, load_settings
+from refund_worker.store.payouts import lists
 from refund_worker.store.reporting import metrics
 
 try:
@@ -60,13 +69,18 @@ CLOCKS = {
     "RETRY_MAX_SECONDS": "0.5",
     "QUIET_SECONDS": "1",
     "POLL_SECONDS": "0.5",
+    "PAYEE_COOLDOWN_SECONDS": "0",
+    "EARNINGS_HOLD_SECONDS": "0",
     "STRIPE_RATE_PER_SECOND": "0",
 }
+# The destination of a payee who is paid by a person.
+PAID_BY_A_PERSON = {"kind": "manual", "text": "cash at the desk"}
 SETTLE_SECONDS_MAX = 20.0
 START_SECONDS_MAX = 20.0
 # These wait for a person or the processor: no work of ours moves them.
 WAIT_FOR_OTHERS = {*WAITING_FOR_PERSON, RefundStatus.PENDING}
 UNSETTLED = tuple(status for status in RefundStatus if status not in FINAL | WAIT_FOR_OTHERS)
+UNSETTLED_PAYOUTS = (PayoutStatus.QUEUED, PayoutStatus.SENDING, PayoutStatus.RETURNING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +179,51 @@ class RefundWorker:
             raise answer
         return record
 
+    def add_payee(
+        self,
+        payee_id: str,
+        *,
+        destination: Mapping[str, str] = PAID_BY_A_PERSON,
+        currency: str = "GBP",
+        processor_account: str = "manual",
+        customer_id: str | None = None,
+    ) -> None:
+        """Record a payee. By default a person pays it: `resolve` ends its payouts. Raises the error that refuses it."""
+        record = PayeeRecord(
+            payee_id=payee_id,
+            customer_id=customer_id,
+            processor=processor_account,
+            destination=read_destination(dict(destination)),
+            currency=currency,
+            country=None,
+            method=Method.STANDARD,
+        )
+        record_payee(self.context, record, actor="test")
+
+    def add_earning(
+        self,
+        payee_id: str,
+        *,
+        amount_minor: int,
+        currency: str = "GBP",
+        transaction_id: str | None = None,
+        earning_id: str | None = None,
+    ) -> EarningRecord:
+        """Record a payee's share, which can be paid out at once. Return it. Raises the error that refuses it."""
+        record = EarningRecord(
+            earning_id=earning_id or f"earning-{next(self._numbers)}",
+            payee_id=payee_id,
+            amount_minor=amount_minor,
+            currency=currency,
+            transaction_id=transaction_id,
+            available_at=None,
+            description="earned in a test",
+        )
+        (answer,) = record_earnings(self.context, [record], actor="test")
+        if isinstance(answer, RefundWorkerError):
+            raise answer
+        return record
+
     # --- actions -----------------------------------------------------------------------------------------------------
 
     def request(
@@ -196,6 +255,33 @@ class RefundWorker:
             raise answer
         return answer.refund_id
 
+    def request_payout(
+        self,
+        payee_id: str,
+        *,
+        amount_minor: int | None = None,
+        currency: str = "GBP",
+        idempotency_key: str | None = None,
+        client: str = "test",
+    ) -> str:
+        """Request a payout of earnings, without an amount of all that is payable, and return its id.
+
+        Raises a `Refusal`.
+        """
+        request = PayoutRequest(
+            idempotency_key=idempotency_key or f"key-{next(self._numbers)}",
+            payee_id=payee_id,
+            amount_minor=amount_minor,
+            currency=currency,
+            description="asked in a test",
+            client=client,
+            actor="test",
+        )
+        (answer,) = request_payouts(self.context, [request])
+        if isinstance(answer, Refusal):
+            raise answer
+        return answer.payout_id
+
     def settle(self, seconds_max: float = SETTLE_SECONDS_MAX) -> None:
         """Do all the work there is, until each refund is final or waits for a person or the processor.
 
@@ -220,6 +306,8 @@ class RefundWorker:
     def _unsettled(self) -> dict[str, int]:
         with self.context.database.read() as connection:
             found = metrics.count_in(connection, UNSETTLED)
+            payouts = lists.find_ids(connection, lists.PayoutFilters(statuses=UNSETTLED_PAYOUTS))
+        found |= {"payouts": len(payouts)}
         return {status: count for status, count in found.items() if count}
 
     @contextmanager
@@ -262,6 +350,16 @@ class RefundWorker:
         """Return the customer as the API shows it: balance, available, payable. Raises `NotFound`."""
         with self.context.database.read() as connection:
             return api_objects.customer(connection, customer_id, self.context.policy)
+
+    def payout(self, payout_id: str) -> api_schema.Payout:
+        """Return the payout as the API shows it. Raises `NotFound`."""
+        with self.context.database.read() as connection:
+            return payout_objects.show_payout(connection, payout_objects.find_payout(connection, payout_id))
+
+    def payee(self, payee_id: str) -> api_schema.Payee:
+        """Return the payee as the API shows it: status, and its sums. Raises `NotFound`."""
+        with self.context.database.read() as connection:
+            return payee_objects.find_payee(connection, payee_id, self.context.clock(connection))
 
     def paid_minor(self) -> int:
         """Return the minor units that the processor has refunded in its own records, over all payments."""

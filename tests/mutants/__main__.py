@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.mutants.defects import DEFECTS, Defect
+from tests.mutants.payout_defects import PAYOUT_DEFECTS
 
 ROOT = Path(__file__).parent.parent.parent
 SOURCES = ("src", "client/src")
@@ -29,7 +30,7 @@ def main(words: list[str]) -> int:
 
     Return 0 if every defect is caught, 1 if one survives, and 2 if the tests fail without a defect.
     """
-    chosen = [defect for defect in DEFECTS if all(word in defect.name for word in words)]
+    chosen = [defect for defect in (*DEFECTS, *PAYOUT_DEFECTS) if all(word in defect.name for word in words)]
     started = time.monotonic()
     if not chosen:
         print(f"no defect has all these words in its name: {' '.join(words)}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from refund_worker.domain.payouts.runs import PayoutRun, RunRow, RunStatus
+from refund_worker.domain.payouts.runs import PayoutRun, RunRequest, RunRow, RunStatus
 from refund_worker.engine.payouts.drive_runs import drive_due_runs, drive_piece
-from refund_worker.engine.payouts.runs import RunRequest, approve_run, create_run
+from refund_worker.engine.payouts.runs import approve_run, create_run
 from refund_worker.store.payouts import runs
 from tests.support.payout_world import PayoutWorld
 

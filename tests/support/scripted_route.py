@@ -37,6 +37,7 @@ from refund_worker.domain.refund import ObjectState
 
 NOTHING_DONE: dict[str, TransferReply] = {
     "nothing": Unanswered("the connection broke"),
+    "server_error": Unanswered("HTTP 500", server_error=True),
     "refused": Refused("account_closed", "the account is closed"),
     "blocked": Blocked("balance_insufficient", "too little"),
     "unknown": UnknownRefusal("strange", "a word that is not known"),

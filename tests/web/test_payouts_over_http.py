@@ -202,13 +202,17 @@ class TestActions:
         assert ("bank 7" in resolved["staff_text"]) is (status == "paid")
 
     def test_object_of_another_payout_is_no_reference(self, shop: PayoutShop) -> None:
+        shop.route.script = ["succeeded", "misconfigured"]
         shop.ask("k1", amount_minor=100)
         shop.work()
         (item,) = shop.route.book.values()
-        shop.route.set(next(iter(shop.route.book)), ObjectState.SUCCEEDED)
         other = shop.ask("k2", amount_minor=100).json()["id"]
+        shop.work()
         body = {"outcome": "paid_manually", "reference": item.object_id}
-        assert is_problem(shop.act(other, "resolve", body=body), 409, "action_not_allowed")
+        refused = shop.act(other, "resolve", body=body)
+        assert is_problem(refused, 409, "action_not_allowed")
+        assert "of another payout" in refused.json()["detail"]
+        assert shop.act(other, "resolve", body=body | {"reference": "bank 7"}).json()["status"] == "paid"
 
     def test_events_are_its_own(self, shop: PayoutShop) -> None:
         payout_id = shop.ask(amount_minor=100).json()["id"]

@@ -68,6 +68,8 @@ HoldCode = Literal[
 ]
 Fault = Literal["payee", "ours", "processor", "compliance"]
 PayoutMethod = Literal["standard", "instant"]
+PayoutRunStatus = Literal["planning", "awaiting_approval", "paying", "planned", "done", "canceled"]
+PayoutRunApproval = Literal["approval_threshold", "velocity", "schedule", "funds_short"]
 LegStatus = Literal[
     "planned",
     "sending",
@@ -533,6 +535,60 @@ class PayoutPreview(TypedDict):
     steps: list[PayoutStep]
     hold: PayoutHold | None
     needs_approval: bool
+
+
+class PayoutRun(TypedDict):
+    """One run over the payees of an account in one currency, and how far it is.
+
+    `planned_*` are what it pays, `paid_*` what it has made into payouts, of `payees` in all. `available_minor` is the
+    account's money when it was planned, less what unfinished refunds needed of it, and `shortfall_minor` what was
+    missing; null if that was not known. `approval_codes` say why a person must approve it. `carried_minor` is payable
+    and stays in the balances.
+    """
+
+    run_id: str
+    status: PayoutRunStatus
+    processor_account: str
+    currency: str
+    minimum_minor: int
+    dry_run: bool
+    payees: int
+    planned_payees: int
+    planned_minor: int
+    paid_payees: int
+    paid_minor: int
+    skipped_payees: int
+    carried_minor: int
+    available_minor: int | None
+    shortfall_minor: int | None
+    codes: dict[str, int]
+    payouts_by_status: dict[str, int]
+    approval_codes: list[PayoutRunApproval]
+    period: str | None
+    client: str
+    actor: str
+    approved_by: str | None
+    reason: str | None
+    version: int
+    created_at: str
+    updated_at: str
+    ended_at: str | None
+
+
+class PayoutRunRow(TypedDict):
+    """One payee of a run: the planned amount, and the paid one, which is null while that is open.
+
+    `code` says why the payee is skipped or gets less.
+    """
+
+    payee_id: str
+    amount_minor: int
+    paid_minor: int | None
+    carried_minor: int
+    skipped: bool
+    code: str | None
+    payout_id: str | None
+    payout_status: PayoutStatus | None
 
 
 class Transaction(TypedDict):

@@ -29,6 +29,9 @@ from refund_worker_client.api_schema import (
     PayeeStatement,
     Payment,
     PaymentRead,
+    Payout,
+    PayoutPreview,
+    PayoutStatus,
     Preview,
     Purpose,
     Reconciliation,
@@ -108,6 +111,11 @@ def _key(given: str) -> dict[str, str]:
 def _act(refund_id: str, action: str, body: Mapping[str, Any], version: int | None) -> Call[Refund]:
     headers = {} if version is None else {"If-Match": f'"{version}"'}
     return Call("POST", _path("refunds", refund_id, action), _without_none(body), headers, repeatable=False)
+
+
+def _act_on_payout(payout_id: str, action: str, body: Mapping[str, Any], version: int | None) -> Call[Payout]:
+    headers = {} if version is None else {"If-Match": f'"{version}"'}
+    return Call("POST", _path("payouts", payout_id, action), _without_none(body), headers, repeatable=False)
 
 
 class Calls:
@@ -192,6 +200,86 @@ class Calls:
     def funds() -> Call[list[Funds]]:
         """Return the money at each processor account and currency against what refunds need of it."""
         return Call("GET", "/v1/funds", part="data")
+
+    @staticmethod
+    def create_payout(
+        *,
+        payee_id: str,
+        currency: str,
+        amount_minor: int | None = None,
+        description: str | None = None,
+        requested_by: str | None = None,
+        idempotency_key: str,
+    ) -> Call[Payout]:
+        """Ask for a payout of earnings, without an amount of all that is payable. Store the key with what it is for."""
+        fields = {name: value for name, value in locals().items() if name != "idempotency_key"}
+        return Call("POST", "/v1/payouts", _without_none(fields), _key(idempotency_key))
+
+    @staticmethod
+    def preview_payout(
+        *, payee_id: str, amount_minor: int | None = None, currency: str | None = None
+    ) -> Call[PayoutPreview]:
+        """Return what can be paid out to a payee, and the outcome of such a request now; nothing is stored."""
+        return Call("POST", "/v1/payouts/preview", _without_none(locals()))
+
+    @staticmethod
+    def payout(payout_id: str) -> Call[Payout]:
+        """Return one payout."""
+        return Call("GET", _path("payouts", payout_id))
+
+    @staticmethod
+    def payouts(
+        *,
+        status: PayoutStatus | None = None,
+        payee_id: str | None = None,
+        run_id: str | None = None,
+        processor_account: str | None = None,
+        failure_code: str | None = None,
+        created_gte: str | None = None,
+        idempotency_key: str | None = None,
+        page_size: int = 100,
+    ) -> Listing[Payout]:
+        """Iterate over all payouts that match, newest first, fetched page by page."""
+        filters = {name: value for name, value in locals().items() if name != "page_size"}
+        return Listing("/v1/payouts", filters | {"limit": page_size}, "id")
+
+    @staticmethod
+    def payout_events(payout_id: str) -> Call[list[Event]]:
+        """Return the timeline of a payout, oldest first."""
+        return Call("GET", _path("payouts", payout_id, "events"), part="data")
+
+    @staticmethod
+    def sync_payout(payout_id: str) -> Call[Payout]:
+        """Ask the processor about the payout now, in every status, and return the payout."""
+        return Call("POST", _path("payouts", payout_id, "sync"))
+
+    @staticmethod
+    def approve_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
+        """Approve a payout; `version` refuses the action if the payout has changed since."""
+        return _act_on_payout(payout_id, "approve", {"reason": reason}, version)
+
+    @staticmethod
+    def reject_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
+        """Reject a payout that awaits approval."""
+        return _act_on_payout(payout_id, "reject", {"reason": reason}, version)
+
+    @staticmethod
+    def cancel_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
+        """Cancel a payout before its first send, or while it waits for the payee."""
+        return _act_on_payout(payout_id, "cancel", {"reason": reason}, version)
+
+    @staticmethod
+    def retry_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
+        """Try again what needs attention."""
+        return _act_on_payout(payout_id, "retry", {"reason": reason}, version)
+
+    @staticmethod
+    def resolve_payout(
+        payout_id: str, *, reason: str, outcome: Outcome, reference: str | None = None, version: int | None = None
+    ) -> Call[Payout]:
+        """End what needs attention; `reference` names the payment of an outcome `paid_manually`."""
+        body = {"reason": reason, "outcome": outcome, "reference": reference}
+        return _act_on_payout(payout_id, "resolve", body, version)
 
     @staticmethod
     def approve(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:

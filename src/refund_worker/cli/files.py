@@ -22,6 +22,8 @@ EXIT_SOME_REJECTED = 3
 LINES_SHOWN = 3
 
 FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="the file to read, UTF-8")]
+RequestsArgument = Annotated[Path, typer.Argument(metavar="FILE", help="requests as .csv or .jsonl, UTF-8")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="check every row, store and reserve nothing")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -74,8 +76,8 @@ def add_submit(app: typer.Typer) -> None:
 
     @command(app, "submit", "refunds submit requests.csv --dry-run")
     def submit(
-        file: Annotated[Path, typer.Argument(metavar="FILE", help="requests as .csv or .jsonl, UTF-8")],
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="check every row, store and reserve nothing")] = False,
+        file: RequestsArgument,
+        dry_run: DryRunOption = False,
         client: ClientOption = "cli",
         output: OutputOption = Output.TABLE,
     ) -> None:
@@ -88,15 +90,41 @@ def add_submit(app: typer.Typer) -> None:
         from refund_worker.engine.intake.file_reader import read_refund_requests
 
         rows = read_refund_requests(file, client=client, actor=acting_user())
-        with runtime.context() as context, _progress(file, rows.count) as progress:
-            report = (try_requests if dry_run else submit_requests)(context, rows, progress)
-        if output is Output.JSON:
-            rejected = [as_json(row) for row in report.rejected]
-            print_json({"accepted": report.accepted, "replayed": report.replayed, "rejected": rejected})
-        else:
-            _show_submitted(report, dry_run)
-        if report.rejected:
-            raise typer.Exit(EXIT_SOME_REJECTED)
+        _submit(rows, try_requests if dry_run else submit_requests, dry_run, output)
+
+
+def add_submit_payouts(app: typer.Typer) -> None:
+    """Register the command `submit` in the group `payouts`."""
+
+    @command(app, "submit", "payouts submit payouts.csv --dry-run")
+    def submit(
+        file: RequestsArgument,
+        dry_run: DryRunOption = False,
+        client: ClientOption = "cli",
+        output: OutputOption = Output.TABLE,
+    ) -> None:
+        """Request many payouts, in the order of the file.
+
+        Refused rows are reported with line and code, and the rest is accepted: exit 3. If the file cannot be read to
+        its end, or has another header, nothing is stored: exit 2. Submitting a file again requests nothing new.
+        """
+        from refund_worker.engine.intake.file_reader import read_payout_requests
+        from refund_worker.engine.intake.payout_files import submit_payouts, try_payouts
+
+        rows = read_payout_requests(file, client=client, actor=acting_user())
+        _submit(rows, try_payouts if dry_run else submit_payouts, dry_run, output)
+
+
+def _submit(rows: Rows[Any], take: Callable[..., Submitted], dry_run: bool, output: Output) -> None:
+    with runtime.context() as context, _progress(rows.path, rows.count) as progress:
+        report = take(context, rows, progress)
+    if output is Output.JSON:
+        rejected = [as_json(row) for row in report.rejected]
+        print_json({"accepted": report.accepted, "replayed": report.replayed, "rejected": rejected})
+    else:
+        _show_submitted(report, dry_run)
+    if report.rejected:
+        raise typer.Exit(EXIT_SOME_REJECTED)
 
 
 def _import(rows: Rows[Any], store_rows: Callable[..., Imported], output: Output) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refund_worker.api_schema import Payout, PayoutPreview
-from refund_worker.cli import payout_actions, runtime
+from refund_worker.cli import files, payout_actions, runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -85,6 +85,7 @@ def add_to(app: typer.Typer) -> None:
     inner = group("payouts", "Payouts of earnings: request them, list them, decide about them.", app)
     _add_create(inner)
     _add_preview(inner)
+    files.add_submit_payouts(inner)
     _add_list(inner)
     _add_show_and_events(inner)
     _add_wait(inner)

@@ -341,7 +341,7 @@ def _shares(
     allocation: str,
     to_payee: Sequence[RefundablePayment] = (),
 ) -> tuple[Allocation, ...]:
-    """Return the shares of the payments. Those of payments that cannot be refunded come last: they go to the payee."""
+    """Return the shares of the payments. The last are of payments that cannot be refunded: the payee gets these."""
     if request.payee_id is not None and to_payee:
         own = placeable_credits(credits, _in_currency(payments, request.currency), allocation)
         if own < credits:

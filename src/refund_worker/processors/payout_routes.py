@@ -15,6 +15,7 @@ from refund_worker.domain.decision import ProcessorRules
 from refund_worker.domain.payouts.decision import RouteRules
 from refund_worker.domain.payouts.destination import Destination, DestinationKind
 from refund_worker.domain.payouts.transfers import (
+    Fault,
     Method,
     PayeeReply,
     Step,
@@ -78,6 +79,7 @@ class PayoutCapabilities:
     - `minimum_minor`, `maximum_minor`: by currency; "" for all others. `currency_steps` are those of amounts in our
       minor units, where they are coarser than ours.
     - `low_balance_codes`: codes that mean: our balance there is too low. Such payouts go on after a top-up.
+    - `refusal_faults`: codes of refusals → whose fault they are, as far as that is known.
     - `cancels`: a payout that waits for the payee can be called off.
     - `by_file`: a payout waits for a file that a person takes to the bank.
     - `sources`: the name of each fact above → where it is written, with the date of reading.
@@ -97,6 +99,7 @@ class PayoutCapabilities:
     maximum_minor: Mapping[str, int] = field(default_factory=dict)
     currency_steps: Mapping[str, int] = field(default_factory=dict)
     low_balance_codes: frozenset[str] = frozenset()
+    refusal_faults: Mapping[str, Fault] = field(default_factory=dict)
     cancels: bool = False
     by_file: bool = False
     sources: Mapping[str, str]
@@ -107,7 +110,7 @@ class PayoutCapabilities:
         """Return the rules about calls that decisions need; the arguments are as for refunds (`Capabilities.rules`)."""
         return ProcessorRules(
             key_seconds=self.key_seconds,
-            key_use_seconds=min(key_use_seconds or self.key_seconds, self.key_use_seconds or self.key_seconds),
+            key_use_seconds=_earlier(key_use_seconds, self.key_use_seconds),
             quiet_seconds=quiet_seconds,
             finds_refunds=self.finds,
             list_proves_absence=self.list_proves_absence,
@@ -125,7 +128,13 @@ class PayoutCapabilities:
             minimum_minor=self.minimum_minor,
             maximum_minor=self.maximum_minor,
             by_file=self.by_file,
+            refusal_faults=self.refusal_faults,
         )
+
+
+def _earlier(own: float | None, known: float | None) -> float | None:
+    """Return the shorter of an account's own setting and the processor's fact, None without either."""
+    return min((seconds for seconds in (own, known) if seconds is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

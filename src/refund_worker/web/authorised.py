@@ -19,6 +19,7 @@ from refund_worker.domain.payouts.earnings import EarningRecord
 from refund_worker.domain.payouts.machine import PayoutAction
 from refund_worker.domain.payouts.payee import Payee, PayeeRecord
 from refund_worker.domain.payouts.payout import Payout
+from refund_worker.domain.payouts.runs import PayoutRun
 from refund_worker.domain.refund import Refund, RefundRequest
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access import api_keys, console_users
@@ -38,6 +39,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake import batches
 from refund_worker.engine.intake.payee_schemas import PayoutSchema
+from refund_worker.engine.intake.payout_run_schemas import PayoutRunSchema
 from refund_worker.engine.intake.schemas import CorrectionSchema, RefundSchema
 from refund_worker.engine.notifications import outbox
 from refund_worker.engine.payees import earnings as recording_earnings
@@ -46,6 +48,7 @@ from refund_worker.engine.payees.earnings import StoredEarning
 from refund_worker.engine.payouts import accept as accepting_payouts
 from refund_worker.engine.payouts import actions as payout_actions
 from refund_worker.engine.payouts import destination_changes
+from refund_worker.engine.payouts import runs as payout_runs
 from refund_worker.engine.processor_sync import pause
 from refund_worker.engine.processor_sync import sync_payout as asking_about_payouts
 from refund_worker.engine.processor_sync import sync_refund as asking
@@ -414,3 +417,28 @@ def acknowledge_difference(
     """Acknowledge a difference without changing anything else. Return it."""
     check(who, Act.SETTLE)
     return differences.acknowledge_difference(context, reconciliation_id, n, actor=who.actor, reason=reason)
+
+
+def create_payout_run(
+    context: Context, who: Identity, body: PayoutRunSchema, *, idempotency_key: str
+) -> tuple[PayoutRun, bool]:
+    """Make a payout run as `who`. Return it, and False if the key had made it before."""
+    check(who, Act.RUN_PAYOUTS)
+    request = body.request(idempotency_key=idempotency_key, client=who.client, actor=who.actor)
+    return payout_runs.create_run(context, request)
+
+
+def approve_payout_run(
+    context: Context, who: Identity, run_id: str, *, reason: str, version: int | None = None
+) -> PayoutRun:
+    """Let a payout run pay that awaits approval, and return it."""
+    check(who, Act.APPROVE)
+    return payout_runs.approve_run(context, run_id, actor=who.actor, reason=reason, version=version)
+
+
+def cancel_payout_run(
+    context: Context, who: Identity, run_id: str, *, reason: str, version: int | None = None
+) -> PayoutRun:
+    """Cancel a payout run, and return it."""
+    check(who, Act.CANCEL_RUN)
+    return payout_runs.cancel_run(context, run_id, actor=who.actor, reason=reason, version=version)

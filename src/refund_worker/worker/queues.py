@@ -17,7 +17,8 @@ QUEUES = ("refunds", "bulk")
 ADVANCE = "refund_worker.advance"
 ADVANCE_DUE = "refund_worker.advance_due"
 REQUEST_REFUND = "refund_worker.request_refund"
-TASKS = (ADVANCE, ADVANCE_DUE, REQUEST_REFUND)
+REQUEST_PAYOUT = "refund_worker.request_payout"
+TASKS = (ADVANCE, ADVANCE_DUE, REQUEST_REFUND, REQUEST_PAYOUT)
 
 # The header with the id of the installation (the database) that a message belongs to. Messages of earlier versions, and
 # requests of a backend that names none, have no such header: everybody takes them.

@@ -21,6 +21,8 @@ from refund_worker.engine.jobs.erase_addresses import erase_addresses
 from refund_worker.engine.jobs.prune import prune
 from refund_worker.engine.notifications.delivery import Deliverer
 from refund_worker.engine.payees.refresh import refresh_payees
+from refund_worker.engine.payouts.drive_runs import drive_due_runs
+from refund_worker.engine.payouts.runs import make_scheduled_runs
 from refund_worker.engine.processor_sync.connected_sync import ConnectedSync
 from refund_worker.engine.processor_sync.funds import read_balance
 from refund_worker.engine.processor_sync.listing import ListDenied, NotListed
@@ -90,6 +92,9 @@ def jobs_of(settings: Settings) -> tuple[Job, ...]:
         jobs.append(Job("reread", settings.sweep_seconds * 10, partial(reread, processor=name)))
     if any(account.entry.payouts is not None for account in accounts.values()):
         jobs.append(Job("payees", settings.sweep_seconds * 10, refresh_payees))
+        jobs.append(Job("payout-runs", settings.sweep_seconds, drive_due_runs))
+        if settings.payout_schedule != "off":
+            jobs.append(Job("payout-schedule", settings.sweep_seconds * 60, make_scheduled_runs, at_once=True))
     for name in accounts.with_balances():
         jobs.append(Job("funds", settings.poll_seconds, partial(read_balance, processor=name), at_once=True))
     if settings.notify_url is not None:

@@ -10,7 +10,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from celery import Celery
@@ -18,13 +18,16 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.condition_log import ConditionLog
+from refund_worker.domain.payouts.payout import PayoutRequest
 from refund_worker.domain.persons import CELERY
 from refund_worker.domain.processor_replies import Answer
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import Context
 from refund_worker.engine.intake.dead_letters import keep_refused
+from refund_worker.engine.intake.payee_schemas import PayoutSchema
 from refund_worker.engine.intake.schemas import RefundSchema, checked_client, parse_schema
 from refund_worker.engine.jobs.advance import advance_due
+from refund_worker.engine.payouts.accept import request_payouts
 from refund_worker.engine.refunds.accept import request_refunds
 from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Unavailable
 from refund_worker.redaction import to_redacted
@@ -34,7 +37,14 @@ from refund_worker.store.database import Database
 from refund_worker.tracing import span
 from refund_worker.worker.limiter import make_limiter
 from refund_worker.worker.publisher import make_publisher
-from refund_worker.worker.queues import ADVANCE, ADVANCE_DUE, INSTALLATION, REQUEST_REFUND, RETRIES_MAX
+from refund_worker.worker.queues import (
+    ADVANCE,
+    ADVANCE_DUE,
+    INSTALLATION,
+    REQUEST_PAYOUT,
+    REQUEST_REFUND,
+    RETRIES_MAX,
+)
 from refund_worker.worker.soft_limit import run_within_limit, soft_limit
 
 log = logging.getLogger(__name__)
@@ -115,8 +125,12 @@ class WorkerRuntime:
         return []
 
 
+# Accepts the request of a message and returns the answer, which may be a `Refusal`.
+Accept = Callable[[WorkerRuntime, Mapping[str, Any]], object]
+
+
 def add_tasks(app: Celery, worker_runtime: WorkerRuntime) -> None:
-    """Add the three tasks of the contract to this application."""
+    """Add the tasks of the contract to this application."""
     # Not shared: the tasks belong to this application and its runtime, not to every application of the process.
     options = {
         "max_retries": RETRIES_MAX,
@@ -140,7 +154,11 @@ def add_tasks(app: Celery, worker_runtime: WorkerRuntime) -> None:
 
     @app.task(name=REQUEST_REFUND, **options)
     def request_refund(task: Any, *args: object, **fields: Any) -> None:
-        _request(worker_runtime, fields, unnamed=len(args), owner=task.request.get(INSTALLATION))
+        _request(worker_runtime, fields, _accept_refund, unnamed=len(args), owner=task.request.get(INSTALLATION))
+
+    @app.task(name=REQUEST_PAYOUT, **options)
+    def request_payout(task: Any, *args: object, **fields: Any) -> None:
+        _request(worker_runtime, fields, _accept_payout, unnamed=len(args), owner=task.request.get(INSTALLATION))
 
 
 def wanted_ids(ids: object) -> list[str]:
@@ -171,10 +189,12 @@ def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool
         worker_runtime.close()
 
 
-def _request(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], *, unnamed: int, owner: str | None) -> None:
+def _request(
+    worker_runtime: WorkerRuntime, fields: Mapping[str, Any], accept: Accept, *, unnamed: int, owner: str | None
+) -> None:
     try:
         with soft_limit():
-            _accept(worker_runtime, fields, unnamed, owner)
+            _accept(worker_runtime, fields, accept, unnamed, owner)
     except Unavailable as error:
         worker_runtime.conditions.hear(error.explained, f"a request waits in the broker: {error.explained}")
         time.sleep(REQUEST_AGAIN_SECONDS)
@@ -186,21 +206,46 @@ def _request(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], *, unname
         _refused(worker_runtime, fields, refusal)
 
 
-def _accept(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], unnamed: int, owner: str | None) -> None:
+def _accept(
+    worker_runtime: WorkerRuntime, fields: Mapping[str, Any], accept: Accept, unnamed: int, owner: str | None
+) -> None:
     if worker_runtime.is_of_another(owner):
         # At irregular times: otherwise the same worker may be the first to take it each time.
         time.sleep(REQUEST_AGAIN_SECONDS * random.uniform(0.1, 1.0))  # noqa: S311
         raise Reject("it belongs to another installation", requeue=True)
     if unnamed:
         raise InvalidRequest("a request has named fields only: send no positional arguments")
-    request = parsed_request(fields, worker_runtime.settings.declared_clients)
-    answer = request_refunds(worker_runtime.open(), [request])[0]
+    answer = accept(worker_runtime, fields)
     if isinstance(answer, Refusal):
         raise answer
 
 
+def _accept_refund(worker_runtime: WorkerRuntime, fields: Mapping[str, Any]) -> object:
+    request = parsed_request(fields, worker_runtime.settings.declared_clients)
+    return request_refunds(worker_runtime.open(), [request])[0]
+
+
+def _accept_payout(worker_runtime: WorkerRuntime, fields: Mapping[str, Any]) -> object:
+    request = parsed_payout_request(fields, worker_runtime.settings.declared_clients)
+    return request_payouts(worker_runtime.open(), [request])[0]
+
+
 def parsed_request(fields: Mapping[str, Any], declared: frozenset[str] | None = None) -> RefundRequest:
-    """Return the request that a message asks for. Raises `InvalidRequest` naming the field.
+    """Return the refund that a message asks for. Raises `InvalidRequest` naming the field."""
+    body, key, client, actor = _body_and_sender(fields, declared)
+    return parse_schema(RefundSchema, body).request(idempotency_key=key, client=client, actor=actor)
+
+
+def parsed_payout_request(fields: Mapping[str, Any], declared: frozenset[str] | None = None) -> PayoutRequest:
+    """Return the payout that a message asks for. Raises `InvalidRequest` naming the field."""
+    body, key, client, actor = _body_and_sender(fields, declared)
+    return parse_schema(PayoutSchema, body).request(idempotency_key=key, client=client, actor=actor)
+
+
+def _body_and_sender(
+    fields: Mapping[str, Any], declared: frozenset[str] | None
+) -> tuple[dict[str, Any], str, str, str]:
+    """Return the body of a message's request, and its key, client and actor. Raises `InvalidRequest`.
 
     Only write access to the broker is authenticated here. So the actor is the entry point itself, whatever client a
     message names. Only if the clients are `declared` is each an actor of its own: then no message can invent another
@@ -219,7 +264,7 @@ def parsed_request(fields: Mapping[str, Any], declared: frozenset[str] | None = 
         named = to_redacted(client)
         raise InvalidRequest(f"client {named} is not in REFUND_WORKER_CELERY_CLIENTS: declare it there", field="client")
     actor = CELERY if declared is None else f"{CELERY}:{client}"
-    return parse_schema(RefundSchema, body).request(idempotency_key=key, client=client, actor=actor)
+    return body, key, client, actor
 
 
 def _refused(worker_runtime: WorkerRuntime, fields: Mapping[str, Any], refusal: RefundWorkerError) -> None:

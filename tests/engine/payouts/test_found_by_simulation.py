@@ -8,6 +8,7 @@ from tests.support.payout_world import DAY, TWO_STEPS, PayoutWorld
 
 from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
+from refund_worker.engine.payouts.process import claim_due_payouts
 
 Make = Callable[..., PayoutWorld]
 
@@ -57,3 +58,16 @@ def test_clock_that_went_back_lets_no_old_key_be_sent_again(world: PayoutWorld) 
     world.settle(60)
     assert world.route.sends() == sent
     assert ("find", f"{payout_id}-1:1") in world.route.calls
+
+
+def test_worker_that_dies_while_it_calls_off_leaves_it_canceled(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    world.route.script = ["requires_action"]
+    payout_id = world.ask()
+    world.settle()
+    world.act_on(payout_id, "cancel")
+    world.database.run(lambda connection: claim_due_payouts(connection, world.context))
+    world.route.set(f"{payout_id}-1:1", ObjectState.CANCELED)
+    world.settle(600, step=30)
+    assert world.payout(payout_id).status == "canceled"
+    assert world.balance().payable_minor == 5_000

@@ -114,6 +114,19 @@ def test_refusal_gives_the_amount_back_once(world: PayoutWorld) -> None:
     assert world.balance().payable_minor == 5_000
 
 
+def test_refusal_for_a_fault_of_the_payees_stops_that_destination(make_world: Make) -> None:
+    world = make_world(rules={"refusal_faults": {"account_closed": Fault.PAYEE}})
+    world.earn("e1", 5_000)
+    world.route.script = ["refused"]
+    first = world.ask(1_000, "k1")
+    world.settle(60)
+    assert world.payout(first).fault is Fault.PAYEE
+    assert (world.payee_row().status, world.payee_row().status_reason) == ("incomplete", "account_closed")
+    second = world.ask(1_000, "k2")
+    world.settle(DAY, step=3_600)
+    assert world.payout(second).hold_code == "payee_incomplete"
+
+
 @pytest.mark.parametrize("settled", [False, True])
 def test_return_after_paid_or_settled_gives_back_once(world: PayoutWorld, settled: bool) -> None:
     world.earn("e1", 5_000)
@@ -343,3 +356,19 @@ def test_paused_processor_is_sent_nothing_and_costs_no_work(world: PayoutWorld) 
     resume_processor(world.context, "stripe", actor="ann")
     world.settle()
     assert world.payout(second).status == "pending"
+
+
+def test_next_payout_waits_for_the_interval(make_world: Callable[..., PayoutWorld]) -> None:
+    world = make_world(policy_options={"interval_seconds": 3 * DAY})
+    world.earn("e1", 5_000)
+    first = world.ask(1_000, "k1")
+    world.settle()
+    world.route.set(f"{first}-1:1", ObjectState.SUCCEEDED)
+    world.settle(2 * DAY, step=3_600)
+    second = world.ask(2_000, "k2")
+    world.settle(DAY / 2, step=3_600)
+    assert (world.payout(first).status, world.payout(second).status) == ("paid", "held")
+    assert world.payout(second).hold_code == "interval"
+    world.settle(DAY, step=3_600)
+    assert world.payout(second).status == "pending"
+    assert world.route.sends() == [f"{first}-1:1", f"{second}-1:1"]

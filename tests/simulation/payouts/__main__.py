@@ -11,6 +11,7 @@ import time
 from collections import Counter
 
 from tests.simulation.payouts.payout_schedule import run_payout_schedule, run_payout_schedule_briefly
+from tests.support.progress import Progress
 
 REPLAY = ".venv/bin/python -m tests.simulation.payouts --replay"
 
@@ -45,7 +46,8 @@ def _prepare() -> None:
 
 def run_many(options: argparse.Namespace) -> int:
     """Run the schedules in several processes and print a summary. Return 1 if one of them broke a promise."""
-    started, cpu, violations, calls = time.monotonic(), 0.0, 0, 0
+    started, cpu, violations, calls, done = time.monotonic(), 0.0, 0, 0, 0
+    progress = Progress()
     faults: Counter[str] = Counter()
     ends: Counter[str] = Counter()
     seeds = range(options.seed, options.seed + options.schedules)
@@ -55,6 +57,8 @@ def run_many(options: argparse.Namespace) -> int:
             ends += result.ends
             cpu += result.cpu_seconds
             calls += result.calls
+            done += 1
+            progress.report(f"{done}/{options.schedules} schedules, {violations} violations")
             if result.violation:
                 violations += 1
                 print(f"VIOLATION seed={result.seed}: {result.violation}\n  {REPLAY} {result.seed}", flush=True)

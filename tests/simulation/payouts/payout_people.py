@@ -1,23 +1,22 @@
-"""The people around payouts: the admin backend, operators, payees who empty their accounts, and others at the processor."""
+"""The people around payouts: the admin backend, operators, payees, and others at the processor."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
 
-from sqlalchemy import Connection
-
 from refund_worker.domain.payouts.decision import TransferReplied
 from refund_worker.domain.payouts.earnings import EarningRecord
 from refund_worker.domain.payouts.machine import PayoutAction
-from refund_worker.domain.payouts.payee import Payee, PayeeRecord
+from refund_worker.domain.payouts.payee import PayeeRecord
 from refund_worker.domain.payouts.payout import PayoutRequest
 from refund_worker.domain.payouts.transfers import TransferAnswered
 from refund_worker.engine.context import Context
 from refund_worker.engine.payees import payees
 from refund_worker.engine.payees.earnings import record_earnings
+from refund_worker.engine.payouts import destination_changes
 from refund_worker.engine.payouts.accept import AcceptedPayout, request_payouts
-from refund_worker.engine.payouts.actions import cancel_unsent_payouts, perform_payout_action
+from refund_worker.engine.payouts.actions import perform_payout_action
 from refund_worker.engine.payouts.replies import record_transfer_replies
 from refund_worker.errors import KeyReused, RefundWorkerError, Refusal, Unavailable
 from refund_worker.store.payouts import payouts
@@ -41,12 +40,14 @@ class PayoutPeople:
         self.accepted: dict[tuple[str, str], str] = {}
         self.payees: dict[str, PayeeRecord] = {payee.payee_id: payee for payee in plan.payees}
         self.destinations = 1
+        self.is_recorded = False
         watch.acted |= {"anna", "otto", "olga", "vera"}
 
     def record(self, context: Context) -> None:
         """Record the payees."""
         for payee in self.plan.payees:
             payees.record_payee(context, payee, actor="otto")
+        self.is_recorded = True
 
     def act_earn(self, records: list[EarningRecord]) -> None:
         """Record earnings."""
@@ -94,7 +95,7 @@ class PayoutPeople:
         elif seen["status"] == "needs_attention":
             action = PayoutAction.RETRY if choice < 0.5 else PayoutAction.RESOLVE
         else:
-            action = PayoutAction.CANCEL if choice < 0.7 else PayoutAction.RETRY
+            action = PayoutAction.CANCEL if choice < 0.4 else PayoutAction.RETRY
         reference = None if choice < 0.8 else f"wire-{payout_id}"
         if seen["failure_code"] == "outcome_unknown" and action is PayoutAction.RESOLVE:
             # The person looks at the processor, which cannot be asked by a call.
@@ -118,27 +119,26 @@ class PayoutPeople:
 
     def act_change_destination(self, payee_id: str, cancels: bool) -> None:
         """Give the payee another destination."""
+        if not self.is_recorded:
+            return
         self.destinations += 1
         record = self.payees[payee_id]
         record = replace(record, destination=destination_of(record.processor, payee_id, self.destinations))
         self.payees[payee_id] = record
 
-        def work(context: Context) -> None:
-            def cancel(connection: Connection, payee: Payee, _now: float, actor: str) -> None:
-                cancel_unsent_payouts(connection, context, payee.payee_id, actor)
-
-            payees.change_payee(
-                context, record, actor="otto", cancel_unsent=cancel if cancels else payees.cancel_nothing
-            )
-
-        self.processes.client("desk", work)
+        change = destination_changes.change_payee if cancels else payees.change_payee
+        self.processes.client("desk", lambda context: change(context, record, actor="otto"))
 
     def act_pause_payee(self, payee_id: str) -> None:
         """Pause a payee."""
+        if not self.is_recorded:
+            return
         self.processes.client("operator", lambda c: payees.pause_payee(c, payee_id, actor="olga", reason="odd"))
 
     def act_resume_payee(self, payee_id: str) -> None:
         """Resume a payee."""
+        if not self.is_recorded:
+            return
         self.processes.client("operator", lambda c: payees.resume_payee(c, payee_id, actor="olga", reason="fine"))
 
     def resume_all(self) -> None:
@@ -178,9 +178,8 @@ class PayoutPeople:
             reply = TransferReplied(item.payout_id, item.leg_id, None, TransferAnswered(told))
 
             def receive(context: Context, reply: TransferReplied = reply) -> None:
-                if carries or not bank.two_steps:
-                    now_told = told if carries else bank.describe_transfer(item)
-                    record_transfer_replies(context, [replace(reply, reply=TransferAnswered(now_told))])
+                if carries:
+                    record_transfer_replies(context, [reply])
                     return
                 with context.database.write() as connection:
                     now = context.clock(connection)

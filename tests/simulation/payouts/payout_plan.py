@@ -102,7 +102,7 @@ def add_payouts(plan: Plan, seed: int) -> PayoutPlan:
         hold_seconds=random.choice((0.0, 0.0, 60.0, HOUR)),
         maximum_minor=random.choice((None, None, None, 5_000)),
     )
-    for number in range(random.choice((1, 1, 2))):
+    for number in range(random.choice((1, 2, 2))):
         processor = random.choice((TWO_STEPS, ONE_STEP))
         payee_id = f"p{number + 1}"
         ours.payees.append(
@@ -138,7 +138,7 @@ def _windows(random: Random, plan: Plan, ours: PayoutPlan) -> None:
 
 
 def _earnings(random: Random, plan: Plan, ours: PayoutPlan) -> None:
-    for number in range(random.choice((2, 3, 4, 6))):
+    for number in range(random.choice((3, 4, 6, 8))):
         payee = random.choice(ours.payees)
         spend = random.choice(plan.spends).transaction_id if plan.spends and random.random() < 0.7 else None
         record = EarningRecord(
@@ -147,20 +147,20 @@ def _earnings(random: Random, plan: Plan, ours: PayoutPlan) -> None:
             amount_minor=random.choice((1, 99, 500, 1_000, 3_333)),
             currency=payee.currency,
             transaction_id=spend,
-            available_at=random.choice((None, None, START, START + random.uniform(0, plan.horizon))),
+            available_at=random.choice((None, START, START, START + random.uniform(0, plan.horizon))),
         )
-        at = random.choice((0.5, random.uniform(0, plan.horizon * 0.8)))
+        at = random.choice((0.5, 0.5, 0.5, random.uniform(0, plan.horizon * 0.8)))
         for again in range(2 if random.random() < 0.2 else 1):
             plan.acts.append(Act(at + again * random.uniform(0, 10), "earn", {"records": [record]}))
 
 
 def _requests(random: Random, plan: Plan, ours: PayoutPlan) -> None:
-    for number in range(random.choice((1, 2, 3, 4))):
+    for number in range(random.choice((2, 3, 4, 6))):
         payee = random.choice(ours.payees)
         request = PayoutRequest(
             idempotency_key=f"pk{number + 1}",
             payee_id=payee.payee_id,
-            amount_minor=random.choice((None, None, 1, 100, 500, 1_000)),
+            amount_minor=random.choice((None, 1, 7, 50, 100, 500)),
             currency=payee.currency,
             description="your share",
             client=random.choice(("shop", "desk")),

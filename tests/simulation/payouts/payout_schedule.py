@@ -1,4 +1,4 @@
-"""One schedule from its seed, with payouts beside the refunds: the engine of both behind faulty ports, and all checks."""
+"""One schedule from its seed, with payouts beside the refunds: both behind faulty ports, and all checks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from refund_worker.engine.refunds.process import process_due
 from refund_worker.processors.accounts import Accounts
 from refund_worker.processors.payout_routes import PayoutRoute
 from tests.simulation.bank_records import DAY, KEY_SECONDS, SilentRules
+from tests.simulation.faults import Faults
 from tests.simulation.kernel import Process, Violation
 from tests.simulation.payouts.payout_checks import check_payouts
 from tests.simulation.payouts.payout_people import PayoutPeople
@@ -29,6 +30,7 @@ from tests.simulation.payouts.routes import (
     payouts_only_account,
 )
 from tests.simulation.payouts.transfer_bank import ONE_STEP, TWO_STEPS, Transfer, TransferBank
+from tests.simulation.plan import Plan
 from tests.simulation.processes import Processes
 from tests.simulation.schedule import HEALING_DAYS, Result, Schedule
 from tests.simulation.send_checks import check_calling
@@ -67,10 +69,11 @@ class PayoutSchedule(Schedule):
     runner = PayoutProcesses
     watch_type = PayoutWatch
 
-    def __init__(self, seed: int) -> None:
-        plan = plan_of_refunds(seed)
-        super().__init__(seed, plan)
-        self.payout_plan: PayoutPlan = add_payouts(self.plan, seed)
+    def __init__(
+        self, seed: int, plan: Plan | None = None, theirs: PayoutPlan | None = None, faults: type[Faults] = Faults
+    ) -> None:
+        super().__init__(seed, plan or plan_of_refunds(seed), faults)
+        self.payout_plan = theirs or add_payouts(self.plan, seed)
         self.faults.rates.update(self.payout_plan.rates)
         self.banks: dict[str, TransferBank] = {}
         self.routes: dict[str, PayoutRoute] = {}

@@ -8,7 +8,6 @@
 - I11 no write without an own lease: `_check_payout_lease`
 - I16 nothing is begun to a payee who is paused, cools down, has another destination or another open payout, and nothing
   is sent that waits for a person: `_check_begun`, `_check_payout_leg`
-- L6 given back at most once: `_read_gifts`
 
 This code calls neither the engine nor the domain.
 """
@@ -19,6 +18,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 
+from refund_worker.domain.processor_replies import Denied
 from tests.simulation.allowed_changes import GONE, LEG_CONTRADICTED, LEG_MOVES
 from tests.simulation.bank_records import DAY, Sent
 from tests.simulation.kernel import Process, Violation
@@ -49,6 +49,7 @@ PAYOUT_MOVES = {
     **dict.fromkeys(BEGUN, BY_LEGS),
 }
 HELD_SECONDS = 3 * DAY
+TO_BE_SENT = ("planned", "waiting", "blocked")
 CLEARING = "house:payout_clearing"
 
 
@@ -195,18 +196,7 @@ class PayoutWatch(Watch):
 
     def _check_payout_leg(self, before: Row | None, row: Row) -> None:
         leg_id, now = row["leg_id"], row["status"]
-        waits = (
-            row["attention_code"] is not None and row["next_at"] is None and now in ("planned", "waiting", "blocked")
-        )
-        if now == "sending":
-            if leg_id in self.waits_for_person:
-                raise Violation(f"I16 {leg_id} is sent while a person must decide")
-            key = f"{leg_id}:{row['attempt']}"
-            self.payout_intents.setdefault(key, (self.world.now, self.world.database_now))
-        if waits:
-            self.waits_for_person.add(leg_id)
-        elif now not in ("planned", "waiting", "blocked"):
-            self.waits_for_person.discard(leg_id)
+        self._note_wait(row)
         if before is None:
             return
         was = before["status"]
@@ -228,6 +218,18 @@ class PayoutWatch(Watch):
             if before[name] != row[name]:
                 raise Violation(f"I9 {leg_id}: {name} changed")
 
+    def _note_wait(self, row: Row) -> None:
+        """Note that a person must decide if the leg is sent; check that it is not sent before."""
+        leg_id, now = row["leg_id"], row["status"]
+        if now == "sending":
+            if leg_id in self.waits_for_person:
+                raise Violation(f"I16 {leg_id} is sent while a person must decide")
+            self.payout_intents.setdefault(f"{leg_id}:{row['attempt']}", (self.world.now, self.world.database_now))
+        if row["attention_code"] is not None and row["next_at"] is None and now in TO_BE_SENT:
+            self.waits_for_person.add(leg_id)
+        elif now not in TO_BE_SENT:
+            self.waits_for_person.discard(leg_id)
+
     # --- sums --------------------------------------------------------------------------------------------------------
 
     def _check_payees(self) -> None:
@@ -238,30 +240,18 @@ class PayoutWatch(Watch):
         paid: defaultdict[tuple[str, str], int] = defaultdict(int)
         taken: defaultdict[tuple[str, str], int] = defaultdict(int)
         clearing: defaultdict[str, int] = defaultdict(int)
+        self._sum_payouts(flying, paid, taken, clearing)
         sql = "SELECT payee_id, currency, amount_minor, clawed_back_minor FROM earnings"
         for payee_id, currency, amount, back in self.connection.raw(sql):
             earned[payee_id, currency] += amount
             clawed[payee_id, currency] += back
-        for row in self.payouts.values():
-            pair, amount = (row["payee_id"], row["currency"]), row["amount_minor"]
-            if row["given_back"]:
-                continue
-            if row["status"] in ("paid", "settled"):
-                paid[pair] += amount
-            elif row["status"] in OPEN:
-                flying[pair] += amount
-            if row["ledger_posted"]:
-                taken[pair] += amount
-                clearing[row["currency"]] += amount
-        for leg in self.payout_legs.values():
-            if leg["step"] == "payout" and leg["status"] == "succeeded":
-                clearing[leg["currency"]] -= leg["amount_minor"]
         entries: defaultdict[tuple[str, str], int] = defaultdict(int)
         for payee_id, currency, amount in self.connection.raw(
             "SELECT payee_id, currency, amount_minor FROM payee_entries"
         ):
             entries[payee_id, currency] += amount
-        sql = "SELECT payee_id, currency, earned_minor, clawed_back_minor, in_flight_minor, paid_minor FROM payee_balances"
+        sums = "earned_minor, clawed_back_minor, in_flight_minor, paid_minor"
+        sql = f"SELECT payee_id, currency, {sums} FROM payee_balances"
         for payee_id, currency, *found in self.connection.raw(sql):
             pair = (payee_id, currency)
             wanted = [earned[pair], clawed[pair], flying[pair], paid[pair]]
@@ -277,6 +267,29 @@ class PayoutWatch(Watch):
                 raise Violation(
                     f"L3 payouts' clearing holds {held} {currency}, what is open explains {clearing[currency]}"
                 )
+
+    def _sum_payouts(
+        self,
+        flying: defaultdict[tuple[str, str], int],
+        paid: defaultdict[tuple[str, str], int],
+        taken: defaultdict[tuple[str, str], int],
+        clearing: defaultdict[str, int],
+    ) -> None:
+        """Add what the payouts' rows say is on its way, paid, taken off the balances, and in the clearing account."""
+        for row in self.payouts.values():
+            pair, amount = (row["payee_id"], row["currency"]), row["amount_minor"]
+            if row["given_back"]:
+                continue
+            if row["status"] in ("paid", "settled"):
+                paid[pair] += amount
+            elif row["status"] in OPEN:
+                flying[pair] += amount
+            if row["ledger_posted"]:
+                taken[pair] += amount
+                clearing[row["currency"]] += amount
+        for leg in self.payout_legs.values():
+            if leg["step"] == "payout" and leg["status"] == "succeeded":
+                clearing[leg["currency"]] -= leg["amount_minor"]
 
 
 def check_transfer_sending(watch: PayoutWatch, bank: TransferBank, key: str, body: str) -> None:
@@ -295,9 +308,8 @@ def check_transfer_sending(watch: PayoutWatch, bank: TransferBank, key: str, bod
     pinned = json.loads(payout["destination_box"].partition(":")[2])
     if order["to"] != pinned or order["amount"] != payout["amount_minor"] or order["currency"] != payout["currency"]:
         raise Violation(f"I9 {key} asks for something else than {payout['payout_id']} was accepted for")
-    if not payout["ledger_posted"] or payout["given_back"]:
-        if leg["step"] != "reversal":
-            raise Violation(f"I8 {key} is sent although its amount is not taken off the balance")
+    if (not payout["ledger_posted"] or payout["given_back"]) and leg["step"] != "reversal":
+        raise Violation(f"I8 {key} is sent although its amount is not taken off the balance")
     _check_order_of_steps(watch, bank, leg)
     _check_new_attempt(watch, bank, leg_id, attempt)
     _check_key_age(watch, bank, key)
@@ -346,7 +358,7 @@ def _is_proved(watch: PayoutWatch, bank: TransferBank, leg_id: str, number: int,
         return True
     kept = sent[0].at + bank.key_seconds >= sent[-1].at + bank.late_seconds_max
     told = (one.told for one in sent)
-    return kept and any(isinstance(reply, MADE_NOTHING) and getattr(reply, "replayed", False) for reply in told)
+    return kept and any(isinstance(reply, (*MADE_NOTHING, Denied)) and reply.replayed for reply in told)
 
 
 def _check_key_age(watch: PayoutWatch, bank: TransferBank, key: str) -> None:

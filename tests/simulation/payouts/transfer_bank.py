@@ -1,7 +1,7 @@
 """The simulated processors of payouts: truthful books of our account, of connected accounts and of the payees' banks.
 
-`BOTH` are the two accounts. `stripe` has two steps, a list, and keys that live 24 hours and keep server errors. `onestep`
-has one step and no list: the repeat under the same key is the look-up, and unclaimed money comes back.
+`stripe` has two steps, a list, and keys that live 24 hours and keep server errors. `onestep` has one step and no list:
+the repeat under the same key is the look-up, and unclaimed money comes back.
 """
 
 from __future__ import annotations

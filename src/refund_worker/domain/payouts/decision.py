@@ -9,7 +9,7 @@ from refund_worker.domain.decision import Event, Policy, ProcessorDenied
 from refund_worker.domain.ledger import Posting
 from refund_worker.domain.payouts.payee import NO_CHANGE, BalanceDelta
 from refund_worker.domain.payouts.payout import Payout
-from refund_worker.domain.payouts.transfers import PayoutAnswer, Step, TransferObject
+from refund_worker.domain.payouts.transfers import Fault, PayoutAnswer, Step, TransferObject
 from refund_worker.domain.refund import ObjectState
 
 
@@ -20,6 +20,7 @@ class RouteRules:
     `steps` are those of one payout. `return_window_seconds` is how long after it was paid the money may come back.
     `moves_money` is False if a person pays. `by_file` is True if the payout waits for a file that a person takes to the
     bank. `minimum_minor` and `maximum_minor` are the processor's own limits, by currency; "" for all others.
+    `refusal_faults` are the codes of refusals whose fault is known.
     """
 
     steps: tuple[Step, ...] = (Step.PAYOUT,)
@@ -28,6 +29,7 @@ class RouteRules:
     minimum_minor: Mapping[str, int] = field(default_factory=dict)
     maximum_minor: Mapping[str, int] = field(default_factory=dict)
     by_file: bool = False
+    refusal_faults: Mapping[str, Fault] = field(default_factory=dict)
 
 
 NO_ROUTE = RouteRules()

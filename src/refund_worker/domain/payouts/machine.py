@@ -135,7 +135,9 @@ def _ended_unpaid(payout: Payout) -> PayoutOutcome:
 
     One that was paid before, or that the payee did not collect, was returned.
     """
-    if payout.forward_legs[-1].status is LegStatus.CANCELED and payout.forward_legs[-1].canceling:
+    last = payout.forward_legs[-1]
+    # A worker may die after its call took effect: the next call is refused, and only the object tells.
+    if last.status is LegStatus.CANCELED and (last.canceling or payout.status is _S.RECIPIENT_ACTION):
         return _O.CALLED_OFF
     if payout.times_paid or payout.status in (_S.RECIPIENT_ACTION, _S.RETURNED):
         return _O.RETURNED

@@ -16,7 +16,7 @@ from refund_worker.domain.payouts.decision import TransferUpdate
 from refund_worker.domain.payouts.payout import KnownTransfer, PayoutLeg, PayoutStatus
 from refund_worker.domain.payouts.postings import loss
 from refund_worker.domain.payouts.transfers import Fault, Step, TransferObject
-from refund_worker.domain.refund import LIVE_OBJECT_STATES, OBJECT_RANK, LegStatus, ObjectState
+from refund_worker.domain.refund import LIVE_OBJECT_STATES, OBJECT_RANK, Doubt, LegStatus, ObjectState, RefusalKind
 from refund_worker.domain.refund_object import OUTCOME_OF_STATE, UNKNOWN_STATUS
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, FINAL_LEGS, POLLED, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import POLL_SECONDS_MAX, backoff_seconds
@@ -76,9 +76,14 @@ def _reject(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject, fault:
     if leg.attention_code != ANSWER_MISMATCH:
         builder.record_event(ANSWER_MISMATCH, alarm=True, leg=leg, object_id=item.object_id, what=fault)
     message = f"{item.object_id} at the processor is not what was asked for: {fault}"
-    if leg.status is LegStatus.SENDING:
-        leg = builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason=ANSWER_MISMATCH)
     next_at = None if leg.status not in POLLED else leg.next_at
+    if leg.status in AWAITING_ANSWER:
+        # Something was made, though not what was asked for: a list without it does not prove that nothing exists.
+        in_doubt = Doubt.of(unanswered=True, lookup_required=True, refusal=RefusalKind.ANSWER_MISMATCH)
+        if leg.status is LegStatus.SENDING:
+            leg = builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason=ANSWER_MISMATCH)
+        leg = builder.update_leg(leg, in_doubt=in_doubt, retry_count=leg.retry_count + 1)
+        next_at = builder.now + backoff_seconds(builder.calls_policy, leg)
     return builder.update_leg(
         leg, attention_code=ANSWER_MISMATCH, failure_code=ANSWER_MISMATCH, failure_message=message, next_at=next_at
     )

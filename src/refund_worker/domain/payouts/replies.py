@@ -199,8 +199,16 @@ def apply_refusal(builder: PayoutBuilder, leg: PayoutLeg, refusal: RefusalKind) 
     if leg.step is Step.REVERSAL and refusal is RefusalKind.REFUSED:
         _block(builder, leg, NOT_UNDONE, again=False)
     elif refusal is RefusalKind.REFUSED:
+        fault = builder.policy.route_of(leg.processor).refusal_faults.get(leg.failure_code or "")
+        builder.note_fault(leg.failure_code, fault)
         builder.transition_leg(
-            leg, LegOutcome.REFUSED, reason=leg.failure_code, attention_code=None, next_at=None, in_doubt=None
+            leg,
+            LegOutcome.REFUSED,
+            reason=leg.failure_code,
+            attention_code=None,
+            next_at=None,
+            in_doubt=None,
+            fault=fault,
         )
     else:
         again = refusal is RefusalKind.BLOCKED and leg.retry_count < BLOCKED_TRIES

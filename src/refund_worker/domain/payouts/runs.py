@@ -66,6 +66,22 @@ class ApprovalCode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunRequest:
+    """A request for a run over the payees of the account `processor` in one currency, checked for syntax.
+
+    No payee gets less than `minimum_minor` (minor units), nor less than the smallest payout. A `dry_run` pays nothing.
+    """
+
+    idempotency_key: str
+    processor: str
+    currency: str
+    minimum_minor: int = 0
+    dry_run: bool = False
+    client: str = "default"
+    actor: str = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PayoutRun:
     """One run over the payees of an account in one currency. Amounts are in minor units, times in epoch seconds.
 

@@ -25,7 +25,7 @@ class Act(StrEnum):
     REQUEST = "request a refund or a payout"
     CORRECT = "correct a balance"
     DELETE = "reverse an entry"
-    APPROVE = "approve a refund or a payout"
+    APPROVE = "approve a refund, a payout or a payout run"
     REJECT = "reject a refund or a payout"
     CANCEL = "cancel a refund or a payout"
     SYNC = "ask the processor about a refund or a payout"
@@ -49,6 +49,8 @@ class Act(StrEnum):
     ERASE = "erase the texts of a customer"
     EXPORT = "export everything about a customer"
     MANAGE = "manage users and keys"
+    RUN_PAYOUTS = "make a payout run"
+    CANCEL_RUN = "cancel a payout run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +113,8 @@ PERMITS: Mapping[Act, Permit] = {
     Act.ERASE: Permit(frozenset({Role.ADMIN}), _ADMIN, password=True),
     Act.EXPORT: Permit(_OPERATORS, _OPERATOR),
     Act.MANAGE: Permit(_NO_KEY, _ADMIN, password=True),
+    Act.RUN_PAYOUTS: Permit(_OPERATORS, _OPERATOR, password=True),
+    Act.CANCEL_RUN: Permit(_OPERATORS | _APPROVERS, _users(ConsoleRole.OPERATOR, ConsoleRole.APPROVER)),
 }
 
 ACT_OF: Mapping[Action, Act] = {

@@ -68,7 +68,7 @@ def import_payments(
 ) -> Imported:
     """Store payments. `progress` receives the row count of each batch. Raises `Unavailable`, `UnreadableFile`."""
     report = Imported()
-    for batch, answers in _answered(context, rows, report.rejected, progress, lambda b: record_payments(context, b)):
+    for batch, answers in answered(context, rows, report.rejected, progress, lambda b: record_payments(context, b)):
         new = _count(report, batch, answers)
         for record in new:
             report.totals[record.currency] += record.amount_minor
@@ -81,7 +81,7 @@ def import_spends(
 ) -> Imported:
     """Store spends, in order. `progress` receives the row count of each batch. Raises as `import_payments`."""
     report = Imported()
-    for batch, answers in _answered(context, rows, report.rejected, progress, lambda b: record_spends(context, b)):
+    for batch, answers in answered(context, rows, report.rejected, progress, lambda b: record_spends(context, b)):
         report.credits += sum(record.credits for record in _count(report, batch, answers))
     return report
 
@@ -100,7 +100,7 @@ def import_earnings(
         return [Recorded(answer.new) if isinstance(answer, StoredEarning) else answer for answer in answers]
 
     report = Imported()
-    for batch, answers in _answered(context, rows, report.rejected, progress, take):
+    for batch, answers in answered(context, rows, report.rejected, progress, take):
         for record in _count(report, batch, answers):
             report.totals[record.currency] += record.amount_minor
     return report
@@ -119,7 +119,7 @@ def submit_requests(
 ) -> Submitted:
     """Accept requests, in order. `progress` receives the row count of each batch. Raises as `import_payments`."""
     report = Submitted()
-    for _, answers in _answered(context, rows, report.rejected, progress, lambda b: request_refunds(context, b)):
+    for _, answers in answered(context, rows, report.rejected, progress, lambda b: request_refunds(context, b)):
         new = _count_answers(report, answers)
         with context.database.read() as connection:
             report.totals.update(asked_by_currency(connection, new))
@@ -142,7 +142,7 @@ def try_requests(
         with context.database.read() as connection:
             return rehearsal.accept_requests(connection, context, batch)
 
-    for _, answers in _answered(context, rows, report.rejected, progress, take):
+    for _, answers in answered(context, rows, report.rejected, progress, take):
         _count_answers(report, answers)
     report.totals = rehearsal.asked
     return report
@@ -156,7 +156,7 @@ def _count_answers(report: Submitted, answers: Sequence[object]) -> list[str]:
     return new
 
 
-def _answered(
+def answered(
     context: Context,
     rows: Iterable[Row[T]],
     rejected: list[Rejected],

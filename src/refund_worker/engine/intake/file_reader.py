@@ -19,9 +19,10 @@ from typing import IO, Any, Generic, TypeVar
 
 from refund_worker import strict_json
 from refund_worker.domain.payouts.earnings import EarningRecord
+from refund_worker.domain.payouts.payout import PayoutRequest
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import RefundRequest
-from refund_worker.engine.intake.payee_schemas import EarningSchema
+from refund_worker.engine.intake.payee_schemas import EarningSchema, PayoutSchema
 from refund_worker.engine.intake.schemas import (
     PaymentSchema,
     RefundSchema,
@@ -67,10 +68,13 @@ REFUND_COLUMNS = (
     "requested_at",
 )
 REFUND_COLUMNS_OPTIONAL = ("currency", "instructions_email", "destinations")
+PAYOUT_COLUMNS = ("idempotency_key", "payee_id", "amount_minor", "currency", "description")
+PAYOUT_COLUMNS_OPTIONAL = ("requested_by",)
 # An empty cell in these columns counts as absent. In the others it is an empty text, which most of them refuse.
 MAY_BE_EMPTY = (
     *(
         "transaction_id",
+        "amount_minor",  # of a payout: all that is payable
         "credits",
         "currency",
         "note",
@@ -177,6 +181,24 @@ def read_refund_requests(path: Path, *, client: str, actor: str) -> Rows[RefundR
     suffix = path.suffix.lower()
     if suffix == ".csv":
         return _csv_rows(path, REFUND_COLUMNS, REFUND_COLUMNS_OPTIONAL, request)
+    if suffix == ".jsonl":
+        return _json_rows(path, request)
+    raise UnreadableFile(f"{path}: the name must end in .csv or .jsonl, which says how to read it")
+
+
+def read_payout_requests(path: Path, *, client: str, actor: str) -> Rows[PayoutRequest]:
+    """Read the requests for payouts of a `.csv` or `.jsonl` file, all of them bulk; an empty amount is all that is
+    payable. Raises `UnreadableFile`.
+    """
+
+    def request(cells: Cells) -> PayoutRequest:
+        key = parse_schema(_Asked, {name: cells[name] for name in ("idempotency_key",) if name in cells})
+        body = parse_schema(PayoutSchema, {name: value for name, value in cells.items() if name != "idempotency_key"})
+        return body.request(idempotency_key=key.idempotency_key, client=client, actor=actor, bulk=True)
+
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        return _csv_rows(path, PAYOUT_COLUMNS, PAYOUT_COLUMNS_OPTIONAL, request)
     if suffix == ".jsonl":
         return _json_rows(path, request)
     raise UnreadableFile(f"{path}: the name must end in .csv or .jsonl, which says how to read it")

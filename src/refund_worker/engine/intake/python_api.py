@@ -1,4 +1,4 @@
-"""The Python API: request a refund inside the caller's own transaction; it commits or rolls back with it."""
+"""The Python API: request a refund or a payout inside the caller's transaction; it commits or rolls back with it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,26 @@ from sqlalchemy.orm import Session
 
 from refund_worker.domain.decision import Policy
 from refund_worker.domain.limits import Limits
+from refund_worker.domain.payouts.decision import PayoutPolicy
+from refund_worker.domain.payouts.payout import PayoutRequest
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import new_id
+from refund_worker.engine.intake.payee_schemas import PayoutSchema
 from refund_worker.engine.intake.schemas import RefundSchema, parse_schema
+from refund_worker.engine.payouts.accept import BODY_FIELDS, AcceptedPayout, accept_payouts
 from refund_worker.engine.refunds.accept import Accepted, accept_requests
 from refund_worker.engine.refunds.limit_usage import limits_of
 from refund_worker.errors import Refusal
+from refund_worker.processors.accounts import accounts_of
+from refund_worker.setting_values import read_amounts
 from refund_worker.settings import Settings, load_settings
 from refund_worker.store import database
 from refund_worker.store.database import begin_for_real, in_schema
 
 # Fields of a request that identify the requester, not the request.
 ASKED_BY = ("idempotency_key", "client", "actor", "requested_at", "bulk", "left_seen")
+
+PAYOUT_FIELDS = (*BODY_FIELDS, "requested_by")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,54 @@ def request_refund(
     if isinstance(answer, Refusal):
         raise answer
     return answer
+
+
+@dataclass(frozen=True, slots=True)
+class _PayoutTerms:
+    """The settings that the acceptance of a payout needs, without a database or processors of our own."""
+
+    payout_policy: PayoutPolicy
+    limits: Limits
+    notify: bool
+    clock: Callable[[Connection], float] = database.now
+    new_id: Callable[[str], str] = new_id
+
+
+def request_payout(
+    session: Session | Connection, request: PayoutRequest, *, settings: Settings | None = None
+) -> AcceptedPayout:
+    """Accept `request` in the transaction of `session` and return the payout's id; processing starts after the commit.
+
+    The payee is locked until then. All else is as for `request_refund`.
+    """
+    settings = settings or load_settings()
+    values = {name: value for name, value in asdict(request).items() if name in PAYOUT_FIELDS and value is not None}
+    checked = parse_schema(PayoutSchema, values).request(
+        idempotency_key=request.idempotency_key, client=request.client, actor=request.actor, bulk=request.bulk
+    )
+    terms = _PayoutTerms(_payout_policy(settings), limits_of(settings), settings.notify_url is not None)
+    connection = _begun(session)
+    try:
+        with connection.begin_nested(), in_schema(connection, settings.database_schema):
+            (answer,) = accept_payouts(connection, terms, [checked])
+    except IntegrityError:
+        # As for a refund: another transaction stored the key in between.
+        with connection.begin_nested(), in_schema(connection, settings.database_schema):
+            (answer,) = accept_payouts(connection, terms, [checked])
+    if isinstance(answer, Refusal):
+        raise answer
+    return answer
+
+
+def _payout_policy(settings: Settings) -> PayoutPolicy:
+    """Return the limits on payouts, and the rules of the accounts that pay out: all that acceptance depends on."""
+    accounts = accounts_of(settings)
+    return PayoutPolicy(
+        calls=Policy(processors=accounts.payout_rules),
+        routes=accounts.routes,
+        minimum_minor=read_amounts(settings.payout_minimum),
+        maximum_minor=read_amounts(settings.payout_maximum),
+    )
 
 
 def _begun(session: Session | Connection) -> Connection:

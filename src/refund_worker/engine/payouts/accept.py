@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from refund_worker.domain.limits import Usage, check_velocity, needs_approval, quotas
+from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval, quotas
 from refund_worker.domain.payouts.acceptance import accept_payout, accepted_payout
-from refund_worker.domain.payouts.decision import PayoutDecision
+from refund_worker.domain.payouts.decision import PayoutDecision, PayoutPolicy
 from refund_worker.domain.payouts.payee import Payee, PayeeBalance
 from refund_worker.domain.payouts.payout import PayoutRequest
 from refund_worker.engine.context import Context
@@ -75,10 +75,34 @@ def request_payouts(context: Context, requests: Sequence[PayoutRequest]) -> list
     return answers
 
 
+class PayoutTerms(Protocol):
+    """The parts of a `Context` that accepting payouts needs."""
+
+    @property
+    def payout_policy(self) -> PayoutPolicy:
+        """Return the rules for payouts."""
+
+    @property
+    def limits(self) -> Limits:
+        """Return the approval and velocity limits."""
+
+    @property
+    def notify(self) -> bool:
+        """Return True if changes are stored as notifications for the admin backend."""
+
+    @property
+    def clock(self) -> Callable[[Connection], float]:
+        """Return the function that reads the time, in epoch seconds."""
+
+    @property
+    def new_id(self) -> Callable[[str], str]:
+        """Return the function that makes a new id with a given prefix."""
+
+
 def accept_payouts(
-    connection: Connection, context: Context, requests: Sequence[PayoutRequest]
+    connection: Connection, context: PayoutTerms, requests: Sequence[PayoutRequest]
 ) -> list[AcceptedPayout | Refusal]:
-    """Accept a batch like `request_payouts`, but inside the caller's transaction."""
+    """Accept a batch like `request_payouts`, but inside the caller's transaction and without waking workers."""
     locked = payees.load(connection, {request.payee_id for request in requests}, lock=True)
     now = context.clock(connection)
     earlier = _earlier(connection, requests)
@@ -108,7 +132,7 @@ def accept_payouts(
 
 
 def _accept_one(
-    context: Context,
+    context: PayoutTerms,
     request: PayoutRequest,
     locked: Mapping[str, Payee],
     balances: Mapping[tuple[str, str], PayeeBalance],

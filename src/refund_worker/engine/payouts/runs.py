@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
 from refund_worker.domain import persons as domain
 from refund_worker.domain.account_names import connected_of
 from refund_worker.domain.decision import Event
-from refund_worker.domain.payouts.runs import PayoutRun, RunStatus
+from refund_worker.domain.payouts.runs import PayoutRun, RunRequest, RunStatus
 from refund_worker.engine.context import Context
 from refund_worker.errors import (
     ActionNotAllowed,
@@ -32,22 +32,6 @@ RUNS_CLIENT = ":payout-runs"
 SCHEDULE = "payout-schedule"
 # Two requests are the same if these fields are equal.
 BODY_FIELDS = ("processor", "currency", "minimum_minor", "dry_run")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunRequest:
-    """A request for a run over the payees of the account `processor` in one currency, checked for syntax.
-
-    No payee gets less than `minimum_minor` (minor units), nor less than the smallest payout. A `dry_run` pays nothing.
-    """
-
-    idempotency_key: str
-    processor: str
-    currency: str
-    minimum_minor: int = 0
-    dry_run: bool = False
-    client: str = "default"
-    actor: str = "unknown"
 
 
 def create_run(context: Context, request: RunRequest) -> tuple[PayoutRun, bool]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from refund_worker.domain.payouts.destination import DestinationKind
-from refund_worker.domain.payouts.transfers import Step
+from refund_worker.domain.payouts.transfers import Fault, Step
 from refund_worker.processors.payout_routes import PayoutCapabilities
-from refund_worker.processors.paypal.payout_errors import EMPTY
+from refund_worker.processors.paypal.payout_errors import EMPTY, FAULTS, INVALID_RECEIVER
 from refund_worker.processors.paypal.payout_objects import CLAIM_SECONDS, CURRENCY_STEPS, MAXIMUM_MINOR
 
 DAY: Final = 86_400.0
@@ -26,6 +26,7 @@ PAYOUT_CAPABILITIES: Final = PayoutCapabilities(
     maximum_minor=MAXIMUM_MINOR,
     currency_steps=CURRENCY_STEPS,
     low_balance_codes=EMPTY,
+    refusal_faults={**FAULTS, INVALID_RECEIVER: Fault.PAYEE},
     cancels=True,
     sources={
         "kinds": f"{_SPEC}: recipient_type EMAIL and PAYPAL_ID. Phones and user handles are not implemented",
@@ -43,6 +44,7 @@ PAYOUT_CAPABILITIES: Final = PayoutCapabilities(
         "maximum_minor": f"{_FEES}: 20,000 USD an item, and in other currencies their equivalent, which PayPal judges",
         "currency_steps": "as for refunds: HUF, JPY and TWD have no decimals",
         "low_balance_codes": "developer.paypal.com/payouts/view-transactions, read 2026-11: 1002 and 3078",
+        "refusal_faults": "our reading of the names in developer.paypal.com/payouts/reference, read 2026-11",
         "cancels": f"{_SPEC}: POST /v1/payments/payouts-item/ID/cancel, only UNCLAIMED",
     },
 )

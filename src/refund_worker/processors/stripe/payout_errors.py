@@ -57,6 +57,19 @@ REFUSED: Final = frozenset(
         "transfers_not_allowed",
     }
 )
+# Of these, the payee can end: another bank account or card, or what Stripe asks the payee for.
+REFUSAL_FAULTS: Final[Mapping[str, Fault]] = dict.fromkeys(
+    (
+        "account_closed",
+        "bank_account_unusable",
+        "expired_card",
+        "insufficient_capabilities_for_transfer",
+        "no_account",
+        "payouts_not_allowed",
+        "transfers_not_allowed",
+    ),
+    Fault.PAYEE,
+)
 # A balance is too low. Of a transfer it is ours, of a payout or a reversal that of the connected account.
 EMPTY: Final = frozenset({"balance_insufficient"})
 # Our word for the latter: no top-up of ours ends it.

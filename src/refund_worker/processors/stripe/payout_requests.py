@@ -39,6 +39,10 @@ class FrozenTransfer:
             frozen = cls(Step(found["step"]), found["account"], found["params"], found.get("transfer", ""))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError("the body is no frozen transfer") from error
+        if not isinstance(frozen.params, dict) or (
+            frozen.step is Step.TRANSFER and "transfer_group" not in frozen.params
+        ):
+            raise ValueError("the body is no frozen transfer")
         _check_id(frozen.account, "connected account")
         if frozen.step is Step.REVERSAL:
             _check_id(frozen.transfer, "transfer")

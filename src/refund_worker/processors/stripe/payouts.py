@@ -38,8 +38,9 @@ from refund_worker.processors.stripe.payout_requests import FrozenTransfer, froz
 from refund_worker.processors.stripe.requests import is_header_value
 from refund_worker.processors.wire import Unreadable
 
-# How far Stripe's clock may be behind the one that says when a call was sent.
-CLOCK_SLACK_SECONDS: Final = 300
+# How far Stripe's clock may be behind the one that says when a call was sent. A payout that is left out of a list could
+# be paid again, and a connected account has few in a day.
+CLOCK_SLACK_SECONDS: Final = 86_400
 # The account ended its connection, or there never was one: the payee must connect it.
 NOT_CONNECTED: Final = frozenset({"account_invalid", "resource_missing"})
 
@@ -91,15 +92,16 @@ class StripePayouts:
     async def find(self, key: str, body: str, sent_since: float) -> TransfersReply:
         """Return the objects that `body` may have made, with those of others, within one deadline.
 
-        Transfers are listed by destination, payouts on the connected account, both since `sent_since` and some minutes
-        before; of the reversals of a transfer Stripe lists all.
+        Transfers are listed by destination and group, which is the payout, whenever they were made: that depends on no
+        clock. Payouts are listed on the connected account since a day before `sent_since`; of the reversals of a
+        transfer Stripe lists all.
         """
         frozen = FrozenTransfer.of(body)
         where: dict[str, Any] = dict(frozen.options)
-        if frozen.step is not Step.REVERSAL:
-            where["created"] = {"gte": max(0, int(sent_since) - CLOCK_SLACK_SECONDS)}
         if frozen.step is Step.TRANSFER:
-            where["destination"] = frozen.account
+            where |= {"destination": frozen.account, "transfer_group": frozen.params["transfer_group"]}
+        elif frozen.step is Step.PAYOUT:
+            where["created"] = {"gte": max(0, int(sent_since) - CLOCK_SLACK_SECONDS)}
         listing: Listing[Listed] = Listing(frozen.path, partial(to_listed, frozen.step), lambda each: each.object_id)
         try:
             found = await self._pages.of_payment(listing, where)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, func, select, tuple_, update
 
-from refund_worker.domain.payouts.payout import PAYOUT_OPEN
+from refund_worker.domain.payouts.payout import PAYOUT_OPEN, PayoutStatus
 from refund_worker.domain.payouts.runs import RUN_DRIVEN, ApprovalCode, PayoutRun, RunRow, RunStatus
 from refund_worker.errors import LostRace
 from refund_worker.store.database import insert_into, locked
@@ -149,7 +150,7 @@ def rows_page(
     after: str | None = None,
     skipped: bool | None = None,
     code: str | None = None,
-) -> list[tuple[RunRow, str | None]]:
+) -> list[tuple[RunRow, PayoutStatus | None]]:
     """Return rows by payee, each with the status of its payout. `skipped` and `code` return only those."""
     query = select(*_ROW_COLUMNS, payouts.c.status).outerjoin(payouts, payouts.c.payout_id == _w.payout_id)
     query = query.where(_w.run_id == run_id).order_by(_w.payee_id).limit(limit)
@@ -161,24 +162,38 @@ def rows_page(
     if code is not None:
         query = query.where(_w.code == code)
     return [
-        (RunRow(**{name: row[name] for name in _ROW_FIELDS}), row["status"])
+        (RunRow(**{name: row[name] for name in _ROW_FIELDS}), PayoutStatus(row["status"]) if row["status"] else None)
         for row in connection.execute(query).mappings()
     ]
 
 
-def count_codes(connection: Connection, run_id: str) -> dict[str, int]:
-    """Return the number of the run's rows by code; rows without one are left out."""
-    query = select(_w.code, func.count()).where(_w.run_id == run_id, _w.code.is_not(None)).group_by(_w.code)
-    return {row[0]: row[1] for row in connection.execute(query.order_by(_w.code))}
+def count_codes(connection: Connection, run_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    """Return the number of rows by code, by run_id; rows without a code are left out."""
+    query = select(_w.run_id, _w.code, func.count()).where(_w.run_id.in_(sorted(run_ids)), _w.code.is_not(None))
+    return _by_run(connection.execute(query.group_by(_w.run_id, _w.code).order_by(_w.code)))
 
 
-def carried_minor(connection: Connection, run_id: str) -> int:
-    """Return the sum that the run leaves in the balances although it is payable."""
-    return int(connection.execute(select(func.sum(_w.carried_minor)).where(_w.run_id == run_id)).scalar() or 0)
-
-
-def count_payouts(connection: Connection, run_id: str) -> dict[str, int]:
-    """Return the number of the run's payouts by status."""
-    p = payouts.c
-    query = select(p.status, func.count()).where(p.run_id == run_id).group_by(p.status).order_by(p.status)
+def count_rows(connection: Connection, run_ids: Collection[str]) -> dict[str, int]:
+    """Return the number of rows, by run_id."""
+    query = select(_w.run_id, func.count()).where(_w.run_id.in_(sorted(run_ids))).group_by(_w.run_id)
     return {row[0]: row[1] for row in connection.execute(query)}
+
+
+def carried_minor(connection: Connection, run_ids: Collection[str]) -> dict[str, int]:
+    """Return the sum that each run leaves in the balances although it is payable, by run_id."""
+    query = select(_w.run_id, func.sum(_w.carried_minor)).where(_w.run_id.in_(sorted(run_ids))).group_by(_w.run_id)
+    return {row[0]: int(row[1]) for row in connection.execute(query)}
+
+
+def count_payouts(connection: Connection, run_ids: Collection[str]) -> dict[str, dict[str, int]]:
+    """Return the number of payouts by status, by run_id."""
+    p = payouts.c
+    query = select(p.run_id, p.status, func.count()).where(p.run_id.in_(sorted(run_ids)))
+    return _by_run(connection.execute(query.group_by(p.run_id, p.status).order_by(p.status)))
+
+
+def _by_run(rows: Iterable[Any]) -> dict[str, dict[str, int]]:
+    found: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for run_id, name, number in rows:
+        found[run_id][name] = number
+    return found

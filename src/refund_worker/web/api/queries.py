@@ -184,6 +184,14 @@ class RefundQuery(Page):
         )
 
 
+class PayoutRunRowQuery(Page):
+    """Filter of a payout run's rows, and their form: as CSV all rows are there, on one page."""
+
+    skipped: bool | None = None
+    code: Code | None = None
+    format: Literal["json", "csv"] | None = None
+
+
 class PayoutQuery(Page):
     """Filter of the payouts; `status` may be there several times."""
 

@@ -1,0 +1,167 @@
+"""The defences of payouts, each in a situation in which it alone keeps a payee from being paid twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from tests.support.payout_world import TWO_STEPS, PayoutWorld
+
+from refund_worker.domain.limits import Limits
+from refund_worker.domain.payouts.actions import apply_payout_action
+from refund_worker.domain.payouts.decision import TransferReplied
+from refund_worker.domain.payouts.machine import PayoutAction
+from refund_worker.domain.payouts.payout import PayoutRequest
+from refund_worker.domain.payouts.transfers import TransferAnswered
+from refund_worker.domain.processor_replies import Refused
+from refund_worker.domain.refund import ObjectState
+from refund_worker.engine.payouts.accept import AcceptedPayout, request_payouts
+from refund_worker.engine.payouts.apply import apply_payouts
+from refund_worker.engine.payouts.process import PayoutClaim, claim_due_payouts
+from refund_worker.engine.payouts.replies import record_transfer_replies
+from refund_worker.errors import ActionNotAllowed, InsufficientEarnings, LostRace
+
+Make = Callable[..., PayoutWorld]
+
+
+def claim(world: PayoutWorld) -> PayoutClaim:
+    """Claim what is due, as a worker that makes its calls afterwards."""
+    return world.database.run(lambda connection: claim_due_payouts(connection, world.context))
+
+
+def test_key_is_not_sent_again_after_its_life(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    world.route.down = True
+    world.ask()
+    world.settle()
+    sent = world.route.sends()
+    world.route.down = False
+    world.now += 10_001
+    world.settle(60)
+    assert world.route.sends() == sent
+
+
+def test_new_key_waits_for_the_quiet_window(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    world.route.script = ["server_error"]
+    payout_id = world.ask()
+    world.settle(600, step=30)
+    assert world.route.sends() == [f"{payout_id}-1:1"]
+    world.settle(1_000, step=30)
+    assert world.route.sends() == [f"{payout_id}-1:1", f"{payout_id}-1:2"]
+
+
+def test_refusal_says_nothing_about_an_earlier_call(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    world.route.script = ["late", "misconfigured"]
+    payout_id = world.ask()
+    world.settle(20, step=2)
+    assert world.payout(payout_id).status == "sending"
+    world.route.land()
+    world.settle(300, step=10)
+    assert world.payout(payout_id).status == "pending"
+    assert len(world.route.book) == 1
+
+
+def test_late_worker_writes_nothing(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    claimed = claim(world)
+    (question,) = claimed.questions
+    world.pass_time(61)
+    late = TransferReplied(payout_id, question.call.leg_id, question.call, Refused("closed", "closed"), claimed.now)
+    assert record_transfer_replies(world.context, [late], lease_token=claimed.token) == []
+    assert world.payout(payout_id).status == "sending"
+    assert world.balance().payable_minor == 0
+
+
+def test_second_step_waits_for_the_first(make_world: Make) -> None:
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle(60)
+    assert world.route.sends() == [f"{payout_id}-1:1"]
+
+
+def test_overtaken_report_changes_nothing(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle()
+    older = world.route.book[f"{payout_id}-1:1"]
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED))
+    world.report(payout_id, older)
+    assert world.payout(payout_id).status == "paid"
+    assert world.balance().paid_minor == 5_000
+
+
+def test_object_of_another_amount_is_never_believed(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle()
+    item = world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED)
+    world.report(payout_id, replace(item, amount_minor=5_001))
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.failure_code) == ("needs_attention", "answer_mismatch")
+    assert world.balance().in_flight_minor == 5_000
+
+
+def test_answer_of_another_amount_makes_no_second_attempt(world: PayoutWorld) -> None:
+    """The answer was wrong, the object is real, and the list lags behind: a retry must not send again."""
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    claimed = claim(world)
+    (question,) = claimed.questions
+    answer = world.route.execute(question.key, question.body)
+    assert isinstance(answer, TransferAnswered)
+    wrong = TransferAnswered(replace(answer.object, amount_minor=5_001))
+    reply = TransferReplied(payout_id, question.call.leg_id, question.call, wrong, claimed.now)
+    record_transfer_replies(world.context, [reply], lease_token=claimed.token)
+    assert world.payout(payout_id).failure_code == "answer_mismatch"
+    listed_later = world.route.book.pop(question.key)
+    world.act_on(payout_id, "retry")
+    world.settle(300, step=10)
+    assert world.route.sends() == []
+    world.route.book[question.key] = listed_later
+    world.settle(2_000, step=100)
+    assert world.route.sends() == []
+    assert world.payout(payout_id).status == "pending"
+
+
+def test_second_person_approves(make_world: Make) -> None:
+    world = make_world(limits=Limits(approval_threshold_minor=1_000))
+    world.earn("e1", 5_000)
+    payout_id = world.ask(2_000)
+    world.settle(60)
+    assert world.payout(payout_id).status == "awaiting_approval"
+    with pytest.raises(ActionNotAllowed):
+        world.act_on(payout_id, "approve", actor="ann")
+    world.act_on(payout_id, "approve", actor="bob")
+    world.settle(60)
+    assert world.payout(payout_id).status == "pending"
+
+
+def test_batch_takes_no_more_than_the_balance(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    requests = [
+        PayoutRequest(
+            idempotency_key=key, payee_id="p", amount_minor=3_000, currency="USD", description="share", actor="ann"
+        )
+        for key in ("k1", "k2")
+    ]
+    first, second = request_payouts(world.context, requests)
+    assert isinstance(first, AcceptedPayout)
+    assert isinstance(second, InsufficientEarnings)
+
+
+def test_decision_about_an_older_version_is_not_written(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    older = world.payout(payout_id)
+    world.settle()
+    decision = apply_payout_action(
+        older, PayoutAction.CANCEL, world.now, world.context.payout_policy, actor="bob", reason="stale"
+    )
+    with pytest.raises(LostRace), world.database.write() as connection:
+        apply_payouts(connection, [decision], world.now)
+    assert world.payout(payout_id).status == "pending"

@@ -1,0 +1,137 @@
+"""Payout runs over HTTP: made once, shown with their rows, approved by a second person, canceled."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from tests.web.client import Web
+from tests.web.payout_shop import PAYEE, PayoutShop
+
+from refund_worker.domain.limits import Limits
+from refund_worker.engine.payouts.drive_runs import drive_due_runs
+from refund_worker.web.dependencies import AppState
+
+BODY = {"processor_account": "stripe", "currency": "EUR"}
+
+
+@pytest.fixture
+def shop(web: Web) -> PayoutShop:
+    """Return a shop with two payees: "p1" with 6.00 EUR, "p2" with nothing."""
+    shop = PayoutShop(web)
+    with_limits(shop, Limits())
+    other = {"kind": "stripe_account", "account": "acct_2Abcd"}
+    assert web.call("POST", "/v1/payees", PAYEE | {"payee_id": "p2", "destination": other}).status_code == 201
+    return shop
+
+
+def with_limits(shop: PayoutShop, limits: Limits) -> None:
+    """Set the limits of the application."""
+    state: AppState = shop.web.app.state.shared
+    shop.web.app.state.shared = replace(state, context=replace(state.context, limits=limits))
+
+
+def make(shop: PayoutShop, key: str = "k", *, api_key: str = "admin", **changes: Any) -> httpx.Response:
+    """Ask for a run."""
+    return shop.web.call("POST", "/v1/payout-runs", BODY | changes, key=api_key, headers={"Idempotency-Key": key})
+
+
+def drive(shop: PayoutShop, run_id: str) -> Any:
+    """Let the scheduler work, and return the run."""
+    while drive_due_runs(shop.web.context):
+        pass
+    return shop.get(f"/v1/payout-runs/{run_id}")
+
+
+def test_run_is_made_once_and_pays(shop: PayoutShop) -> None:
+    made = make(shop)
+    assert (made.status_code, made.json()["status"], made.json()["payees"]) == (202, "planning", 2)
+    run_id = made.json()["run_id"]
+    assert made.headers["Location"] == f"/v1/payout-runs/{run_id}"
+    again = make(shop)
+    assert (again.status_code, again.headers["Idempotent-Replayed"], again.json()["run_id"]) == (200, "true", run_id)
+    assert make(shop, minimum_minor=1).json()["code"] == "idempotency_key_reused"
+    run = drive(shop, run_id)
+    assert (run["status"], run["planned_minor"], run["paid_minor"], run["paid_payees"]) == ("done", 600, 600, 1)
+    assert run["codes"] == {"nothing_payable": 1}
+    assert (run["available_minor"], run["shortfall_minor"]) == (None, None)
+    shop.work()
+    assert drive(shop, run_id)["payouts_by_status"] == {"pending": 1}
+    assert [row["run_id"] for row in shop.get("/v1/payout-runs")["data"]] == [run_id]
+
+
+def test_rows_say_who_is_paid_and_who_is_skipped(shop: PayoutShop) -> None:
+    run_id = make(shop).json()["run_id"]
+    assert drive(shop, run_id)["status"] == "done"
+    path = f"/v1/payout-runs/{run_id}/rows"
+    (paid,) = shop.get(f"{path}?skipped=false")["data"]
+    (skipped,) = shop.get(f"{path}?skipped=true")["data"]
+    assert (paid["payee_id"], paid["paid_minor"], paid["code"], paid["payout_status"]) == ("p1", 600, None, "queued")
+    assert (skipped["payee_id"], skipped["code"], skipped["paid_minor"]) == ("p2", "nothing_payable", 0)
+    page = shop.get(f"{path}?limit=1")
+    assert (page["has_more"], shop.get(f"{path}?starting_after=p1")["data"]) == (True, [skipped])
+    assert [row["payee_id"] for row in shop.get(f"{path}?code=nothing_payable")["data"]] == ["p2"]
+    text = shop.web.call("GET", f"{path}?format=csv")
+    rows = list(csv.DictReader(io.StringIO(text.text)))
+    assert text.headers["content-type"].startswith("text/csv")
+    assert [(row["payee_id"], row["paid_minor"], row["code"]) for row in rows] == [
+        ("p1", "600", ""),
+        ("p2", "0", "nothing_payable"),
+    ]
+    assert shop.web.call("GET", f"{path}?starting_after=none").status_code == 422
+    assert shop.web.call("GET", "/v1/payout-runs/none/rows").status_code == 404
+
+
+def test_dry_run_shows_the_plan_and_pays_nothing(shop: PayoutShop) -> None:
+    run = drive(shop, make(shop, dry_run=True, minimum_minor=601).json()["run_id"])
+    assert (run["status"], run["planned_minor"], run["carried_minor"]) == ("planned", 0, 600)
+    assert run["codes"] == {"below_minimum": 1, "nothing_payable": 1}
+    assert shop.get("/v1/payouts")["data"] == []
+
+
+def test_second_person_approves(shop: PayoutShop) -> None:
+    with_limits(shop, Limits(approval_threshold_minor=599))
+    run_id = make(shop).json()["run_id"]
+    run = drive(shop, run_id)
+    assert (run["status"], run["approval_codes"]) == ("awaiting_approval", ["approval_threshold"])
+    path, reason = f"/v1/payout-runs/{run_id}/approve", {"reason": "checked"}
+    assert shop.web.call("POST", path, reason).json()["code"] == "action_not_allowed"
+    second = shop.web.key("approver")
+    stale = shop.web.call("POST", path, reason, key=second, headers={"If-Match": '"1"'})
+    assert stale.status_code == 412
+    assert shop.web.call("POST", path, reason, key=second).json()["status"] == "paying"
+    done = drive(shop, run_id)
+    assert (done["status"], done["paid_minor"], done["reason"]) == ("done", 600, "checked")
+    events = shop.get(f"/v1/payout-runs/{run_id}/events")["data"]
+    assert [event["what"] for event in events] == ["payout_run_created", "payout_run_approved"]
+
+
+def test_canceled_run_pays_nobody(shop: PayoutShop) -> None:
+    run_id = make(shop).json()["run_id"]
+    path = f"/v1/payout-runs/{run_id}/cancel"
+    assert shop.web.call("POST", path, {"reason": "a mistake"}).json()["status"] == "canceled"
+    assert drive(shop, run_id)["paid_payees"] == 0
+    assert shop.web.call("POST", path, {"reason": "again"}).status_code == 409
+    assert shop.web.call("POST", "/v1/payout-runs/none/cancel", {"reason": "x"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"processor_account": "none"}, "processor_account_unknown"),
+        ({"minimum_minor": -1}, "invalid_request"),
+        ({"currency": "XXQ"}, "invalid_request"),
+        ({"more": 1}, "invalid_request"),
+    ],
+)
+def test_wrong_request_is_refused(shop: PayoutShop, changes: dict[str, Any], code: str) -> None:
+    answer = make(shop, **changes)
+    assert (answer.status_code, answer.json()["code"]) == (422, code)
+
+
+def test_key_is_required(shop: PayoutShop) -> None:
+    assert shop.web.call("POST", "/v1/payout-runs", BODY).status_code == 400
