@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Select, delete, func, select
 
 from refund_worker.batching import batched
 from refund_worker.store.database import IDS_AT_ONCE, insert_into
@@ -82,10 +82,15 @@ def drop_refs(connection: Connection, payment_id: str) -> None:
 
 
 def processor_names(connection: Connection) -> list[str]:
-    """Return the processors that payments name, stepping through their index from name to name."""
-    first = select(func.min(payments.c.processor).label("name")).cte(recursive=True)
-    one = payments.alias()
-    following = select(func.min(one.c.processor)).where(one.c.processor > first.c.name).scalar_subquery()
+    """Return the processors that payments name."""
+    return stepped_names(connection, payments.c.processor)
+
+
+def stepped_names(connection: Connection, column: Column[Any]) -> list[str]:
+    """Return the different names in a column that an index begins with, stepping through it from name to name."""
+    first = select(func.min(column).label("name")).cte(recursive=True)
+    one = column.table.alias().c[column.name]
+    following = select(func.min(one)).where(one > first.c.name).scalar_subquery()
     names = first.union_all(select(following).where(first.c.name.is_not(None)))
     return list(connection.execute(select(names.c.name).where(names.c.name.is_not(None))).scalars())
 

@@ -15,8 +15,10 @@ from refund_worker import api_schema
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.money import decimal_places
 from refund_worker.engine.views.api_objects import list_refunds, refund_view
+from refund_worker.engine.views.payout_objects import payout_views
 from refund_worker.errors import InvalidRequest
 from refund_worker.store import accounts, refunds
+from refund_worker.store.payouts import lists, payees, payouts
 from refund_worker.store.refunds import Filters
 from refund_worker.store.reporting import entry_search
 from refund_worker.store.reporting import search as store
@@ -50,7 +52,8 @@ class Found:
     `matched` says by what: "text", "id", or "id, customer" if the text is several names, or "".
 
     `looked_back_to` is the id of the oldest refund whose text was read, if there are older ones. `more` is True if an
-    exact name has more refunds than these. `customers` are those with the text in their id; they are looked for only if
+    exact name has more refunds than these. `payouts` have this exact name too, and `payee_id` is a payee with this id.
+    `customers` are those with the text in their id; they are looked for only if
     no refund is found.
     """
 
@@ -63,6 +66,8 @@ class Found:
     day: tuple[float, float] | None = None
     more: bool = False
     customers: tuple[str, ...] = ()
+    payouts: tuple[api_schema.Payout, ...] = ()
+    payee_id: str | None = None
 
 
 def search(connection: Connection, text: str, *, client: str | None = None, before: str | None = None) -> Found:
@@ -110,8 +115,12 @@ def _exact(connection: Connection, text: str, client: str | None) -> Found | Non
     ids = sorted({refund_id for found in by_name.values() for refund_id in found}, reverse=True)
     customer = accounts.find_customer(connection, text)
     entry = store.transaction_of(connection, text)
+    paid_out = _payouts_named(connection, text, client)
+    payee_id = text if payees.load(connection, [text]) else None
     if ids:
         return Found(
+            payouts=paid_out,
+            payee_id=payee_id,
             refunds=_views(connection, ids[:LIMIT]),
             matched=", ".join(matched for matched, found in by_name.items() if found),
             customer_id=customer.customer_id if customer else None,
@@ -121,6 +130,10 @@ def _exact(connection: Connection, text: str, client: str | None) -> Found | Non
     batch = text if store.is_batch(connection, text, client) else None
     if batch is not None:
         return Found(refunds=[], matched="batch", batch_id=batch)
+    if paid_out or payee_id:
+        its_customer = customer.customer_id if customer else None
+        matched = "payout" if paid_out else "payee"
+        return Found(refunds=[], matched=matched, payouts=paid_out, payee_id=payee_id, customer_id=its_customer)
     if customer is not None:
         return Found(refunds=[], matched="customer", customer_id=customer.customer_id)
     if entry is not None:
@@ -132,6 +145,13 @@ def _exact(connection: Connection, text: str, client: str | None) -> Found | Non
         return None
     filters = Filters(client=client, created_gte=day[0], created_lt=day[1], limit=LIMIT)
     return Found(refunds=list_refunds(connection, filters)["data"], matched="day", day=day)
+
+
+def _payouts_named(connection: Connection, text: str, client: str | None) -> tuple[api_schema.Payout, ...]:
+    """Return the newest payouts with this id, key, run or object at a processor, at most `LIMIT`."""
+    found = payouts.load(connection, lists.named(connection, text, client, LIMIT))
+    in_order = sorted(found, key=lambda payout: payout.payout_id, reverse=True)
+    return tuple(payout_views(connection, in_order)) if found else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
 from refund_worker.domain.payouts.payout import PayoutStatus
-from refund_worker.store.tables import earnings, payouts
+from refund_worker.store.payment_refs import stepped_names
+from refund_worker.store.tables import earnings, payout_legs, payouts, transfer_objects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,26 @@ def find_ids(connection: Connection, filters: PayoutFilters) -> list[str]:
         query = query.where(beyond)
     order = p.payout_id if filters.oldest_first else p.payout_id.desc()
     return list(connection.execute(query.order_by(order).limit(filters.limit + 1)).scalars())
+
+
+def count_in(connection: Connection, statuses: Collection[str]) -> dict[str, int]:
+    """Return the number of payouts in each of these statuses."""
+    p = payouts.c
+    query = select(p.status, func.count()).where(p.status.in_(statuses)).group_by(p.status)
+    return dict.fromkeys(statuses, 0) | {row[0]: row[1] for row in connection.execute(query)}
+
+
+def named(connection: Connection, text: str, client: str | None, limit: int) -> list[str]:
+    """Return ids of payouts with this id, idempotency key, run, or object at a processor, newest first."""
+    p, o = payouts.c, transfer_objects.c
+    processors = stepped_names(connection, transfer_objects.c.processor)
+    legs = select(o.leg_id).where(o.processor.in_(processors), o.object_id == text)
+    its = select(payout_legs.c.payout_id).where(payout_legs.c.leg_id.in_(legs))
+    exact = (p.payout_id == text) | (p.idempotency_key == text) | (p.run_id == text) | p.payout_id.in_(its)
+    query = select(p.payout_id).where(exact)
+    if client is not None:
+        query = query.where(p.client == client)
+    return list(connection.execute(query.order_by(p.payout_id.desc()).limit(limit)).scalars())
 
 
 def held_until(connection: Connection, payee_id: str, currency: str, now: float) -> float | None:

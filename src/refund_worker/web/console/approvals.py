@@ -9,6 +9,8 @@ from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse
 from sqlalchemy import Connection
 
+from refund_worker.api_schema import Payout
+from refund_worker.domain.payouts.payout import PayoutStatus
 from refund_worker.domain.refund import Refund, RefundStatus
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.access.persons import why_not_approve
@@ -16,8 +18,10 @@ from refund_worker.engine.refunds.approval_reasons import why_approval
 from refund_worker.engine.views import api_objects
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.funds import funds_view, shortfalls
+from refund_worker.engine.views.payout_objects import list_payouts
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.store import refunds
+from refund_worker.store.payouts.lists import PayoutFilters
 from refund_worker.web.console import decide_many
 from refund_worker.web.console.decide_many import Offer
 from refund_worker.web.console.pages import Page, ThePage, link
@@ -43,9 +47,20 @@ def approvals(page: ThePage, chosen: Chosen, starting_after: SearchText | None =
         why_not = _why_not(connection, page, found)
         reasons = why_approval(connection, found, page.context.limits)
         short = shortfalls(funds_view(connection, page.context))
+        paid_out = _payouts(connection, page) if not any(chosen.values()) else []
+        requesters = {payout["actor"] for payout in paid_out}
+        why_not |= why_not_approve(connection, page.identity.actor, requesters)
     values: Json = {"found": [api_objects.refund_view(refund) for refund in found], "more": more, "chosen": chosen}
     values |= {"why_not": why_not, "reasons": reasons, "limits": page.context.limits, "short": short}
-    return page.render("approvals.html", **values)
+    return page.render("approvals.html", payouts=paid_out, **values)
+
+
+def _payouts(connection: Connection, page: Page) -> list[Payout]:
+    """Return the oldest payouts that wait for a second person."""
+    wanted = (PayoutStatus.AWAITING_APPROVAL,)
+    return list_payouts(
+        connection, PayoutFilters(statuses=wanted, client=page.identity.sees, limit=PAGE, oldest_first=True)
+    )["data"]
 
 
 def _waiting(

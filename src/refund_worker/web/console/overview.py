@@ -16,9 +16,11 @@ from refund_worker.engine.views.process_health import process_health
 from refund_worker.engine.views.refused_webhooks import refused_webhooks
 from refund_worker.engine.views.runbook import sections
 from refund_worker.store import fraud_warnings, outbox
+from refund_worker.store.payouts import lists
 from refund_worker.store.reporting import claim_queries, console_queries, metrics
 from refund_worker.store.reporting.console_queries import COUNTED_MAX
 from refund_worker.web.console.pages import ThePage
+from refund_worker.web.console.payouts import NEEDS_PERSON
 from refund_worker.web.console.system import compared_processors
 
 router = APIRouter()
@@ -48,6 +50,7 @@ def overview(page: ThePage) -> HTMLResponse:
             "funds": funds_view(connection, page.context),
             "claims": claim_queries.waiting_claims(connection),
             "warnings": fraud_warnings.count_open(connection),
+            "payouts": lists.count_in(connection, NEEDS_PERSON),
             "refused": [each for each in refused_webhooks(connection, now) if each.lasts],
         }
     accounts = page.context.accounts

@@ -20,6 +20,7 @@ from refund_worker.web.console.forms import required_text, whole
 from refund_worker.web.console.pages import Page, ThePage
 from refund_worker.web.console.query import SearchText
 from refund_worker.web.console.refund_forms import accepted, ask, form_id, trial, was_sent
+from refund_worker.web.console.shares import shares_of
 
 router = APIRouter()
 EARLIER = 20
@@ -133,6 +134,7 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
         customer_id = accounts.survivor_of(connection, entry["customer_id"])
         payable = payable_parts(connection, customer_id, left, page.context.policy)
         earlier = _earlier(connection, page, entry)
+        shares = shares_of(connection, [entry["transaction_id"]]).get(entry["transaction_id"], [])
     currencies = [part.currency for part in payable]
     to = To.SOURCE if form.get("to") == "source" else To.BALANCE
     typed = form.get("credits", str(left) if left else "").strip()
@@ -150,6 +152,7 @@ def _panel(page: Page, form: Mapping[str, str], error: RefundWorkerError | None 
         "entry": entry,
         "left": left,
         "earlier": earlier,
+        "shares": shares,
         "to": to.value,
         "credits": typed,
         "currency": chosen,

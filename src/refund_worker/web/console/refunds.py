@@ -46,6 +46,7 @@ from refund_worker.web.console.labels import WAITS_FOR
 from refund_worker.web.console.pages import Page, ThePage, new_request_id
 from refund_worker.web.console.query import SearchText
 from refund_worker.web.console.selection import BACK_MAX, PAGE, actions_of
+from refund_worker.web.console.shares import shares_of
 from refund_worker.web.console.timeline import attempt_view, event_views, is_not_known, lights
 
 router = APIRouter()
@@ -227,6 +228,7 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         to_approve = [refund] if refund.status is RefundStatus.AWAITING_APPROVAL else []
         approval = why_approval(connection, to_approve, page.context.limits).get(refund_id)
         latest = Filters(customer_id=refund.customer_id, client=page.identity.sees, limit=HISTORY + 1)
+        shares = shares_of(connection, [refund.transaction_id]) if refund.transaction_id else {}
         history = api_objects.list_refunds(connection, latest)["data"] if to_approve else []
     view = api_objects.refund_view(refund)
     values = possible(page, view["available_actions"], barred) | {
@@ -247,6 +249,7 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         "attention": [leg for leg in refund.legs if leg.attention_code],
         "why": explain_refund(refund),
         "payment_at_processor": {leg.leg_id: leg.processor_payment_id for leg in refund.legs},
+        "shares": shares.get(refund.transaction_id or "", []),
         "needs_care": refund.status in TROUBLED,
         "age": now - refund.created_at,
         "request_id": new_request_id(),

@@ -24,6 +24,11 @@ def find(page: ThePage, q: SearchText = "", before: SearchText | None = None) ->
 
 
 def _only_hit(page: Page, found: Found) -> RedirectResponse | None:
+    if found.payouts or found.payee_id is not None:
+        alone = not found.refunds and found.customer_id is None
+        if alone and len(found.payouts) == 1 and found.payee_id is None:
+            return page.redirect(f"/payouts/{found.payouts[0]['id']}")
+        return page.redirect("/payee", id=found.payee_id) if alone and not found.payouts else None
     if len(found.refunds) == 1 and found.looked_back_to is None and not found.more:
         return page.redirect(f"/refunds/{found.refunds[0]['id']}")
     if found.refunds and found.day is None:

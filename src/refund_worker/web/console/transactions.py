@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends
@@ -13,6 +13,7 @@ from sqlalchemy import Connection, RowMapping
 from refund_worker.api_schema import Refund
 from refund_worker.domain.acceptance import CustomerAccount
 from refund_worker.domain.ledger import Purpose
+from refund_worker.domain.payouts.earnings import Earning
 from refund_worker.domain.refund import NOT_YET_POSTED
 from refund_worker.engine.accounts.corrections import state_of
 from refund_worker.engine.intake.schemas import parse_day, parse_schema
@@ -27,6 +28,7 @@ from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, required_text
 from refund_worker.web.console.pages import Page, ThePage
 from refund_worker.web.console.query import SearchText
+from refund_worker.web.console.shares import shares_of
 
 router = APIRouter()
 PAGE = 50
@@ -47,6 +49,7 @@ class Line:
     delete: str | None
     pay_out: bool
     paid_out_by: str | None  # id of the refund that pays a correction out
+    shares: Sequence[Earning] = ()  # of payees in this spend, or in the spend that this entry refunds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +122,20 @@ def lines_of(connection: Connection, entries: Collection[RowMapping]) -> list[Li
     reversed_ones = console_queries.reversed_among(connection, ids)
     with_money = console_queries.refunds_with_legs(connection, {e["refund_id"] for e in entries if e["refund_id"]})
     payouts = console_queries.payouts_of(connection, ids)
+    shares = shares_of(connection, {spend for entry in entries if (spend := _spend_of(entry)) is not None})
     return [
-        _line(entry, refundable, reversed_ones, with_money, payouts.get(entry["transaction_id"])) for entry in entries
+        replace(
+            _line(entry, refundable, reversed_ones, with_money, payouts.get(entry["transaction_id"])),
+            shares=shares.get(_spend_of(entry) or "", ()),
+        )
+        for entry in entries
     ]
+
+
+def _spend_of(entry: RowMapping) -> str | None:
+    """Return the spend that the entry is or refunds, or None."""
+    id: str | None = {"spend": entry["transaction_id"], "credit_refund": entry["refers_to"]}.get(entry["kind"])
+    return id
 
 
 def _line(
