@@ -23,7 +23,7 @@ PAYOUT_DEFECTS = (
         PAYOUTS + "replies.py",
         "            required = leg.lookup_required or server_error\n",
         "            required = leg.lookup_required\n",
-        (WAY + "server_error_is_looked_up_and_not_repeated",),
+        (DEFENCES + "new_key_waits_for_the_quiet_window",),
     ),
     Defect(
         "payouts: the same key is sent again after its life",
