@@ -256,4 +256,11 @@ PAYOUT_DEFECTS = (
         '.where(payouts.c.payout_id == bindparam("id"), bindparam("left") > 0)',
         (DEFENCES + "decision_about_an_older_version_is_not_written",),
     ),
+    Defect(
+        "payouts: an event sends what waits for a person",
+        STORE + "payouts/payouts.py",
+        "& g.status.not_in((LegStatus.SENDING, *TO_BE_SENT))",
+        "& g.status.not_in((LegStatus.SENDING,))",
+        (FOUND + "event_does_not_send_what_waits_for_a_person",),
+    ),
 )
