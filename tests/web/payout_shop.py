@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
+from starlette.routing import Mount
 from tests.support.payees import KEY, payout_accounts
 from tests.support.scripted_route import ScriptedRoute
 from tests.web.client import Web
 
 from refund_worker.domain.payouts.decision import PayoutPolicy, RouteRules
+from refund_worker.engine.context import Context
 from refund_worker.engine.payouts.process import process_payouts_until_idle
 from refund_worker.sealing import Box
 from refund_worker.web.dependencies import AppState
@@ -49,8 +52,16 @@ def with_payouts(web: Web, **rules: Any) -> ScriptedRoute:
         routes={"stripe": route},
         payout_policy=policy,
     )
-    web.app.state.shared = replace(state, context=context)
+    use_context(web, context)
     return route
+
+
+def use_context(web: Web, context: Context) -> None:
+    """Let the API and the console work with this context from now on."""
+    shared = replace(web.app.state.shared, context=context)
+    for app in (web.app, *(route.app for route in web.app.routes if isinstance(route, Mount))):
+        if isinstance(app, FastAPI):
+            app.state.shared = shared
 
 
 class PayoutShop:

@@ -17,7 +17,9 @@ from refund_worker.store.tables import (
     console_users,
     events,
     ledger_transactions,
+    payees,
     payments,
+    payouts,
     reconciliations,
     refund_batches,
     refunds,
@@ -32,6 +34,7 @@ NO_PAGES = frozenset(
         "/refunds/{refund_id}/timeline.json",
         "/audit.csv",
         "/customer.json",
+        "/payee/statement.csv",
         "/reconciliations/{reconciliation_id}/differences.csv",
         "/refund-transaction/preview",
         "/sign-in",
@@ -54,6 +57,7 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
     middle = _middle_entry(connection, customer)
     spend = _latest_entry(connection, customer, "spend")
     first_payment = _first(connection, payments.c.payment_id)
+    payee = _first(connection, payees.c.payee_id)
     page_of = {
         "/refund-transaction": [
             _at("/refund-transaction", id=spend),
@@ -77,6 +81,10 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         ],
         "/refunds": _lists(connection, customer),
         "/refunds/{refund_id}": [f"/refunds/{refund_id}" for refund_id in _one_of_each_status(connection)],
+        **{path: [_at(path, id=payee)] for path in ("/payee", "/payee/statement", "/pay-out")},
+        "/payees": ["/payees", _at("/payees", after=payee), _at("/payees", customer_id=customer)],
+        "/payouts": ["/payouts", _at("/payouts", status="paid"), _at("/payouts", payee_id="nobody")],
+        "/payouts/{payout_id}": [f"/payouts/{payout_id}" for payout_id in _payouts(connection)],
         "/outside-refunds/{claim_id}": _claims(connection, "outside_refund"),
         "/disputes/{claim_id}": _claims(connection, "dispute"),
         "/failures/retry": [_at("/failures/retry", code=code) for code in _codes(connection)],
@@ -110,6 +118,12 @@ def _claims(connection: Connection, kind: str) -> list[str]:
     path = "/disputes" if kind == "dispute" else "/outside-refunds"
     query = select(claims.c.claim_id).where(claims.c.kind == kind).limit(2)
     return [f"{path}/{claim_id}" for claim_id in connection.execute(query).scalars()]
+
+
+def _payouts(connection: Connection) -> list[str]:
+    """Return a payout in each status."""
+    o = payouts.c
+    return list(connection.execute(select(func.max(o.payout_id)).group_by(o.status).order_by(o.status)).scalars())
 
 
 def _first(connection: Connection, column: Column[str]) -> str:

@@ -14,6 +14,7 @@ NO_PICTURES: Mapping[str, str] = {
     "/refunds/{refund_id}/timeline.json": "a file to download",
     "/audit.csv": "a file to download",
     "/customer.json": "a file to download",
+    "/payee/statement.csv": "a file to download",
     "/reconciliations/{reconciliation_id}/differences.csv": "a file to download",
     "/selected/now": "statuses that the result of a decision about many loads into itself",
     "/refund-transaction/preview": "a part that the form Refund transaction loads into itself",
@@ -54,6 +55,7 @@ def pages(named: Mapping[str, str]) -> Pages:
         **_lists(named),
         **_customers(named),
         **_refunds(named),
+        **_payouts(named),
         **_decisions(named),
     }
 
@@ -149,6 +151,23 @@ def _refunds(named: Mapping[str, str]) -> Pages:
         **{f"refund-{name}": ("/refunds/{refund_id}", f"/refunds/{refund_id}") for name, refund_id in shown.items()},
         "refund-not-found": ("/refunds/{refund_id}", "/refunds/rf_none"),
         "retry-of-one": ("/refunds/{refund_id}/retry", f"/refunds/{named['unknown']}/retry"),
+    }
+
+
+def _payouts(named: Mapping[str, str]) -> Pages:
+    shown = {name: payout_id for name, payout_id in named.items() if name.startswith("payout-")}
+    return {
+        "payees": ("/payees", "/payees"),
+        "payees-none": ("/payees", _at("/payees", id="nobody")),
+        **{name: ("/payee", _at("/payee", id=named[name])) for name in sorted(named) if name.startswith("payee-")},
+        "payee": ("/payee", _at("/payee", id=named["payee"])),
+        "statement": ("/payee/statement", _at("/payee/statement", id=named["payee"])),
+        "pay-out": ("/pay-out", _at("/pay-out", id=named["payee"])),
+        "pay-out-refused": ("/pay-out", _at("/pay-out", id=named["payee"], amount="99,999.00")),
+        "payouts": ("/payouts", "/payouts"),
+        "payouts-none": ("/payouts", _at("/payouts", payee_id="nobody", status="paid")),
+        "payout": ("/payouts/{payout_id}", f"/payouts/{named['payout']}"),
+        **{name: ("/payouts/{payout_id}", f"/payouts/{payout_id}") for name, payout_id in shown.items()},
     }
 
 

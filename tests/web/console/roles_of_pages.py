@@ -52,6 +52,13 @@ EXPECTED = {
     ("GET", "/processors"): "vsoam",
     ("GET", "/refund-transaction"): "som",
     ("GET", "/refund-transaction/preview"): "som",
+    ("GET", "/payees"): "vsoam",
+    ("GET", "/payee"): "vsoam",
+    ("GET", "/payee/statement"): "vsoam",
+    ("GET", "/payee/statement.csv"): "vsoam",
+    ("GET", "/pay-out"): "som",
+    ("GET", "/payouts"): "vsoam",
+    ("GET", "/payouts/{payout_id}"): "vsoam",
     ("GET", "/refunds"): "vsoam",
     ("GET", "/refunds.csv"): "vsoam",
     ("GET", "/refunds/{refund_id}"): "vsoam",
@@ -84,6 +91,16 @@ EXPECTED = {
     ("POST", "/processors/resume"): "om*",
     ("POST", "/refund-transaction"): "som*",
     ("POST", "/refund-transaction/preview"): "som",
+    ("POST", "/pay-out"): "som*",
+    ("POST", "/payee/destination"): "m*",
+    ("POST", "/payee/pause"): "om",
+    ("POST", "/payee/resume"): "om*",
+    ("POST", "/payouts/{payout_id}/approve"): "am*",
+    ("POST", "/payouts/{payout_id}/cancel"): "som",
+    ("POST", "/payouts/{payout_id}/reject"): "am",
+    ("POST", "/payouts/{payout_id}/resolve"): "om*",
+    ("POST", "/payouts/{payout_id}/retry"): "om*",
+    ("POST", "/payouts/{payout_id}/sync"): "som",
     ("POST", "/refunds/{refund_id}/approve"): "am*",
     ("POST", "/refunds/{refund_id}/sync"): "som",
     ("POST", "/refunds/{refund_id}/cancel"): "som",
@@ -106,6 +123,10 @@ QUERY = {
     "/customer.json": "?id=cust-1",
     "/add-credits": "?customer=cust-1",
     "/refund-transaction": "?id=tx-1",
+    "/payee": "?id=p1",
+    "/payee/statement": "?id=p1",
+    "/payee/statement.csv": "?id=p1&month=2026-10",
+    "/pay-out": "?id=p1",
     "/delete-transaction": "?id={correction}",
     "/return-money": "?id={correction}",
     "/failures/watch": "?first=1&last=2&by=x",
@@ -129,12 +150,16 @@ class Things:
     outside_refund_id: str = "cl_none"
     dispute_id: str = "cl_none"
     reconciliation_id: str = "rec_none"
+    payout_id: str = "po_none"
+    approvable_payout_id: str = "po_none"
 
 
 def call_page(person: Visitor, method: str, path: str, fields: dict[str, str], things: Things | None = None):  # type: ignore[no-untyped-def]
     named = things or Things("rf_none", "rf_none", "rb_none", "none")
     refund_id = named.approvable_id if path.endswith(("/approve", "/reject")) else named.refund_id
     filled = path.replace("{refund_id}", refund_id).replace("{batch_id}", named.batch_id)
+    payout_id = named.approvable_payout_id if path.endswith(("/approve", "/reject")) else named.payout_id
+    filled = filled.replace("{payout_id}", payout_id)
     filled = filled.replace("{claim_id}", named.dispute_id if "/disputes" in path else named.outside_refund_id)
     filled = filled.replace("{reconciliation_id}", named.reconciliation_id)
     if method == "GET":

@@ -12,6 +12,7 @@ from tests.web.client import Web
 from tests.web.console.roles_of_pages import CLOSED, EXPECTED, Things, call_page, everything
 from tests.web.console.session import shift_times, token_of
 from tests.web.console.visitor import PASSWORD, Visitor, text_of, visitor
+from tests.web.payout_shop import PayoutShop
 
 from refund_worker.domain.claims.claim import ClaimKind
 from refund_worker.domain.refund import Kind, RefundRequest, To
@@ -19,6 +20,8 @@ from refund_worker.engine.access import console_users
 from refund_worker.engine.access.api_keys import ConsoleRole, create_key, list_keys
 from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.intake.batches import accept_batch
+from refund_worker.engine.intake.payee_schemas import PayoutSchema
+from refund_worker.engine.payouts.accept import AcceptedPayout, request_payouts
 from refund_worker.engine.processor_sync.reconciliation.run import start_reconciliation
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.engine.views.claim_objects import claim_page
@@ -102,7 +105,21 @@ def things_of(web: Web, client: str) -> Things:
             for kind in (ClaimKind.OUTSIDE_REFUND, ClaimKind.DISPUTE)
         )
     shown = {"outside_refund_id": outside, "dispute_id": disputed}
+    shown |= dict(zip(("payout_id", "approvable_payout_id"), payouts_of(web, client), strict=True))
     return Things(made[0], made[1], batch, entry["transaction_id"], key_id, reconciliation_id=begun, **shown)
+
+
+def payouts_of(web: Web, client: str) -> list[str]:
+    """Create a payout that waits for a worker, and one that waits for approval."""
+    PayoutShop(web)
+    made = []
+    for name, minor in (("queued", 1), ("large", 501)):
+        body = PayoutSchema(payee_id="p1", amount_minor=minor, currency="EUR")
+        asked = body.request(idempotency_key=name, client=client, actor=f"{client}/asked-for-it")
+        (answer,) = request_payouts(web.context, [asked])
+        assert isinstance(answer, AcceptedPayout)
+        made.append(answer.payout_id)
+    return made
 
 
 @pytest.mark.parametrize("client", ["console", "another-backend"])
@@ -144,6 +161,10 @@ def test_allowed_acts_work_on_refunds_of_every_client(web: Web, client: str) -> 
     done = {
         "/refunds/{refund_id}/approve": approver,
         "/refunds/{refund_id}/cancel": support,
+        "/payouts/{payout_id}/approve": approver,
+        "/payouts/{payout_id}/cancel": support,
+        "/pay-out": support,
+        "/payee/pause": operator,
         "/delete-transaction": support,
         "/processors/pause": operator,
         "/audit/verify": operator,
@@ -161,13 +182,17 @@ def _fields(path: str, things: Things) -> dict[str, str]:
     """Return the fields of a form as the page sends it, valid as far as possible."""
     fields = {"reason": "it is right", "request_id": f"form-of-{path.replace('/', '-').strip('-')}-0123456789"[:60]}
     fields["request_id"] = re.sub(r"[^A-Za-z0-9_-]", "-", fields["request_id"])
-    if path.startswith("/refunds/"):
+    if path.startswith(("/refunds/", "/payouts/")):
         return fields | {"version": "1", "outcome": "reverse"}
     return fields | {
         "/add-credits": {"customer": "cust-1", "credits": "1"},
         "/delete-transaction": {"id": things.correction},
         "/return-money": {"id": things.correction},
         "/split-correction": {"id": things.correction, "first": "USD"},
+        "/pay-out": {"id": "p1", "amount_minor": "1", "currency": "EUR"},
+        "/payee/destination": {"payee_id": "p1"},
+        "/payee/pause": {"payee_id": "p1"},
+        "/payee/resume": {"payee_id": "p1"},
         "/refund-transaction": {"id": "tx-1", "credits": "1", "to": "balance", "left": "50"},
         "/refund-transaction/preview": {"id": "tx-1", "credits": "1", "to": "balance"},
         "/user": {"name": "admin", "act": "unlock"},

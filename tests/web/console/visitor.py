@@ -63,6 +63,11 @@ class Visitor:
         fields = form_on(page, "/console" + action)
         return self.post(action, fields | typed)
 
+    def submit_last(self, page: httpx.Response, action: str, **typed: object) -> httpx.Response:
+        """Send the last of the page's forms for this action, where another of them only previews."""
+        fields = forms_on(page, "/console" + action)[-1]
+        return self.post(action, fields | typed)
+
     def follow(self, answer: httpx.Response) -> httpx.Response:
         assert answer.status_code == 303, text_of(answer)
         parts = urlsplit(answer.headers["location"])
@@ -95,11 +100,16 @@ class _Forms(HTMLParser):
 
 def form_on(page: httpx.Response, action: str) -> dict[str, str]:
     """Return the fields of the page's form for this action, as the page filled them in."""
+    return forms_on(page, action)[0]
+
+
+def forms_on(page: httpx.Response, action: str) -> list[dict[str, str]]:
+    """Return the fields of each of the page's forms for this action. There is at least one."""
     parser = _Forms()
     parser.feed(page.text)
     found = [fields for where, fields in parser.forms if where == action]
     assert found, f"no form for {action} on {text_of(page)}"
-    return found[0]
+    return found
 
 
 def text_of(page: httpx.Response) -> str:

@@ -28,7 +28,7 @@ def payout_view(payout: Payout, objects: Iterable[RowMapping] = ()) -> api_schem
     last = {row["leg_id"]: row for row in objects}
     paying = last.get(payout.forward_legs[-1].leg_id) if payout.forward_legs else None
     reported = Reported(paying["arrives_at"], paying["trace"]) if paying is not None else None
-    text, hides = payout_texts_in_force().of(payout, reported), _hides(payout)
+    text, hides = payout_texts_in_force().of(payout, reported), hides_cause(payout)
     return {
         "id": payout.payout_id,
         "status": payout.status.value,
@@ -82,7 +82,8 @@ def _leg_view(leg: PayoutLeg, reported: RowMapping | None, *, hides: bool) -> ap
     }
 
 
-def _hides(payout: Payout) -> bool:
+def hides_cause(payout: Payout) -> bool:
+    """Return True if the cause of the payout's failure is for operators alone: a compliance outcome."""
     return payout.fault is Fault.COMPLIANCE
 
 
@@ -129,7 +130,7 @@ def payout_timeline(connection: Connection, payout: Payout, *, whole: bool = Tru
     Without `whole`, the events of a compliance outcome lack their reasons and details: only operators see them.
     """
     events = [event_view(row) for row in timeline.events_about(connection, payout.payout_id)]
-    if whole or not _hides(payout):
+    if whole or not hides_cause(payout):
         return events
     return [{**event, "why": None, "detail": {}} if event["leg_id"] else event for event in events]
 

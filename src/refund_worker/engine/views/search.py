@@ -170,7 +170,7 @@ def _naming(text: str, references: Iterable[tuple[str, str]]) -> frozenset[str]:
 
 def _matcher(wanted: Wanted) -> Callable[[RowMapping, Iterable[tuple[str, int]]], bool]:
     text, asked_by = folded(wanted.text or ""), folded(wanted.requested_by or "")
-    amount = None if wanted.amount is None else _amount(wanted.amount)
+    amount = None if wanted.amount is None else amount_of(wanted.amount)
 
     def matches(row: RowMapping, money: Iterable[tuple[str, int]]) -> bool:
         if wanted.kind is not None and row["kind"] != wanted.kind:
@@ -189,7 +189,8 @@ def _same(amount: tuple[Decimal, str | None], minor: int, currency: str) -> bool
     return wanted in (None, currency) and Decimal(minor).scaleb(-decimal_places(currency)) == number
 
 
-def _amount(text: str) -> tuple[Decimal, str | None]:
+def amount_of(text: str) -> tuple[Decimal, str | None]:
+    """Return the number of an amount such as 12.50 or 12.50 EUR, and its currency. Raises `InvalidRequest`."""
     found = _AMOUNT.fullmatch(text.strip())
     try:
         if found is None:

@@ -57,6 +57,15 @@ def frozen_attempts(connection: Connection, leg_ids: Collection[str]) -> dict[st
     return found
 
 
+def attempts_of(connection: Connection, payout_id: str) -> list[RowMapping]:
+    """Return every attempt of the payout's legs with its step and outcome, without the sealed request, in order."""
+    a, g = payout_attempts.c, payout_legs.c
+    columns = [column for column in a if column.name != "body"]
+    query = select(*columns, g.step, g.processor).join(payout_legs, g.leg_id == a.leg_id)
+    query = query.where(g.payout_id == payout_id).order_by(g.number, a.number)
+    return list(connection.execute(query).mappings())
+
+
 def end_attempts(connection: Connection, answers: Sequence[Mapping[str, Any]]) -> None:
     """Store how sends ended: rows of id (the leg's), attempt and the columns of the outcome."""
     if answers:

@@ -116,3 +116,10 @@ def page(
     if transaction_id is not None:
         query = query.where(_e.transaction_id == transaction_id)
     return [as_earning(row) for row in connection.execute(query).mappings()]
+
+
+def latest(connection: Connection, payee_id: str, currency: str, *, limit: int) -> list[Earning]:
+    """Return at most `limit` earnings of the payee in this currency, those that become available last first."""
+    query = select(*_COLUMNS).where(_e.payee_id == payee_id, _e.currency == currency)
+    rows = connection.execute(query.order_by(_e.available_at.desc(), _e.earning_id).limit(limit)).mappings()
+    return [as_earning(row) for row in rows]

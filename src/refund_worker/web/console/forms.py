@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 
+from refund_worker.domain.money import decimal_places
 from refund_worker.engine.intake.schemas import Reason, Schema
+from refund_worker.engine.views.money_format import money
+from refund_worker.engine.views.search import amount_of
 from refund_worker.errors import InvalidRequest, KeyReused, RefundWorkerError
 
 # Thousands may be separated as the pages show them, or by the spaces that other programs use.
@@ -46,6 +49,19 @@ def whole(values: Mapping[str, str], name: str, label: str) -> int:
     if not _WHOLE.fullmatch(text):
         raise InvalidRequest(f"{label}: enter a whole number, such as 25", field=name)
     return int(_SEPARATORS.sub("", text).replace("\N{MINUS SIGN}", "-"))
+
+
+def minor_units(values: Mapping[str, str], name: str, label: str, currency: str) -> int:
+    """Return the field, an amount such as 12.50 or 12.50 EUR, in minor units of `currency`. Raises `InvalidRequest`."""
+    wanted = InvalidRequest(f"{label}: enter an amount such as {money(1250, currency)}", field=name)
+    try:
+        number, named = amount_of(values.get(name, ""))
+    except InvalidRequest:
+        raise wanted from None
+    minor = number.scaleb(decimal_places(currency))
+    if named not in (None, currency) or minor != int(minor) or minor < 1:
+        raise wanted
+    return int(minor)
 
 
 def required_text(values: Mapping[str, str], name: str, label: str) -> str:

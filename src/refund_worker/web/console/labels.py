@@ -39,6 +39,17 @@ STATUS_LABELS: Mapping[str, str] = {
     "warning_under_review": "inquiry under review",
     "warning_closed": "inquiry closed",
     "prevented": "prevented",
+    # of payouts; the others are called as those of refunds
+    "held": "held",
+    "recipient_action": "waits for the payee",
+    "paid": "paid, may come back",
+    "returning": "transfer being undone",
+    "settled": "settled",
+    "returned": "came back",
+    # of payees
+    "incomplete": "the payee must act",
+    "ready": "ready",
+    "paused": "paused",
 }
 DISPUTE_STATUSES = (
     "needs_response",
@@ -74,6 +85,15 @@ STATUS_TONES: Mapping[str, str] = {
     "warning_under_review": "warn",
     "warning_closed": "quiet",
     "prevented": "good",
+    "held": "warn",
+    "recipient_action": "warn",
+    "paid": "good",
+    "returning": "warn",
+    "settled": "good",
+    "returned": "bad",
+    "incomplete": "warn",
+    "ready": "good",
+    "paused": "bad",
 }
 
 PURPOSE_LABELS: Mapping[str, str] = {
@@ -113,6 +133,80 @@ ACTION_LABELS: Mapping[str, tuple[str, str]] = {
         "Asks the processor first whether a refund exists. A new attempt is made only if there is none.",
     ),
     "resolve": ("Resolve", "Ends it manually: you paid in another way, or the customer gets the credits back."),
+}
+
+PAYOUT_ACTION_LABELS: Mapping[str, tuple[str, str]] = {
+    "approve": ("Approve", "Releases the payout: the money is sent. Its requester cannot approve it."),
+    "reject": ("Reject", "Ends the payout for good. Its amount is free again on the payee's balance; no money moves."),
+    "cancel": (
+        "Cancel the payout",
+        "Ends it while nothing is sent: its amount is free again. While it waits for the payee, the processor is asked "
+        "to call it off, and the amount goes back once it has.",
+    ),
+    "retry": (
+        "Retry",
+        "Asks the processor first whether it was paid. A new attempt is made only if it was not.",
+    ),
+    "resolve": ("Resolve", "Ends it manually: you paid in another way, or the amount goes back to the balance."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveTexts:
+    """The form that resolves: the warning while an answer is missing, and the two outcomes."""
+
+    in_doubt: str
+    paid: str
+    back: str
+    back_means: str
+
+
+RESOLVE_TEXTS: Mapping[str, ResolveTexts] = {
+    "refunds": ResolveTexts(
+        "The processor's answer is missing: it may still pay. If you have paid manually, choose that: nothing more is "
+        "sent. The credits cannot be given back until the answer is known.",
+        "ends as succeeded; enter the reference of your payment below",
+        "Credits given back",
+        "ends as failed; the credits are back on the customer's balance",
+    ),
+    "payouts": ResolveTexts(
+        "The processor's answer is missing: it may still pay. If you have paid manually, choose that: nothing more is "
+        "sent. The amount cannot go back to the balance until the answer is known.",
+        "ends as paid; enter the reference of your payment below",
+        "Back to the balance",
+        "ends as failed; the amount is back on the payee's balance",
+    ),
+}
+
+# Why a payout is held, in the words of a list; its page says more.
+HOLD_LABELS: Mapping[str, str] = {
+    "payee_paused": "the payee is paused",
+    "payee_incomplete": "the payee must act first",
+    "payee_under_review": "the payee is under review",
+    "destination_cooldown": "the destination is new",
+    "another_payout": "another payout is open",
+    "interval": "the last payout was not long ago",
+}
+
+STEP_LABELS: Mapping[str, str] = {
+    "transfer": "Transfer to the payee's account there",
+    "payout": "Payout to the payee",
+    "reversal": "Transfer undone",
+}
+
+FAULT_LABELS: Mapping[str, str] = {
+    "payee": "the payee's",
+    "ours": "ours",
+    "processor": "the processor's or a bank's",
+    "compliance": "none that may be named",
+}
+
+PAYEE_ENTRY_LABELS: Mapping[str, str] = {
+    "earning": "Earning",
+    "clawback": "Clawed back",
+    "clawback_undone": "Claw-back undone",
+    "payout": "Payout",
+    "payout_returned": "Payout came back",
 }
 
 EVENT_LABELS: Mapping[str, str] = {
@@ -179,6 +273,34 @@ EVENT_LABELS: Mapping[str, str] = {
     "payment_closed": "The payment was closed",
     "leg_given_up": "Abandoned",
     "leg_paid_by_hand": "Paid manually",
+    "payout_accepted": "Accepted",
+    "payout_held": "Held",
+    "payout_released": "No longer held",
+    "payout_posted": "Taken off the payee's balance",
+    "payout_approved": "Approved",
+    "payout_rejected": "Rejected",
+    "payout_canceled": "Canceled",
+    "payout_needs_attention": "A person must decide",
+    "payout_returning": "The transfer is being undone",
+    "payout_paid": "Paid",
+    "payout_settled": "Settled: the time in which it could come back is over",
+    "payout_failed": "Not paid",
+    "payout_returned": "The money came back",
+    "payout_called_off": "Called off",
+    "payout_recipient_action": "The payee must act",
+    "payout_in_progress": "The money is being sent",
+    "payout_pending": "Accepted by the processor; not final yet",
+    "transfer_to_be_undone": "The transfer is to be undone",
+    "returned_less": "Less came back than was sent",
+    "paid_twice": "More than one payment is there",
+    "payee_recorded": "Recorded",
+    "payee_changed": "Changed",
+    "payee_paused": "Paused",
+    "payee_resumed": "Resumed",
+    "payee_verdict": "The processor's word on the destination",
+    "destination_read": "The whole destination was shown",
+    "earning_clawed_back": "A share was clawed back",
+    "clawback_undone": "A claw-back was undone",
     "processor_paused": "Sending paused",
     "processor_resumed": "Sending resumed",
     "funds_short": "Too little money at the processor",
@@ -210,6 +332,14 @@ OUTCOME_LABELS: Mapping[str, str] = {
     "Misconfigured": "the processor does not accept this payment or one of the values",
     "UnknownRefusal": "refused with a code that we do not know",
     "KeyConflict": "the key was used with another request",
+}
+
+PAYOUT_OUTCOME_LABELS: Mapping[str, str] = {
+    **OUTCOME_LABELS,
+    "TransferAnswered": "the processor has it",
+    "Blocked": "refused for now; nothing was paid",
+    "Unanswered": "no answer: it is not known whether it was paid",
+    "Misconfigured": "the processor does not accept one of the values",
 }
 
 # Result of a webhook event, by the stored text.
@@ -300,6 +430,18 @@ DONE: Mapping[str, Done] = {
     "synced": Done("The processor was asked just now. The page shows its answer."),
     "retry": Done("Retry requested: the processor is asked first whether a refund exists."),
     "resolve": Done("Resolved."),
+    "payout_asked": Done("Accepted: the progress is shown below."),
+    "payout_approval": Done("Accepted; a second person must approve it first."),
+    "payout_approve": Done("Approved: the payout now continues automatically."),
+    "payout_reject": Done("Rejected: nothing was paid, and the amount is free again."),
+    "payout_cancel": Done("Canceled: nothing was paid, and the amount is free again."),
+    "payout_cancel_requested": Done(
+        "The processor is asked to call it off. The page shows the result, usually within seconds."
+    ),
+    "payout_retry": Done("Retry requested: the processor is asked first whether it was paid."),
+    "payout_resolve": Done("Resolved."),
+    "payee_paused": Done("Paused: nothing is paid to this payee until it is resumed."),
+    "payee_resumed": Done("Resumed: held payouts are looked at again at once."),
     "verified": Done("The latest entries are unchanged."),
     "differs": Done(
         "Some entries were altered: see below, and inform the person responsible for the database.",

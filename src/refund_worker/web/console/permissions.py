@@ -77,6 +77,23 @@ RULES: Mapping[tuple[str, str], Rule] = {
     ("POST", "/refunds/{refund_id}/cancel"): Act.CANCEL,
     ("POST", "/refunds/{refund_id}/retry"): Act.RETRY,
     ("POST", "/refunds/{refund_id}/resolve"): Act.RESOLVE,
+    ("GET", "/payees"): Act.READ,
+    ("GET", "/payee"): Act.READ,
+    ("GET", "/payee/statement"): Act.READ,
+    ("GET", "/payee/statement.csv"): Act.READ,
+    ("POST", "/payee/pause"): Act.PAUSE_PAYEE,
+    ("POST", "/payee/resume"): Act.RESUME_PAYEE,
+    ("POST", "/payee/destination"): Act.REVEAL,
+    ("GET", "/pay-out"): Act.REQUEST,
+    ("POST", "/pay-out"): Act.REQUEST,
+    ("GET", "/payouts"): Act.READ,
+    ("GET", "/payouts/{payout_id}"): Act.READ,
+    ("POST", "/payouts/{payout_id}/approve"): Act.APPROVE,
+    ("POST", "/payouts/{payout_id}/reject"): Act.REJECT,
+    ("POST", "/payouts/{payout_id}/sync"): Act.SYNC,
+    ("POST", "/payouts/{payout_id}/cancel"): Act.CANCEL,
+    ("POST", "/payouts/{payout_id}/retry"): Act.RETRY,
+    ("POST", "/payouts/{payout_id}/resolve"): Act.RESOLVE,
     ("GET", "/failures"): Act.READ,
     ("GET", "/failures/retry"): Act.RETRY,
     ("POST", "/failures/retry"): Act.RETRY,
@@ -147,7 +164,8 @@ class PasswordNeeded(RefundWorkerError):
     code, status = "password_needed", 403
 
     def __init__(self, act: Act, why: str = "") -> None:
-        self.does = "changes who may do what" if act is Act.MANAGE else "moves credits or money"
+        does = {Act.MANAGE: "changes who may do what", Act.REVEAL: "shows where a payee is paid"}
+        self.does = does.get(act, "moves credits or money")
         super().__init__(f"enter your password again: this {self.does}")
         self.why = why
 

@@ -21,8 +21,7 @@ from refund_worker.domain.refund import (
 )
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.domain.waiting import WaitCause
-from refund_worker.engine.access.api_keys import ConsoleRole
-from refund_worker.engine.access.permissions import ACT_OF, Act, may, roles_who_may
+from refund_worker.engine.access.permissions import Act, may
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema, parse_since
@@ -39,6 +38,7 @@ from refund_worker.store.claims import claims_on
 from refund_worker.store.refunds import Filters
 from refund_worker.store.reporting import console_queries
 from refund_worker.web.authorised import act_on_refund, sync_refund
+from refund_worker.web.console.acts import possible, reference_of
 from refund_worker.web.console.claims import lines_of
 from refund_worker.web.console.downloads import ROWS_AT_ONCE, download
 from refund_worker.web.console.forms import Why, key_of, required_text, whole
@@ -47,7 +47,6 @@ from refund_worker.web.console.pages import Page, ThePage, new_request_id
 from refund_worker.web.console.query import SearchText
 from refund_worker.web.console.selection import BACK_MAX, PAGE, actions_of
 from refund_worker.web.console.timeline import attempt_view, event_views, is_not_known, lights
-from refund_worker.web.schemas import ResolveBody
 
 router = APIRouter()
 # Refunds of the same customer that the person who approves is shown.
@@ -230,14 +229,8 @@ def _refund_page(page: Page, refund_id: str, error: RefundWorkerError | None = N
         latest = Filters(customer_id=refund.customer_id, client=page.identity.sees, limit=HISTORY + 1)
         history = api_objects.list_refunds(connection, latest)["data"] if to_approve else []
     view = api_objects.refund_view(refund)
-    allowed = [a for a in view["available_actions"] if may(page.identity.role, ACT_OF[Action(a)])]
-    barred_actions = [a for a in view["available_actions"] if a not in allowed]
-    actions = [a for a in allowed if not (barred and a == "approve")]
-    values = {
+    values = possible(page, view["available_actions"], barred) | {
         "refund": view,
-        "actions": actions,
-        "not_allowed": [(action, roles_who_may(ConsoleRole, ACT_OF[Action(action)])) for action in barred_actions],
-        "why_not_approve": barred if "approve" in allowed else None,
         "approval": approval,
         "waits_for": list(dict.fromkeys(WAITS_FOR[wait.cause] for wait in waits)),
         "may_sync": bool(refund.legs) and may(page.identity.role, Act.SYNC),
@@ -288,7 +281,7 @@ def _act(page: Page, refund_id: str, action: Action) -> Response:
     form, who = page.form, page.identity
     try:
         reason = parse_schema(Why, {"reason": required_text(form, "reason", "Reason")}).reason
-        reference = _reference(form, reason) if action is Action.RESOLVE else None
+        reference = reference_of(form, reason) if action is Action.RESOLVE else None
         refund = act_on_refund(
             page.context,
             who,
@@ -307,12 +300,3 @@ def _act(page: Page, refund_id: str, action: Action) -> Response:
         return _refund_page(page, refund_id, error)
     requested = action is Action.CANCEL and refund.status not in ENDED_UNSENT
     return page.redirect(f"/refunds/{refund_id}", done="cancel_requested" if requested else str(action))
-
-
-def _reference(form: Mapping[str, str], reason: str) -> str | None:
-    """Return the reference of the manual payment, or None if the credits go back."""
-    fields: Json = {"reason": reason, "outcome": form.get("outcome", "")}
-    if form.get("reference", "").strip():
-        fields["reference"] = form["reference"]
-    body = parse_schema(ResolveBody, fields)
-    return body.reference

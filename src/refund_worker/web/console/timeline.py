@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from refund_worker.api_schema import Event
+from refund_worker.domain.payouts.payout import Payout
 from refund_worker.domain.refund import ENDED_UNSENT, FINAL, Kind, Leg, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.engine.views.money_format import money
 from refund_worker.redaction import to_redacted, without_emails
-from refund_worker.web.console.labels import OUTCOME_LABELS
+from refund_worker.web.console.labels import OUTCOME_LABELS, PAYOUT_OUTCOME_LABELS
 
 Json = dict[str, Any]
 NOT_ON_ITS_WAY = UNPAID_FINAL | {LegStatus.BLOCKED, LegStatus.WAITING}
@@ -23,6 +24,8 @@ NEVER = ("none", "will not happen")
 # Attempts without an answer: their stored time is when the worker stopped waiting.
 UNANSWERED = frozenset({"Unanswered", "NotSent"})
 # Old entries say `600 EUR` in minor units; new ones say `6.00 EUR`, which this pattern does not match.
+# The reason is shown as `why`, the currency with its amount, and the page is that of the payout or the payee.
+_SAID_BEFORE = frozenset({"reason", "currency", "payout_id", "payee_id"})
 _BARE = re.compile(r"(?<![0-9.,])([0-9]+) ([A-Z]{3})(?= over | paid: | came back: )")
 
 
@@ -89,15 +92,17 @@ def _confirmed(refund: Refund) -> tuple[str, str]:
     return ("part", f"{paid} of {len(refund.legs)} payments") if paid else ("off", "not yet")
 
 
-def event_views(events: Iterable[Event], refund: Refund) -> list[Json]:
+def event_views(events: Iterable[Event], of: Refund | Payout | None) -> list[Json]:
     """Return the timeline with details as (name, text): empty ones are left out, and amounts are formatted as money.
 
-    Each has the `account` of its leg, or None.
+    Each has the `account` of its leg, or None. The timeline of a payee has no legs: `of` is None.
     """
-    legs = {leg.leg_id: (leg.currency, leg.processor) for leg in refund.legs}
+    legs = {leg.leg_id: (leg.currency, leg.processor) for leg in of.legs} if of is not None else {}
+    usual = of.currency if isinstance(of, Payout) else None
     views = []
     for event in events:
-        currency, account = legs.get(event["leg_id"] or "", (None, None))
+        currency, account = legs.get(event["leg_id"] or "", (usual, None))
+        currency = event["detail"].get("currency", currency)
         views.append({**event, "detail": _details(event["detail"], currency), "account": account})
     return views
 
@@ -105,10 +110,12 @@ def event_views(events: Iterable[Event], refund: Refund) -> list[Json]:
 def _details(detail: Mapping[str, Any], currency: str | None) -> list[tuple[str, str]]:
     found = []
     for name, value in detail.items():
-        if value is None or name == "reason":
+        if value is None or name in _SAID_BEFORE:
             continue
         if name == "minor" and currency:
             found.append(("money", money(value, currency)))
+        elif name.endswith("_minor") and currency:
+            found.append((name.removesuffix("_minor").replace("_", " "), money(value, currency)))
         else:
             found.append((name.replace("_", " "), in_money(f"{value:,}" if isinstance(value, int) else str(value))))
     return found
@@ -116,16 +123,25 @@ def _details(detail: Mapping[str, Any], currency: str | None) -> list[tuple[str,
 
 def attempt_view(row: RowMapping) -> Json:
     """Return one attempt for the page: the request, and everything stored about the answer."""
+    body = without_emails(to_redacted(json.dumps(json.loads(row["body"]), indent=2)))
+    return dict(row) | {"step": None, "body": body} | _answer(row, "Refund at the processor", OUTCOME_LABELS)
+
+
+def payout_attempt_view(row: RowMapping) -> Json:
+    """Return one attempt of a payout for the page, without its request: that is sealed, as the destination in it is."""
+    return dict(row) | {"body": None} | _answer(row, "Object at the processor", PAYOUT_OUTCOME_LABELS)
+
+
+def _answer(row: RowMapping, object_name: str, labels: Mapping[str, str]) -> Json:
     outcome, code, message = row["outcome"], row["outcome_code"], row["outcome_message"]
     answered: list[tuple[str, str]] = []
-    if outcome == "Answered":
-        answered = [("Refund at the processor", code), ("Status", message)]
+    if outcome in ("Answered", "TransferAnswered"):
+        answered = [(object_name, code), ("Status", message)]
     elif outcome:
         answered = [("Code", code), ("Message", message)]
     answered.append(("Request id", row["request_id"]))
-    return dict(row) | {
-        "body": without_emails(to_redacted(json.dumps(json.loads(row["body"]), indent=2))),
-        "outcome_label": OUTCOME_LABELS.get(outcome, outcome) if outcome else "no answer yet",
+    return {
+        "outcome_label": labels.get(outcome, outcome) if outcome else "no answer yet",
         "unanswered": outcome in UNANSWERED,
         "answered": [(name, value) for name, value in answered if value],
     }
