@@ -37,10 +37,12 @@ def main() -> int:
 
 
 def _explain(result: Result) -> None:
-    findings = result.findings
-    for what in ("double", "lost", "mismatch", "open"):
-        for text in getattr(findings, what)[:SHOWN_MAX]:
-            _say(f"{what}: {text}")
+    for findings in (result.findings, result.payouts):
+        for what in ("double", "lost", "mismatch", "open"):
+            for text in getattr(findings, what)[:SHOWN_MAX]:
+                _say(f"{what}: {text}")
+    for text in result.payouts.people:
+        _say(f"with a person: {text}")
     for text in result.broken_promises[:SHOWN_MAX]:
         _say(f"broken promise: {text}")
     for pid in result.left_behind:
