@@ -32,8 +32,9 @@ def main() -> int:
         result = chaos(given.seconds, given.seed, mutated(given.mutant, Path(folder)), say=_say)
     _explain(result)
     print(result.line)
-    _say(f"the defect {given.mutant} was {'detected' if result.findings.double else 'NOT DETECTED'}")
-    return 0 if result.findings.double else 1
+    detected = result.findings.double or result.payouts.double
+    _say(f"the defect {given.mutant} was {'detected' if detected else 'NOT DETECTED'}")
+    return 0 if detected else 1
 
 
 def _explain(result: Result) -> None:
