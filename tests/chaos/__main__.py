@@ -32,15 +32,18 @@ def main() -> int:
         result = chaos(given.seconds, given.seed, mutated(given.mutant, Path(folder)), say=_say)
     _explain(result)
     print(result.line)
-    _say(f"the defect {given.mutant} was {'detected' if result.findings.double else 'NOT DETECTED'}")
-    return 0 if result.findings.double else 1
+    detected = result.findings.double or result.payouts.double
+    _say(f"the defect {given.mutant} was {'detected' if detected else 'NOT DETECTED'}")
+    return 0 if detected else 1
 
 
 def _explain(result: Result) -> None:
-    findings = result.findings
-    for what in ("double", "lost", "mismatch", "open"):
-        for text in getattr(findings, what)[:SHOWN_MAX]:
-            _say(f"{what}: {text}")
+    for findings in (result.findings, result.payouts):
+        for what in ("double", "lost", "mismatch", "open"):
+            for text in getattr(findings, what)[:SHOWN_MAX]:
+                _say(f"{what}: {text}")
+    for text in result.payouts.people:
+        _say(f"with a person: {text}")
     for text in result.broken_promises[:SHOWN_MAX]:
         _say(f"broken promise: {text}")
     for pid in result.left_behind:

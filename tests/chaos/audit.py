@@ -12,6 +12,8 @@ from typing import Any
 
 import psycopg
 
+from tests.chaos.payout_audit import Asked, PayoutFindings, audit_payouts
+
 ENDS = {"succeeded", "partially_succeeded", "failed", "rejected", "canceled"}
 VOID = {"failed", "canceled"}
 # These reasons need a person: others refunded the same payment, or its bank took it back for good. No other reason may
@@ -102,6 +104,12 @@ def audit(database_url: str, books: Books, promises: Mapping[str, str]) -> Findi
     if clearing and not open_ and not parked:
         mismatch.append(f"clearing holds {clearing} credits")
     return Findings(tuple(double), tuple(lost), tuple(mismatch), tuple(open_))
+
+
+def audit_payees(database_url: str, books: Books, asked: Asked) -> PayoutFindings:
+    """Compare all payouts in their current state. Raise `psycopg.OperationalError` if the database is down."""
+    with psycopg.connect(database_url.replace("+psycopg", ""), connect_timeout=5) as connection:
+        return audit_payouts(connection, _records(books.stripe), _records(books.paypal), asked)
 
 
 def count_open(database_url: str) -> int:

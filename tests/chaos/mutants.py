@@ -10,7 +10,7 @@ SOURCE = Path(__file__).parent.parent.parent / "src"
 # name: its edits, each as (file, a text that is in it once, its replacement)
 MUTANTS = {
     # The list that is read before most repeats would make up for the new key, so it is not read. At PayPal the invoice
-    # number would make up for it too.
+    # number would make up for it too; at PayPal a payout is safe by the id in its body.
     "fresh_key": (
         (
             "refund_worker/domain/next_step.py",
@@ -18,6 +18,11 @@ MUTANTS = {
             'import secrets\n\n    return f"{leg_id}:{attempt}:{secrets.token_hex(4)}"',
         ),
         ("refund_worker/domain/next_step.py", "elif must_list_first(", "elif leg.sends == 0 and must_list_first("),
+        (
+            "refund_worker/domain/payouts/next_step.py",
+            "elif finds and _must_list_first(",
+            "elif finds and leg.sends == 0 and _must_list_first(",
+        ),
         ("refund_worker/processors/paypal/objects.py", '        "invoice_id": invoice_id_of(order),\n', ""),
     ),
 }

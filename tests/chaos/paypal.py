@@ -35,6 +35,9 @@ CHANCES: Final = {
 LAG_SECONDS: Final = 2.0
 # The shares of our refunds that fail or are canceled after they were pending, and that fail after they succeeded.
 FAILS, IS_CANCELED, FAILS_LATER = 0.2, 0.1, 0.02
+# Payouts: the share of unclaimed ones that the payee claims after all, and of paid ones that come back.
+CLAIMED, COMES_BACK = 0.5, 0.05
+NOT_CLAIMED = ("UNCLAIMED", "RECEIVER_UNREGISTERED")
 # So many events are sent again at once.
 EVENTS_MAX = 80
 
@@ -53,6 +56,8 @@ class PayPal:
         self._webhook_url = webhook_url
         self._read = 0
         self._to_tell: dict[str, str] = {}  # refunds, each with the last event that was sent about it again
+        self._waiting: list[str] = []  # the addresses whose payouts wait to be claimed
+        self._decided: set[tuple[str, str]] = set()  # payouts whose future was drawn, each with its status then
 
     @property
     def account(self) -> dict[str, Any]:
@@ -69,6 +74,8 @@ class PayPal:
         """Start the server. A crash has ended the faults, the tokens and the events."""
         self.server.start()
         self.server.send_webhooks_to(self._webhook_url)
+        for email in self._waiting:
+            self.server.expect_payouts(email, *NOT_CLAIMED)
         if not self.healing:
             self.server.control("settings", lag_seconds=LAG_SECONDS)
 
@@ -97,6 +104,11 @@ class PayPal:
         amount = f"{self._chance.randint(1, 200) / 100:.2f}"
         self.server.control("refunds", capture_id=self._chance.choice(self.captures), amount=amount)
 
+    def let_wait(self, email: str) -> None:
+        """Let all payouts to an address wait to be claimed."""
+        self._waiting.append(email)
+        self.server.expect_payouts(email, *NOT_CLAIMED)
+
     def read_book(self, later: Later) -> None:
         """Read what is new in the book, and let our new refunds become something else `later` (seconds, act)."""
         with self.book_path.open("rb") as file:
@@ -112,6 +124,8 @@ class PayPal:
                         self._to_tell[record["refund"]["refund_id"]] = ""
                     elif record["kind"] == "changed":
                         self._to_tell[record["id"]] = ""
+                    elif record["kind"] == "payout item":
+                        self._plan_payout(record["item"], later)
 
     def _plan(self, refund: dict[str, Any], later: Later) -> None:
         name, drawn = refund["refund_id"], self._chance.random()
@@ -120,6 +134,17 @@ class PayPal:
             later(self._chance.uniform(0.5, 4), lambda: self._become(name, ends))
         elif drawn < FAILS_LATER and not self.healing:
             later(self._chance.uniform(1, 4), lambda: self._become(name, "FAILED"))
+
+    def _plan_payout(self, item: dict[str, Any], later: Later) -> None:
+        name, status, drawn = item["item_id"], item["status"], self._chance.random()
+        if (name, status) in self._decided:
+            return
+        self._decided.add((name, status))
+        if status == "UNCLAIMED":
+            ends = "SUCCESS" if drawn < CLAIMED else "RETURNED"
+            later(self._chance.uniform(0.5, 4), lambda: self.server.change_payout(name, ends))
+        elif status == "SUCCESS" and drawn < COMES_BACK and not self.healing:
+            later(self._chance.uniform(1, 4), lambda: self.server.change_payout(name, "RETURNED"))
 
     def _become(self, refund_id: str, status: str) -> None:
         self.server.control(f"refunds/{refund_id}", status=status)

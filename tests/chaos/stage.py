@@ -22,6 +22,7 @@ from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
 from tests.chaos.audit import Books, count_open
 from tests.chaos.clients import Client, Promises
+from tests.chaos.payees import DESTINATIONS_KEY, PAYEE_CLIENTS, PayeeClient, Payees
 from tests.chaos.paypal import PayPal
 from tests.support import debian
 from tests.support.deployment_processes import Parts
@@ -43,7 +44,11 @@ CLOCKS = {
     "RETRY_MAX_SECONDS": 2,
     "POLL_SECONDS": 0.5,
     "STRIPE_RATE_PER_SECOND": 0,
+    "EARNINGS_HOLD_SECONDS": 0,
+    "PAYEE_COOLDOWN_SECONDS": 0,
 }
+# Banks are slow; these are not.
+SANDBOX = {"hang_seconds": 5, "payout_seconds": 2}
 # Refunds go over all payments of a customer, so those with payments at both processors get many over both.
 ALLOCATION = "pro_rata"
 INTENSITY = 0.4
@@ -78,7 +83,7 @@ class Stage:
         self.sandbox = Sandbox(
             book=folder / "book.jsonl",
             fsync=True,
-            faults={"seed": seed, "hang_seconds": 5},
+            faults={"seed": seed, **SANDBOX},
             webhook_url=f"http://127.0.0.1:{self.web_port}/webhooks/stripe",
             webhook_secret=WEBHOOK_SECRET,
         )
@@ -87,7 +92,8 @@ class Stage:
         self.charges: list[str] = []
         self.parts = Parts(folder, source)
         self.promises = Promises()
-        self.clients: list[Client] = []
+        self.payees = Payees(seed, self.web_port, self.sandbox, self.paypal)
+        self.clients: list[Client | PayeeClient] = []
         self.left_behind: list[int] = []
         self._count_at = 0.0
 
@@ -134,18 +140,21 @@ class Stage:
             "STRIPE_WEBHOOK_SECRET": WEBHOOK_SECRET,
             "PROCESSORS": json.dumps({PAYPAL: self.paypal.account}),
             "ALLOCATION": ALLOCATION,
+            "DESTINATIONS_KEY": DESTINATIONS_KEY,
         } | {name: str(value) for name, value in CLOCKS.items()}
         ours = {PREFIX + name: value for name, value in settings.items()}
         self.parts.environment |= ours
         with build_runtime(load_settings(ours), processors=False) as runtime:
             self._sell(runtime.context)
             self.api_key = create_key(runtime.context, name="chaos", client="chaos", role="requester")
+            self.payees.key = create_key(runtime.context, name="payees", client="chaos", role="admin")
         for number in range(WORKERS):
             self.parts.add(f"worker-{number}", "worker", "--concurrency", "2")
         for number in range(SCHEDULERS):
             self.parts.add(f"scheduler-{number}", "scheduler")
         self.parts.add("web", "web", "--port", str(self.web_port))
         self.wait_for_web()
+        self.payees.record_all()
 
     def _place_database(self) -> None:
         """Make the database, its synchronous standby, the name of the primary, and a pooler if PgBouncer is here.
@@ -227,9 +236,11 @@ class Stage:
     def begin_asking(self) -> None:
         """Start the clients."""
         for number in range(CLIENTS):
-            client = Client(number, self.seed, self.web_port, self.api_key, CUSTOMERS, self.promises)
+            self.clients.append(Client(number, self.seed, self.web_port, self.api_key, CUSTOMERS, self.promises))
+        for number in range(PAYEE_CLIENTS):
+            self.clients.append(PayeeClient(number, self.payees, CUSTOMERS, self.promises.held))
+        for client in self.clients:
             client.start()
-            self.clients.append(client)
 
     def wait_for_what_is_behind(self) -> None:
         """Let the clients wait while many refunds are open: a slow machine must not decide how long healing takes."""

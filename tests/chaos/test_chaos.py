@@ -23,6 +23,7 @@ def test_chaos_leaves_nothing_paid_twice_lost_or_open() -> None:
     print(result.line)
     assert (result.findings.double, result.findings.lost, result.findings.mismatch) == ((), (), ())
     assert result.findings.open == ()
+    assert result.payouts.clean, result.payouts
     assert result.broken_promises == ()
     assert result.left_behind == ()
     assert result.heal_seconds <= HEAL_SECONDS_MAX
@@ -30,15 +31,19 @@ def test_chaos_leaves_nothing_paid_twice_lost_or_open() -> None:
     assert min(result.done.values()) > 0, result.done
     assert len(result.ways) == WAYS, result.ways
     assert result.refunds > 50
+    assert result.payouts.by_status.get("paid", 0) > 10
+    assert result.payouts.clawed_back > 0
 
 
 def test_worker_with_a_new_key_on_each_try_is_detected(tmp_path: Path) -> None:
     # A run is short, and its faults are drawn: one run in some twenty pays nothing twice.
     defective = mutated("fresh_key", tmp_path)
-    missing = {"re_", "RFD"}  # the ids of refunds at Stripe and at PayPal
+    # The ids of refunds at Stripe and at PayPal, and a transfer for a payout.
+    missing = {"re_", "RFD", "the kind transfer"}
     for seed in range(SEED, SEED + MUTANT_RUNS_MAX):
-        double = " ".join(chaos(MUTANT_SECONDS, seed, defective).findings.double)
+        result = chaos(MUTANT_SECONDS, seed, defective)
+        double = " ".join((*result.findings.double, *result.payouts.double))
         missing = {form for form in missing if form not in double}
         if not missing:
             return
-    pytest.fail(f"no refund was paid twice with ids of these forms: {sorted(missing)}")
+    pytest.fail(f"nothing was paid twice with texts of these forms: {sorted(missing)}")

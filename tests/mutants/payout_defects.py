@@ -23,7 +23,7 @@ PAYOUT_DEFECTS = (
         PAYOUTS + "replies.py",
         "            required = leg.lookup_required or server_error\n",
         "            required = leg.lookup_required\n",
-        (WAY + "server_error_is_looked_up_and_not_repeated",),
+        (DEFENCES + "new_key_waits_for_the_quiet_window",),
     ),
     Defect(
         "payouts: the same key is sent again after its life",
@@ -255,5 +255,12 @@ PAYOUT_DEFECTS = (
         '.where(payouts.c.payout_id == bindparam("id"), payouts.c.version == bindparam("left"))',
         '.where(payouts.c.payout_id == bindparam("id"), bindparam("left") > 0)',
         (DEFENCES + "decision_about_an_older_version_is_not_written",),
+    ),
+    Defect(
+        "payouts: an event sends what waits for a person",
+        STORE + "payouts/payouts.py",
+        "& g.status.not_in((LegStatus.SENDING, *TO_BE_SENT))",
+        "& g.status.not_in((LegStatus.SENDING,))",
+        (FOUND + "event_does_not_send_what_waits_for_a_person",),
     ),
 )

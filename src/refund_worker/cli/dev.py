@@ -18,6 +18,7 @@ from types import FrameType
 from rich.console import Console
 
 from refund_worker.cli.dev_login import login
+from refund_worker.cli.dev_payees import make_payees
 from refund_worker.cli.stack import Stack
 from refund_worker.errors import BadSettings, Unavailable
 from refund_worker.runtime import build_runtime
@@ -27,6 +28,8 @@ from refund_worker.worker.embedded_broker.broker import EMBEDDED, url_if_running
 
 FOLDER = Path(".refund-worker")
 START_SECONDS_MAX = 30.0
+# With one of these settings the database or an account may be somebody else's.
+OF_OTHERS = ("DATABASE_URL", "PROCESSORS", "PROCESSORS_FILE", "STRIPE_API_BASE", "DESTINATIONS_KEY")
 
 
 def run_dev(console: Console, port: int = 8000, host: str = "127.0.0.1") -> int:
@@ -37,6 +40,10 @@ def run_dev(console: Console, port: int = 8000, host: str = "127.0.0.1") -> int:
     """
     settings = load_settings()
     chosen = _settings_in(os.environ, settings)
+    # Payees are made up only where everything is of this folder and of the sandboxes.
+    alone = not {PREFIX + name for name in OF_OTHERS} & chosen.keys()
+    if alone:
+        chosen.setdefault(PREFIX + "PAYEE_COOLDOWN_SECONDS", "0")
     chosen.setdefault(PREFIX + "DATABASE_URL", settings.database_url.get_secret_value())
     if settings.environment == "production":
         raise BadSettings("dev is for development, but REFUND_WORKER_ENVIRONMENT is production")
@@ -50,7 +57,7 @@ def run_dev(console: Console, port: int = 8000, host: str = "127.0.0.1") -> int:
         stack.start()
     try:
         _wait_until_ready(stack, port, stopped)
-        _welcome(console, stack, port, chosen)
+        _welcome(console, stack, port, chosen, alone=alone)
         while not stopped:
             stack.check()
             time.sleep(0.2)
@@ -113,10 +120,12 @@ def _wait_until_ready(stack: Stack, port: int, stopped: _Stopped) -> None:
         time.sleep(0.1)
 
 
-def _welcome(console: Console, stack: Stack, port: int, chosen: Mapping[str, str]) -> None:
+def _welcome(console: Console, stack: Stack, port: int, chosen: Mapping[str, str], *, alone: bool) -> None:
     settings = load_settings(stack.environment)
     with build_runtime(settings, processors=False) as runtime:
         name, password, key = login(runtime.context, FOLDER)
+        if alone:
+            make_payees(runtime.context, stack)
     lines = [
         f"[bold]refund-worker[/bold] on http://127.0.0.1:{port} (Ctrl-C stops it)",
         f"  console: http://127.0.0.1:{port}/console/ user [bold]{name}[/bold], password [bold]{password}[/bold]",

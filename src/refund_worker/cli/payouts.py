@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from refund_worker.api_schema import Payout, PayoutPreview
-from refund_worker.cli import files, payout_actions, runtime
+from refund_worker.cli import bank_files, files, payout_actions, runtime
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -90,6 +90,7 @@ def add_to(app: typer.Typer) -> None:
     _add_show_and_events(inner)
     _add_wait(inner)
     payout_actions.add_to(inner)
+    bank_files.add_to(inner)
 
 
 def _add_create(app: typer.Typer) -> None:

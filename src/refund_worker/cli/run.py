@@ -29,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
 def _add_all_in_one(app: typer.Typer) -> None:
     @command(app, "demo", "demo")
     def demo(output: OutputOption = Output.TABLE) -> None:
-        """Run twelve refund stories and check their results.
+        """Run sixteen stories of refunds and payouts and check their results.
 
         At the end it compares our ledger with the processor's records. The demo takes about a minute and uses its own
         database, broker and sandbox. Exit 0 if all checks pass, 1 if not.

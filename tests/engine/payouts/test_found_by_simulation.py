@@ -9,6 +9,7 @@ from tests.support.payout_world import DAY, TWO_STEPS, PayoutWorld
 from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
 from refund_worker.engine.payouts.process import claim_due_payouts
+from refund_worker.store.payouts import payouts
 
 Make = Callable[..., PayoutWorld]
 
@@ -71,3 +72,24 @@ def test_worker_that_dies_while_it_calls_off_leaves_it_canceled(world: PayoutWor
     world.settle(600, step=30)
     assert world.payout(payout_id).status == "canceled"
     assert world.balance().payable_minor == 5_000
+
+
+def test_event_does_not_send_what_waits_for_a_person(make_world: Make) -> None:
+    """Without a list an unknown outcome is a person's. An event about its object must not begin another attempt."""
+    world = make_world(finds=False)
+    world.earn("e1", 5_000)
+    world.route.script = ["late"]
+    payout_id = world.ask()
+    world.settle()
+    world.route.down = True
+    world.settle(12_000, step=100)
+    assert world.payout(payout_id).failure_code == "outcome_unknown"
+    world.route.down = False
+    world.route.land()
+    sent = world.route.sends()
+    world.database.run(
+        lambda c: payouts.ask_again(c, "stripe", object_ids=["tr_1"], leg_ids=[f"{payout_id}-1"], now=world.now)
+    )
+    world.settle(600, step=60)
+    assert world.route.sends() == sent
+    assert len(world.route.book) == 1

@@ -143,7 +143,7 @@ def careful_shop(migrated_sqlite_url: str, server: Process) -> Iterator[Shop]:
 
 def test_account_of_a_protocol_server_is_known_everywhere(shop: Shop) -> None:
     context = shop.runtime.context
-    assert set(context.processors) == {"house", "manual"}
+    assert set(context.processors) == {"house", "manual", "payout"}
     assert context.accounts["house"].capabilities.key_seconds == TABLE["key_seconds"]
     assert context.policy.key_use_seconds("house") == pytest.approx(25 * 86_400)
     assert context.accounts.with_lists() == ("house",)

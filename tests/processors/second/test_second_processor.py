@@ -101,7 +101,7 @@ def shop(migrated_sqlite_url: str) -> Iterator[Shop]:
 
 def test_table_of_accounts_makes_the_processor_known_everywhere(shop: Shop) -> None:
     context = shop.runtime.context
-    assert set(context.processors) == {"manual", "acmepay"}
+    assert set(context.processors) == {"manual", "acmepay", "payout"}
     assert "acmepay" in switch_names(context)
     assert context.accounts.rates["acmepay"] == context.accounts.lowest_rate == 5.0
     assert shop.runtime.context.policy.key_use_seconds("acmepay") == 3_600

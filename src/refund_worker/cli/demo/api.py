@@ -51,6 +51,13 @@ class Api:
             raise Unavailable(f"GET {path} answered {answer.status}: {answer.body}")
         return answer.body
 
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Record an object, and return it. Raises `Unavailable` if it is refused."""
+        answer = self.ask("POST", path, body)
+        if answer.status not in (200, 201):
+            raise Unavailable(f"POST {path} answered {answer.status}: {answer.body}")
+        return answer.body
+
     def wait_until_ready(self) -> None:
         """Wait until the web process is ready. Raises `Unavailable` if it does not get ready in time."""
         end = time.monotonic() + START_SECONDS_MAX

@@ -1,4 +1,4 @@
-"""`refund-worker demo`: twelve refund stories end to end, with a comparison of both sides' records at the end.
+"""`refund-worker demo`: stories of refunds and payouts end to end; at the end both sides' records are compared.
 
 Worker, scheduler and web are processes of their own with a real broker. The money goes through the official SDK over
 HTTP to Stripe's sandbox, and from our own client to PayPal's: separate processes with records of their own.
@@ -17,8 +17,10 @@ from rich.console import Console
 
 from refund_worker.cli.demo.api import Api
 from refund_worker.cli.demo.report import report
+from refund_worker.cli.demo.report_of_payees import prove_payouts
 from refund_worker.cli.demo.scenes import FAULTS, SCENES
 from refund_worker.cli.demo.scenes_of_others import SCENES_OF_OTHERS
+from refund_worker.cli.demo.scenes_of_payees import SCENES_OF_PAYEES
 from refund_worker.cli.demo.scenes_of_two_processors import SCENES_OF_TWO_PROCESSORS
 from refund_worker.cli.demo.session import Demo
 from refund_worker.cli.stack import Stack
@@ -36,24 +38,28 @@ CLOCKS = {
     "QUIET_SECONDS": "5",
     "PROCESSOR_TIMEOUT_SECONDS": "1.5",
     "STRIPE_RATE_PER_SECOND": "0",
+    # Earnings can be paid out at once, to a new payee too.
+    "EARNINGS_HOLD_SECONDS": "0",
+    "PAYEE_COOLDOWN_SECONDS": "0",
 }
 
 
-ALL_SCENES = (*SCENES, *SCENES_OF_OTHERS, *SCENES_OF_TWO_PROCESSORS)
+ALL_SCENES = (*SCENES, *SCENES_OF_OTHERS, *SCENES_OF_TWO_PROCESSORS, *SCENES_OF_PAYEES)
 
 
 def run_demo(console: Console, output: str = "table", scenes: Sequence[Callable[[Demo], None]] = ALL_SCENES) -> int:
     """Run the scenes in an empty folder. Return 0 if every check passed, else 1.
 
     With `output` "json" the progress goes to stderr, and `console` gets one object: ok, seconds, checks[{claim, ok,
-    seen}], proof{ledger_minor, processor_minor, legs}.
+    seen}], proof{ledger_minor, processor_minor, legs,
+    payouts_ledger_minor, payouts_processor_minor}.
     """
     started = time.monotonic()
     progress = Console(stderr=True) if output == "json" else console
     with tempfile.TemporaryDirectory(prefix="refund-worker-demo-") as folder, _running(progress, Path(folder)) as demo:
         for scene in scenes:
             scene(demo)
-        proof = report(demo)
+        proof = report(demo) | prove_payouts(demo)
     good = all(check["ok"] for check in demo.checks)
     seconds = round(time.monotonic() - started, 1)
     if output == "json":

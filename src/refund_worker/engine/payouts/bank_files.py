@@ -28,6 +28,7 @@ from refund_worker.processors.bank_file.answers import BadAnswer, BankAnswerRow,
 from refund_worker.processors.bank_file.csv_file import csv_file
 from refund_worker.processors.bank_file.entry import BankFileSettings
 from refund_worker.processors.bank_file.payments import BadFile, BadPayment, BankPayment, message_id, payment_of
+from refund_worker.processors.bank_file.route import BankFilePayouts
 from refund_worker.store.installation import installation_id
 from refund_worker.store.payouts import attempts, bank_files
 from refund_worker.store.payouts.bank_files import StoredFile
@@ -63,6 +64,7 @@ def export_file(
     files.
     """
     settings = _settings_of(context, processor, form)
+    route = BankFilePayouts(name=processor)
 
     def work(connection: Connection) -> ExportResult:
         locked = lock_payouts(connection, bank_files.waiting(connection, processor, PAYMENTS_MAX))
@@ -75,7 +77,7 @@ def export_file(
             leg = leg_for_file(payout)
             if leg is None:
                 continue
-            body = context.routes[processor].freeze(
+            body = route.freeze(
                 order_of_leg(context, payout, leg, installation, attempt_key(leg.leg_id, leg.attempt))
             )
             payment = payment_of(body)

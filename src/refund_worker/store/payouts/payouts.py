@@ -21,7 +21,7 @@ from refund_worker.domain.payouts.payout import (
 )
 from refund_worker.domain.payouts.transfers import Fault, Method, Step
 from refund_worker.domain.refund import Doubt, LegStatus, ObjectState, RefusalKind
-from refund_worker.domain.state_machine import AWAITING_SEND
+from refund_worker.domain.state_machine import AWAITING_SEND, TO_BE_SENT
 from refund_worker.errors import LostRace
 from refund_worker.store.database import locked
 from refund_worker.store.tables import payout_legs, payouts, transfer_objects
@@ -261,18 +261,21 @@ def ask_again(
 ) -> set[str]:
     """Let the processor be asked about these legs now, and those of these objects; return the ids of their payouts.
 
-    A leg whose call is under way is left alone: its answer comes, or its lease ends.
+    A leg whose call is under way is left alone: its answer comes, or its lease ends. So is one that is sent next, or
+    that waits for a person who decides if it is sent: to be woken would send it.
     """
     g, o = payout_legs.c, transfer_objects.c
     of_objects = select(o.leg_id).where(o.processor == processor, o.object_id.in_(sorted(object_ids)))
     which = g.leg_id.in_(of_objects) | g.leg_id.in_(sorted(leg_ids))
-    here = (g.processor == processor) & which & (g.sends > 0) & (g.status != LegStatus.SENDING)
+    here = (g.processor == processor) & which & (g.sends > 0) & g.status.not_in((LegStatus.SENDING, *TO_BE_SENT))
     found = list(connection.execute(select(g.leg_id, g.payout_id).where(here)))
     ids = sorted({payout_id for _, payout_id in found})
     if ids:
         p = payouts.c
         connection.execute(locked(connection, select(p.payout_id).where(p.payout_id.in_(ids)).order_by(p.payout_id)))
-        connection.execute(update(payout_legs).where(g.leg_id.in_([leg for leg, _ in found])).values(next_at=now))
+        # Its status may have changed before the lock.
+        still = g.leg_id.in_([leg for leg, _ in found]) & here
+        connection.execute(update(payout_legs).where(still).values(next_at=now))
         connection.execute(update(payouts).where(p.payout_id.in_(ids)).values(due_at=now, version=p.version + 1))
     return set(ids)
 

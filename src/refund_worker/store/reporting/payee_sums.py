@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import BindParameter, Connection, Select, and_, bindparam, func, literal, select
 
-from refund_worker.domain.ledger import payee_account
+from refund_worker.domain.ledger import PAYOUTS, payee_account
 from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, PayoutSource
 from refund_worker.domain.payouts.sums import PayeeFigures, UnevenPosting
 from refund_worker.store.tables import (
@@ -18,6 +18,7 @@ from refund_worker.store.tables import (
     payee_balances,
     payee_entries,
     payees,
+    payout_legs,
     payouts,
 )
 
@@ -101,3 +102,16 @@ def payee_figures(connection: Connection, payee_ids: Collection[str]) -> tuple[l
     figures = [PayeeFigures(payee_id=pair[0], currency=pair[1], **found[pair]) for pair in sorted(found)]
     uneven = [UnevenPosting(row[0], row[1], row[2], int(row[3])) for row in connection.execute(_UNEVEN, ids)]
     return figures, uneven
+
+
+def paid_by_payee(connection: Connection) -> dict[tuple[str, str], int]:
+    """Return the minor units that left for each payee by the ledger, net of returns, by payee and currency."""
+    query = (
+        select(_o.payee_id, _l.unit, func.sum(_l.amount))
+        .join(ledger_transactions, _t.transaction_id == _l.transaction_id)
+        .join(payout_legs, payout_legs.c.leg_id == _t.refers_to)
+        .join(payouts, _o.payout_id == payout_legs.c.payout_id)
+        .where(_l.account == PAYOUTS)
+        .group_by(_o.payee_id, _l.unit)
+    )
+    return {(payee_id, currency): int(amount) for payee_id, currency, amount in connection.execute(query)}
