@@ -98,10 +98,10 @@ class Payees:
 class PayeeClient(threading.Thread):
     """Records earnings and asks for payouts until `stop` is set, and then until its last request is answered."""
 
-    def __init__(self, number: int, payees: Payees, customers: int, behind: threading.Event) -> None:
+    def __init__(self, number: int, payees: Payees, customers: int) -> None:
         super().__init__(name=f"payees-{number}", daemon=True)
         self.stop = threading.Event()
-        self._payees, self._customers, self._behind = payees, customers, behind
+        self._payees, self._customers = payees, customers
         self._chance = random.Random(f"{payees.seed}/payees-{number}")
         self._number = number
 
@@ -109,7 +109,7 @@ class PayeeClient(threading.Thread):
         """Send requests until `stop` is set."""
         count = 0
         while not self.stop.wait(self._chance.uniform(0.5, 1.5) * PAUSE_SECONDS):
-            if self._behind.is_set():
+            if self._payees.promises.held.is_set():
                 continue
             count += 1
             name, payee_id = f"{self._number}-{count}", payee_named(self._chance.randrange(PAYEES))

@@ -104,7 +104,7 @@ def audit_payouts(
     double = [*books.double, *_too_much(books, legs, payouts)]
     mismatch = [*unequal.values(), *_sums(connection), *_wrong_ends(books, legs, payouts)]
     mismatch += [f"nobody asked for {leg}" for leg in sorted(books.legs - legs.keys())]
-    open_ = [f"{p} is {s}" for p, (s, *_) in payouts.items() if s not in ENDS and s not in PAID and s != PERSON]
+    open_ = [f"{payout_id} is {status}" for payout_id, status in still_open(connection)]
     open_ += [f"{leg} is not decided at the processor" for leg in sorted(books.open)]
     reasons = defaultdict(set)
     for payout_id, _step, _amount, why in legs.values():
@@ -120,6 +120,11 @@ def audit_payouts(
         Counter(status for status, *_ in payouts.values()),
         sum(int(row[2]) > 0 for row in _rows(connection, CLAWBACKS)),
     )
+
+
+def still_open(connection: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Return the payouts that have not ended, are not paid and wait for no person, each with its status."""
+    return [(row[0], row[1]) for row in _rows(connection, PAYOUTS) if row[1] not in ENDS | PAID | {PERSON}]
 
 
 def _read_stripe(books: PayoutBooks, records: Iterable[Record]) -> None:
