@@ -32,7 +32,7 @@ DESTINATIONS_KEY = base64.b64encode(b"of the chaos run, and no other!!").decode(
 FUNDS_MINOR = 10**12
 # So often a day passes for what the program reads once a day.
 DAY_SECONDS = 3.0
-# What others tell only by an event, which may be lost, is read again each day: a payout that was paid, and a payee.
+# A paid payout and a payee are read again each day, because the event that tells of a change may be lost.
 A_DAY_PASSES = (
     "UPDATE payout_legs SET next_at = 1 WHERE next_at IS NOT NULL AND leg_id = ANY(%(legs)s)",
     "UPDATE payouts SET due_at = 1 WHERE due_at IS NOT NULL AND status IN ('paid', 'held') AND lease_until IS NULL"
