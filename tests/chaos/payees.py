@@ -24,6 +24,8 @@ STRIPE, PAYPAL = "stripe", "paypal"
 CURRENCY = "USD"
 REQUEST_SECONDS_MAX = 5.0
 PAUSE_SECONDS = 0.5
+# The share of a client's rounds in which payees replace what failed.
+MENDS = 0.1
 EARNED_MIN, EARNED_MAX = 5_000, 500_000
 # The share of addresses at PayPal whose payouts wait to be claimed.
 UNCLAIMED = 0.4
@@ -109,13 +111,13 @@ class PayeeClient(threading.Thread):
         """Send requests until `stop` is set."""
         count = 0
         while not self.stop.wait(self._chance.uniform(0.5, 1.5) * PAUSE_SECONDS):
+            if self._chance.random() < MENDS:  # also while much is open: it waits for the payees
+                self._payees.mend()
             if self._payees.promises.held.is_set():
                 continue
             count += 1
             name, payee_id = f"{self._number}-{count}", payee_named(self._chance.randrange(PAYEES))
             self._earn(f"e-{name}", payee_id)
-            if count % 10 == 0:
-                self._payees.mend()
             body: dict[str, Any] = {"payee_id": payee_id, "currency": CURRENCY, "description": "chaos"}
             if self._chance.random() < 0.3:  # a part; more than there is, is refused
                 body["amount_minor"] = self._chance.randint(1, EARNED_MAX)
