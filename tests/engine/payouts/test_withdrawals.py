@@ -17,6 +17,7 @@ from refund_worker.engine.payouts.as_processor import PayoutsAsProcessor
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import UnknownPayee
+from refund_worker.setting_values import check_client_names
 
 Make = Callable[..., PayoutWorld]
 
@@ -92,6 +93,15 @@ def test_returned_payout_gives_the_credits_back_once(make_world: Make) -> None:
     assert world.refund(refund_id).status == "failed"
     assert world.account.balance == before
     assert {name for name in world.accounts() if name.startswith(("house:payout", "processor:payout"))} == set()
+
+
+def test_no_caller_can_take_a_withdrawals_key(make_world: Make) -> None:
+    world = world_of_customer(make_world, "payments", "payout", "balance")
+    refund_id = ask(world, credits=100)
+    run(world, DAY)
+    payout = world.payout(world.refund(refund_id).legs[1].processor_refund_id or "")
+    with pytest.raises(ValueError, match="client names"):
+        check_client_names(payout.client)
 
 
 def test_without_a_payee_the_credits_go_back(make_world: Make) -> None:

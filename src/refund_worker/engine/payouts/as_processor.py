@@ -20,6 +20,7 @@ from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     Answered,
     Found,
+    KeyConflict,
     Misconfigured,
     PaymentReply,
     PaymentUnreadable,
@@ -36,7 +37,8 @@ from refund_worker.errors import ActionNotAllowed
 from refund_worker.processors.base import RefundsOnly
 from refund_worker.store.payouts import payees, payouts
 
-CLIENT = "withdrawals"  # of the payouts that refunds ask for
+# The client of the payouts that refunds ask for. No API key can have it, so no caller can take one of their keys.
+CLIENT = ":withdrawals"
 NOT_PAYABLE = "payee_not_payable"
 
 
@@ -106,7 +108,10 @@ def _make(connection: Connection, context: Context, key: str, order: dict[str, o
     payee = payees.load(connection, [payee_id], lock=True).get(payee_id)
     earlier = payouts.find_by_keys(connection, CLIENT, [key]).get(key)
     if earlier is not None:
-        return Answered(_object(payouts.load(connection, [earlier["payout_id"]])[0]), replayed=True)
+        known = payouts.load(connection, [earlier["payout_id"]])[0]
+        if (known.refund_leg_id, known.payee_id, known.amount_minor) != (order["leg"], payee_id, order["amount"]):
+            return KeyConflict(f"the key belongs to {known.payout_id}, which is another payout")
+        return Answered(_object(known), replayed=True)
     if payee is None or payee.currency != order["currency"]:
         return Refused(NOT_PAYABLE, f"payee {payee_id} cannot be paid in {order['currency']}")
     policy, amount = context.payout_policy, int(str(order["amount"]))
