@@ -18,6 +18,7 @@ from refund_worker.domain.payouts.transfers import TransferAnswered
 from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.payouts.accept import AcceptedPayout, request_payouts
+from refund_worker.engine.payouts.actions import cancel_unsent_payouts
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.process import PayoutClaim, claim_due_payouts
 from refund_worker.engine.payouts.replies import record_transfer_replies
@@ -199,3 +200,26 @@ def test_failure_of_an_older_attempt_is_a_persons(world: PayoutWorld) -> None:
     world.settle(DAY, step=600)
     assert world.payout(payout_id).status == "needs_attention"
     assert world.route.paid_minor() == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "payable"),
+    [
+        ("blocked", "canceled", 5_000),
+        ("busy", "canceled", 5_000),
+        ("lost", "sending", 0),
+        ("unknown", "needs_attention", 0),
+    ],
+)
+def test_change_cancels_what_was_refused_for_now(world: PayoutWorld, word: str, status: str, payable: int) -> None:
+    world.earn("e1", 5_000)
+    world.route.script = [word]
+    payout_id = world.ask()
+    world.settle()
+    world.database.run(lambda connection: cancel_unsent_payouts(connection, world.context, "p", "ann"))
+    assert (world.payout(payout_id).status, world.balance().payable_minor) == (status, payable)
+    sends = len(world.route.sends())
+    if status == "canceled":
+        world.settle(DAY, step=600)
+        assert len(world.route.sends()) == sends
+        assert world.payout(payout_id).status == status
