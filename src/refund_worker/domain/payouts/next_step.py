@@ -95,8 +95,8 @@ def cancel_unsent(builder: PayoutBuilder, reason: str, outcome: PayoutOutcome = 
 def is_unsent(payout: Payout) -> bool:
     """Return True if its entries are posted and nothing of it is at the processor or may be.
 
-    Each step waits for its first send, or was refused for now and is sent again later. What a person decides about is
-    left to the person.
+    Each step waits for its first send, or was refused for now and is sent again later. A step that waits for a person
+    is not among them: the person decides.
     """
     return payout.ledger_posted and all(
         leg.status in (*TO_BE_SENT, LegStatus.BLOCKED)
