@@ -86,6 +86,8 @@ def test_message_that_comes_twice_makes_one_payout(worker_runtime: WorkerRuntime
         ({"amount_minor": 501}, "insufficient_earnings"),
         ({"payee_id": "none"}, "unknown_payee"),
         ({"client": "console"}, "invalid_request"),
+        ({"client": ":withdrawals"}, "invalid_request"),
+        ({"client": ":payout-runs"}, "invalid_request"),
         ({"kind": "withdrawal"}, "invalid_request"),
         ({"idempotency_key": None}, "invalid_request"),
     ],

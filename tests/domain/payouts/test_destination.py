@@ -77,3 +77,9 @@ def test_bad_destination_is_refused_by_field_without_its_value(fields: dict[str,
 def test_iban_with_one_other_digit_is_not_valid(at: int) -> None:
     other = "1" if IBAN[at] != "1" else "2"
     assert not is_valid_iban(IBAN[:at] + other + IBAN[at + 1 :])
+
+
+@pytest.mark.parametrize(("number", "shown"), [("1234", "34"), ("123456", "456"), ("12345678", "5678")])
+def test_short_account_number_is_never_shown_whole(number: str, shown: str) -> None:
+    fields = {"kind": "bank", "account": number, "routing": "021000021", "holder": "M. Example"}
+    assert read_destination(fields).masked == f"bank account •••• {shown}"

@@ -12,7 +12,12 @@ from sqlalchemy import select
 from tests.support.payout_world import DAY, PayoutWorld
 
 from refund_worker.domain.payouts.decision import PayoutPolicy
+from refund_worker.domain.payouts.destination import Destination, DestinationKind
+from refund_worker.domain.payouts.payee import PayeeRecord
+from refund_worker.domain.payouts.transfers import Method
+from refund_worker.engine.payees.payees import pause_payee, resume_payee
 from refund_worker.engine.payouts.bank_files import CSV, PAIN001, AnswerResult, content_of, export_file, import_answer
+from refund_worker.engine.payouts.destination_changes import change_payee
 from refund_worker.errors import InvalidRequest, NotFound, UnreadableFile
 from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.bank_file.entry import ENTRY
@@ -21,6 +26,7 @@ from refund_worker.store.tables import bank_files, payout_attempts
 
 ACCOUNT = "bank_file"
 IBAN = "DE89370400440532013000"
+OTHER_IBAN = "DE02120300000000202051"
 Make = Callable[..., PayoutWorld]
 
 
@@ -174,3 +180,38 @@ def test_unreadable_answer_changes_nothing(make_world: Make) -> None:
     assert world.payout(payout_id) == before
     with pytest.raises(NotFound):
         content_of(world.context, "bf_0")
+
+
+def new_destination(world: PayoutWorld, payee_id: str = "b1") -> None:
+    world.context = replace(world.context, box=Box(["A" * 43 + "="]))
+    record = PayeeRecord(
+        payee_id=payee_id,
+        customer_id=None,
+        processor=ACCOUNT,
+        destination=Destination(kind=DestinationKind.BANK, iban=OTHER_IBAN, holder="Zoë Example"),
+        currency="EUR",
+        country=None,
+        method=Method.STANDARD,
+    )
+    change_payee(world.context, record, actor="ann")
+
+
+def test_change_cancels_what_waits_for_a_file(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    new_destination(world)
+    made = export_file(world.context, ACCOUNT, form=CSV, actor="ann")
+    assert made.file is None
+    assert world.payout(payout_id).status == "canceled"
+    assert world.balance("b1", "EUR").payable_minor == 10_000
+    assert world.balance("b1", "EUR").in_flight_minor == 0
+
+
+def test_paused_payee_is_in_no_file(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    pause_payee(world.context, "b1", actor="ann", reason="fraud?")
+    assert export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file is None
+    resume_payee(world.context, "b1", actor="ann", reason="fine")
+    assert export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file is not None
+    assert world.payout(payout_id).status == "pending"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.support.payout_world import TWO_STEPS, PayoutWorld
+from tests.support.payout_world import DAY, START, TWO_STEPS, PayoutWorld
 
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.payouts.actions import apply_payout_action
@@ -17,6 +18,7 @@ from refund_worker.domain.payouts.transfers import TransferAnswered
 from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.payouts.accept import AcceptedPayout, request_payouts
+from refund_worker.engine.payouts.actions import cancel_unsent_payouts
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.process import PayoutClaim, claim_due_payouts
 from refund_worker.engine.payouts.replies import record_transfer_replies
@@ -165,3 +167,59 @@ def test_decision_about_an_older_version_is_not_written(world: PayoutWorld) -> N
     with pytest.raises(LostRace), world.database.write() as connection:
         apply_payouts(connection, [decision], world.now)
     assert world.payout(payout_id).status == "pending"
+
+
+def with_object_of_an_older_attempt(world: PayoutWorld) -> str:
+    """Return a payout whose first call landed after all, while its second attempt waits to be sent again."""
+    world.earn("e1", 5_000)
+    world.route.script = ["server_error", "blocked"]
+    payout_id = world.ask()
+    while world.payout(payout_id).legs[0].status != "blocked":
+        assert world.now < START + DAY
+        world.settle(30, step=30)
+    order = {"step": "payout", "leg": f"{payout_id}-1", "attempt": 1, "payout": payout_id}
+    body = json.dumps(order | {"amount": 5_000, "currency": "USD"})
+    world.route.execute(f"{payout_id}-1:1", body)
+    world.settle(DAY, step=600)
+    assert (world.payout(payout_id).status, world.payout(payout_id).legs[0].attempt) == ("pending", 2)
+    return payout_id
+
+
+def test_return_is_seen_if_an_older_attempt_paid(world: PayoutWorld) -> None:
+    payout_id = with_object_of_an_older_attempt(world)
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED))
+    assert world.payout(payout_id).status == "paid"
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, failure_code="account_closed"))
+    assert world.payout(payout_id).status == "returned"
+    assert world.balance().payable_minor == 5_000
+
+
+def test_failure_of_an_older_attempt_is_a_persons(world: PayoutWorld) -> None:
+    payout_id = with_object_of_an_older_attempt(world)
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, failure_code="account_closed"))
+    world.settle(DAY, step=600)
+    assert world.payout(payout_id).status == "needs_attention"
+    assert world.route.paid_minor() == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "status", "payable"),
+    [
+        ("blocked", "canceled", 5_000),
+        ("busy", "canceled", 5_000),
+        ("lost", "sending", 0),
+        ("unknown", "needs_attention", 0),
+    ],
+)
+def test_change_cancels_what_was_refused_for_now(world: PayoutWorld, word: str, status: str, payable: int) -> None:
+    world.earn("e1", 5_000)
+    world.route.script = [word]
+    payout_id = world.ask()
+    world.settle()
+    world.database.run(lambda connection: cancel_unsent_payouts(connection, world.context, "p", "ann"))
+    assert (world.payout(payout_id).status, world.balance().payable_minor) == (status, payable)
+    sends = len(world.route.sends())
+    if status == "canceled":
+        world.settle(DAY, step=600)
+        assert len(world.route.sends()) == sends
+        assert world.payout(payout_id).status == status

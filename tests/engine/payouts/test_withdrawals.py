@@ -11,12 +11,13 @@ from tests.support.engine_world import withdrawal
 from tests.support.payout_world import DAY, PayoutWorld
 
 from refund_worker.domain.account_names import PAYOUT
-from refund_worker.domain.processor_replies import Refused
+from refund_worker.domain.processor_replies import Refused, Unanswered
 from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.payouts.as_processor import PayoutsAsProcessor
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import UnknownPayee
+from refund_worker.setting_values import check_client_names
 
 Make = Callable[..., PayoutWorld]
 
@@ -92,6 +93,58 @@ def test_returned_payout_gives_the_credits_back_once(make_world: Make) -> None:
     assert world.refund(refund_id).status == "failed"
     assert world.account.balance == before
     assert {name for name in world.accounts() if name.startswith(("house:payout", "processor:payout"))} == set()
+
+
+def test_no_caller_can_take_a_withdrawals_key(make_world: Make) -> None:
+    world = world_of_customer(make_world, "payments", "payout", "balance")
+    refund_id = ask(world, credits=100)
+    run(world, DAY)
+    payout = world.payout(world.refund(refund_id).legs[1].processor_refund_id or "")
+    with pytest.raises(ValueError, match="client names"):
+        check_client_names(payout.client)
+
+
+def test_payout_that_lands_late_takes_the_credits_again(make_world: Make) -> None:
+    world = world_of_customer(make_world, "payments", "payout", "balance")
+    before = world.account.balance
+    refund_id = ask(world, credits=100)
+    run(world, DAY)
+    payout_id = world.refund(refund_id).legs[1].processor_refund_id or ""
+    key = f"{payout_id}-1:1"
+    world.report(payout_id, world.route.set(key, ObjectState.FAILED, failure_code="account_closed"))
+    run(world, DAY)
+    assert world.refund(refund_id).status == "failed"
+    assert world.account.balance == before
+    item = replace(world.route.book[key], object_id="po_at_processor_2", state=ObjectState.SUCCEEDED, status="paid")
+    world.report(payout_id, item)
+    run(world, DAY)
+    assert world.payout(payout_id).status == "paid"
+    assert world.account.balance == before - 100
+    assert world.refund(refund_id).status == "succeeded"
+    world.report(payout_id, replace(item, state=ObjectState.FAILED, status="failed"))
+    run(world, DAY)
+    assert (world.payout(payout_id).status, world.refund(refund_id).status) == ("returned", "failed")
+    assert world.account.balance == before
+    assert {name for name in world.accounts() if name.startswith(("house:payout", "processor:payout"))} == set()
+
+
+def test_payout_whose_answer_was_lost_is_found(make_world: Make) -> None:
+    world = world_of_customer(make_world, "payments", "payout", "balance")
+    whole = world.context.processors[PAYOUT]
+
+    class Deaf(PayoutsAsProcessor):
+        async def send(self, key: str, body: str) -> Any:
+            await super().send(key, body)
+            return Unanswered("the worker died", server_error=True)
+
+    world.context = replace(world.context, processors={**world.context.processors, PAYOUT: Deaf(lambda: world.context)})
+    refund_id = ask(world, credits=100)
+    run(world, 600)
+    world.context = replace(world.context, processors={**world.context.processors, PAYOUT: whole})
+    run(world, DAY)
+    leg = world.refund(refund_id).legs[1]
+    assert (leg.status, leg.attempt, leg.attention_code) == ("pending", 1, None)
+    assert sum(world.route.paid_minor().values()) == leg.amount_minor
 
 
 def test_without_a_payee_the_credits_go_back(make_world: Make) -> None:

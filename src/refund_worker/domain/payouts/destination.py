@@ -202,7 +202,7 @@ def _matching(given: Mapping[str, str], name: str, form: re.Pattern[str], messag
 
 
 def _tail(number: str) -> str:
-    return f"•••• {number[-SHOWN_DIGITS:]}"
+    return f"•••• {number[-min(SHOWN_DIGITS, len(number) // 2) :]}"
 
 
 def _masked_email(email: str) -> str:

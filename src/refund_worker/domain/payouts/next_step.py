@@ -23,8 +23,8 @@ from refund_worker.domain.payouts.holds import PayeeFacts, hold_of
 from refund_worker.domain.payouts.machine import PayoutOutcome, is_payout_leg_ready
 from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout, PayoutLeg, PayoutStatus
 from refund_worker.domain.payouts.replies import conclude_nothing_there
-from refund_worker.domain.refund import Doubt, LegStatus
-from refund_worker.domain.state_machine import FINAL_LEGS, POLLED, LegOutcome
+from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, LegStatus
+from refund_worker.domain.state_machine import FINAL_LEGS, POLLED, TO_BE_SENT, LegOutcome
 from refund_worker.domain.timing import backoff_seconds, may_replay, quiet_end
 
 DESTINATION_CHANGED = "destination_changed"
@@ -90,6 +90,39 @@ def cancel_unsent(builder: PayoutBuilder, reason: str, outcome: PayoutOutcome = 
         builder.transition_leg(leg, LegOutcome.RELEASED, next_at=None)
     builder.transition_payout(outcome, reason=reason)
     builder.payout = replace(builder.payout, hold_code=None, hold_until=None)
+
+
+def is_unsent(payout: Payout) -> bool:
+    """Return True if its entries are posted and nothing of it is at the processor or may be.
+
+    Each step waits for its first send, or was refused for now and is sent again later. A step that waits for a person
+    is not among them: the person decides.
+    """
+    return payout.ledger_posted and all(
+        leg.status in (*TO_BE_SENT, LegStatus.BLOCKED)
+        and not leg.unanswered
+        and not any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
+        and (leg.attention_code is None or leg.next_at is not None)
+        for leg in payout.legs
+    )
+
+
+def call_off_unsent(builder: PayoutBuilder, reason: str) -> None:
+    """Cancel a payout for which `is_unsent` is True: its amount goes back to the balance."""
+    assert is_unsent(builder.payout)
+    for leg in tuple(builder.legs.values()):
+        builder.transition_leg(
+            leg,
+            LegOutcome.DISPLACED,
+            reason=reason,
+            canceling=True,
+            attention_code=None,
+            failure_code=None,
+            failure_message=None,
+            fault=None,
+            in_doubt=None,
+            next_at=None,
+        )
 
 
 def _is_due(builder: PayoutBuilder, leg: PayoutLeg) -> bool:

@@ -42,9 +42,28 @@ def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject)
     known[item.object_id] = KnownTransfer(item.object_id, item.state, item.attempt)
     builder.objects.append(TransferUpdate(leg.leg_id, item.state, item))
     leg = builder.update_leg(leg, objects=tuple(known.values()))
-    if item.state not in LIVE_OBJECT_STATES and item.attempt is not None and item.attempt < leg.attempt:
-        return leg  # it says nothing about the current attempt
+    if _is_end_of_older_attempt(leg, item):
+        return _ask_for_current_attempt(builder, leg)
     return _apply_state(builder, leg, item)
+
+
+def _is_end_of_older_attempt(leg: PayoutLeg, item: TransferObject) -> bool:
+    """Return True if the leg is open, no object of it is live, and this one is of an older attempt than the current.
+
+    Then it says nothing about the current attempt. A paid leg whose object came back is not open.
+    """
+    is_older = item.attempt is not None and item.attempt < leg.attempt
+    return is_older and leg.status in ACTIVE and not any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
+
+
+def _ask_for_current_attempt(builder: PayoutBuilder, leg: PayoutLeg) -> PayoutLeg:
+    """Look the current attempt up if the leg waited for the object that ended: its own outcome is open."""
+    if leg.status not in POLLED:
+        return leg
+    # A leg that a person called off is not sent again: it ends once it is certain that nothing exists.
+    refusal = RefusalKind.REFUSED if leg.canceling else leg.refusal
+    in_doubt = Doubt.of(unanswered=True, lookup_required=True, refusal=refusal)
+    return builder.transition_leg(leg, LegOutcome.NO_ANSWER, in_doubt=in_doubt, next_at=builder.now)
 
 
 def is_void(leg: PayoutLeg, item: TransferObject) -> bool:

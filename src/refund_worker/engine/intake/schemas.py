@@ -409,8 +409,12 @@ def checked_key(key: str) -> str:
 def checked_client(client: object) -> str:
     """Return the name of the client. Another spelling of it would be another owner of the same keys.
 
-    Raises `InvalidRequest` if it is not a short printable text without blanks at its ends.
+    Names that begin with ":" are this program's own, of payouts that no caller asks for.
+
+    Raises `InvalidRequest` if it is not a short printable text without blanks at its ends, or begins with ":".
     """
+    if isinstance(client, str) and client.startswith(":"):
+        raise InvalidRequest('client must not begin with ":"', field="client")
     if isinstance(client, str) and 0 < len(client) <= CLIENT_LENGTH_MAX and client.isprintable():
         if client == client.strip():
             return client

@@ -10,7 +10,7 @@ from refund_worker.domain.payouts.actions import apply_payout_action
 from refund_worker.domain.payouts.builder import PayoutBuilder
 from refund_worker.domain.payouts.decision import PayoutDecision
 from refund_worker.domain.payouts.machine import PayoutAction
-from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, cancel_unsent
+from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, call_off_unsent, cancel_unsent, is_unsent
 from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key, check_same_act
@@ -78,17 +78,20 @@ def _check_reference(connection: Connection, payout: Payout, reference: str | No
 
 
 def cancel_unsent_payouts(connection: Connection, context: Context, payee_id: str, actor: str) -> list[Payout]:
-    """Cancel the payee's payouts whose entries are not posted yet, because the destination changed; return them.
+    """Cancel the payee's payouts of which nothing was sent yet, because the destination changed; return them.
 
     Call it under the payee's lock, in the transaction of the change.
     """
     now = context.clock(connection)
     decisions: list[PayoutDecision] = []
     for payout in lock_payouts(connection, payouts.unsent_of(connection, payee_id)).payouts:
-        if payout.status not in PAYOUT_UNPOSTED:
-            continue
         builder = PayoutBuilder.open(payout, now, context.payout_policy, actor)
-        cancel_unsent(builder, DESTINATION_CHANGED)
+        if payout.status in PAYOUT_UNPOSTED:
+            cancel_unsent(builder, DESTINATION_CHANGED)
+        elif is_unsent(payout):
+            call_off_unsent(builder, DESTINATION_CHANGED)
+        else:
+            continue
         decisions.append(builder.build().released())
     apply_payouts(connection, decisions, now, notify=context.notify)
     return [decision.after for decision in decisions]

@@ -20,6 +20,7 @@ from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     Answered,
     Found,
+    KeyConflict,
     Misconfigured,
     PaymentReply,
     PaymentUnreadable,
@@ -34,10 +35,13 @@ from refund_worker.engine.payouts.actions import perform_payout_action
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.errors import ActionNotAllowed
 from refund_worker.processors.base import RefundsOnly
+from refund_worker.store.installation import installation_id
 from refund_worker.store.payouts import payees, payouts
 
-CLIENT = "withdrawals"  # of the payouts that refunds ask for
+# The client of the payouts that refunds ask for. No API key can have it, so no caller can take one of their keys.
+CLIENT = ":withdrawals"
 NOT_PAYABLE = "payee_not_payable"
+_AGAIN = "."  # between a payout's id and how often its amount was given back before
 
 
 class PayoutsAsProcessor(RefundsOnly):
@@ -70,14 +74,16 @@ class PayoutsAsProcessor(RefundsOnly):
     async def fetch(self, processor_refund_id: str) -> Reply:
         """Return the payout as a refund object."""
         with self._context().database.read() as connection:
-            found = payouts.load(connection, [processor_refund_id])
-        return Answered(_object(found[0])) if found else Misconfigured("not_found", "there is no such payout")
+            found = payouts.load(connection, [_payout_of(processor_refund_id)])
+            own = installation_id(connection)
+        return Answered(_object(found[0], own)) if found else Misconfigured("not_found", "there is no such payout")
 
     async def find(self, processor_payment_id: str, leg_id: str) -> SearchReply:
         """Return the payouts of this leg."""
         with self._context().database.read() as connection:
             found = payouts.load(connection, payouts.of_refund_leg(connection, leg_id))
-        return Found(tuple(_object(payout) for payout in found))
+            own = installation_id(connection)
+        return Found(tuple(_object(payout, own) for payout in found))
 
     async def find_payment(self, processor_payment_id: str) -> PaymentReply:
         """Return `PaymentUnreadable`: a payee is no payment."""
@@ -91,7 +97,11 @@ class PayoutsAsProcessor(RefundsOnly):
         """Cancel the payout while it is not sent, or waits for the payee."""
         try:
             perform_payout_action(
-                self._context(), processor_refund_id, PayoutAction.CANCEL, actor=CLIENT, reason="the refund is canceled"
+                self._context(),
+                _payout_of(processor_refund_id),
+                PayoutAction.CANCEL,
+                actor=CLIENT,
+                reason="the refund is canceled",
             )
         except ActionNotAllowed as error:
             return Refused(error.code, error.message)
@@ -106,7 +116,10 @@ def _make(connection: Connection, context: Context, key: str, order: dict[str, o
     payee = payees.load(connection, [payee_id], lock=True).get(payee_id)
     earlier = payouts.find_by_keys(connection, CLIENT, [key]).get(key)
     if earlier is not None:
-        return Answered(_object(payouts.load(connection, [earlier["payout_id"]])[0]), replayed=True)
+        known = payouts.load(connection, [earlier["payout_id"]])[0]
+        if (known.refund_leg_id, known.payee_id, known.amount_minor) != (order["leg"], payee_id, order["amount"]):
+            return KeyConflict(f"the key belongs to {known.payout_id}, which is another payout")
+        return Answered(_object(known, installation_id(connection)), replayed=True)
     if payee is None or payee.currency != order["currency"]:
         return Refused(NOT_PAYABLE, f"payee {payee_id} cannot be paid in {order['currency']}")
     policy, amount = context.payout_policy, int(str(order["amount"]))
@@ -130,11 +143,20 @@ def _make(connection: Connection, context: Context, key: str, order: dict[str, o
     )
     decision = accepted_payout(payout, json.dumps(order, sort_keys=True), needs_approval=False)
     apply_payouts(connection, [decision], payout.created_at, notify=context.notify)
-    return Answered(_object(decision.after))
+    return Answered(_object(decision.after, installation_id(connection)))
 
 
-def _object(payout: Payout) -> RefundObject:
-    """Return the payout as the object of its leg. It is pending until it is paid or has ended."""
+def _payout_of(object_id: str) -> str:
+    return object_id.partition(_AGAIN)[0]
+
+
+def _object(payout: Payout, installation: str) -> RefundObject:
+    """Return the payout as the object of its leg. It is pending until it is paid or has ended.
+
+    An object that failed stays failed. So a payout that is paid after all, once its amount was given back, is a further
+    object of the leg: its credits are taken again.
+    """
+    returns = payout.return_count - payout.given_back
     state = ObjectState.PENDING
     if payout.status in PAYOUT_PAID:
         state = ObjectState.SUCCEEDED
@@ -143,12 +165,13 @@ def _object(payout: Payout) -> RefundObject:
     elif payout.status in PAYOUT_ENDS:
         state = ObjectState.FAILED
     return RefundObject(
-        processor_refund_id=payout.payout_id,
+        processor_refund_id=f"{payout.payout_id}{_AGAIN}{returns}" if returns else payout.payout_id,
         status=state.value,
         amount_minor=payout.amount_minor,
         currency=payout.currency,
         payment_refs=(payout.payee_id,),
         leg_id=payout.refund_leg_id,
+        installation=installation,
         attempt=None,
         failure_code=payout.failure_code,
         created_at=datetime.fromtimestamp(payout.created_at, UTC),

@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from refund_worker.domain.next_step import attempt_key
 from refund_worker.domain.payouts.decision import PayoutDecision, SendTransfer, TransferReplied
 from refund_worker.domain.payouts.files import keep_out_of_file, leg_for_file, put_into_file
+from refund_worker.domain.payouts.payee import PayeeStatus
 from refund_worker.domain.payouts.payout import Payout, PayoutLeg
 from refund_worker.domain.payouts.transfers import TransferAnswered, TransferObject
 from refund_worker.engine.context import Context
@@ -75,7 +76,7 @@ def export_file(
         decisions: list[PayoutDecision] = []
         for payout in locked.payouts:
             leg = leg_for_file(payout)
-            if leg is None:
+            if leg is None or locked.payees[payout.payee_id].status is PayeeStatus.PAUSED:
                 continue
             body = route.freeze(
                 order_of_leg(context, payout, leg, installation, attempt_key(leg.leg_id, leg.attempt))

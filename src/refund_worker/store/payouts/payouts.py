@@ -191,9 +191,10 @@ def requeue_held(connection: Connection, payee_ids: Collection[str], now: float)
 
 
 def unsent_of(connection: Connection, payee_id: str) -> list[str]:
-    """Return the ids of the payee's payouts whose entries are not posted yet and that have not ended."""
+    """Return the ids of the payee's payouts that may be unsent: not posted yet, or with a first step to be sent."""
     p = payouts.c
-    query = select(p.payout_id).where(p.payee_id == payee_id, p.status.in_(PAYOUT_UNPOSTED)).order_by(p.payout_id)
+    unsent = p.status.in_((*PAYOUT_UNPOSTED, PayoutStatus.SENDING, PayoutStatus.NEEDS_ATTENTION))
+    query = select(p.payout_id).where(p.payee_id == payee_id, unsent).order_by(p.payout_id)
     return list(connection.execute(query).scalars())
 
 
