@@ -136,7 +136,7 @@ def _at(path: str, **query: object) -> str:
 
 def _customer_with_most_entries(connection: Connection) -> str:
     t = ledger_transactions.c
-    query = select(t.customer_id).group_by(t.customer_id).order_by(func.count().desc(), t.customer_id).limit(1)
+    query = select(t.customer_id).where(t.customer_id.is_not(None)).group_by(t.customer_id).order_by(func.count().desc(), t.customer_id).limit(1)
     return str(connection.execute(query).scalar_one())
 
 

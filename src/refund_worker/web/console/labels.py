@@ -191,7 +191,7 @@ HOLD_LABELS: Mapping[str, str] = {
 STEP_LABELS: Mapping[str, str] = {
     "transfer": "Transfer to the payee's account there",
     "payout": "Payout to the payee",
-    "reversal": "Transfer undone",
+    "reversal": "Undoing the transfer",
 }
 
 FAULT_LABELS: Mapping[str, str] = {
@@ -317,6 +317,14 @@ EVENT_LABELS: Mapping[str, str] = {
     "user_enabled": "User enabled",
     "user_disabled": "User disabled",
     "user_unlocked": "Unlocked: failed sign-ins cleared",
+}
+
+# The same, where the step of a payout is called otherwise than the payment of a refund.
+PAYOUT_EVENT_LABELS: Mapping[str, str] = {
+    **EVENT_LABELS,
+    "leg_asks_customer": "The payee must act",
+    "leg_paid": "This step is paid",
+    "leg_absent": "Looked up: it does not exist at the processor",
 }
 
 # Result of an attempt, by the engine's names for answers.
