@@ -14,13 +14,16 @@ from refund_worker.domain.payouts.earnings import EarningRecord
 from refund_worker.domain.payouts.machine import PayoutAction
 from refund_worker.domain.payouts.payee import PayeeRecord
 from refund_worker.domain.payouts.payout import PayoutRequest
+from refund_worker.domain.payouts.runs import RunRequest
 from refund_worker.domain.payouts.transfers import Method
 from refund_worker.engine.context import Context
 from refund_worker.engine.payees.earnings import record_earnings
 from refund_worker.engine.payees.payees import pause_payee, record_payee
 from refund_worker.engine.payouts.accept import AcceptedPayout, request_payouts
 from refund_worker.engine.payouts.actions import perform_payout_action
+from refund_worker.engine.payouts.drive_runs import drive_due_runs
 from refund_worker.engine.payouts.process import process_payouts_until_idle
+from refund_worker.engine.payouts.runs import create_run
 from refund_worker.sealing import Box
 
 CONNECTED = Destination(kind=DestinationKind.STRIPE_ACCOUNT, account="acct_1QhT3kPerformer")
@@ -74,8 +77,13 @@ def populate_payouts(shop: Any) -> dict[str, str]:
     named["payout-held"] = _ask(context, "performer-pending", 1_000, "held")
     process_payouts_until_idle(context, [named["payout-held"]])
     _full_payee(shop, context)
+    request = RunRequest(
+        idempotency_key="run", processor="stripe", currency="EUR", client="backend", actor="backend/shop"
+    )
+    run, _ = create_run(context, request)
+    drive_due_runs(context)
     pause_payee(context, "performer-queued", actor="console/berta", reason="asked for by letter")
-    named |= {"payee": "maria", "payout": named["payout-paid"]}
+    named |= {"run": run.run_id, "payee": "maria", "payout": named["payout-paid"]}
     return named | {"payee-paused": "performer-queued", "payee-failed": "performer-failed"}
 
 

@@ -31,6 +31,7 @@ from refund_worker.web.console import svg
 from refund_worker.web.console.forms import error_message, sentence
 from refund_worker.web.console.labels import (
     ACTION_LABELS,
+    APPROVAL_LABELS,
     DONE,
     EVENT_LABELS,
     FAULT_LABELS,
@@ -41,6 +42,7 @@ from refund_worker.web.console.labels import (
     PAYOUT_EVENT_LABELS,
     PURPOSE_LABELS,
     RESOLVE_TEXTS,
+    ROW_LABELS,
     STATUS_LABELS,
     STATUS_TONES,
     STEP_LABELS,
@@ -92,7 +94,7 @@ MENU = (
             ("/batches", "Batches"),
         ),
     ),
-    ("Payouts", (("/payees", "Payees"), ("/payouts", "Payouts"))),
+    ("Payouts", (("/payees", "Payees"), ("/payouts", "Payouts"), ("/payout-runs", "Runs"))),
     (
         "System",
         (
@@ -237,6 +239,8 @@ _environment.globals.update(
     hold_labels=HOLD_LABELS,
     step_labels=STEP_LABELS,
     fault_labels=FAULT_LABELS,
+    approval_labels=APPROVAL_LABELS,
+    row_labels=ROW_LABELS,
     payee_entry_labels=PAYEE_ENTRY_LABELS,
     event_labels=EVENT_LABELS,
     payout_event_labels=PAYOUT_EVENT_LABELS,
