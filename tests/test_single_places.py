@@ -166,6 +166,7 @@ MAY_NAME_STRIPE = {
     "cli/account_import.py": "the command that imports its account",
     "cli/demo/": "the sandbox",
     "cli/dev.py": "the sandbox",
+    "cli/dev_payees.py": "the sandbox",
     "cli/dev_sandbox.py": "the sandbox",
     "cli/run.py": "the sandbox",
     "cli/stack.py": "the sandbox",

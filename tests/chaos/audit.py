@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 
-from tests.chaos.payout_audit import Asked, PayoutFindings, audit_payouts
+from tests.chaos.payout_audit import Asked, PayoutFindings, audit_payouts, still_open
 
 ENDS = {"succeeded", "partially_succeeded", "failed", "rejected", "canceled"}
 VOID = {"failed", "canceled"}
@@ -116,6 +116,12 @@ def count_open(database_url: str) -> int:
     """Return the number of refunds that have not ended. Raise `psycopg.OperationalError` if the database is down."""
     with psycopg.connect(database_url.replace("+psycopg", ""), connect_timeout=2) as connection:
         return sum(status not in ENDS for (status,) in _rows(connection, "SELECT status FROM refunds"))
+
+
+def count_open_payouts(database_url: str) -> int:
+    """Return the number of payouts that wait or are on their way. Raise `psycopg.OperationalError` if that is down."""
+    with psycopg.connect(database_url.replace("+psycopg", ""), connect_timeout=2) as connection:
+        return len(still_open(connection))
 
 
 def _records(path: Path) -> Iterator[dict[str, Any]]:

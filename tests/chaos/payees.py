@@ -24,6 +24,8 @@ STRIPE, PAYPAL = "stripe", "paypal"
 CURRENCY = "USD"
 REQUEST_SECONDS_MAX = 5.0
 PAUSE_SECONDS = 0.5
+# The share of a client's rounds in which payees replace what failed.
+MENDS = 0.1
 EARNED_MIN, EARNED_MAX = 5_000, 500_000
 # The share of addresses at PayPal whose payouts wait to be claimed.
 UNCLAIMED = 0.4
@@ -32,7 +34,7 @@ DESTINATIONS_KEY = base64.b64encode(b"of the chaos run, and no other!!").decode(
 FUNDS_MINOR = 10**12
 # So often a day passes for what the program reads once a day.
 DAY_SECONDS = 3.0
-# What others tell only by an event, which may be lost, is read again each day: a payout that was paid, and a payee.
+# A paid payout and a payee are read again each day, because the event that tells of a change may be lost.
 A_DAY_PASSES = (
     "UPDATE payout_legs SET next_at = 1 WHERE next_at IS NOT NULL AND leg_id = ANY(%(legs)s)",
     "UPDATE payouts SET due_at = 1 WHERE due_at IS NOT NULL AND status IN ('paid', 'held') AND lease_until IS NULL"
@@ -98,10 +100,10 @@ class Payees:
 class PayeeClient(threading.Thread):
     """Records earnings and asks for payouts until `stop` is set, and then until its last request is answered."""
 
-    def __init__(self, number: int, payees: Payees, customers: int, behind: threading.Event) -> None:
+    def __init__(self, number: int, payees: Payees, customers: int) -> None:
         super().__init__(name=f"payees-{number}", daemon=True)
         self.stop = threading.Event()
-        self._payees, self._customers, self._behind = payees, customers, behind
+        self._payees, self._customers = payees, customers
         self._chance = random.Random(f"{payees.seed}/payees-{number}")
         self._number = number
 
@@ -109,13 +111,13 @@ class PayeeClient(threading.Thread):
         """Send requests until `stop` is set."""
         count = 0
         while not self.stop.wait(self._chance.uniform(0.5, 1.5) * PAUSE_SECONDS):
-            if self._behind.is_set():
+            if self._chance.random() < MENDS:  # also while much is open: it waits for the payees
+                self._payees.mend()
+            if self._payees.promises.held.is_set():
                 continue
             count += 1
             name, payee_id = f"{self._number}-{count}", payee_named(self._chance.randrange(PAYEES))
             self._earn(f"e-{name}", payee_id)
-            if count % 10 == 0:
-                self._payees.mend()
             body: dict[str, Any] = {"payee_id": payee_id, "currency": CURRENCY, "description": "chaos"}
             if self._chance.random() < 0.3:  # a part; more than there is, is refused
                 body["amount_minor"] = self._chance.randint(1, EARNED_MAX)

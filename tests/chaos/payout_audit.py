@@ -42,7 +42,7 @@ SELECT b.payee_id, b.earned_minor, b.clawed_back_minor, b.in_flight_minor, b.pai
      AND p.status <> ALL(%(void)s)),
   (SELECT coalesce(sum(amount), 0) FROM ledger_entries l WHERE l.account = 'payee:' || b.payee_id)
 FROM payee_balances b"""
-# What each earning should have given back: its share of the credits that were refunded of its spend, by the ledger.
+# The claw-back that each earning should have: its share of the credits that were refunded of its spend, by the ledger.
 CLAWBACKS = """
 SELECT e.earning_id, e.amount_minor, e.clawed_back_minor, s.spent, coalesce(r.returned, 0)
 FROM earnings e
@@ -78,7 +78,7 @@ class PayoutFindings:
 
     @property
     def clean(self) -> bool:
-        """True if there is no difference. A payout that waits for a person is none."""
+        """True if there is no difference. A payout that waits for a person is not counted."""
         return not (self.double or self.lost or self.mismatch or self.open)
 
 
@@ -104,7 +104,7 @@ def audit_payouts(
     double = [*books.double, *_too_much(books, legs, payouts)]
     mismatch = [*unequal.values(), *_sums(connection), *_wrong_ends(books, legs, payouts)]
     mismatch += [f"nobody asked for {leg}" for leg in sorted(books.legs - legs.keys())]
-    open_ = [f"{p} is {s}" for p, (s, *_) in payouts.items() if s not in ENDS and s not in PAID and s != PERSON]
+    open_ = [f"{payout_id} is {status}" for payout_id, status in still_open(connection)]
     open_ += [f"{leg} is not decided at the processor" for leg in sorted(books.open)]
     reasons = defaultdict(set)
     for payout_id, _step, _amount, why in legs.values():
@@ -120,6 +120,11 @@ def audit_payouts(
         Counter(status for status, *_ in payouts.values()),
         sum(int(row[2]) > 0 for row in _rows(connection, CLAWBACKS)),
     )
+
+
+def still_open(connection: psycopg.Connection[Any]) -> list[tuple[str, str]]:
+    """Return the payouts that have not ended, are not paid and wait for no person, each with its status."""
+    return [(row[0], row[1]) for row in _rows(connection, PAYOUTS) if row[1] not in ENDS | PAID | {PERSON}]
 
 
 def _read_stripe(books: PayoutBooks, records: Iterable[Record]) -> None:
@@ -190,7 +195,7 @@ def _leg_of_item(item: Record) -> str:
 def _unequal(
     connection: psycopg.Connection[Any], books: PayoutBooks, legs: Mapping[str, tuple[Any, ...]], people: Set[str]
 ) -> Iterator[tuple[str, str]]:
-    """Yield each leg whose money differs between ledger and book, with a text. Those with a person are left out."""
+    """Yield each leg whose money differs between ledger and book, with a text, unless it waits for a person."""
     for query, theirs in ((LEFT_BY_LEG, books.left), (MOVED_BY_LEG, books.moved)):
         ours = {leg: int(amount) for leg, amount in _rows(connection, query)}
         for leg in sorted(ours.keys() | theirs.keys()):

@@ -20,7 +20,7 @@ from refund_worker.engine.context import Context
 from refund_worker.processors.sandbox import Sandbox
 from refund_worker.runtime import build_runtime
 from refund_worker.settings import PREFIX, load_settings
-from tests.chaos.audit import Books, count_open
+from tests.chaos.audit import Books, count_open, count_open_payouts
 from tests.chaos.clients import Client, Promises
 from tests.chaos.payees import DESTINATIONS_KEY, PAYEE_CLIENTS, PayeeClient, Payees
 from tests.chaos.paypal import PayPal
@@ -64,8 +64,8 @@ WEBHOOK_SECRET = "whsec_ofTheChaosRunAlone"
 READY_SECONDS_MAX = 120.0
 # Connections of the pooler to the server.
 POOLED = 20
-# Above so many open refunds the clients wait. They are counted so often.
-OPEN_MAX, COUNT_SECONDS = 200, 1.0
+# Above so many open refunds or payouts their clients wait. They are counted so often.
+OPEN_MAX, OPEN_PAYOUTS_MAX, COUNT_SECONDS = 200, 50, 1.0
 
 
 class Stage:
@@ -238,18 +238,19 @@ class Stage:
         for number in range(CLIENTS):
             self.clients.append(Client(number, self.seed, self.web_port, self.api_key, CUSTOMERS, self.promises))
         for number in range(PAYEE_CLIENTS):
-            self.clients.append(PayeeClient(number, self.payees, CUSTOMERS, self.promises.held))
+            self.clients.append(PayeeClient(number, self.payees, CUSTOMERS))
         for client in self.clients:
             client.start()
 
     def wait_for_what_is_behind(self) -> None:
-        """Let the clients wait while many refunds are open: a slow machine must not decide how long healing takes."""
+        """Let clients wait while much is open: a slow machine must not decide how long healing takes."""
         if time.monotonic() < self._count_at:
             return
         self._count_at = time.monotonic() + COUNT_SECONDS
-        with suppress(psycopg.OperationalError):
-            set_or_clear = self.promises.held.set if count_open(self.audit_url) > OPEN_MAX else self.promises.held.clear
-            set_or_clear()
+        counted = (self.promises, count_open, OPEN_MAX), (self.payees.promises, count_open_payouts, OPEN_PAYOUTS_MAX)
+        for promises, count, most in counted:
+            with suppress(psycopg.OperationalError):
+                (promises.held.set if count(self.audit_url) > most else promises.held.clear)()
 
     def end_asking(self, seconds_max: float) -> bool:
         """Let every client finish its last request. Return True if all did so in time."""

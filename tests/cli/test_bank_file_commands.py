@@ -25,7 +25,7 @@ def test_export_without_waiting_payouts_makes_no_file(
     assert cli("payouts", "files", "-o", "json").json == {"data": []}
 
 
-def test_file_is_written_again_with_the_same_bytes_and_its_answer_pays(
+def test_file_is_written_again_unchanged_and_its_answer_pays(
     shop: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     accounts = {"bank_file": {"adapter": "bank_file", "debtor_name": "Chats", "debtor_iban": "DE89370400440532013000"}}

@@ -4642,8 +4642,8 @@ DEFECTS = (
     Defect(
         "Overview is calm while a dispute waits for an answer",
         WEB + "console/templates/overview.html",
-        "{% if stuck or approving or claims.to_answer or warnings or undecided or paused",
-        "{% if stuck or approving or warnings or undecided or paused",
+        "{% if stuck or approving or payouts.values() | sum or claims.to_answer or warnings or undecided or paused",
+        "{% if stuck or approving or payouts.values() | sum or warnings or undecided or paused",
         ("tests/web/console/test_claim_pages.py",),
     ),
     Defect(
@@ -9290,7 +9290,7 @@ DEFECTS = (
     Defect(
         "payouts: the timeline of a compliance outcome is whole for everybody",
         ENGINE + "views/payout_objects.py",
-        "    if whole or not _hides(payout):",
+        "    if whole or not hides_cause(payout):",
         "    if True:",
         ("tests/web/test_payouts_over_http.py::test_compliance_says_nothing_in_detail",),
     ),

@@ -28,7 +28,7 @@ from refund_worker.worker.embedded_broker.broker import EMBEDDED, url_if_running
 
 FOLDER = Path(".refund-worker")
 START_SECONDS_MAX = 30.0
-# With one of these settings the database or an account may be somebody else's.
+# With one of these settings the database or an account may have other uses.
 OF_OTHERS = ("DATABASE_URL", "PROCESSORS", "PROCESSORS_FILE", "STRIPE_API_BASE", "DESTINATIONS_KEY")
 
 

@@ -1,6 +1,6 @@
 """The payees of `refund-worker dev`: two with earnings and a payout each, so that their pages have something to show.
 
-They are made at the first start, and only for the sandboxes: nobody is paid.
+They are made at the first start, and only the sandboxes pay them: no money moves.
 """
 
 from __future__ import annotations
