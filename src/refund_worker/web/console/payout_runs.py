@@ -67,7 +67,7 @@ def _list(page: Page, after: str | None, error: RefundWorkerError | None = None)
 
 @router.get("/payout-runs/{run_id}")
 def one_run(page: ThePage, run_id: str, show: SearchText = "", after: SearchText | None = None) -> HTMLResponse:
-    """Show a run with its payees: all, those that are paid, or those that are skipped."""
+    """Show a run with its payees: all, those with an amount, or those that are skipped."""
     return _run_page(page, run_id, show=show, after=after)
 
 
@@ -80,7 +80,7 @@ def rows_as_csv(page: ThePage, run_id: str) -> Response:
     return Response(text, media_type="text/csv; charset=utf-8", headers=HEADERS | name)
 
 
-SHOWN: Mapping[str, bool | None] = {"": None, "paid": False, "skipped": True}
+SHOWN: Mapping[str, bool | None] = {"": None, "planned": False, "skipped": True}
 
 
 def _run_page(
