@@ -19,6 +19,7 @@ from refund_worker.store.tables import (
     ledger_transactions,
     payees,
     payments,
+    payout_runs,
     payouts,
     reconciliations,
     refund_batches,
@@ -35,6 +36,7 @@ NO_PAGES = frozenset(
         "/audit.csv",
         "/customer.json",
         "/payee/statement.csv",
+        "/payout-runs/{run_id}/rows.csv",
         "/reconciliations/{reconciliation_id}/differences.csv",
         "/refund-transaction/preview",
         "/sign-in",
@@ -57,7 +59,8 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
     middle = _middle_entry(connection, customer)
     spend = _latest_entry(connection, customer, "spend")
     first_payment = _first(connection, payments.c.payment_id)
-    payee = _first(connection, payees.c.payee_id)
+    payee = connection.execute(select(func.min(payees.c.payee_id))).scalar()
+    run = connection.execute(select(func.min(payout_runs.c.run_id))).scalar()
     page_of = {
         "/refund-transaction": [
             _at("/refund-transaction", id=spend),
@@ -81,8 +84,9 @@ def _addresses(connection: Connection) -> dict[str, Sequence[str]]:
         ],
         "/refunds": _lists(connection, customer),
         "/refunds/{refund_id}": [f"/refunds/{refund_id}" for refund_id in _one_of_each_status(connection)],
-        **{path: [_at(path, id=payee)] for path in ("/payee", "/payee/statement", "/pay-out")},
-        "/payees": ["/payees", _at("/payees", after=payee), _at("/payees", customer_id=customer)],
+        **{path: [_at(path, id=payee)] if payee else [] for path in ("/payee", "/payee/statement", "/pay-out")},
+        "/payees": ["/payees", _at("/payees", customer_id=customer)],
+        "/payout-runs/{run_id}": [f"/payout-runs/{run}"] if run else [],
         "/payouts": ["/payouts", _at("/payouts", status="paid"), _at("/payouts", payee_id="nobody")],
         "/payouts/{payout_id}": [f"/payouts/{payout_id}" for payout_id in _payouts(connection)],
         "/outside-refunds/{claim_id}": _claims(connection, "outside_refund"),
@@ -136,7 +140,13 @@ def _at(path: str, **query: object) -> str:
 
 def _customer_with_most_entries(connection: Connection) -> str:
     t = ledger_transactions.c
-    query = select(t.customer_id).group_by(t.customer_id).order_by(func.count().desc(), t.customer_id).limit(1)
+    query = (
+        select(t.customer_id)
+        .where(t.customer_id.is_not(None))
+        .group_by(t.customer_id)
+        .order_by(func.count().desc(), t.customer_id)
+        .limit(1)
+    )
     return str(connection.execute(query).scalar_one())
 
 

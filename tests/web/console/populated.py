@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from sqlalchemy import delete, func, select
 from tests.support.outside_objects import dispute, hear, outside_refund, warning
+from tests.web.console.populated_payouts import populate_payouts
 from tests.web.console.populated_paypal import refund_over_paypal
 from tests.web.console.visitor import PASSWORD
 
@@ -215,6 +216,7 @@ def populate(runtime: Runtime, sandbox: Sandbox, paypal: PayPalServer, more: Mor
     pause_processor(shop.context, "manual", actor="console/berta", reason="the bank's portal is closed until Monday")
     _system(shop, named["paid"])
     named["reconciliation"] = _reconciliation(shop)
+    named |= populate_payouts(shop)
     named["key"] = _people(shop)
     if more is not None:
         named |= more.named(shop)

@@ -59,6 +59,9 @@ EXPECTED = {
     ("GET", "/pay-out"): "som",
     ("GET", "/payouts"): "vsoam",
     ("GET", "/payouts/{payout_id}"): "vsoam",
+    ("GET", "/payout-runs"): "vsoam",
+    ("GET", "/payout-runs/{run_id}"): "vsoam",
+    ("GET", "/payout-runs/{run_id}/rows.csv"): "vsoam",
     ("GET", "/refunds"): "vsoam",
     ("GET", "/refunds.csv"): "vsoam",
     ("GET", "/refunds/{refund_id}"): "vsoam",
@@ -95,6 +98,9 @@ EXPECTED = {
     ("POST", "/payee/destination"): "m*",
     ("POST", "/payee/pause"): "om",
     ("POST", "/payee/resume"): "om*",
+    ("POST", "/payout-runs"): "om*",
+    ("POST", "/payout-runs/{run_id}/approve"): "am*",
+    ("POST", "/payout-runs/{run_id}/cancel"): "oam",
     ("POST", "/payouts/{payout_id}/approve"): "am*",
     ("POST", "/payouts/{payout_id}/cancel"): "som",
     ("POST", "/payouts/{payout_id}/reject"): "am",
@@ -152,6 +158,7 @@ class Things:
     reconciliation_id: str = "rec_none"
     payout_id: str = "po_none"
     approvable_payout_id: str = "po_none"
+    run_id: str = "run_none"
 
 
 def call_page(person: Visitor, method: str, path: str, fields: dict[str, str], things: Things | None = None):  # type: ignore[no-untyped-def]
@@ -159,7 +166,7 @@ def call_page(person: Visitor, method: str, path: str, fields: dict[str, str], t
     refund_id = named.approvable_id if path.endswith(("/approve", "/reject")) else named.refund_id
     filled = path.replace("{refund_id}", refund_id).replace("{batch_id}", named.batch_id)
     payout_id = named.approvable_payout_id if path.endswith(("/approve", "/reject")) else named.payout_id
-    filled = filled.replace("{payout_id}", payout_id)
+    filled = filled.replace("{payout_id}", payout_id).replace("{run_id}", named.run_id)
     filled = filled.replace("{claim_id}", named.dispute_id if "/disputes" in path else named.outside_refund_id)
     filled = filled.replace("{reconciliation_id}", named.reconciliation_id)
     if method == "GET":

@@ -16,6 +16,7 @@ pytestmark = pytest.mark.xdist_group("accessibility")
 # The width between the margins of A4 paper, in CSS pixels.
 PAPER = {"width": 703, "height": 1_000}
 LISTS = ("/refunds", "/customers", "/transactions", "/approvals", "/notifications", "/audit", "/audit?of=ledger")
+LISTS += ("/payees", "/payouts", "/payout-runs")
 LONG_ID = "maximiliane.von-der-heyden-zu-tal@customers.long-domain-name.example"
 LONG_TEXT = "the picture froze after four minutes, and the second show was charged again " * 3
 FILL = """([id, text]) => {
@@ -58,6 +59,7 @@ def page(browser: Browser, populated_console: tuple[str, Found]) -> Iterator[Pag
 def lists(populated_console: tuple[str, Found]) -> list[str]:
     _, found = populated_console
     routes = ("/customer", "/batches/{batch_id}", "/refunds/{refund_id}", "/users", "/processors")
+    routes += ("/payee", "/payee/statement", "/pay-out", "/payouts/{payout_id}", "/payout-runs/{run_id}")
     one = [found[route][0] for route in routes]
     return ["/console" + path for path in (*LISTS, *one)]
 

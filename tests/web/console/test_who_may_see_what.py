@@ -15,6 +15,7 @@ from tests.web.console.visitor import PASSWORD, Visitor, text_of, visitor
 from tests.web.payout_shop import PayoutShop
 
 from refund_worker.domain.claims.claim import ClaimKind
+from refund_worker.domain.payouts.runs import RunRequest
 from refund_worker.domain.refund import Kind, RefundRequest, To
 from refund_worker.engine.access import console_users
 from refund_worker.engine.access.api_keys import ConsoleRole, create_key, list_keys
@@ -22,6 +23,7 @@ from refund_worker.engine.accounts.corrections import correct
 from refund_worker.engine.intake.batches import accept_batch
 from refund_worker.engine.intake.payee_schemas import PayoutSchema
 from refund_worker.engine.payouts.accept import AcceptedPayout, request_payouts
+from refund_worker.engine.payouts.runs import create_run
 from refund_worker.engine.processor_sync.reconciliation.run import start_reconciliation
 from refund_worker.engine.refunds.accept import Accepted, request_refunds
 from refund_worker.engine.views.claim_objects import claim_page
@@ -106,6 +108,13 @@ def things_of(web: Web, client: str) -> Things:
         )
     shown = {"outside_refund_id": outside, "dispute_id": disputed}
     shown |= dict(zip(("payout_id", "approvable_payout_id"), payouts_of(web, client), strict=True))
+    run, _ = create_run(
+        web.context,
+        RunRequest(
+            idempotency_key="run", processor="stripe", currency="EUR", client=client, actor=f"{client}/x", dry_run=True
+        ),
+    )
+    shown["run_id"] = run.run_id
     return Things(made[0], made[1], batch, entry["transaction_id"], key_id, reconciliation_id=begun, **shown)
 
 
@@ -165,6 +174,8 @@ def test_allowed_acts_work_on_refunds_of_every_client(web: Web, client: str) -> 
         "/payouts/{payout_id}/cancel": support,
         "/pay-out": support,
         "/payee/pause": operator,
+        "/payout-runs": operator,
+        "/payout-runs/{run_id}/cancel": operator,
         "/delete-transaction": support,
         "/processors/pause": operator,
         "/audit/verify": operator,
@@ -182,7 +193,7 @@ def _fields(path: str, things: Things) -> dict[str, str]:
     """Return the fields of a form as the page sends it, valid as far as possible."""
     fields = {"reason": "it is right", "request_id": f"form-of-{path.replace('/', '-').strip('-')}-0123456789"[:60]}
     fields["request_id"] = re.sub(r"[^A-Za-z0-9_-]", "-", fields["request_id"])
-    if path.startswith(("/refunds/", "/payouts/")):
+    if path.startswith(("/refunds/", "/payouts/", "/payout-runs/")):
         return fields | {"version": "1", "outcome": "reverse"}
     return fields | {
         "/add-credits": {"customer": "cust-1", "credits": "1"},
@@ -190,6 +201,7 @@ def _fields(path: str, things: Things) -> dict[str, str]:
         "/return-money": {"id": things.correction},
         "/split-correction": {"id": things.correction, "first": "USD"},
         "/pay-out": {"id": "p1", "amount_minor": "1", "currency": "EUR"},
+        "/payout-runs": {"processor_account": "stripe", "currency": "EUR", "dry_run": "on"},
         "/payee/destination": {"payee_id": "p1"},
         "/payee/pause": {"payee_id": "p1"},
         "/payee/resume": {"payee_id": "p1"},

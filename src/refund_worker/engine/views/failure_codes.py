@@ -19,7 +19,7 @@ from refund_worker.engine.views.explanations import (
     Course,
     Explanation,
 )
-from refund_worker.engine.views.payout_codes import PAYOUT_GROUPS
+from refund_worker.engine.views.payout_codes import FIRST_OF_PAYOUT_CODES, PAYOUT_GROUPS
 from refund_worker.engine.views.sending_codes import SENDING_CODES, SENDING_GROUPS
 from refund_worker.processors import registry
 
@@ -470,3 +470,9 @@ def explain(code: str | None, *, ended: bool = False) -> Explanation:
     if ended and found.at_end is not None:
         return replace(found, advice=found.at_end, retry_helps=False)
     return replace(found, retry_helps=False) if ended else found
+
+
+def explain_payout(code: str) -> Explanation | None:
+    """Return the explanation of a code that only payouts have, else None: those of refunds speak of refunds."""
+    name = code_with_entry(code)
+    return FAILURE_CODES[name] if name in FIRST_OF_PAYOUT_CODES else None

@@ -197,3 +197,10 @@ def _by_run(rows: Iterable[Any]) -> dict[str, dict[str, int]]:
     for run_id, name, number in rows:
         found[run_id][name] = number
     return found
+
+
+def waiting(connection: Connection, limit: int) -> list[PayoutRun]:
+    """Return at most `limit` runs that await approval, oldest first."""
+    is_waiting = (_r.ended_at.is_(None), _r.status == RunStatus.AWAITING_APPROVAL)
+    query = select(*_COLUMNS).where(*is_waiting).order_by(_r.created_at).limit(limit)
+    return [_run(row) for row in connection.execute(query).mappings()]

@@ -19,8 +19,10 @@ from refund_worker.engine.views import api_objects
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.funds import funds_view, shortfalls
 from refund_worker.engine.views.payout_objects import list_payouts
+from refund_worker.engine.views.payout_runs import run_views
 from refund_worker.errors import InvalidRequest, RefundWorkerError
 from refund_worker.store import refunds
+from refund_worker.store.payouts import runs
 from refund_worker.store.payouts.lists import PayoutFilters
 from refund_worker.web.console import decide_many
 from refund_worker.web.console.decide_many import Offer
@@ -48,11 +50,12 @@ def approvals(page: ThePage, chosen: Chosen, starting_after: SearchText | None =
         reasons = why_approval(connection, found, page.context.limits)
         short = shortfalls(funds_view(connection, page.context))
         paid_out = _payouts(connection, page) if not any(chosen.values()) else []
+        waiting_runs = run_views(connection, runs.waiting(connection, PAGE)) if not any(chosen.values()) else []
         requesters = {payout["actor"] for payout in paid_out}
         why_not |= why_not_approve(connection, page.identity.actor, requesters)
     values: Json = {"found": [api_objects.refund_view(refund) for refund in found], "more": more, "chosen": chosen}
     values |= {"why_not": why_not, "reasons": reasons, "limits": page.context.limits, "short": short}
-    return page.render("approvals.html", payouts=paid_out, **values)
+    return page.render("approvals.html", payouts=paid_out, runs=waiting_runs, **values)
 
 
 def _payouts(connection: Connection, page: Page) -> list[Payout]:

@@ -50,6 +50,10 @@ STATUS_LABELS: Mapping[str, str] = {
     "incomplete": "the payee must act",
     "ready": "ready",
     "paused": "paused",
+    # of runs; a plan that is all of a run is called as a leg that is planned
+    "planning": "being planned",
+    "paying": "paying",
+    "done": "done",
 }
 DISPUTE_STATUSES = (
     "needs_response",
@@ -94,6 +98,7 @@ STATUS_TONES: Mapping[str, str] = {
     "incomplete": "warn",
     "ready": "good",
     "paused": "bad",
+    "done": "good",
 }
 
 PURPOSE_LABELS: Mapping[str, str] = {
@@ -188,10 +193,29 @@ HOLD_LABELS: Mapping[str, str] = {
     "interval": "the last payout was not long ago",
 }
 
+# Why a run skips a payee, or pays less than it could: a hold, or one of these.
+ROW_LABELS: Mapping[str, str] = {
+    **HOLD_LABELS,
+    "below_minimum": "below the minimum",
+    "held": "all of it is held",
+    "nothing_payable": "nothing is payable",
+    "debt": "the payee has a debt",
+    "velocity_exceeded": "above what may be paid in that time",
+    "payee_changed": "paid over another account or in another currency now",
+    "above_maximum": "the maximum is paid",
+    "changed": "less was payable when it was paid",
+}
+APPROVAL_LABELS: Mapping[str, str] = {
+    "approval_threshold": "a payee's total exceeds the threshold",
+    "velocity": "it exceeds what one person may ask for in that time",
+    "schedule": "the schedule made it, and it exceeds what is paid at once",
+    "funds_short": "it needs more money than the account has",
+}
+
 STEP_LABELS: Mapping[str, str] = {
     "transfer": "Transfer to the payee's account there",
     "payout": "Payout to the payee",
-    "reversal": "Transfer undone",
+    "reversal": "Undoing the transfer",
 }
 
 FAULT_LABELS: Mapping[str, str] = {
@@ -293,6 +317,9 @@ EVENT_LABELS: Mapping[str, str] = {
     "transfer_to_be_undone": "The transfer is to be undone",
     "returned_less": "Less came back than was sent",
     "paid_twice": "More than one payment is there",
+    "payout_run_created": "Made",
+    "payout_run_approved": "Approved",
+    "payout_run_canceled": "Canceled",
     "payee_recorded": "Recorded",
     "payee_changed": "Changed",
     "payee_paused": "Paused",
@@ -317,6 +344,14 @@ EVENT_LABELS: Mapping[str, str] = {
     "user_enabled": "User enabled",
     "user_disabled": "User disabled",
     "user_unlocked": "Unlocked: failed sign-ins cleared",
+}
+
+# The same, where the step of a payout is called otherwise than the payment of a refund.
+PAYOUT_EVENT_LABELS: Mapping[str, str] = {
+    **EVENT_LABELS,
+    "leg_asks_customer": "The payee must act",
+    "leg_paid": "This step is paid",
+    "leg_absent": "Looked up: it does not exist at the processor",
 }
 
 # Result of an attempt, by the engine's names for answers.
@@ -440,6 +475,9 @@ DONE: Mapping[str, Done] = {
     ),
     "payout_retry": Done("Retry requested: the processor is asked first whether it was paid."),
     "payout_resolve": Done("Resolved."),
+    "run_made": Done("Made: the scheduler plans it piece by piece, and the progress is shown below."),
+    "run_approved": Done("Approved: the scheduler makes the payouts, and the progress is shown below."),
+    "run_canceled": Done("Canceled: it makes no more payouts; those that it made stay."),
     "payee_paused": Done("Paused: nothing is paid to this payee until it is resumed."),
     "payee_resumed": Done("Resumed: held payouts are looked at again at once."),
     "verified": Done("The latest entries are unchanged."),

@@ -16,7 +16,7 @@ from refund_worker.engine.views.process_health import process_health
 from refund_worker.engine.views.refused_webhooks import refused_webhooks
 from refund_worker.engine.views.runbook import sections
 from refund_worker.store import fraud_warnings, outbox
-from refund_worker.store.payouts import lists
+from refund_worker.store.payouts import lists, runs
 from refund_worker.store.reporting import claim_queries, console_queries, metrics
 from refund_worker.store.reporting.console_queries import COUNTED_MAX
 from refund_worker.web.console.pages import ThePage
@@ -24,6 +24,8 @@ from refund_worker.web.console.payouts import NEEDS_PERSON
 from refund_worker.web.console.system import compared_processors
 
 router = APIRouter()
+# Payout runs that await approval; the Overview counts no more.
+WAITING_RUNS = 100
 
 
 @router.get("/")
@@ -51,6 +53,7 @@ def overview(page: ThePage) -> HTMLResponse:
             "claims": claim_queries.waiting_claims(connection),
             "warnings": fraud_warnings.count_open(connection),
             "payouts": lists.count_in(connection, NEEDS_PERSON),
+            "runs": runs.waiting(connection, WAITING_RUNS),
             "refused": [each for each in refused_webhooks(connection, now) if each.lasts],
         }
     accounts = page.context.accounts

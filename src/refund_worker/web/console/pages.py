@@ -21,7 +21,7 @@ from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.access.console_users import ConsoleSession
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.sync_refund import Access
-from refund_worker.engine.views.failure_codes import explain
+from refund_worker.engine.views.failure_codes import explain, explain_payout
 from refund_worker.engine.views.fraud_warning_objects import reason_for
 from refund_worker.engine.views.money_format import money
 from refund_worker.engine.views.runbook import code_anchor
@@ -31,6 +31,7 @@ from refund_worker.web.console import svg
 from refund_worker.web.console.forms import error_message, sentence
 from refund_worker.web.console.labels import (
     ACTION_LABELS,
+    APPROVAL_LABELS,
     DONE,
     EVENT_LABELS,
     FAULT_LABELS,
@@ -38,8 +39,10 @@ from refund_worker.web.console.labels import (
     KIND_LABELS,
     PAYEE_ENTRY_LABELS,
     PAYOUT_ACTION_LABELS,
+    PAYOUT_EVENT_LABELS,
     PURPOSE_LABELS,
     RESOLVE_TEXTS,
+    ROW_LABELS,
     STATUS_LABELS,
     STATUS_TONES,
     STEP_LABELS,
@@ -91,7 +94,7 @@ MENU = (
             ("/batches", "Batches"),
         ),
     ),
-    ("Payouts", (("/payees", "Payees"), ("/payouts", "Payouts"))),
+    ("Payouts", (("/payees", "Payees"), ("/payouts", "Payouts"), ("/payout-runs", "Runs"))),
     (
         "System",
         (
@@ -220,6 +223,7 @@ _environment.globals.update(
     plot_height=svg.HEIGHT,
     money=money,
     explain=explain,
+    explain_payout=explain_payout,
     code_anchor=code_anchor,
     alarm_anchor=alarm_anchor,
     anchor_of=anchor_of,
@@ -235,8 +239,11 @@ _environment.globals.update(
     hold_labels=HOLD_LABELS,
     step_labels=STEP_LABELS,
     fault_labels=FAULT_LABELS,
+    approval_labels=APPROVAL_LABELS,
+    row_labels=ROW_LABELS,
     payee_entry_labels=PAYEE_ENTRY_LABELS,
     event_labels=EVENT_LABELS,
+    payout_event_labels=PAYOUT_EVENT_LABELS,
     webhook_fault_labels=WEBHOOK_FAULT_LABELS,
     webhook_result_labels=WEBHOOK_RESULT_LABELS,
     message_label=message_label,

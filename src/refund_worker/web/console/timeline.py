@@ -24,8 +24,8 @@ NEVER = ("none", "will not happen")
 # Attempts without an answer: their stored time is when the worker stopped waiting.
 UNANSWERED = frozenset({"Unanswered", "NotSent"})
 # Old entries say `600 EUR` in minor units; new ones say `6.00 EUR`, which this pattern does not match.
-# The reason is shown as `why`, the currency with its amount, and the page is that of the payout or the payee.
-_SAID_BEFORE = frozenset({"reason", "currency", "payout_id", "payee_id"})
+# The reason is shown as `why`, the currency with its amount, and the page is that of the payout, payee or run.
+_SAID_BEFORE = frozenset({"reason", "currency", "payout_id", "payee_id", "run_id"})
 _BARE = re.compile(r"(?<![0-9.,])([0-9]+) ([A-Z]{3})(?= over | paid: | came back: )")
 
 
