@@ -78,9 +78,7 @@ def export_file(
             leg = leg_for_file(payout)
             if leg is None or locked.payees[payout.payee_id].status is PayeeStatus.PAUSED:
                 continue
-            body = route.freeze(
-                order_of_leg(context, payout, leg, installation, attempt_key(leg.leg_id, leg.attempt))
-            )
+            body = route.freeze(order_of_leg(context, payout, leg, installation, attempt_key(leg.leg_id, leg.attempt)))
             payment = payment_of(body)
             if (why := _why_not(payment, form)) is not None:
                 decision = keep_out_of_file(payout, leg, why, now, context.payout_policy, actor=actor)
