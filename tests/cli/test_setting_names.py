@@ -19,7 +19,9 @@ BARE = re.compile(rf"(?<![`A-Z_\x00])(?<!%s)(?:{NAMES})(?![A-Z_])")
 # It adds the prefix to its messages when they are shown.
 WITH_PREFIX_LATER = {"settings.py"}
 # Not a message: the source of a figure of a processor, for developers.
-NO_MESSAGE = {f"processors/{adapter}/entry.py" for adapter in ("stripe", "paypal", "braintree")}
+NO_MESSAGE = {f"processors/{adapter}/entry.py" for adapter in ("stripe", "paypal", "braintree")} | {
+    "processors/stripe/payout_facts.py"
+}
 
 
 def messages(source: str) -> list[str]:

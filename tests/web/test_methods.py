@@ -25,6 +25,8 @@ FILLED = {
     "{refund_id}": "rf_none",
     "{payee_id}": "payee-1",
     "{earning_id}": "earn-1",
+    "{payout_id}": "po_none",
+    "{run_id}": "run_none",
     "{batch_id}": "batch_none",
     "{dispute_id}": "cl_none",
     "{outside_refund_id}": "cl_none",
