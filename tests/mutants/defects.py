@@ -4642,8 +4642,8 @@ DEFECTS = (
     Defect(
         "Overview is calm while a dispute waits for an answer",
         WEB + "console/templates/overview.html",
-        "{% if stuck or approving or payouts.values() | sum or claims.to_answer or warnings or undecided or paused",
-        "{% if stuck or approving or payouts.values() | sum or warnings or undecided or paused",
+        "{% if stuck or approving or payouts.values() | sum or runs or claims.to_answer or warnings or undecided or paused",
+        "{% if stuck or approving or payouts.values() | sum or runs or warnings or undecided or paused",
         ("tests/web/console/test_claim_pages.py",),
     ),
     Defect(
