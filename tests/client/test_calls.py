@@ -115,6 +115,24 @@ def test_payees_and_earnings_are_calls_too(worker: RefundWorker, client: Client)
     assert missing.value.status == 404
 
 
+def test_payout_runs_are_calls_too(worker: RefundWorker, client: Client) -> None:
+    asked: Any = {"processor_account": "manual", "currency": "EUR", "minimum_minor": 100, "dry_run": True}
+    run = client.create_payout_run(**asked, idempotency_key="october")
+    assert client.create_payout_run(**asked, idempotency_key="october")["run_id"] == run["run_id"]
+    assert (run["status"], run["dry_run"], run["minimum_minor"]) == ("planning", True, 100)
+    assert [each["run_id"] for each in client.payout_runs(page_size=1)] == [run["run_id"]]
+    assert list(client.payout_run_rows(run["run_id"], skipped=True, page_size=1)) == []
+    assert client.payout_run_events(run["run_id"])[0]["what"] == "payout_run_created"
+    with pytest.raises(ApiError) as refused:
+        client.approve_payout_run(run["run_id"], reason="try", version=run["version"])
+    assert refused.value.status == 409
+    with pytest.raises(ApiError) as stale:
+        client.cancel_payout_run(run["run_id"], reason="no", version=run["version"] + 1)
+    assert stale.value.code == "stale_version"
+    assert client.cancel_payout_run(run["run_id"], reason="no")["status"] == "canceled"
+    assert client.payout_run(run["run_id"])["status"] == "canceled"
+
+
 def test_a_batch_and_the_switches_are_calls_too(worker: RefundWorker, client: Client) -> None:
     worker.add_payment("batch", amount_minor=1_000, credits=100)
     asked = {"kind": "withdrawal", "to": "source", "customer_id": "batch", "reason": "cancelled", "note": None}
@@ -167,6 +185,12 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
         *(act("_", reason="") for act in (Calls.approve_payout, Calls.reject_payout)),
         *(act("_", reason="") for act in (Calls.cancel_payout, Calls.retry_payout)),
         Calls.resolve_payout("_", reason="", outcome="reverse"),
+        Calls.create_payout_run(processor_account="_", currency="EUR", idempotency_key="k"),
+        Calls.payout_run("_"),
+        Calls.payout_runs().page(),
+        Calls.payout_run_rows("_").page(),
+        Calls.payout_run_events("_"),
+        *(act("_", reason="") for act in (Calls.approve_payout_run, Calls.cancel_payout_run)),
         *(act("_", reason="") for act in (Calls.approve, Calls.reject, Calls.cancel, Calls.retry)),
         Calls.resolve("_", reason="", outcome="reverse"),
         Calls.customer("_"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from tests.mutants.defects import DOMAIN, ENGINE, STORE, Defect
+from tests.mutants.defects import DOMAIN, ENGINE, STORE, WEB, Defect
 
 PAYOUTS = DOMAIN + "payouts/"
 WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
+PAGES = "tests/web/console/"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
 
 PAYOUT_DEFECTS = (
@@ -262,5 +263,26 @@ PAYOUT_DEFECTS = (
         "& g.status.not_in((LegStatus.SENDING, *TO_BE_SENT))",
         "& g.status.not_in((LegStatus.SENDING,))",
         (FOUND + "event_does_not_send_what_waits_for_a_person",),
+    ),
+    Defect(
+        "payouts: the console shows everybody the code of a compliance outcome",
+        WEB + "console/payouts.py",
+        "    whole_history = may(page.identity.role, Act.INSPECT)\n",
+        "    whole_history = True\n",
+        (PAGES + "test_payout_pages.py::TestOne::test_of_a_compliance_outcome_only_operators_see_the_code",),
+    ),
+    Defect(
+        "payouts: an act on the console's page ignores what changed meanwhile",
+        WEB + "console/payouts.py",
+        '        version=whole(form, "version", "Version"),\n',
+        "",
+        (PAGES + "test_payout_pages.py::TestActs::test_one_that_changed_meanwhile_is_left_alone",),
+    ),
+    Defect(
+        "payouts: the console pays another amount than the page showed",
+        WEB + "console/pay_out.py",
+        '            "amount_minor": whole(form, "amount_minor", "Amount"),\n',
+        "",
+        (PAGES + "test_payee_pages.py::TestPayOut::test_smaller_amount_is_previewed_and_paid",),
     ),
 )

@@ -51,7 +51,8 @@ def options_of(url: str) -> dict[str, Any]:
 
 
 def test_tasks_have_the_names_that_callers_use() -> None:
-    assert TASKS == ("refund_worker.advance", "refund_worker.advance_due", "refund_worker.request_refund")
+    names = ("advance", "advance_due", "request_refund", "request_payout")
+    assert tuple(f"refund_worker.{name}" for name in names) == TASKS
 
 
 def test_message_is_removed_only_after_its_task_has_ended(app: Celery) -> None:

@@ -31,6 +31,8 @@ from refund_worker_client.api_schema import (
     PaymentRead,
     Payout,
     PayoutPreview,
+    PayoutRun,
+    PayoutRunRow,
     PayoutStatus,
     Preview,
     Purpose,
@@ -108,14 +110,9 @@ def _key(given: str) -> dict[str, str]:
     return {"Idempotency-Key": given}
 
 
-def _act(refund_id: str, action: str, body: Mapping[str, Any], version: int | None) -> Call[Refund]:
+def _act(things: str, its_id: str, action: str, body: Mapping[str, Any], version: int | None) -> Call[Any]:
     headers = {} if version is None else {"If-Match": f'"{version}"'}
-    return Call("POST", _path("refunds", refund_id, action), _without_none(body), headers, repeatable=False)
-
-
-def _act_on_payout(payout_id: str, action: str, body: Mapping[str, Any], version: int | None) -> Call[Payout]:
-    headers = {} if version is None else {"If-Match": f'"{version}"'}
-    return Call("POST", _path("payouts", payout_id, action), _without_none(body), headers, repeatable=False)
+    return Call("POST", _path(things, its_id, action), _without_none(body), headers, repeatable=False)
 
 
 class Calls:
@@ -256,22 +253,22 @@ class Calls:
     @staticmethod
     def approve_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
         """Approve a payout; `version` refuses the action if the payout has changed since."""
-        return _act_on_payout(payout_id, "approve", {"reason": reason}, version)
+        return _act("payouts", payout_id, "approve", {"reason": reason}, version)
 
     @staticmethod
     def reject_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
         """Reject a payout that awaits approval."""
-        return _act_on_payout(payout_id, "reject", {"reason": reason}, version)
+        return _act("payouts", payout_id, "reject", {"reason": reason}, version)
 
     @staticmethod
     def cancel_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
         """Cancel a payout before its first send, or while it waits for the payee."""
-        return _act_on_payout(payout_id, "cancel", {"reason": reason}, version)
+        return _act("payouts", payout_id, "cancel", {"reason": reason}, version)
 
     @staticmethod
     def retry_payout(payout_id: str, *, reason: str, version: int | None = None) -> Call[Payout]:
         """Try again what needs attention."""
-        return _act_on_payout(payout_id, "retry", {"reason": reason}, version)
+        return _act("payouts", payout_id, "retry", {"reason": reason}, version)
 
     @staticmethod
     def resolve_payout(
@@ -279,34 +276,77 @@ class Calls:
     ) -> Call[Payout]:
         """End what needs attention; `reference` names the payment of an outcome `paid_manually`."""
         body = {"reason": reason, "outcome": outcome, "reference": reference}
-        return _act_on_payout(payout_id, "resolve", body, version)
+        return _act("payouts", payout_id, "resolve", body, version)
+
+    @staticmethod
+    def create_payout_run(
+        *, processor_account: str, currency: str, minimum_minor: int = 0, dry_run: bool = False, idempotency_key: str
+    ) -> Call[PayoutRun]:
+        """Ask for a run over all payees of an account in one currency; a dry run plans it and pays nothing."""
+        fields = {name: value for name, value in locals().items() if name != "idempotency_key"}
+        return Call("POST", "/v1/payout-runs", fields, _key(idempotency_key))
+
+    @staticmethod
+    def payout_run(run_id: str) -> Call[PayoutRun]:
+        """Return a payout run and how far it is."""
+        return Call("GET", _path("payout-runs", run_id))
+
+    @staticmethod
+    def payout_runs(*, page_size: int = 100) -> Listing[PayoutRun]:
+        """Iterate over all payout runs, newest first, fetched page by page."""
+        return Listing("/v1/payout-runs", {"limit": page_size}, "run_id")
+
+    @staticmethod
+    def payout_run_rows(
+        run_id: str, *, skipped: bool | None = None, code: str | None = None, page_size: int = 100
+    ) -> Listing[PayoutRunRow]:
+        """Iterate over the payees of a run by id: the amount of each, or the code why it is skipped."""
+        filters = {"skipped": None if skipped is None else str(skipped).lower(), "code": code, "limit": page_size}
+        return Listing(_path("payout-runs", run_id, "rows"), filters, "payee_id")
+
+    @staticmethod
+    def payout_run_events(run_id: str) -> Call[list[Event]]:
+        """Return the timeline of a payout run, oldest first."""
+        return Call("GET", _path("payout-runs", run_id, "events"), part="data")
+
+    @staticmethod
+    def approve_payout_run(run_id: str, *, reason: str, version: int | None = None) -> Call[PayoutRun]:
+        """Approve a payout run that waits for a second person; `version` refuses it if the run has changed since."""
+        return _act("payout-runs", run_id, "approve", {"reason": reason}, version)
+
+    @staticmethod
+    def cancel_payout_run(run_id: str, *, reason: str, version: int | None = None) -> Call[PayoutRun]:
+        """Cancel a payout run that has not ended: the payouts that it made stay, and it makes no more."""
+        return _act("payout-runs", run_id, "cancel", {"reason": reason}, version)
 
     @staticmethod
     def approve(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:
         """Approve a refund; `version` refuses the action if the refund has changed since."""
-        return _act(refund_id, "approve", {"reason": reason}, version)
+        return _act("refunds", refund_id, "approve", {"reason": reason}, version)
 
     @staticmethod
     def reject(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:
         """Reject a refund that awaits approval."""
-        return _act(refund_id, "reject", {"reason": reason}, version)
+        return _act("refunds", refund_id, "reject", {"reason": reason}, version)
 
     @staticmethod
     def cancel(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:
         """Cancel a refund before its first send, or while it waits for the customer."""
-        return _act(refund_id, "cancel", {"reason": reason}, version)
+        return _act("refunds", refund_id, "cancel", {"reason": reason}, version)
 
     @staticmethod
     def retry(refund_id: str, *, reason: str, version: int | None = None) -> Call[Refund]:
         """Try again what needs attention."""
-        return _act(refund_id, "retry", {"reason": reason}, version)
+        return _act("refunds", refund_id, "retry", {"reason": reason}, version)
 
     @staticmethod
     def resolve(
         refund_id: str, *, reason: str, outcome: Outcome, reference: str | None = None, version: int | None = None
     ) -> Call[Refund]:
         """End what needs attention; `reference` names the payment of an outcome `paid_manually`."""
-        return _act(refund_id, "resolve", {"reason": reason, "outcome": outcome, "reference": reference}, version)
+        return _act(
+            "refunds", refund_id, "resolve", {"reason": reason, "outcome": outcome, "reference": reference}, version
+        )
 
     @staticmethod
     def customer(customer_id: str) -> Call[Customer]:

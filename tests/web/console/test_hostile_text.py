@@ -42,6 +42,9 @@ PAGES = [
     "/refund-transaction?id=tx-1",
     "/add-credits?customer=cust-1",
     "/refunds",
+    "/payees",
+    "/payouts",
+    "/payout-runs",
     "/search",
     "/failures",
     "/failures/retry?code=declined",
@@ -141,6 +144,12 @@ def test_every_page_is_checked_for_hostile_text() -> None:
         "/refunds/{refund_id}",
         "/refunds/{refund_id}/retry",
         "/batches/{batch_id}",
+        # Of payouts, with hostile text in `test_hostile_payouts.py`.
+        "/payee",
+        "/payee/statement",
+        "/pay-out",
+        "/payouts/{payout_id}",
+        "/payout-runs/{run_id}",
     }
     looked_at = {path.partition("?")[0] for path in PAGES} | of_one
     # The other pages need an entry of one kind, or an address from a redirect.

@@ -130,13 +130,16 @@ ACT_OF_PAYOUTS: Mapping[PayoutAction, Act] = {action: ACT_OF[Action(action)] for
 # Description of each role, for the person who assigns it.
 CONSOLE_ROLES: Mapping[ConsoleRole, str] = {
     ConsoleRole.VIEWER: 'sees all pages but Webhooks, Notifications, Settings and "Users and keys"; changes nothing',
-    ConsoleRole.SUPPORT: "sees what a viewer sees; refunds credits, corrects balances, returns money, deletes entries",
+    ConsoleRole.SUPPORT: "sees what a viewer sees; refunds credits, corrects balances, returns money, deletes entries, "
+    "pays out to payees",
     ConsoleRole.OPERATOR: "does what support does; retries and resolves refunds, decides about shortfalls, "
     "links outside refunds, closes payments, pauses and resumes processors, merges customers, "
     "compares with the processor and decides about differences, verifies the audit chain, "
+    "retries and resolves payouts, pauses and resumes payees, makes payout runs, "
     "sees Webhooks, Notifications and Settings",
-    ConsoleRole.APPROVER: "sees what a viewer sees; approves and rejects large refunds",
-    ConsoleRole.ADMIN: "does everything that the other roles do, erases customers, and manages users and API keys",
+    ConsoleRole.APPROVER: "sees what a viewer sees; approves and rejects large refunds, payouts and payout runs",
+    ConsoleRole.ADMIN: "does everything that the other roles do, erases customers, sees whole destinations of payees, "
+    "and manages users and API keys",
 }
 
 

@@ -448,6 +448,7 @@ PATTERNS = {
     r"^[A-Za-z]{2}$": "must be the two letters of a country, such as DE",
     r"^[0-9]{4}-[0-9]{2}$": "must be a month, such as 2026-10",
     r"^[a-z0-9_]{1,100}$": "must be a word of lower-case letters, digits and underscores, such as needs_response",
+    r"^[A-Za-z0-9_]{1,100}$": "must be a word of letters, digits and underscores, such as RECEIVER_UNREGISTERED",
     r"^[a-z][a-z0-9_]{0,39}$": "must be the name of a processor: a small letter, then small letters, digits or _",
     r"^[a-z][a-z0-9_]{0,39}(:[a-z0-9][a-z0-9_-]{0,39})?(/[A-Za-z0-9_]{1,255})?$": (
         "must be the name of an account at a processor, such as stripe or stripe:old"
