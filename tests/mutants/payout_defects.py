@@ -36,7 +36,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an empty list proves absence before the quiet window has passed",
         PAYOUTS + "replies.py",
-        "        case Proof.MAY_STILL_LAND:\n            _schedule_lookup(builder, leg)\n",
+        "        case Proof.MAY_STILL_LAND:\n            schedule_lookup(builder, leg)\n",
         "        case Proof.MAY_STILL_LAND:\n            conclude_nothing_there(builder, leg, asked_at)\n",
         (DEFENCES + "new_key_waits_for_the_quiet_window",),
     ),
