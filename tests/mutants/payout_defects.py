@@ -9,6 +9,7 @@ WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 PAGES = "tests/web/console/"
+RUN_MESSAGES = "tests/engine/notifications/test_run_messages.py::test_"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
 
 PAYOUT_DEFECTS = (
@@ -284,5 +285,19 @@ PAYOUT_DEFECTS = (
         '            "amount_minor": whole(form, "amount_minor", "Amount"),\n',
         "",
         (PAGES + "test_payee_pages.py::TestPayOut::test_smaller_amount_is_previewed_and_paid",),
+    ),
+    Defect(
+        "payouts: a run that a person cancels has no notification",
+        ENGINE + "payouts/runs.py",
+        "        if context.notify:\n            announce_run(connection, after, now)\n",
+        "",
+        (RUN_MESSAGES + "canceled_run_is_notified_and_a_dry_run_is_not",),
+    ),
+    Defect(
+        "payouts: a run that awaits approval has no notification",
+        ENGINE + "payouts/drive_runs.py",
+        "    if context.notify and after.status is not run.status:\n",
+        "    if context.notify and after.status is RunStatus.DONE:\n",
+        (RUN_MESSAGES + "run_tells_that_it_awaits_approval_and_is_done",),
     ),
 )

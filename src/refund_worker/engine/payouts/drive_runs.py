@@ -30,6 +30,7 @@ from refund_worker.domain.payouts.runs import (
     skipped_row,
 )
 from refund_worker.engine.context import Context
+from refund_worker.engine.notifications.run_messages import announce_run
 from refund_worker.engine.payouts.accept import AcceptedPayout, accept_payouts
 from refund_worker.engine.payouts.limit_usage import payout_usage_before
 from refund_worker.engine.payouts.runs import RUNS_CLIENT
@@ -78,7 +79,9 @@ def drive_piece(connection: Connection, context: Context, run_id: str) -> bool:
         return False
     now = context.clock(connection)
     piece = _plan_piece if run.status is RunStatus.PLANNING else _pay_piece
-    runs.write_run(connection, run, piece(connection, context, run, now), now)
+    after = runs.write_run(connection, run, piece(connection, context, run, now), now)
+    if context.notify and after.status is not run.status:
+        announce_run(connection, after, now)
     return True
 
 
