@@ -9,6 +9,7 @@ WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 PAGES = "tests/web/console/"
+FUNDS = "tests/engine/payouts/test_payout_funds.py::test_"
 RUN_MESSAGES = "tests/engine/notifications/test_run_messages.py::test_"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
 
@@ -299,5 +300,26 @@ PAYOUT_DEFECTS = (
         "    if context.notify and after.status is not run.status:\n",
         "    if context.notify and after.status is RunStatus.DONE:\n",
         (RUN_MESSAGES + "run_tells_that_it_awaits_approval_and_is_done",),
+    ),
+    Defect(
+        "payouts: what payouts need is no need of the account",
+        ENGINE + "views/funds.py",
+        "        (payout_needs(connection, of_payouts), no_payouts),\n",
+        "",
+        (FUNDS + "run_is_short_of_what_other_payouts_and_runs_need",),
+    ),
+    Defect(
+        "payouts: a run needs its payouts twice",
+        STORE + "payouts/needs.py",
+        ", row.paid_minor.is_(None))",
+        ")",
+        (FUNDS + "run_needs_each_of_its_payouts_once",),
+    ),
+    Defect(
+        "payouts: the second step needs the transferred money again",
+        STORE + "payouts/needs.py",
+        "leg.number == 1, ",
+        "",
+        (FUNDS + "queued_payout_is_needed_until_it_is_sent",),
     ),
 )

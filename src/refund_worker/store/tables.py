@@ -861,7 +861,7 @@ balance_readings = Table(
 )
 
 # The account's money by currency at the last reading. Both sums can be below zero. `rose_at`: the reading that last
-# found more than the one before. `short_since`: since when our refunds need more than is available.
+# found more than the one before. `short_since`: since when our refunds and payouts need more than is available.
 funds = Table(
     "funds",
     metadata,

@@ -170,7 +170,10 @@ def _end_of_planning(connection: Connection, context: Context, run: PayoutRun, n
 
 
 def _available_minor(connection: Connection, context: Context, run: PayoutRun) -> int | None:
-    """Return the account's money less what unfinished refunds need of it, None if that is not known now."""
+    """Return the account's money less what refunds, other payouts and other runs need of it, None if unknown now.
+
+    The run itself is not counted in what they need: its payees have no payouts yet, and it is still being planned.
+    """
     for fund in funds_view(connection, context):
         if (fund["processor_account"], fund["currency"]) == (run.processor, run.currency):
             available = fund["available_minor"]
