@@ -322,4 +322,11 @@ PAYOUT_DEFECTS = (
         "",
         (FUNDS + "queued_payout_is_needed_until_it_is_sent",),
     ),
+    Defect(
+        "payouts: a code that refunds have too is explained in words of refunds",
+        ENGINE + "views/failure_codes.py",
+        "    return ENTRY_OF_SHARED_CODE.get(name, OTHER_PAYOUT_CODE)\n",
+        "    return name\n",
+        (PAGES + "test_payout_pages.py::TestOne::test_code_that_refunds_have_too_is_explained_in_words_of_payouts",),
+    ),
 )
