@@ -132,6 +132,25 @@ class TestPreview:
         assert self.preview(shop, amount_minor=501)["needs_approval"] is True
 
 
+def test_payout_that_awaits_approval_says_which_total_exceeds_what(shop: PayoutShop) -> None:
+    shop.web.call("POST", "/v1/earnings", {**EARNING, "earning_id": "e-2", "amount_minor": 900})
+    ann = shop.web.key("requester", name="ann")
+    small = shop.ask("small", api_key=ann, amount_minor=400).json()
+    assert (small["status"], small["approval_total_minor"], small["approval_threshold_minor"]) == ("queued", None, None)
+    waits = shop.ask("large", api_key=ann, amount_minor=300).json()
+    assert (waits["status"], waits["approval_total_minor"], waits["approval_threshold_minor"]) == (
+        "awaiting_approval",
+        700,
+        500,
+    )
+    (listed,) = shop.get("/v1/payouts?status=awaiting_approval")["data"]
+    assert listed == waits
+    first = shop.get(f"/v1/payouts/{waits['id']}/events")["data"][0]
+    assert first["detail"]["approval_total_minor"] == 700
+    decided = shop.act(waits["id"], "approve").json()
+    assert (decided["approval_total_minor"], decided["approval_threshold_minor"]) == (None, None)
+
+
 class TestList:
     def test_filters(self, shop: PayoutShop) -> None:
         one = shop.ask("k1", amount_minor=100).json()["id"]

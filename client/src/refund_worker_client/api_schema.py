@@ -462,7 +462,9 @@ class Payout(TypedDict):
     """A payout with its steps. The destination is masked, and stays that of the request's time.
 
     `paid` is not final: the money may come back until `settles_at`. `hold_code` says why it waits, until `hold_until`
-    if that is known. `act_by` is until when the payee can act. Of a compliance outcome only the fault is said.
+    if that is known. `approval_total_minor` is what the payee's payouts in the time window come to, and why it awaits
+    approval; both are null otherwise. `act_by` is until when the payee can act. Of a compliance outcome only the fault
+    is said.
     """
 
     id: str
@@ -480,6 +482,8 @@ class Payout(TypedDict):
     legs: list[PayoutLeg]
     hold_code: HoldCode | None
     hold_until: str | None
+    approval_total_minor: int | None
+    approval_threshold_minor: int | None
     failure_code: str | None
     failure_message: str | None
     fault: Fault | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
@@ -61,6 +61,18 @@ def insert_events_about(connection: Connection, rows: Iterable[tuple[str, Event]
     seqs = connection.execute(insert, [_row(None, event, now) for _, event in pairs]).scalars().all()
     subjects = [{"seq": seq, "subject_id": id} for seq, (id, _) in zip(seqs, pairs, strict=True)]
     connection.execute(event_subjects.insert(), subjects)
+
+
+def details_about(connection: Connection, subject_ids: Collection[str], kind: str) -> dict[str, Any]:
+    """Return the detail of the first event of this kind about each of these payouts or payees, by its id."""
+    subject = event_subjects.c
+    query = (
+        select(subject.subject_id, events.c.detail)
+        .join(events, events.c.seq == subject.seq)
+        .where(subject.subject_id.in_(sorted(subject_ids)), events.c.kind == kind)
+        .order_by(subject.seq.desc())
+    )
+    return {row[0]: json.loads(row[1]) for row in connection.execute(query)} if subject_ids else {}
 
 
 def events_about(connection: Connection, subject_id: str) -> list[RowMapping]:

@@ -375,6 +375,14 @@ FIELDS_OF: Mapping[tuple[str, str], str] = {
     ("PayeeEntry", "amount_minor"): "Added to the balance, in minor units; below zero if taken off it.",
     ("PayeeChangeRequest", "customer_id"): "Your id of the customer that the payee is too.",
     ("PayeeRequest", "customer_id"): "Your id of the customer that the payee is too.",
+    (
+        "Payout",
+        "approval_threshold_minor",
+    ): "The threshold that the total exceeded when it was requested; null unless it awaits approval.",
+    (
+        "Payout",
+        "approval_total_minor",
+    ): "The payee's total in the time window with this payout, in minor units; null unless it awaits approval.",
     ("Payout", "available_actions"): "What a person may do now; each needs a reason.",
     ("Payout", "destination"): "Where the money goes, as it was when the payout was requested; masked.",
     ("Payout", "failure_code"): "Why it stopped, waits for the payee or failed; null if it did not.",

@@ -6,13 +6,15 @@ Of a compliance outcome nothing is shown but that the processor refused: its cod
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker import api_schema
+from refund_worker.domain.payouts.acceptance import ACCEPTED
 from refund_worker.domain.payouts.machine import available_payout_actions
-from refund_worker.domain.payouts.payout import Payout, PayoutLeg
+from refund_worker.domain.payouts.payout import Payout, PayoutLeg, PayoutStatus
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.engine.views.api_objects import event_view
 from refund_worker.engine.views.cursors import unknown_cursor
@@ -23,11 +25,17 @@ from refund_worker.store.payouts import attempts, lists, payouts
 from refund_worker.times import iso
 
 
-def payout_view(payout: Payout, objects: Iterable[RowMapping] = ()) -> api_schema.Payout:
-    """Return a payout as JSON. `objects` are the rows of its transfer objects, for the processor's last words."""
+def payout_view(
+    payout: Payout, objects: Iterable[RowMapping] = (), accepted: Mapping[str, Any] | None = None
+) -> api_schema.Payout:
+    """Return a payout as JSON. `objects` are the rows of its transfer objects, for the processor's last words.
+
+    `accepted` is the detail of its first event, for a payout that awaits approval.
+    """
     last = {row["leg_id"]: row for row in objects}
     paying = last.get(payout.forward_legs[-1].leg_id) if payout.forward_legs else None
     reported = Reported(paying["arrives_at"], paying["trace"]) if paying is not None else None
+    why = (accepted or {}) if payout.status is PayoutStatus.AWAITING_APPROVAL else {}
     text, hides = payout_texts_in_force().of(payout, reported), hides_cause(payout)
     return {
         "id": payout.payout_id,
@@ -45,6 +53,8 @@ def payout_view(payout: Payout, objects: Iterable[RowMapping] = ()) -> api_schem
         "legs": [_leg_view(leg, last.get(leg.leg_id), hides=hides) for leg in payout.legs],
         "hold_code": payout.hold_code,  # type: ignore[typeddict-item]
         "hold_until": _time(payout.hold_until),
+        "approval_total_minor": why.get("approval_total_minor"),
+        "approval_threshold_minor": why.get("approval_threshold_minor"),
         "failure_code": failure_code_of(payout),
         "failure_message": None if hides else payout.failure_message,
         "fault": payout.fault.value if payout.fault else None,
@@ -93,7 +103,9 @@ def payout_views(connection: Connection, found: Sequence[Payout]) -> list[api_sc
     objects: defaultdict[str, list[RowMapping]] = defaultdict(list)
     for row in attempts.objects_of(connection, by_leg):
         objects[by_leg[row["leg_id"]]].append(row)
-    return [payout_view(payout, objects[payout.payout_id]) for payout in found]
+    waiting = [payout.payout_id for payout in found if payout.status is PayoutStatus.AWAITING_APPROVAL]
+    accepted = timeline.details_about(connection, waiting, ACCEPTED)
+    return [payout_view(payout, objects[payout.payout_id], accepted.get(payout.payout_id)) for payout in found]
 
 
 def find_payout(connection: Connection, payout_id: str, *, client: str | None = None) -> Payout:

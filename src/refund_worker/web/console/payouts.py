@@ -106,6 +106,7 @@ def _payout_page(page: Page, payout_id: str, error: RefundWorkerError | None = N
     hidden = payout_objects.hides_cause(payout) and not whole_history
     values: Json = possible(page, view["available_actions"], barred) | {
         "payout": view,
+        "limits": page.context.limits,
         "may_sync": may(page.identity.role, Act.SYNC),
         "timeline": event_views(events, payout),
         "attempts": [] if hidden else [payout_attempt_view(row) for row in tried],
