@@ -6,10 +6,13 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, or_, select
 
 from refund_worker.domain.decision import Event
-from refund_worker.store.tables import event_subjects, events
+from refund_worker.domain.payouts.transfers import Fault
+from refund_worker.store.tables import event_subjects, events, payout_legs
+
+STOPPED = "payout_needs_attention"  # its reason is the code of a step
 
 
 def insert_events(connection: Connection, rows: Iterable[tuple[str | None, Event]], now: float) -> None:
@@ -81,3 +84,16 @@ def events_about(connection: Connection, subject_id: str) -> list[RowMapping]:
     return list(
         connection.execute(query.where(event_subjects.c.subject_id == subject_id).order_by(events.c.seq)).mappings()
     )
+
+
+def about_compliance(connection: Connection, seqs: Collection[int]) -> set[int]:
+    """Return those of these events that are about a step of a payout that a compliance outcome stopped."""
+    subject = event_subjects.c
+    query = (
+        select(subject.seq)
+        .join(events, events.c.seq == subject.seq)
+        .join(payout_legs, payout_legs.c.payout_id == subject.subject_id)
+        .where(subject.seq.in_(sorted(seqs)), payout_legs.c.fault == Fault.COMPLIANCE)
+        .where(or_(events.c.leg_id.is_not(None), events.c.kind == STOPPED))
+    )
+    return set(connection.execute(query).scalars()) if seqs else set()

@@ -117,7 +117,21 @@ class TestOne:
         for role, sees in {"viewer": False, "support": False, "approver": False, "operator": True}.items():
             person = visitor(shop.web, role)
             assert ("REGULATORY" in person.get(f"/payouts/{payout_id}").text) is sees, role
-            assert "REGULATORY" not in person.get("/payouts").text, role
+            for path in ("/payouts", "/payee?id=p1", f"/search?q={payout_id}"):
+                assert "REGULATORY" not in person.get(path).text, (role, path)
+            assert payout_id not in person.get("/search?q=REGULATORY_BLOCKED").text, role
+            assert payout_id not in person.get("/payouts?failure_code=REGULATORY_BLOCKED").text, role
+
+    def test_audit_shows_operators_alone_the_code_of_a_compliance_outcome(self, shop: PayoutShop) -> None:
+        values = {"failure_code": "REGULATORY_BLOCKED", "fault": Fault.COMPLIANCE, "status": "BLOCKED"}
+        ended(shop, lambda key: shop.route.set(key, ObjectState.FAILED, **values))
+        for role, sees in {"viewer": False, "support": False, "approver": False, "operator": True}.items():
+            person = visitor(shop.web, role)
+            for path in ("/audit", "/audit.csv"):
+                found = person.get(path)
+                assert found.status_code == 200
+                assert ("REGULATORY" in found.text) is sees, (role, path)
+                assert "leg_object_failed" in found.text or "Failed at the processor" in found.text
 
     def test_support_asks_the_processor(self, shop: PayoutShop) -> None:
         payout_id = shop.ask(amount_minor=100).json()["id"]

@@ -121,6 +121,14 @@ def failure_code_of(payout: Payout) -> str | None:
     return payout.failure_code
 
 
+def is_of_compliance(code: str | None) -> bool:
+    """Return True for a processor's code of a reason of law, by the tables of the adapters.
+
+    Such a code can come with an object that is not over: PayPal holds a payout while it checks.
+    """
+    return code is not None and registry.explained_by().get(code) == REFUSED_BY_PROCESSOR
+
+
 def _values(payout: Payout, word: Reported) -> dict[str, str]:
     return {
         "amount": money(payout.amount_minor, payout.currency),
