@@ -376,4 +376,11 @@ PAYOUT_DEFECTS = (
         " if hides else event",
         ("tests/web/test_payouts_over_http.py::test_code_of_a_check_that_ended_well_is_shown_to_operators_alone",),
     ),
+    Defect(
+        "payouts: an event of a connected account refreshes no payee",
+        ENGINE + "processor_sync/transfer_events.py",
+        '            processor = platform_of(row["processor"])\n',
+        '            processor = row["processor"]\n',
+        ("tests/web/test_payee_events.py::test_event_of_a_connected_account_refreshes_the_payee",),
+    ),
 )
