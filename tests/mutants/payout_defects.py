@@ -9,6 +9,13 @@ WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 PAGES = "tests/web/console/"
+COMPLIANCE = "tests/web/test_payouts_over_http.py::test_compliance_says_nothing_in_detail"
+COMPLIANCE_MESSAGES = (
+    "tests/engine/notifications/test_payout_messages.py"
+    "::test_compliance_outcome_is_named_in_no_notification_and_no_refund"
+)
+FUNDS = "tests/engine/payouts/test_payout_funds.py::test_"
+RUN_MESSAGES = "tests/engine/notifications/test_run_messages.py::test_"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
 
 PAYOUT_DEFECTS = (
@@ -267,7 +274,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: the console shows everybody the code of a compliance outcome",
         WEB + "console/payouts.py",
-        "    whole_history = may(page.identity.role, Act.INSPECT)\n",
+        "    whole_history = sees_compliance_causes(page.identity.role)\n",
         "    whole_history = True\n",
         (PAGES + "test_payout_pages.py::TestOne::test_of_a_compliance_outcome_only_operators_see_the_code",),
     ),
@@ -284,5 +291,96 @@ PAYOUT_DEFECTS = (
         '            "amount_minor": whole(form, "amount_minor", "Amount"),\n',
         "",
         (PAGES + "test_payee_pages.py::TestPayOut::test_smaller_amount_is_previewed_and_paid",),
+    ),
+    Defect(
+        "payouts: a run that a person cancels has no notification",
+        ENGINE + "payouts/runs.py",
+        "        if context.notify:\n            announce_run(connection, after, now)\n",
+        "",
+        (RUN_MESSAGES + "canceled_run_is_notified_and_a_dry_run_is_not",),
+    ),
+    Defect(
+        "payouts: a run that awaits approval has no notification",
+        ENGINE + "payouts/drive_runs.py",
+        "    if context.notify and after.status is not run.status:\n",
+        "    if context.notify and after.status is RunStatus.DONE:\n",
+        (RUN_MESSAGES + "run_tells_that_it_awaits_approval_and_is_done",),
+    ),
+    Defect(
+        "payouts: what payouts need is no need of the account",
+        ENGINE + "views/funds.py",
+        "        (payout_needs(connection, of_payouts), no_payouts),\n",
+        "",
+        (FUNDS + "run_is_short_of_what_other_payouts_and_runs_need",),
+    ),
+    Defect(
+        "payouts: a run needs its payouts twice",
+        STORE + "payouts/needs.py",
+        ", row.paid_minor.is_(None))",
+        ")",
+        (FUNDS + "run_needs_each_of_its_payouts_once",),
+    ),
+    Defect(
+        "payouts: the second step needs the transferred money again",
+        STORE + "payouts/needs.py",
+        "leg.number == 1, ",
+        "",
+        (FUNDS + "queued_payout_is_needed_until_it_is_sent",),
+    ),
+    Defect(
+        "payouts: a code that refunds have too is explained in words of refunds",
+        ENGINE + "views/failure_codes.py",
+        "    return ENTRY_OF_SHARED_CODE.get(name, OTHER_PAYOUT_CODE)\n",
+        "    return name\n",
+        (PAGES + "test_payout_pages.py::TestOne::test_code_that_refunds_have_too_is_explained_in_words_of_payouts",),
+    ),
+    Defect(
+        "payouts: the total that made a payout wait leaves this payout out",
+        ENGINE + "payouts/accept.py",
+        "    why = None if total is None else approval_detail(total, context.limits)\n",
+        "    why = None if total is None else approval_detail(total - payout.amount_minor, context.limits)\n",
+        ("tests/web/test_payouts_over_http.py::test_payout_that_awaits_approval_says_which_total_exceeds_what",),
+    ),
+    Defect(
+        "payouts: the Audit page tells everyone the code of a compliance outcome",
+        WEB + "console/audit.py",
+        "    return sees_compliance_causes(page.identity.role)\n",
+        "    return True\n",
+        (PAGES + "test_payout_pages.py::TestOne::test_audit_shows_operators_alone_the_code_of_a_compliance_outcome",),
+    ),
+    Defect(
+        "payouts: an approver's key reads the code of a compliance outcome",
+        WEB + "api/payouts.py",
+        "        whole = sees_compliance_causes(caller.role)\n",
+        "        whole = caller.sees is None\n",
+        (COMPLIANCE,),
+    ),
+    Defect(
+        "payouts: the filter by code tells the code of a compliance outcome",
+        STORE + "payouts/lists.py",
+        "shown == filters.failure_code)",
+        "p.failure_code == filters.failure_code)",
+        (COMPLIANCE,),
+    ),
+    Defect(
+        "payouts: the leg of a refund tells the code of a compliance outcome",
+        ENGINE + "payouts/as_processor.py",
+        "        failure_code=failure_code_of(payout),",
+        "        failure_code=payout.failure_code,",
+        (COMPLIANCE_MESSAGES,),
+    ),
+    Defect(
+        "payouts: the timeline tells everyone the code of a check that ended well",
+        ENGINE + "views/payout_objects.py",
+        ' if hides or is_of_compliance(event["why"]) else event',
+        " if hides else event",
+        ("tests/web/test_payouts_over_http.py::test_code_of_a_check_that_ended_well_is_shown_to_operators_alone",),
+    ),
+    Defect(
+        "payouts: an event of a connected account refreshes no payee",
+        ENGINE + "processor_sync/transfer_events.py",
+        '            processor = platform_of(row["processor"])\n',
+        '            processor = row["processor"]\n',
+        ("tests/web/test_payee_events.py::test_event_of_a_connected_account_refreshes_the_payee",),
     ),
 )

@@ -37,7 +37,7 @@ from refund_worker.engine.payees.payees import (
     resume_payee,
     reveal_destination,
 )
-from refund_worker.engine.payees.refresh import refresh_payees, refresh_soon
+from refund_worker.engine.payees.refresh import refresh_payees
 from refund_worker.engine.views.customer_export import export_customer
 from refund_worker.errors import (
     AlreadyRecorded,
@@ -204,16 +204,6 @@ class TestVerdict:
         world.pass_time(DAY + 1)
         assert refresh_payees(world.context) == 1
         assert events_about(world) == ["payee_recorded", "payee_verdict"]
-
-    def test_event_of_the_processor_lets_it_be_read_soon(self, world: World, route: ScriptedRoute) -> None:
-        add_payee(world, destination=CONNECTED)
-        refresh_payees(world.context)
-        found = world.database.run(lambda c: refresh_soon(c, "stripe", "acct_1Abcd", world.now))
-        assert found == 1
-        route.reply = PayeeRead(PayeeState.UNDER_REVIEW)
-        refresh_payees(world.context)
-        assert payee_of(world).status is PayeeStatus.UNDER_REVIEW
-        assert world.database.run(lambda c: refresh_soon(c, "stripe", "acct_other", world.now)) == 0
 
     def test_no_answer_keeps_the_verdict_and_asks_again(self, world: World, route: ScriptedRoute) -> None:
         add_payee(world)

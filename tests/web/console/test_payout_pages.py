@@ -96,7 +96,20 @@ class TestOne:
         payout_id = ended(shop, lambda key: shop.route.set(key, ObjectState.FAILED, **values))
         text = text_of(visitor(shop.web, "viewer").get(f"/payouts/{payout_id}"))
         assert "account_closed · whose fault: the payee's" in text
+        assert "The payee's account cannot receive the money" in text
         assert "Tell the payee Your payout of 1.00 EUR could not be paid." in text
+
+    def test_code_that_refunds_have_too_is_explained_in_words_of_payouts(self, shop: PayoutShop) -> None:
+        shop.route.script = ["misconfigured"]  # resource_missing
+        payout_id = shop.ask(amount_minor=100).json()["id"]
+        shop.work()
+        page = visitor(shop.web, "operator").get(f"/payouts/{payout_id}")
+        text = text_of(page)
+        assert "The processor does not know the payee's account" in text
+        assert "What to do: Compare the payee's destination with the processor's dashboard." in text
+        assert "#payout-resource-missing" in page.text
+        assert "the payment's id" not in text.lower()
+        assert "The processor does not know the payee's account" in text_of(visitor(shop.web, "viewer").get("/payouts"))
 
     def test_of_a_compliance_outcome_only_operators_see_the_code(self, shop: PayoutShop) -> None:
         values = {"failure_code": "REGULATORY_BLOCKED", "fault": Fault.COMPLIANCE, "status": "BLOCKED"}
@@ -104,7 +117,21 @@ class TestOne:
         for role, sees in {"viewer": False, "support": False, "approver": False, "operator": True}.items():
             person = visitor(shop.web, role)
             assert ("REGULATORY" in person.get(f"/payouts/{payout_id}").text) is sees, role
-            assert "REGULATORY" not in person.get("/payouts").text, role
+            for path in ("/payouts", "/payee?id=p1", f"/search?q={payout_id}"):
+                assert "REGULATORY" not in person.get(path).text, (role, path)
+            assert payout_id not in person.get("/search?q=REGULATORY_BLOCKED").text, role
+            assert payout_id not in person.get("/payouts?failure_code=REGULATORY_BLOCKED").text, role
+
+    def test_audit_shows_operators_alone_the_code_of_a_compliance_outcome(self, shop: PayoutShop) -> None:
+        values = {"failure_code": "REGULATORY_BLOCKED", "fault": Fault.COMPLIANCE, "status": "BLOCKED"}
+        ended(shop, lambda key: shop.route.set(key, ObjectState.FAILED, **values))
+        for role, sees in {"viewer": False, "support": False, "approver": False, "operator": True}.items():
+            person = visitor(shop.web, role)
+            for path in ("/audit", "/audit.csv"):
+                found = person.get(path)
+                assert found.status_code == 200
+                assert ("REGULATORY" in found.text) is sees, (role, path)
+                assert "leg_object_failed" in found.text or "Failed at the processor" in found.text
 
     def test_support_asks_the_processor(self, shop: PayoutShop) -> None:
         payout_id = shop.ask(amount_minor=100).json()["id"]

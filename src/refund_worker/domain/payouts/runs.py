@@ -86,8 +86,8 @@ class PayoutRun:
     """One run over the payees of an account in one currency. Amounts are in minor units, times in epoch seconds.
 
     `progress` is the last payee of the current pass. `available_minor` is the account's money when the run was planned,
-    less what unfinished refunds needed of it, or None if that was not known. `period` is the first day of the
-    schedule's period that it is for. `idempotency_key` is None for a run of the schedule.
+    less what refunds, other payouts and other runs needed of it, or None if that was not known. `period` is the first
+    day of the schedule's period that it is for. `idempotency_key` is None for a run of the schedule.
     """
 
     run_id: str

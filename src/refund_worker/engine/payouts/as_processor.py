@@ -33,6 +33,7 @@ from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.context import Context
 from refund_worker.engine.payouts.actions import perform_payout_action
 from refund_worker.engine.payouts.apply import apply_payouts
+from refund_worker.engine.views.payout_texts import failure_code_of
 from refund_worker.errors import ActionNotAllowed
 from refund_worker.processors.base import RefundsOnly
 from refund_worker.store.installation import installation_id
@@ -173,6 +174,6 @@ def _object(payout: Payout, installation: str) -> RefundObject:
         leg_id=payout.refund_leg_id,
         installation=installation,
         attempt=None,
-        failure_code=payout.failure_code,
+        failure_code=failure_code_of(payout),  # of a compliance outcome, a refund shows no more than its payout
         created_at=datetime.fromtimestamp(payout.created_at, UTC),
     )

@@ -12,6 +12,7 @@ from refund_worker.domain.account_names import connected_of
 from refund_worker.domain.decision import Event
 from refund_worker.domain.payouts.runs import PayoutRun, RunRequest, RunStatus
 from refund_worker.engine.context import Context
+from refund_worker.engine.notifications.run_messages import announce_run
 from refund_worker.errors import (
     ActionNotAllowed,
     DestinationNotPayable,
@@ -116,8 +117,11 @@ def cancel_run(context: Context, run_id: str, *, actor: str, reason: str, versio
     """
 
     def work(connection: Connection) -> PayoutRun:
-        run = _locked(connection, run_id, version)
-        return _decide(connection, run, RunStatus.CANCELED, context.clock(connection), actor, reason)
+        run, now = _locked(connection, run_id, version), context.clock(connection)
+        after = _decide(connection, run, RunStatus.CANCELED, now, actor, reason)
+        if context.notify:
+            announce_run(connection, after, now)
+        return after
 
     return context.database.run(work)
 

@@ -236,6 +236,25 @@ PAYOUT_CODE_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "You can ask for it again.",
             "It was called off at the processor, or by a person.",
         ),
+        "resource_missing": Message(
+            _ON_OUR_SIDE,
+            "The processor does not know the payee's account, or not under our key. Compare the destination with the "
+            "processor's dashboard, and check the account and the mode of the key.",
+        ),
+        "unknown_refusal": Message(
+            _ON_OUR_SIDE,
+            "The processor refused with a code that this version does not know. Read its message, then retry or "
+            "resolve.",
+        ),
+        "payout_record": Message(
+            _ON_OUR_SIDE,
+            "The processor does not accept the amount, the currency, the destination or another value. Nothing was "
+            "sent.",
+        ),
+        "internal_error": Message(
+            "We send it as soon as possible.",
+            "This program failed on it. It is tried again every hour. Inform the developers.",
+        ),
         "other": Message(
             _ON_OUR_SIDE,
             "The code is {code}: `refund-worker explain {code}` says more.",

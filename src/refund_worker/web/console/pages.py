@@ -24,7 +24,7 @@ from refund_worker.engine.processor_sync.sync_refund import Access
 from refund_worker.engine.views.failure_codes import explain, explain_payout
 from refund_worker.engine.views.fraud_warning_objects import reason_for
 from refund_worker.engine.views.money_format import money
-from refund_worker.engine.views.runbook import code_anchor
+from refund_worker.engine.views.runbook import code_anchor, payout_code_anchor
 from refund_worker.processors.accounts import SHORT_FORM
 from refund_worker.settings import Settings
 from refund_worker.web.console import svg
@@ -225,6 +225,7 @@ _environment.globals.update(
     explain=explain,
     explain_payout=explain_payout,
     code_anchor=code_anchor,
+    payout_code_anchor=payout_code_anchor,
     alarm_anchor=alarm_anchor,
     anchor_of=anchor_of,
     version=VERSION,
