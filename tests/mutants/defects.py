@@ -9114,7 +9114,7 @@ DEFECTS = (
     Defect(
         "payees: what is unsent goes to the old destination",
         ENGINE + "payees/payees.py",
-        "            cancel_unsent(connection, payee, now, actor)",
+        "            cancel_unsent(connection, payee, differences, actor)",
         "            pass",
         ("tests/engine/payees/test_payees_with_payouts.py", PAYEES + "::TestChange"),
     ),

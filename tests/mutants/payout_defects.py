@@ -7,6 +7,7 @@ from tests.mutants.defects import DOMAIN, ENGINE, STORE, WEB, Defect
 PAYOUTS = DOMAIN + "payouts/"
 WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
+WITHDRAWALS = "tests/engine/payouts/test_withdrawals.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 PAGES = "tests/web/console/"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
@@ -284,5 +285,33 @@ PAYOUT_DEFECTS = (
         '            "amount_minor": whole(form, "amount_minor", "Amount"),\n',
         "",
         (PAGES + "test_payee_pages.py::TestPayOut::test_smaller_amount_is_previewed_and_paid",),
+    ),
+    Defect(
+        "payouts: credits go to a payee who was given to another customer",
+        ENGINE + "payouts/as_processor.py",
+        '    if not belongs_to_refund(connection, payee, str(order["refund"])):\n',
+        "    if False:\n",
+        (WITHDRAWALS + "payee_of_another_customer_by_now_is_not_paid",),
+    ),
+    Defect(
+        "payouts: a merge takes the payee from its customer",
+        ENGINE + "payouts/actions.py",
+        "    merged = accounts.survivors(connection, known)\n",
+        "    merged: dict[str, str] = {}\n",
+        (WITHDRAWALS + "payee_of_a_merged_customer_is_paid",),
+    ),
+    Defect(
+        "payouts: unsent credits follow the payee to another customer",
+        ENGINE + "payees/payees.py",
+        '        if differences & {*CHANGES_DESTINATION, "customer_id"}:\n',
+        "        if differences & CHANGES_DESTINATION:\n",
+        (WITHDRAWALS + "unsent_credits_are_not_paid_to_another_customer",),
+    ),
+    Defect(
+        "payouts: a payee's own earnings are canceled with another customer",
+        ENGINE + "payouts/actions.py",
+        "        if new_owner is not None and belongs_to_refund(connection, new_owner, payout.refund_id):\n",
+        "        if False:\n",
+        (WITHDRAWALS + "unsent_credits_are_not_paid_to_another_customer",),
     ),
 )
