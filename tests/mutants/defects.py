@@ -8988,7 +8988,7 @@ DEFECTS = (
     Defect(
         "payout runs: no second person is needed",
         "src/refund_worker/engine/payouts/runs.py",
-        "if run.needs_second_person:",
+        "if why is not None:",
         "if False:",
         (PAYOUT_RUNS + "above_the_threshold_a_second_person_approves",),
     ),

@@ -7,6 +7,7 @@ from tests.mutants.defects import DOMAIN, ENGINE, STORE, WEB, Defect
 PAYOUTS = DOMAIN + "payouts/"
 WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
+RUNS = "tests/engine/payouts/test_runs.py::test_"
 WITHDRAWALS = "tests/engine/payouts/test_withdrawals.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 PAGES = "tests/web/console/"
@@ -313,5 +314,12 @@ PAYOUT_DEFECTS = (
         "        if new_owner is not None and belongs_to_refund(connection, new_owner, payout.refund_id):\n",
         "        if False:\n",
         (WITHDRAWALS + "unsent_credits_are_not_paid_to_another_customer",),
+    ),
+    Defect(
+        "payout runs: the person who made a run approves that money is missing",
+        ENGINE + "payouts/runs.py",
+        "        if why is not None:\n",
+        '        if why is not None and set(run.approval_codes) != {"funds_short"}:\n',
+        (RUNS + "run_that_needs_more_than_is_available_waits_for_a_person",),
     ),
 )
