@@ -7,6 +7,7 @@ from tests.mutants.defects import DOMAIN, ENGINE, STORE, WEB, Defect
 PAYOUTS = DOMAIN + "payouts/"
 WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
+FILES = "tests/engine/payouts/test_bank_files.py::test_"
 RUNS = "tests/engine/payouts/test_runs.py::test_"
 WITHDRAWALS = "tests/engine/payouts/test_withdrawals.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
@@ -321,5 +322,29 @@ PAYOUT_DEFECTS = (
         "        if why is not None:\n",
         '        if why is not None and set(run.approval_codes) != {"funds_short"}:\n',
         (RUNS + "run_that_needs_more_than_is_available_waits_for_a_person",),
+    ),
+    Defect(
+        "payouts: a retry sends to the destination that was changed meanwhile",
+        PAYOUTS + "next_step.py",
+        "    elif facts is not None and goes_to_an_old_destination(payout, facts.payee, policy):\n",
+        "    elif False:\n",
+        (DEFENCES + "retry_sends_nothing_to_an_old_destination",),
+    ),
+    Defect(
+        "payouts: a bank file pays to the destination that was changed meanwhile",
+        ENGINE + "payouts/bank_files.py",
+        "            if goes_to_an_old_destination(payout, payee, context.payout_policy):\n",
+        "            if False:\n",
+        (FILES + "export_goes_to_no_old_destination",),
+    ),
+    Defect(
+        "payouts: a person who pays does not see that the destination changed",
+        PAYOUTS + "payout.py",
+        "    return known.changed_at\n",
+        "    return None\n",
+        (
+            PAGES + "test_payout_pages.py::TestOne::test_changed_destination_is_a_warning",
+            FILES + "file_names_payouts_whose_destination_changed_since",
+        ),
     ),
 )

@@ -377,6 +377,8 @@ FIELDS_OF: Mapping[tuple[str, str], str] = {
     ("PayeeRequest", "customer_id"): "Your id of the customer that the payee is too.",
     ("Payout", "available_actions"): "What a person may do now; each needs a reason.",
     ("Payout", "destination"): "Where the money goes, as it was when the payout was requested; masked.",
+    ("Payout", "destination_changed_at"): "Since when the payee has another destination; null if it has not, or at an "
+    "end.",
     ("Payout", "failure_code"): "Why it stopped, waits for the payee or failed; null if it did not.",
     ("Payout", "id"): "The payout's id, po_…",
     ("Payout", "legs"): "The steps of the payout, in order.",

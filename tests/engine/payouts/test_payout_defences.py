@@ -223,3 +223,15 @@ def test_change_cancels_what_was_refused_for_now(world: PayoutWorld, word: str, 
         world.settle(DAY, step=600)
         assert len(world.route.sends()) == sends
         assert world.payout(payout_id).status == status
+
+
+def test_retry_sends_nothing_to_an_old_destination(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    world.route.script = ["misconfigured"]
+    payout_id = world.ask()
+    world.settle()
+    world.change_payee(destination_id="another")
+    world.act_on(payout_id, "retry")
+    world.settle(DAY, step=600)
+    assert len(world.route.sends()) == 1
+    assert (world.payout(payout_id).status, world.balance().payable_minor) == ("canceled", 5_000)

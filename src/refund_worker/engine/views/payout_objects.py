@@ -12,19 +12,24 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker import api_schema
 from refund_worker.domain.payouts.machine import available_payout_actions
-from refund_worker.domain.payouts.payout import Payout, PayoutLeg
+from refund_worker.domain.payouts.payout import PAYOUT_OPEN, Payout, PayoutLeg, changed_destination
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.engine.views.api_objects import event_view
 from refund_worker.engine.views.cursors import unknown_cursor
 from refund_worker.engine.views.payout_texts import Reported, failure_code_of, payout_texts_in_force
 from refund_worker.errors import NotFound
 from refund_worker.store import timeline
-from refund_worker.store.payouts import attempts, lists, payouts
+from refund_worker.store.payouts import attempts, lists, payees, payouts
 from refund_worker.times import iso
 
 
-def payout_view(payout: Payout, objects: Iterable[RowMapping] = ()) -> api_schema.Payout:
-    """Return a payout as JSON. `objects` are the rows of its transfer objects, for the processor's last words."""
+def payout_view(
+    payout: Payout, objects: Iterable[RowMapping] = (), *, changed_at: float | None = None
+) -> api_schema.Payout:
+    """Return a payout as JSON. `objects` are the rows of its transfer objects, for the processor's last words.
+
+    `changed_at` is since when (epoch seconds) its payee has another destination, or None.
+    """
     last = {row["leg_id"]: row for row in objects}
     paying = last.get(payout.forward_legs[-1].leg_id) if payout.forward_legs else None
     reported = Reported(paying["arrives_at"], paying["trace"]) if paying is not None else None
@@ -40,6 +45,7 @@ def payout_view(payout: Payout, objects: Iterable[RowMapping] = ()) -> api_schem
         "source": payout.source.value,
         "method": payout.method.value,
         "destination": payout.destination_masked,
+        "destination_changed_at": _time(changed_at),
         "refund_id": payout.refund_id,
         "run_id": payout.run_id,
         "legs": [_leg_view(leg, last.get(leg.leg_id), hides=hides) for leg in payout.legs],
@@ -93,7 +99,11 @@ def payout_views(connection: Connection, found: Sequence[Payout]) -> list[api_sc
     objects: defaultdict[str, list[RowMapping]] = defaultdict(list)
     for row in attempts.objects_of(connection, by_leg):
         objects[by_leg[row["leg_id"]]].append(row)
-    return [payout_view(payout, objects[payout.payout_id]) for payout in found]
+    now_at = payees.destinations(connection, {payout.payee_id for payout in found if payout.status in PAYOUT_OPEN})
+    return [
+        payout_view(payout, objects[payout.payout_id], changed_at=changed_destination(payout, now_at))
+        for payout in found
+    ]
 
 
 def find_payout(connection: Connection, payout_id: str, *, client: str | None = None) -> Payout:
