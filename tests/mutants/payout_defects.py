@@ -347,4 +347,25 @@ PAYOUT_DEFECTS = (
             FILES + "file_names_payouts_whose_destination_changed_since",
         ),
     ),
+    Defect(
+        "payouts: an object that lost its attempt's mark is that of no attempt",
+        PAYOUTS + "objects.py",
+        "    return 1 if item.attempt is None and was_sent_once else item.attempt\n",
+        "    return item.attempt\n",
+        (DEFENCES + "object_found_without_its_attempt_lets_the_next_be_sent",),
+    ),
+    Defect(
+        "payouts: an object that failed without its attempt's mark answers the current call",
+        PAYOUTS + "objects.py",
+        "or (item.attempt is None and is_live)):\n",
+        "or item.attempt is None):\n",
+        (DEFENCES + "object_of_an_unclear_attempt_is_a_persons",),
+    ),
+    Defect(
+        "payouts: a retry sends again beside an object whose attempt is not known",
+        PAYOUTS + "replies.py",
+        "                leg = replace(leg, failure_code=ANSWER_MISMATCH, failure_message=message)\n",
+        "",
+        (DEFENCES + "object_of_an_unclear_attempt_is_a_persons",),
+    ),
 )
