@@ -8390,9 +8390,23 @@ DEFECTS = (
     Defect(
         "paypal payouts: the receiver stands in a message",
         PAYPAL + "payouts.py",
-        "message = re.sub(re.escape(frozen.receiver), HIDDEN, reply.message, flags=re.IGNORECASE)",
-        "message = reply.message",
+        '"failure_code", "message",',
+        '"failure_code",',
         (PAYPALS + "payouts.py::test_receiver_is_in_no_reply_and_no_log",),
+    ),
+    Defect(
+        "paypal payouts: the receiver stands in the code of a busy reply",
+        PAYPAL + "payouts.py",
+        'frozenset({"code", ',
+        "frozenset({",
+        (PAYPALS + "payouts.py::test_receiver_in_a_word_of_paypals_is_in_no_reply",),
+    ),
+    Defect(
+        "paypal payouts: the receiver stands in why an outcome is unknown",
+        PAYPAL + "payouts.py",
+        '"message", "reason",',
+        '"message",',
+        (PAYPALS + "payouts.py::test_receiver_in_a_word_of_paypals_is_in_no_reply",),
     ),
     Defect(
         "paypal payouts: a cancellation that came too late is a fault",
