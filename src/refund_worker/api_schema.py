@@ -461,6 +461,7 @@ class PayoutLeg(TypedDict):
 class Payout(TypedDict):
     """A payout with its steps. The destination is masked, and stays that of the request's time.
 
+    `destination_changed_at`: the payee has another one since then, and the payout may still be paid to the old one.
     `paid` is not final: the money may come back until `settles_at`. `hold_code` says why it waits, until `hold_until`
     if that is known. `approval_total_minor` is what the payee's payouts in the time window come to, and why it awaits
     approval; both are null otherwise. `act_by` is until when the payee can act. Of a compliance outcome only the fault
@@ -477,6 +478,7 @@ class Payout(TypedDict):
     source: Literal["earnings", "withdrawal"]
     method: PayoutMethod
     destination: str
+    destination_changed_at: str | None
     refund_id: str | None
     run_id: str | None
     legs: list[PayoutLeg]

@@ -8391,9 +8391,23 @@ DEFECTS = (
     Defect(
         "paypal payouts: the receiver stands in a message",
         PAYPAL + "payouts.py",
-        "message = re.sub(re.escape(frozen.receiver), HIDDEN, reply.message, flags=re.IGNORECASE)",
-        "message = reply.message",
+        '"failure_code", "message",',
+        '"failure_code",',
         (PAYPALS + "payouts.py::test_receiver_is_in_no_reply_and_no_log",),
+    ),
+    Defect(
+        "paypal payouts: the receiver stands in the code of a busy reply",
+        PAYPAL + "payouts.py",
+        'frozenset({"code", ',
+        "frozenset({",
+        (PAYPALS + "payouts.py::test_receiver_in_a_word_of_paypals_is_in_no_reply",),
+    ),
+    Defect(
+        "paypal payouts: the receiver stands in why an outcome is unknown",
+        PAYPAL + "payouts.py",
+        '"message", "reason",',
+        '"message",',
+        (PAYPALS + "payouts.py::test_receiver_in_a_word_of_paypals_is_in_no_reply",),
     ),
     Defect(
         "paypal payouts: a cancellation that came too late is a fault",
@@ -8989,7 +9003,7 @@ DEFECTS = (
     Defect(
         "payout runs: no second person is needed",
         "src/refund_worker/engine/payouts/runs.py",
-        "if run.needs_second_person:",
+        "if why is not None:",
         "if False:",
         (PAYOUT_RUNS + "above_the_threshold_a_second_person_approves",),
     ),
@@ -9115,7 +9129,7 @@ DEFECTS = (
     Defect(
         "payees: what is unsent goes to the old destination",
         ENGINE + "payees/payees.py",
-        "            cancel_unsent(connection, payee, now, actor)",
+        "            cancel_unsent(connection, payee, differences, actor)",
         "            pass",
         ("tests/engine/payees/test_payees_with_payouts.py", PAYEES + "::TestChange"),
     ),

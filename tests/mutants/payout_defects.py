@@ -7,6 +7,9 @@ from tests.mutants.defects import DOMAIN, ENGINE, STORE, WEB, Defect
 PAYOUTS = DOMAIN + "payouts/"
 WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
+FILES = "tests/engine/payouts/test_bank_files.py::test_"
+RUNS = "tests/engine/payouts/test_runs.py::test_"
+WITHDRAWALS = "tests/engine/payouts/test_withdrawals.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 PAGES = "tests/web/console/"
 COMPLIANCE = "tests/web/test_payouts_over_http.py::test_compliance_says_nothing_in_detail"
@@ -382,5 +385,85 @@ PAYOUT_DEFECTS = (
         '            processor = platform_of(row["processor"])\n',
         '            processor = row["processor"]\n',
         ("tests/web/test_payee_events.py::test_event_of_a_connected_account_refreshes_the_payee",),
+    ),
+    Defect(
+        "payouts: credits go to a payee who was given to another customer",
+        ENGINE + "payouts/as_processor.py",
+        '    if not belongs_to_refund(connection, payee, str(order["refund"])):\n',
+        "    if False:\n",
+        (WITHDRAWALS + "payee_of_another_customer_by_now_is_not_paid",),
+    ),
+    Defect(
+        "payouts: a merge takes the payee from its customer",
+        ENGINE + "payouts/actions.py",
+        "    merged = accounts.survivors(connection, known)\n",
+        "    merged: dict[str, str] = {}\n",
+        (WITHDRAWALS + "payee_of_a_merged_customer_is_paid",),
+    ),
+    Defect(
+        "payouts: unsent credits follow the payee to another customer",
+        ENGINE + "payees/payees.py",
+        '        if differences & {*CHANGES_DESTINATION, "customer_id"}:\n',
+        "        if differences & CHANGES_DESTINATION:\n",
+        (WITHDRAWALS + "unsent_credits_are_not_paid_to_another_customer",),
+    ),
+    Defect(
+        "payouts: a payee's own earnings are canceled with another customer",
+        ENGINE + "payouts/actions.py",
+        "        if new_owner is not None and belongs_to_refund(connection, new_owner, payout.refund_id):\n",
+        "        if False:\n",
+        (WITHDRAWALS + "unsent_credits_are_not_paid_to_another_customer",),
+    ),
+    Defect(
+        "payout runs: the person who made a run approves that money is missing",
+        ENGINE + "payouts/runs.py",
+        "        if why is not None:\n",
+        '        if why is not None and set(run.approval_codes) != {"funds_short"}:\n',
+        (RUNS + "run_that_needs_more_than_is_available_waits_for_a_person",),
+    ),
+    Defect(
+        "payouts: a retry sends to the destination that was changed meanwhile",
+        PAYOUTS + "next_step.py",
+        "    elif facts is not None and goes_to_an_old_destination(payout, facts.payee, policy):\n",
+        "    elif False:\n",
+        (DEFENCES + "retry_sends_nothing_to_an_old_destination",),
+    ),
+    Defect(
+        "payouts: a bank file pays to the destination that was changed meanwhile",
+        ENGINE + "payouts/bank_files.py",
+        "            if goes_to_an_old_destination(payout, payee, context.payout_policy):\n",
+        "            if False:\n",
+        (FILES + "export_goes_to_no_old_destination",),
+    ),
+    Defect(
+        "payouts: a person who pays does not see that the destination changed",
+        PAYOUTS + "payout.py",
+        "    return known.changed_at\n",
+        "    return None\n",
+        (
+            PAGES + "test_payout_pages.py::TestOne::test_changed_destination_is_a_warning",
+            FILES + "file_names_payouts_whose_destination_changed_since",
+        ),
+    ),
+    Defect(
+        "payouts: an object that lost its attempt's mark is that of no attempt",
+        PAYOUTS + "objects.py",
+        "    return 1 if item.attempt is None and was_sent_once else item.attempt\n",
+        "    return item.attempt\n",
+        (DEFENCES + "object_found_without_its_attempt_lets_the_next_be_sent",),
+    ),
+    Defect(
+        "payouts: an object that failed without its attempt's mark answers the current call",
+        PAYOUTS + "objects.py",
+        "or (item.attempt is None and is_live)):\n",
+        "or item.attempt is None):\n",
+        (DEFENCES + "object_of_an_unclear_attempt_is_a_persons",),
+    ),
+    Defect(
+        "payouts: a retry sends again beside an object whose attempt is not known",
+        PAYOUTS + "replies.py",
+        "                leg = replace(leg, failure_code=ANSWER_MISMATCH, failure_message=message)\n",
+        "",
+        (DEFENCES + "object_of_an_unclear_attempt_is_a_persons",),
     ),
 )

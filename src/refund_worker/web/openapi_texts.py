@@ -385,6 +385,8 @@ FIELDS_OF: Mapping[tuple[str, str], str] = {
     ): "The payee's total in the time window with this payout, in minor units; null unless it awaits approval.",
     ("Payout", "available_actions"): "What a person may do now; each needs a reason.",
     ("Payout", "destination"): "Where the money goes, as it was when the payout was requested; masked.",
+    ("Payout", "destination_changed_at"): "Since when the payee has another destination; null if it has not, or at an "
+    "end.",
     ("Payout", "failure_code"): "Why it stopped, waits for the payee or failed; null if it did not.",
     ("Payout", "id"): "The payout's id, po_…",
     ("Payout", "legs"): "The steps of the payout, in order.",

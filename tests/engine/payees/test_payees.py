@@ -130,7 +130,10 @@ class TestChange:
         canceled: list[Payee] = []
         record = a_payee(destination=CONNECTED)
         after = change_payee(
-            world.context, record, actor="shop", cancel_unsent=lambda _c, payee, _now, _actor: canceled.append(payee)
+            world.context,
+            record,
+            actor="shop",
+            cancel_unsent=lambda _c, payee, _fields, _actor: canceled.append(payee),
         )
         assert after.destination_id != before.destination_id
         assert after.destination_changed_at == world.now
@@ -143,7 +146,7 @@ class TestChange:
         before = add_payee(world)
         world.pass_time(100)
 
-        def fail(_connection: Connection, _payee: Payee, _now: float, _actor: str) -> None:
+        def fail(_connection: Connection, _payee: Payee, _differences: frozenset[str], _actor: str) -> None:
             raise AssertionError
 
         assert change_payee(world.context, a_payee(), actor="shop", cancel_unsent=fail) == before

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.web.client import Web
 from tests.web.console.visitor import Visitor, text_of, visitor
-from tests.web.payout_shop import PayoutShop
+from tests.web.payout_shop import PAYEE, PayoutShop
 from tests.web.test_payouts_over_http import ended
 
 from refund_worker.domain.payouts.transfers import Fault
@@ -90,6 +90,22 @@ class TestOne:
             assert wanted in text, wanted
         assert "Ask the processor now" not in text, "a viewer only reads"
         assert visitor(shop.web, "support").get("/payouts/po_none").status_code == 404
+
+    def test_changed_destination_is_a_warning(self, shop: PayoutShop) -> None:
+        payout_id = stuck(shop)
+        page = visitor(shop.web, "viewer")
+        assert "another destination" not in text_of(page.get(f"/payouts/{payout_id}"))
+        body = {**PAYEE, "destination": {"kind": "stripe_account", "account": "acct_2Efgh"}}
+        del body["payee_id"]
+        assert shop.web.call("PUT", "/v1/payees/p1", body).status_code == 200
+        payout = shop.get(f"/v1/payouts/{payout_id}")
+        assert payout["destination"] == "Stripe account acct_1Abcd"
+        assert payout["destination_changed_at"] == shop.get("/v1/payees/p1")["destination"]["changed_at"]
+        text = text_of(page.get(f"/payouts/{payout_id}"))
+        assert "The payee has another destination since" in text
+        assert "Ask the payee before you pay" in text
+        shop.act(payout_id, "resolve", body={"outcome": "paid_manually", "reference": "bank 7"})
+        assert shop.get(f"/v1/payouts/{payout_id}")["destination_changed_at"] is None
 
     def test_payees_fault_is_explained(self, shop: PayoutShop) -> None:
         values = {"failure_code": "account_closed", "fault": Fault.PAYEE}

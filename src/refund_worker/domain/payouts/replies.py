@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.decision import ProcessorDenied
-from refund_worker.domain.decision_builder import BLOCKED_TRIES
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES
 from refund_worker.domain.handle_reply import PROCESSOR
 from refund_worker.domain.legs import clear_unreachable, waits_for_person
 from refund_worker.domain.payouts.builder import NOT_UNDONE, PayoutBuilder
@@ -70,6 +70,8 @@ def apply_transfer_replies(
             builder.pauses.append(ProcessorDenied(platform_of(leg.processor), reply.code, reply.message))
         match reply:
             case TransferAnswered(object=item):
+                if isinstance(call, SendTransfer) and item.attempt is None:
+                    item = replace(item, attempt=call.attempt)  # the key made it, whatever marks it shows
                 apply_transfer(builder, leg, item)
             case TransfersFound():
                 before_sending = isinstance(call, FindTransfer) and call.before_sending
@@ -210,6 +212,9 @@ def _handle_list(
         case Proof.NOTHING_CAN_LAND if listing.is_clear:
             conclude_nothing_there(builder, leg, asked_at)
         case _:  # an object carries the leg's id and is something else: a person compares the two
+            if leg.failure_code != ANSWER_MISMATCH:  # the code is that of an earlier attempt
+                message = "an object at the processor may be this payout's, and its attempt is not known"
+                leg = replace(leg, failure_code=ANSWER_MISMATCH, failure_message=message)
             apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
 
 

@@ -57,7 +57,7 @@ class RowCode(StrEnum):
 
 
 class ApprovalCode(StrEnum):
-    """A reason why a person must approve a run before it pays."""
+    """A reason why another person than the one who made a run must approve it before it pays."""
 
     THRESHOLD = "approval_threshold"  # a payee's total exceeds the threshold
     VELOCITY = "velocity"  # it exceeds what one actor may ask for
@@ -114,11 +114,6 @@ class PayoutRun:
     reason: str | None = None
     ended_at: float | None = None
     version: int = 1
-
-    @property
-    def needs_second_person(self) -> bool:
-        """Return True if the person who made the run cannot approve it: another reason than the account's money."""
-        return any(code is not ApprovalCode.FUNDS_SHORT for code in self.approval_codes)
 
     def become(self, status: RunStatus, now: float) -> PayoutRun:
         """Return the run in another status, its pass over the payees at the start. Raises `ActionNotAllowed`."""

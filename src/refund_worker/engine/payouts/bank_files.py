@@ -14,10 +14,12 @@ from datetime import UTC, date, datetime
 from sqlalchemy import Connection
 
 from refund_worker.domain.next_step import attempt_key
+from refund_worker.domain.payouts.builder import PayoutBuilder
 from refund_worker.domain.payouts.decision import PayoutDecision, SendTransfer, TransferReplied
 from refund_worker.domain.payouts.files import keep_out_of_file, leg_for_file, put_into_file
+from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, call_off_unsent, goes_to_an_old_destination
 from refund_worker.domain.payouts.payee import PayeeStatus
-from refund_worker.domain.payouts.payout import Payout, PayoutLeg
+from refund_worker.domain.payouts.payout import Payout, PayoutLeg, changed_destination
 from refund_worker.domain.payouts.transfers import TransferAnswered, TransferObject
 from refund_worker.engine.context import Context
 from refund_worker.engine.payouts.apply import apply_payouts
@@ -31,7 +33,7 @@ from refund_worker.processors.bank_file.entry import BankFileSettings
 from refund_worker.processors.bank_file.payments import BadFile, BadPayment, BankPayment, message_id, payment_of
 from refund_worker.processors.bank_file.route import BankFilePayouts
 from refund_worker.store.installation import installation_id
-from refund_worker.store.payouts import attempts, bank_files
+from refund_worker.store.payouts import attempts, bank_files, payees, payouts
 from refund_worker.store.payouts.bank_files import StoredFile
 
 PAIN001, CSV = "pain.001", "csv"
@@ -75,8 +77,13 @@ def export_file(
         taken: list[tuple[Payout, PayoutLeg, BankPayment, str]] = []
         decisions: list[PayoutDecision] = []
         for payout in locked.payouts:
-            leg = leg_for_file(payout)
-            if leg is None or locked.payees[payout.payee_id].status is PayeeStatus.PAUSED:
+            leg, payee = leg_for_file(payout), locked.payees[payout.payee_id]
+            if leg is None or payee.status is PayeeStatus.PAUSED:
+                continue
+            if goes_to_an_old_destination(payout, payee, context.payout_policy):
+                builder = PayoutBuilder.open(payout, now, context.payout_policy, actor)
+                call_off_unsent(builder, DESTINATION_CHANGED)
+                decisions.append(builder.build().released())
                 continue
             body = route.freeze(order_of_leg(context, payout, leg, installation, attempt_key(leg.leg_id, leg.attempt)))
             payment = payment_of(body)
@@ -180,6 +187,17 @@ def _begin_attempts(
             for _, leg, _, body in taken
         ],
     )
+
+
+def changed_since(context: Context, file_id: str) -> tuple[str, ...]:
+    """Return the ids of the payouts in the file that may still be paid and whose payee has another destination by now.
+
+    The file is kept as it is: a person who has not given it to the bank yet decides.
+    """
+    with context.database.read() as connection:
+        inside = payouts.load(connection, bank_files.payouts_in(connection, file_id))
+        now_at = payees.destinations(connection, {payout.payee_id for payout in inside})
+    return tuple(payout.payout_id for payout in inside if changed_destination(payout, now_at) is not None)
 
 
 def content_of(context: Context, file_id: str) -> tuple[StoredFile, bytes]:

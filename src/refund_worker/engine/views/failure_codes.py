@@ -338,6 +338,15 @@ _NOT_PAYABLE = Explanation(
     "Nothing has to be done: the next way of `FALLBACK` or the balance gets the credits.",
     at_end=_PAY_OUT_AGAIN,
 )
+_NOT_THE_CUSTOMERS = Explanation(
+    "The payee belongs to another customer now",
+    "The payee was given to another customer after the refund was accepted. So no payout was made to it.",
+    "Ask who changed the payee. Give it back to the customer (`refund-worker payees update`) and retry, or pay the "
+    "customer in another way and resolve with the reference, or resolve without one to give the credits back.",
+    retry_helps=True,
+    at_end=_PAY_OUT_AGAIN,
+    worry="At once, if nobody in your house knows of the change: money was about to go to another person.",
+)
 _REPORT_OVERDUE = Explanation(
     "No event about the outcome has come",
     "The processor accepted the refund, cannot be asked about it, and no event of it came in the time allowed.",
@@ -419,6 +428,7 @@ _GROUPS: Mapping[Explanation, str] = {
     _REFUNDS_OFF: "refunds_off",
     _WINDOW_CLOSED: "window_closed",
     _NOT_PAYABLE: "payee_not_payable",
+    _NOT_THE_CUSTOMERS: "payee_of_another_customer",
     _REPORT_OVERDUE: "report_overdue",
     _UNKNOWN_STATUS: "unknown_status",
     _INTERNAL_ERROR: "internal_error",

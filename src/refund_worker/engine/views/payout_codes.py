@@ -150,7 +150,8 @@ _FILE = Explanation(
 _BAD_PAYMENT = Explanation(
     "The payout fits no file for the bank",
     "A value of the payout or of its destination cannot be written into the bank's file. The others are in it.",
-    "Read the message, and correct the payee's destination. The payout is then canceled, and another can be requested.",
+    "Read the message, correct the payee's destination, and retry. The payout is to the old destination, so it is then "
+    "canceled, and another can be requested.",
     at_end=_NOTHING,
     course=PAYOUT_STOPS,
 )

@@ -14,23 +14,28 @@ from sqlalchemy import Connection, RowMapping
 from refund_worker import api_schema
 from refund_worker.domain.payouts.acceptance import ACCEPTED
 from refund_worker.domain.payouts.machine import available_payout_actions
-from refund_worker.domain.payouts.payout import Payout, PayoutLeg, PayoutStatus
+from refund_worker.domain.payouts.payout import PAYOUT_OPEN, Payout, PayoutLeg, PayoutStatus, changed_destination
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.engine.views.api_objects import event_view
 from refund_worker.engine.views.cursors import unknown_cursor
 from refund_worker.engine.views.payout_texts import Reported, failure_code_of, is_of_compliance, payout_texts_in_force
 from refund_worker.errors import NotFound
 from refund_worker.store import timeline
-from refund_worker.store.payouts import attempts, lists, payouts
+from refund_worker.store.payouts import attempts, lists, payees, payouts
 from refund_worker.times import iso
 
 
 def payout_view(
-    payout: Payout, objects: Iterable[RowMapping] = (), accepted: Mapping[str, Any] | None = None
+    payout: Payout,
+    objects: Iterable[RowMapping] = (),
+    *,
+    accepted: Mapping[str, Any] | None = None,
+    changed_at: float | None = None,
 ) -> api_schema.Payout:
     """Return a payout as JSON. `objects` are the rows of its transfer objects, for the processor's last words.
 
-    `accepted` is the detail of its first event, for a payout that awaits approval.
+    `accepted` is the detail of its first event, for a payout that awaits approval. `changed_at` is since when (epoch
+    seconds) its payee has another destination, or None.
     """
     last = {row["leg_id"]: row for row in objects}
     paying = last.get(payout.forward_legs[-1].leg_id) if payout.forward_legs else None
@@ -48,6 +53,7 @@ def payout_view(
         "source": payout.source.value,
         "method": payout.method.value,
         "destination": payout.destination_masked,
+        "destination_changed_at": _time(changed_at),
         "refund_id": payout.refund_id,
         "run_id": payout.run_id,
         "legs": [
@@ -107,7 +113,16 @@ def payout_views(connection: Connection, found: Sequence[Payout]) -> list[api_sc
         objects[by_leg[row["leg_id"]]].append(row)
     waiting = [payout.payout_id for payout in found if payout.status is PayoutStatus.AWAITING_APPROVAL]
     accepted = timeline.details_about(connection, waiting, ACCEPTED)
-    return [payout_view(payout, objects[payout.payout_id], accepted.get(payout.payout_id)) for payout in found]
+    now_at = payees.destinations(connection, {payout.payee_id for payout in found if payout.status in PAYOUT_OPEN})
+    return [
+        payout_view(
+            payout,
+            objects[payout.payout_id],
+            accepted=accepted.get(payout.payout_id),
+            changed_at=changed_destination(payout, now_at),
+        )
+        for payout in found
+    ]
 
 
 def find_payout(connection: Connection, payout_id: str, *, client: str | None = None) -> Payout:

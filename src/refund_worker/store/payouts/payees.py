@@ -10,7 +10,7 @@ from sqlalchemy import Connection, RowMapping, case, func, null, select, update
 
 from refund_worker.domain.payouts.decision import PayeeChange
 from refund_worker.domain.payouts.destination import DestinationKind
-from refund_worker.domain.payouts.payee import BalanceDelta, Payee, PayeeBalance, PayeeStatus
+from refund_worker.domain.payouts.payee import BalanceDelta, DestinationSince, Payee, PayeeBalance, PayeeStatus
 from refund_worker.domain.payouts.transfers import Method, PayeeState
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
@@ -174,6 +174,13 @@ def ready_by_customer(connection: Connection, customer_ids: Collection[str]) -> 
         if payee.customer_id is not None and payee.status is PayeeStatus.READY:
             found.setdefault(payee.customer_id, {}).setdefault(payee.currency, payee.payee_id)
     return found
+
+
+def destinations(connection: Connection, payee_ids: Collection[str]) -> dict[str, DestinationSince]:
+    """Return the destination that each of these payees has now, and since when (epoch seconds)."""
+    p = payees.c
+    query = select(p.payee_id, p.destination_id, p.destination_changed_at).where(p.payee_id.in_(sorted(payee_ids)))
+    return {row[0]: DestinationSince(row[1], row[2]) for row in connection.execute(query)} if payee_ids else {}
 
 
 def currencies_of(connection: Connection, payee_ids: Collection[str]) -> list[Pair]:

@@ -14,7 +14,6 @@ from refund_worker.engine.intake.schemas import parse_schema
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.payout_runs import find_run, row_page, rows_csv, run_events, run_page
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
-from refund_worker.store.payouts import runs
 from refund_worker.web.authorised import approve_payout_run, cancel_payout_run, create_payout_run
 from refund_worker.web.console.forms import Why, key_of, minor_units, required_text, whole
 from refund_worker.web.console.pages import HEADERS, Page, ThePage
@@ -91,9 +90,7 @@ def _run_page(
     with page.context.database.read() as connection:
         run = find_run(connection, run_id)
         found = row_page(connection, run_id, limit=PAGE, after=after, skipped=SHOWN[show])
-        stored = runs.find_run(connection, run_id)
-        second = stored is not None and stored.needs_second_person
-        barred = why_not_approve(connection, page.identity.actor, [run["actor"]]).get(run["actor"]) if second else None
+        barred = why_not_approve(connection, page.identity.actor, [run["actor"]]).get(run["actor"])
         events = event_views(run_events(connection, run_id), None)
     waits = run["status"] == RunStatus.AWAITING_APPROVAL.value
     values: Json = {
