@@ -7,6 +7,7 @@ from tests.mutants.defects import DOMAIN, ENGINE, STORE, WEB, Defect
 PAYOUTS = DOMAIN + "payouts/"
 WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
+RETURNS = "tests/engine/payouts/test_returns.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 PAGES = "tests/web/console/"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
@@ -284,5 +285,26 @@ PAYOUT_DEFECTS = (
         '            "amount_minor": whole(form, "amount_minor", "Amount"),\n',
         "",
         (PAGES + "test_payee_pages.py::TestPayOut::test_smaller_amount_is_previewed_and_paid",),
+    ),
+    Defect(
+        "payouts: a transfer that paid is not read again",
+        PAYOUTS + "builder.py",
+        "            if leg.next_at is None and self._may_come_back(leg):\n",
+        "            if leg is self.payout.forward_legs[-1] and leg.next_at is None and self._may_come_back(leg):\n",
+        (RETURNS + "transfer_that_others_undo_is_found", RETURNS + "transfer_reversed_in_the_dashboard_is_found"),
+    ),
+    Defect(
+        "payouts: a paid payout is read once, and then events alone tell of a return",
+        PAYOUTS + "builder.py",
+        "        return self.now < (began + self._window if payout.settles_at is None else payout.settles_at)\n",
+        "        return self.now < began + 86_400.0\n",
+        (RETURNS + "return_within_the_window_is_found_within_a_day",),
+    ),
+    Defect(
+        "payouts: paid ones are read again while the processor accepts no call",
+        PAYOUTS + "next_step.py",
+        "    if block is not None and block.refuses_calls:\n",
+        "    if block is not None and block.until < 0:\n",
+        (RETURNS + "open_circuit_lets_nothing_be_read",),
     ),
 )

@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES, MANUAL_PREFIX
 from refund_worker.domain.legs import fresh_attempt, is_watched
-from refund_worker.domain.payouts.builder import RETURN_CHECK_SECONDS, PayoutBuilder
+from refund_worker.domain.payouts.builder import PayoutBuilder
 from refund_worker.domain.payouts.decision import TransferUpdate
-from refund_worker.domain.payouts.payout import KnownTransfer, PayoutLeg, PayoutStatus
+from refund_worker.domain.payouts.payout import KnownTransfer, PayoutLeg
 from refund_worker.domain.payouts.postings import loss
 from refund_worker.domain.payouts.transfers import Fault, Step, TransferObject
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, OBJECT_RANK, Doubt, LegStatus, ObjectState, RefusalKind
@@ -241,8 +241,7 @@ def _apply_repeat(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) 
         known = next(k for k in leg.objects if k.object_id == item.object_id)
         return _apply_state(builder, leg, replace(item, state=known.state))
     if leg.status in FINAL_LEGS and leg.next_at is not None and not is_watched(leg):
-        is_open = leg.status is LegStatus.SUCCEEDED and builder.payout.status is PayoutStatus.PAID
-        return builder.update_leg(leg, next_at=builder.now + RETURN_CHECK_SECONDS if is_open else None, retry_count=0)
+        return builder.update_leg(leg, next_at=None, retry_count=0)  # the builder plans the next question
     return leg
 
 

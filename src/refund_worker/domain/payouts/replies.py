@@ -135,7 +135,9 @@ def _handle_no_result(builder: PayoutBuilder, leg: PayoutLeg, reply: PayoutAnswe
     waits = replace(leg, retry_count=leg.retry_count + _was_asked(reply))
     pause = backoff_seconds(builder.calls_policy, waits)
     if leg.status in FINAL_LEGS:
-        if leg.next_at is not None:
+        if isinstance(reply, Misconfigured):  # no object of this id: the builder plans the next question
+            builder.update_leg(leg, next_at=None)
+        elif leg.next_at is not None:
             builder.update_leg(waits, next_at=builder.now + pause)
         return
     if leg.status not in ACTIVE or leg.status is LegStatus.SENDING or waits_for_person(leg):
