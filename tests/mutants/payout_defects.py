@@ -8,6 +8,7 @@ PAYOUTS = DOMAIN + "payouts/"
 WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
 RETURNS = "tests/engine/payouts/test_returns.py::test_"
+RESOLVED = "tests/engine/payouts/test_resolved_by_a_person.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 PAGES = "tests/web/console/"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
@@ -306,5 +307,33 @@ PAYOUT_DEFECTS = (
         "    if block is not None and block.refuses_calls:\n",
         "    if block is not None and block.until < 0:\n",
         (RETURNS + "open_circuit_lets_nothing_be_read",),
+    ),
+    Defect(
+        "payouts: the transfer stays after a person has paid in another way",
+        PAYOUTS + "machine.py",
+        " or is_paid_in_another_way(forward[-1])\n",
+        "\n",
+        (RESOLVED + "manual_payment_takes_the_transfer_back",),
+    ),
+    Defect(
+        "payouts: the transfer is undone while its payout may have used it",
+        PAYOUTS + "machine.py",
+        "and manual and not live and not is_watched(leg)\n",
+        "and manual\n",
+        (RESOLVED + "transfer_stays_while_its_payout_may_still_land",),
+    ),
+    Defect(
+        "payouts: a transfer that a person names as the payment is undone",
+        PAYOUTS + "actions.py",
+        "    return reference if named else MANUAL_PREFIX + reference\n",
+        "    return MANUAL_PREFIX + reference\n",
+        (RESOLVED + "transfer_that_the_person_names_is_the_payment",),
+    ),
+    Defect(
+        "payouts: an object that failed can be named as the payment",
+        PAYOUTS + "actions.py",
+        "(leg.step is Step.REVERSAL or known.state not in LIVE_OBJECT_STATES):\n",
+        "leg.step is Step.REVERSAL:\n",
+        (RESOLVED + "object_that_failed_is_no_payment",),
     ),
 )

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Unpack
 
 from refund_worker.domain.decision import Event, ProcessorDenied
-from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.legs import is_watched
 from refund_worker.domain.payouts.decision import (
     PayeeChange,
@@ -354,8 +353,3 @@ def counted(payout: Payout) -> BalanceDelta:
 def minus(delta: BalanceDelta) -> BalanceDelta:
     """Return the opposite change."""
     return BalanceDelta(-delta.earned_minor, -delta.clawed_back_minor, -delta.in_flight_minor, -delta.paid_minor)
-
-
-def is_manual(leg: PayoutLeg) -> bool:
-    """Return True if a person's payment pays the leg."""
-    return leg.object_id is not None and leg.object_id.startswith(MANUAL_PREFIX)
