@@ -330,10 +330,31 @@ PAYOUT_DEFECTS = (
         (RESOLVED + "transfer_that_the_person_names_is_the_payment",),
     ),
     Defect(
+        "payouts: the processor's object that a person names counts as a second payment",
+        PAYOUTS + "objects.py",
+        "    if _is_named_by_person(leg, item):\n        leg = _link",
+        "    if False:\n        leg = _link",
+        (RESOLVED + "named_object_of_the_processor_is_linked",),
+    ),
+    Defect(
+        "payouts: the object that a person names is known by an event alone",
+        PAYOUTS + "next_step.py",
+        "    if not ids and leg.manual_reference is not None and leg.last_sent_at is not None:\n",
+        "    if False and leg.manual_reference is not None:\n",
+        (RESOLVED + "named_object_is_read_at_once_without_an_event",),
+    ),
+    Defect(
         "payouts: an object that failed can be named as the payment",
         PAYOUTS + "actions.py",
         "(leg.step is Step.REVERSAL or known.state not in LIVE_OBJECT_STATES):\n",
         "leg.step is Step.REVERSAL:\n",
         (RESOLVED + "object_that_failed_is_no_payment",),
+    ),
+    Defect(
+        "payouts: a transfer that others reversed in part is never shown",
+        PAYOUTS + "objects.py",
+        "        code = leg.attention_code or (UNKNOWN_STATUS if paid else None)\n",
+        "        code = leg.attention_code\n",
+        (RESOLVED + "paid_transfer_of_an_unknown_status_is_shown_once",),
     ),
 )

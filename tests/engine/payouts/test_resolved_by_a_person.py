@@ -1,4 +1,4 @@
-"""A person says how a payout ended: what happens to its transfer."""
+"""A person says how a payout ended: what happens to its transfer, and to the processor's own object that is named."""
 
 from __future__ import annotations
 
@@ -104,3 +104,93 @@ def test_object_that_failed_is_no_payment(make_world: Make) -> None:
     world, payout_id = transferred(make_world)
     with pytest.raises(ActionNotAllowed, match="tr_3 has paid nothing"):
         world.act_on(payout_id, "resolve", reference="tr_3")
+
+
+def unknown(make_world: Make, *, finds: bool) -> tuple[PayoutWorld, str]:
+    """Return a world and its payout whose answer was lost, and which a person looks up at the processor."""
+    world = make_world(finds=finds)
+    world.earn("e1", 5_000)
+    world.route.script = ["lost"]
+    payout_id = world.ask()
+    world.step()
+    world.route.down = True
+    world.settle(12_000, step=100)
+    assert world.payout(payout_id).status == "needs_attention"
+    world.route.down = False
+    return world, payout_id
+
+
+@pytest.mark.parametrize("finds", [True, False])
+@pytest.mark.parametrize("reference", ["tr_1", "item_1"])
+def test_named_object_of_the_processor_is_linked(make_world: Make, finds: bool, reference: str) -> None:
+    """It is the one payment, and not a second one. An event can also name it by a further id."""
+    world, payout_id = unknown(make_world, finds=finds)
+    world.act_on(payout_id, "resolve", reference=reference)
+    item = world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED, refs=("item_1",))
+    world.report(payout_id, item)
+    world.settle(600)
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.legs[0].object_id) == ("paid", "tr_1")
+    assert "manual_payment_linked" in world.events(payout_id)
+    assert "paid_twice" not in world.events(payout_id)
+    assert world.accounts()["processor:stripe"] == -5_000
+    assert world.balance().paid_minor == 5_000
+
+
+@pytest.mark.parametrize("finds", [True, False])
+def test_named_object_is_read_at_once_without_an_event(make_world: Make, finds: bool) -> None:
+    world, payout_id = unknown(make_world, finds=finds)
+    world.route.set(f"{payout_id}-1:1", ObjectState.REQUIRES_ACTION, act_by=world.now + 30 * DAY)
+    world.act_on(payout_id, "resolve", reference="tr_1")
+    world.settle(600)
+    assert world.payout(payout_id).status == "recipient_action"
+    world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, failure_code="RETURNED")
+    world.settle(2 * DAY, step=3_600)
+    assert world.payout(payout_id).status == "returned"
+    assert world.balance().payable_minor == 5_000
+
+
+def test_manual_reference_of_no_object_is_asked_once(make_world: Make) -> None:
+    world, payout_id = unknown(make_world, finds=False)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.settle(3 * DAY, step=3_600)
+    assert world.payout(payout_id).status == "paid"
+    assert world.route.calls.count(("fetch", "wire-7")) <= 1
+
+
+def test_second_payment_besides_a_manual_one_is_still_shown(make_world: Make) -> None:
+    world, payout_id = unknown(make_world, finds=False)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED))
+    assert world.payout(payout_id).failure_code == "paid_twice"
+
+
+def test_paid_transfer_of_an_unknown_status_is_shown_once(make_world: Make) -> None:
+    """Others reversed a part of it: that has no state that we know."""
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "succeeded"]
+    payout_id = world.ask()
+    world.settle(60)
+    world.route.set(f"{payout_id}-1:1", None, status="partly_reversed")
+    world.settle(DAY + 3_600, step=3_600)
+    assert (world.payout(payout_id).status, world.payout(payout_id).failure_code) == (
+        "needs_attention",
+        "unknown_status",
+    )
+    world.act_on(payout_id, "retry")
+    world.settle(9 * DAY, step=3_600)
+    assert world.payout(payout_id).status == "settled"
+    assert world.events(payout_id).count("unknown_status") == 1
+    assert world.route.calls.count(("fetch", "tr_1")) < 15
+
+
+def test_id_that_a_later_report_brings_links_the_payment(make_world: Make) -> None:
+    """PayPal tells the item of a batch only some time after the batch."""
+    world, payout_id = unknown(make_world, finds=False)
+    world.act_on(payout_id, "resolve", reference="item_1")
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.PENDING))
+    assert world.payout(payout_id).failure_code == "paid_twice"
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.PENDING, refs=("item_1",)))
+    (leg,) = world.payout(payout_id).legs
+    assert (world.payout(payout_id).status, leg.attention_code, leg.object_id) == ("pending", None, "tr_1")

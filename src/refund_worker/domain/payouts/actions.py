@@ -141,7 +141,8 @@ def _resolve(builder: PayoutBuilder, reason: str, reference: str | None) -> None
                 reason=reason,
                 object_id=_payment_of(builder, leg, reference),
                 manual_reference=reference,
-                next_at=builder.now if leg.unanswered else None,
+                # Its call is asked about: the reference may be the id of the object that it made without an answer.
+                next_at=builder.now if leg.unanswered or leg.last_sent_at is not None else None,
             )
         elif leg.status in UNPAID_FINAL:
             builder.update_leg(leg, attention_code=None)

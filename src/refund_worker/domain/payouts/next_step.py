@@ -162,16 +162,21 @@ def _plan_call(builder: PayoutBuilder, leg: PayoutLeg, paused: Mapping[str, Send
 
 
 def _plan_reread(builder: PayoutBuilder, leg: PayoutLeg, block: SendBlock | None) -> None:
-    """Ask about each object of an ended leg that stands, else about the last. It can wait for an open circuit."""
-    if not leg.objects:
+    """Ask about each object of an ended leg that stands, else about the last. It can wait for an open circuit.
+
+    Without an object, the payment that a person named may be the one that our call made.
+    """
+    live = [known.object_id for known in leg.objects if known.state in LIVE_OBJECT_STATES]
+    ids = live or [known.object_id for known in leg.objects[-1:]]
+    if not ids and leg.manual_reference is not None and leg.last_sent_at is not None:
+        ids = [leg.manual_reference]
+    if not ids or not builder.calls_policy.rules_of(leg.processor).reads_refunds:
         builder.update_leg(leg, next_at=None)  # nothing of it is at the processor
         return
     if block is not None and block.refuses_calls:
         builder.update_leg(leg, next_at=block.until)
         return
-    live = [known for known in leg.objects if known.state in LIVE_OBJECT_STATES]
-    for known in live or leg.objects[-1:]:
-        builder.calls.append(FetchTransfer(leg.leg_id, leg.processor, known.object_id, rereads=True))
+    builder.calls += (FetchTransfer(leg.leg_id, leg.processor, object_id, rereads=True) for object_id in ids)
 
 
 def _plan_fetch(builder: PayoutBuilder, leg: PayoutLeg) -> None:
@@ -216,6 +221,9 @@ def _must_list_first(builder: PayoutBuilder, leg: PayoutLeg) -> bool:
 def _wait_without_list(builder: PayoutBuilder, leg: PayoutLeg, block: SendBlock | None) -> None:
     """Decide about a leg that would be looked up, if that were possible: wait, and then a person decides."""
     policy, end = builder.calls_policy, quiet_end(leg, builder.calls_policy)
+    refuses_calls = block is not None and block.refuses_calls
+    if is_watched(leg) and leg.manual_reference is not None and not (leg.objects or refuses_calls):
+        builder.calls.append(FetchTransfer(leg.leg_id, leg.processor, leg.manual_reference, rereads=True))
     if leg.unanswered and block is not None:
         builder.update_leg(leg, next_at=block.until)
     elif leg.unanswered and may_replay(leg, builder.now, policy):

@@ -9,7 +9,7 @@ from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.decision import PAUSE_SECONDS, ProcessorDenied
 from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.handle_reply import BACKOFFS_BEFORE_ATTENTION, BACKOFFS_WHILE_ANSWERED, PROCESSOR
-from refund_worker.domain.legs import UNREACHABLE, fresh_attempt, waits_for_person
+from refund_worker.domain.legs import UNREACHABLE, fresh_attempt, is_watched, waits_for_person
 from refund_worker.domain.payouts.builder import NOT_UNDONE, PayoutBuilder
 from refund_worker.domain.payouts.decision import (
     CancelTransfer,
@@ -135,7 +135,8 @@ def _handle_no_result(builder: PayoutBuilder, leg: PayoutLeg, reply: PayoutAnswe
     waits = replace(leg, retry_count=leg.retry_count + _was_asked(reply))
     pause = backoff_seconds(builder.calls_policy, waits)
     if leg.status in FINAL_LEGS:
-        if isinstance(reply, Misconfigured):  # no object of this id: the builder plans the next question
+        is_refused = isinstance(reply, (Misconfigured, UnknownRefusal, Refused, Blocked, KeyConflict))
+        if is_refused and not is_watched(leg):  # no object of this id: the builder plans the next question
             builder.update_leg(leg, next_at=None)
         elif leg.next_at is not None:
             builder.update_leg(waits, next_at=builder.now + pause)
