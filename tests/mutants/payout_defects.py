@@ -9,6 +9,7 @@ WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
 RETURNS = "tests/engine/payouts/test_returns.py::test_"
 RESOLVED = "tests/engine/payouts/test_resolved_by_a_person.py::test_"
+EVENTS = "tests/engine/payouts/test_transfer_events.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 PAGES = "tests/web/console/"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
@@ -356,5 +357,33 @@ PAYOUT_DEFECTS = (
         "        code = leg.attention_code or (UNKNOWN_STATUS if paid else None)\n",
         "        code = leg.attention_code\n",
         (RESOLVED + "paid_transfer_of_an_unknown_status_is_shown_once",),
+    ),
+    Defect(
+        "payouts: an event does not name the object of a call whose answer was lost",
+        ENGINE + "processor_sync/transfer_events.py",
+        "    if leg is None or leg.processor != processor or not sent:\n",
+        "    if True:\n",
+        (EVENTS + "event_alone_resolves_an_unknown_outcome",),
+    ),
+    Defect(
+        "payouts: an event that comes before the answer is read, or lost",
+        ENGINE + "processor_sync/transfer_events.py",
+        "    if leg.status is LegStatus.SENDING:\n        return True\n",
+        "",
+        (EVENTS + "event_before_the_answer_waits_for_it",),
+    ),
+    Defect(
+        "payouts: an event whose object cannot be read is forgotten",
+        ENGINE + "processor_sync/transfer_events.py",
+        "    return outcome if tries >= tries_max else None\n",
+        "    return outcome\n",
+        (EVENTS + "event_is_tried_again_until_the_processor_answers",),
+    ),
+    Defect(
+        "paypal: an event about an item names its leg by the item's id alone",
+        "src/refund_worker/processors/paypal/payout_events.py",
+        "        if our_ids(ours)[0] is None:",
+        "        if False:",
+        ("tests/processors/paypal/test_paypal_payouts.py::test_event_names_the_leg_by_its_item_or_its_batch",),
     ),
 )
