@@ -2527,8 +2527,8 @@ DEFECTS = (
     Defect(
         "the threshold looks at payments alone",
         DOMAIN + "limits.py",
-        """for (subject, _), amount in totals.items() if subject[0] != "actor")""",
-        """for (subject, _), amount in totals.items() if subject[0] == "payment")""",
+        """for (of, _), total in totals.items() if of[0] != "actor" and""",
+        """for (of, _), total in totals.items() if of[0] == "payment" and""",
         (LIMITS + "several_payments_do_not_split_a_threshold",),
     ),
     Defect(

@@ -10,6 +10,9 @@ DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
 FILES = "tests/engine/payouts/test_bank_files.py::test_"
 RUNS = "tests/engine/payouts/test_runs.py::test_"
 WITHDRAWALS = "tests/engine/payouts/test_withdrawals.py::test_"
+RETURNS = "tests/engine/payouts/test_returns.py::test_"
+RESOLVED = "tests/engine/payouts/test_resolved_by_a_person.py::test_"
+EVENTS = "tests/engine/payouts/test_transfer_events.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 PAGES = "tests/web/console/"
 COMPLIANCE = "tests/web/test_payouts_over_http.py::test_compliance_says_nothing_in_detail"
@@ -144,8 +147,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an older report replaces a newer one",
         PAYOUTS + "objects.py",
-        "    if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[item.state]:\n",
-        "    if before is not None and before.state is item.state:\n",
+        "    if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[state]:\n",
+        "    if before is not None and before.state is state:\n",
         (DEFENCES + "overtaken_report_changes_nothing",),
     ),
     Defect(
@@ -172,7 +175,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an amount above the threshold waits for no approval",
         ENGINE + "payouts/accept.py",
-        "needs_approval=waits",
+        "needs_approval=why is not None",
         "needs_approval=False",
         (DEFENCES + "second_person_approves",),
     ),
@@ -465,5 +468,103 @@ PAYOUT_DEFECTS = (
         "                leg = replace(leg, failure_code=ANSWER_MISMATCH, failure_message=message)\n",
         "",
         (DEFENCES + "object_of_an_unclear_attempt_is_a_persons",),
+    ),
+    Defect(
+        "payouts: a transfer that paid is not read again",
+        PAYOUTS + "builder.py",
+        "            if leg.next_at is None and self._may_come_back(leg):\n",
+        "            if leg is self.payout.forward_legs[-1] and leg.next_at is None and self._may_come_back(leg):\n",
+        (RETURNS + "transfer_that_others_undo_is_found", RETURNS + "transfer_reversed_in_the_dashboard_is_found"),
+    ),
+    Defect(
+        "payouts: a paid payout is read once, and then events alone tell of a return",
+        PAYOUTS + "builder.py",
+        "        return self.now < (began + self._window if payout.settles_at is None else payout.settles_at)\n",
+        "        return self.now < began + 86_400.0\n",
+        (RETURNS + "return_within_the_window_is_found_within_a_day",),
+    ),
+    Defect(
+        "payouts: paid ones are read again while the processor accepts no call",
+        PAYOUTS + "next_step.py",
+        "    if block is not None and block.refuses_calls:\n",
+        "    if block is not None and block.until < 0:\n",
+        (RETURNS + "open_circuit_lets_nothing_be_read",),
+    ),
+    Defect(
+        "payouts: the transfer stays after a person has paid in another way",
+        PAYOUTS + "machine.py",
+        " or is_paid_in_another_way(forward[-1])\n",
+        "\n",
+        (RESOLVED + "manual_payment_takes_the_transfer_back",),
+    ),
+    Defect(
+        "payouts: the transfer is undone while its payout may have used it",
+        PAYOUTS + "machine.py",
+        "and manual and not live and not is_watched(leg)\n",
+        "and manual\n",
+        (RESOLVED + "transfer_stays_while_its_payout_may_still_land",),
+    ),
+    Defect(
+        "payouts: a transfer that a person names as the payment is undone",
+        PAYOUTS + "actions.py",
+        "    return reference if named else MANUAL_PREFIX + reference\n",
+        "    return MANUAL_PREFIX + reference\n",
+        (RESOLVED + "transfer_that_the_person_names_is_the_payment",),
+    ),
+    Defect(
+        "payouts: the processor's object that a person names counts as a second payment",
+        PAYOUTS + "objects.py",
+        "    if _is_named_by_person(leg, item):\n        leg = _link",
+        "    if False:\n        leg = _link",
+        (RESOLVED + "named_object_of_the_processor_is_linked",),
+    ),
+    Defect(
+        "payouts: the object that a person names is known by an event alone",
+        PAYOUTS + "next_step.py",
+        "    if not ids and leg.manual_reference is not None and leg.last_sent_at is not None:\n",
+        "    if False and leg.manual_reference is not None:\n",
+        (RESOLVED + "named_object_is_read_at_once_without_an_event",),
+    ),
+    Defect(
+        "payouts: an object that failed can be named as the payment",
+        PAYOUTS + "actions.py",
+        "(leg.step is Step.REVERSAL or known.state not in LIVE_OBJECT_STATES):\n",
+        "leg.step is Step.REVERSAL:\n",
+        (RESOLVED + "object_that_failed_is_no_payment",),
+    ),
+    Defect(
+        "payouts: a transfer that others reversed in part is never shown",
+        PAYOUTS + "objects.py",
+        "        code = leg.attention_code or (UNKNOWN_STATUS if paid else None)\n",
+        "        code = leg.attention_code\n",
+        (RESOLVED + "paid_transfer_of_an_unknown_status_is_shown_once",),
+    ),
+    Defect(
+        "payouts: an event does not name the object of a call whose answer was lost",
+        ENGINE + "processor_sync/transfer_events.py",
+        "    if leg is None or leg.processor != processor or not sent:\n",
+        "    if True:\n",
+        (EVENTS + "event_alone_resolves_an_unknown_outcome",),
+    ),
+    Defect(
+        "payouts: an event that comes before the answer is read, or lost",
+        ENGINE + "processor_sync/transfer_events.py",
+        "    if leg.status is LegStatus.SENDING:\n        return True\n",
+        "",
+        (EVENTS + "event_before_the_answer_waits_for_it",),
+    ),
+    Defect(
+        "payouts: an event whose object cannot be read is forgotten",
+        ENGINE + "processor_sync/transfer_events.py",
+        "    return outcome if tries >= tries_max else None\n",
+        "    return outcome\n",
+        (EVENTS + "event_is_tried_again_until_the_processor_answers",),
+    ),
+    Defect(
+        "paypal: an event about an item names its leg by the item's id alone",
+        "src/refund_worker/processors/paypal/payout_events.py",
+        "        if our_ids(ours)[0] is None:",
+        "        if False:",
+        ("tests/processors/paypal/test_paypal_payouts.py::test_event_names_the_leg_by_its_item_or_its_batch",),
     ),
 )

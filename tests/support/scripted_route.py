@@ -148,7 +148,8 @@ class ScriptedRoute:
         self.calls.append(("fetch", object_id))
         if self.down:
             return Unanswered("no answer")
-        return TransferAnswered(next(item for item in self.book.values() if item.object_id == object_id))
+        found = next((item for item in self.book.values() if item.object_id == object_id), None)
+        return Misconfigured("resource_missing", "no such object") if found is None else TransferAnswered(found)
 
     async def find(self, key: str, body: str, sent_since: float) -> TransfersReply:
         """Return the objects of the same step, ours and others'."""

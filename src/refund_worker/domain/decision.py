@@ -173,10 +173,12 @@ class SendBlock:
     """A block on sends to a processor until `until` (epoch seconds), when it is checked again.
 
     `lookups_allowed` is True if the processor may still be asked. It is False if this installation has no access to it.
+    `refuses_calls` is True if the processor accepts no call of ours: a question that can wait is not asked.
     """
 
     until: float
     lookups_allowed: bool = True
+    refuses_calls: bool = False
 
 
 @dataclass(frozen=True, slots=True)

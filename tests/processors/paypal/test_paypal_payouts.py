@@ -556,3 +556,13 @@ def test_event_about_a_payout_of_others_names_no_leg() -> None:
     assert ENTRY.payouts is not None
     hint = ENTRY.payouts.transfer_hint("PAYMENT.PAYOUTS-ITEM.SUCCEEDED", json.dumps({"resource": item}))
     assert hint == TransferHint("PYB1", None)
+
+
+def test_event_names_the_leg_by_its_item_or_its_batch() -> None:
+    assert ENTRY.payouts is not None
+    for ids in ({"payout_item": {"sender_item_id": f"{LEG}:2"}}, {"payout_item": {}, "sender_batch_id": f"{LEG}:2"}):
+        body = json.dumps({"resource": {"payout_batch_id": "PYB1", **ids}})
+        assert ENTRY.payouts.transfer_hint("PAYMENT.PAYOUTS-ITEM.UNCLAIMED", body) == TransferHint("PYB1", LEG)
+    header = {"payout_batch_id": "PYB1", "sender_batch_header": {"sender_batch_id": f"{LEG}:2"}}
+    body = json.dumps({"resource": {"batch_header": header}})
+    assert ENTRY.payouts.transfer_hint("PAYMENT.PAYOUTSBATCH.SUCCESS", body) == TransferHint("PYB1", LEG)

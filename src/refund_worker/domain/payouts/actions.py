@@ -20,7 +20,7 @@ from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout, PayoutL
 from refund_worker.domain.payouts.transfers import Step
 from refund_worker.domain.persons import Link, why_not_approve
 from refund_worker.domain.processor_replies import KEY_CONFLICT
-from refund_worker.domain.refund import Doubt, LegStatus, RefusalKind
+from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, LegStatus, RefusalKind
 from refund_worker.domain.state_machine import ACTIVE, POLLED, UNPAID_FINAL, LegOutcome
 from refund_worker.errors import ActionNotAllowed
 
@@ -42,11 +42,15 @@ def apply_payout_action(
     """Apply a person's action to the payout and return the decision. `now` is in epoch seconds.
 
     For `resolve`, `reference` names a payment that was made manually; without one the amount goes back to the balance.
-    Raises `ActionNotAllowed` if the table does not allow the action, or if the approver may be the person who asked.
+    If it names the payout's own transfer, the payee has the money of that; else the transfer is undone.
+    Raises `ActionNotAllowed` if the table does not allow the action, if the approver may be the person who asked, or if
+    the reference is an object of this payout that has not paid.
     """
     by_return = action is PayoutAction.RESOLVE and reference is None
     if not is_payout_action_allowed(action, payout) or (by_return and payout_answer_is_missing(payout)):
         raise ActionNotAllowed(_why_not(action, payout))
+    if reference is not None:
+        _check_named_object(payout, reference)
     builder = PayoutBuilder.open(payout, now, policy, actor)
     match action:
         case PayoutAction.APPROVE:
@@ -135,11 +139,32 @@ def _resolve(builder: PayoutBuilder, reason: str, reference: str | None) -> None
                 calm,
                 LegOutcome.PAID_MANUALLY,
                 reason=reason,
-                object_id=MANUAL_PREFIX + reference,
+                object_id=_payment_of(builder, leg, reference),
                 manual_reference=reference,
-                next_at=builder.now if leg.unanswered else None,
+                # Its call is asked about: the reference may be the id of the object that it made without an answer.
+                next_at=builder.now if leg.unanswered or leg.last_sent_at is not None else None,
             )
         elif leg.status in UNPAID_FINAL:
             builder.update_leg(leg, attention_code=None)
         else:
             builder.transition_leg(calm, LegOutcome.ABANDONED, reason=reason)
+            if not is_forward:
+                account = builder.payout.connected_account
+                builder.record_event("transfer_stands", leg=leg, object_id=leg.undoes, account=account)
+
+
+def _check_named_object(payout: Payout, reference: str) -> None:
+    """Raise `ActionNotAllowed` if the reference is an object of this payout that has not paid the payee."""
+    for leg in payout.legs:
+        for known in leg.objects:
+            if known.object_id == reference and (leg.step is Step.REVERSAL or known.state not in LIVE_OBJECT_STATES):
+                raise ActionNotAllowed(f"the processor says that {reference} has paid nothing: it is {known.state}")
+
+
+def _payment_of(builder: PayoutBuilder, leg: PayoutLeg, reference: str) -> str:
+    """Return what pays the leg: the payout's own transfer if the person names it, else a manual payment.
+
+    The money of the transfer left the payee's account at the processor, so it is not undone.
+    """
+    named = any(other.object_id == reference and other is not leg for other in builder.legs.values())
+    return reference if named else MANUAL_PREFIX + reference

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Unpack
 
 from refund_worker.domain.decision import Event, ProcessorDenied
-from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.legs import is_watched
 from refund_worker.domain.payouts.decision import (
     PayeeChange,
@@ -25,6 +24,7 @@ from refund_worker.domain.payouts.machine import (
 )
 from refund_worker.domain.payouts.payee import BalanceDelta
 from refund_worker.domain.payouts.payout import (
+    PAYOUT_ENDS,
     PAYOUT_PAID,
     PAYOUT_UNPOSTED,
     Payout,
@@ -39,7 +39,7 @@ from refund_worker.domain.refund import Doubt, LegStatus
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, LegOutcome, next_leg_status
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most
 
-# A paid payout whose money may still come back is asked for this often.
+# A paid step whose money may still come back is asked for this often: each event about it can be lost for good.
 RETURN_CHECK_SECONDS = 86_400.0
 NOT_UNDONE = "transfer_not_undone"  # why a person decides: the processor does not give the transfer back
 REFUSED_BY_PROCESSOR = "refused_by_processor"  # all that is said of a destination after a compliance outcome
@@ -137,9 +137,11 @@ class PayoutBuilder:
             lease_until=lease_until,
             paid_at=at_most(payout.paid_at, now),
             hold_until=at_most(payout.hold_until, now),
+            settles_at=at_most(payout.settles_at, now + self._window),
         )
         for leg in payout.legs:
             if leg.status not in ACTIVE and not is_watched(leg):
+                self.update_leg(leg, next_at=at_most(leg.next_at, now))
                 continue
             awaits_answer = leg.status in AWAITING_ANSWER
             if awaits_answer:
@@ -174,6 +176,7 @@ class PayoutBuilder:
             self._take_again_or_give_back(outcome)
             self.transition_payout(outcome, reason=self._why())
             self._note_payment()
+            self._ask_for_returns()
         self._post_payments()
         self.payout = replace(
             self.payout,
@@ -247,18 +250,37 @@ class PayoutBuilder:
             return
         if self.before.status in PAYOUT_PAID and self.payout.paid_at is not None:
             return
-        window = self.policy.route_of(self.payout.processor).return_window_seconds
         self.payout = replace(
-            self.payout, times_paid=self.payout.times_paid + 1, paid_at=self.now, settles_at=self.now + window
+            self.payout, times_paid=self.payout.times_paid + 1, paid_at=self.now, settles_at=self.now + self._window
         )
-        last = self.legs[self.payout.forward_legs[-1].leg_id]
-        if (
-            last.manual_reference is None
-            and not last.unanswered
-            and self.calls_policy.rules_of(last.processor).reads_refunds
-        ):
-            self.update_leg(last, next_at=self.now + min(window, RETURN_CHECK_SECONDS))
+
+    @property
+    def _window(self) -> float:
+        return self.policy.route_of(self.payout.processor).return_window_seconds
+
+    def _ask_for_returns(self) -> None:
+        """Let each paid step be asked for again, a transfer too, for as long as others may undo it."""
+        for leg in self.payout.forward_legs:
+            if leg.next_at is None and self._may_come_back(leg):
+                self.update_leg(leg, next_at=self.now + min(self._window, RETURN_CHECK_SECONDS))
         self.payout = replace(self.payout, legs=tuple(self.legs.values()))
+
+    def _may_come_back(self, leg: PayoutLeg) -> bool:
+        """Return True if an object paid the leg, and the window for its return is open.
+
+        While the money is on its way the window has not begun. While a person decides it is that of the last payment.
+        """
+        payout, is_paid_by_object = self.payout, leg.status is LegStatus.SUCCEEDED and leg.manual_reference is None
+        if not is_paid_by_object or not leg.objects or is_watched(leg) or payout.status in PAYOUT_ENDS:
+            return False
+        if not self.calls_policy.rules_of(leg.processor).reads_refunds:
+            return False
+        if any(other.undoes == leg.object_id for other in payout.legs):
+            return False
+        if payout.status not in (PayoutStatus.PAID, PayoutStatus.NEEDS_ATTENTION):
+            return True
+        began = leg.last_sent_at or payout.created_at
+        return self.now < (began + self._window if payout.settles_at is None else payout.settles_at)
 
     def _post_payments(self) -> None:
         """Post what each leg paid that was not posted before, and take back what it did not pay after all."""
@@ -331,8 +353,3 @@ def counted(payout: Payout) -> BalanceDelta:
 def minus(delta: BalanceDelta) -> BalanceDelta:
     """Return the opposite change."""
     return BalanceDelta(-delta.earned_minor, -delta.clawed_back_minor, -delta.in_flight_minor, -delta.paid_minor)
-
-
-def is_manual(leg: PayoutLeg) -> bool:
-    """Return True if a person's payment pays the leg."""
-    return leg.object_id is not None and leg.object_id.startswith(MANUAL_PREFIX)

@@ -91,11 +91,12 @@ class FindTransfer:
 
 @dataclass(frozen=True, slots=True)
 class FetchTransfer:
-    """A question for the current state of a known transfer object."""
+    """A question for the current state of a known transfer object. `rereads`: its leg has ended, so it can wait."""
 
     leg_id: str
     processor: str
     object_id: str
+    rereads: bool = False
 
 
 @dataclass(frozen=True, slots=True)

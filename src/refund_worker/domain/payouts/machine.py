@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.legs import is_watched
 from refund_worker.domain.payouts.payout import PAYOUT_PAID, PAYOUT_UNPOSTED, Payout, PayoutLeg, PayoutStatus
 from refund_worker.domain.payouts.transfers import Step
-from refund_worker.domain.refund import LegStatus
+from refund_worker.domain.refund import LIVE_OBJECT_STATES, LegStatus
 from refund_worker.domain.state_machine import ACTIVE, UNPAID_FINAL, WITH_PROCESSOR, ImpossibleMove
 
 
@@ -186,10 +187,20 @@ def is_payout_leg_ready(payout: Payout, leg: PayoutLeg) -> bool:
     )
 
 
+def is_paid_in_another_way(leg: PayoutLeg) -> bool:
+    """Return True if a person's payment pays the leg, and no call of ours pays it or may still pay it."""
+    manual = leg.object_id is not None and leg.object_id.startswith(MANUAL_PREFIX)
+    live = any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
+    return leg.status is LegStatus.SUCCEEDED and manual and not live and not is_watched(leg)
+
+
 def needs_undoing(payout: Payout) -> PayoutLeg | None:
-    """Return the transfer to undo: it paid, the step after it ended for good, and nothing undoes it yet."""
+    """Return the transfer to undo: it paid, the step after it does not use its money, and nothing undoes it yet.
+
+    The step ended for good, or a person has paid the payee in another way.
+    """
     forward = payout.forward_legs
-    ended = any(leg.status in UNPAID_FINAL for leg in forward)
+    ended = any(leg.status in UNPAID_FINAL for leg in forward) or is_paid_in_another_way(forward[-1])
     if not ended or payout.status in PAYOUT_UNPOSTED:
         return None
     for leg in forward[:-1]:

@@ -151,10 +151,13 @@ def _is_due(builder: PayoutBuilder, leg: PayoutLeg) -> bool:
 def _plan_call(builder: PayoutBuilder, leg: PayoutLeg, paused: Mapping[str, SendBlock]) -> None:
     """Decide the next call about this leg: ask about its object, call it off, look it up, wait, or send."""
     policy, now = builder.calls_policy, builder.now
-    if leg.status in POLLED or (leg.status in FINAL_LEGS and not is_watched(leg)):
+    block, finds = paused.get(leg.processor), policy.rules_of(leg.processor).finds_refunds
+    if leg.status in FINAL_LEGS and not is_watched(leg):
+        _plan_reread(builder, leg, block)
+        return
+    if leg.status in POLLED:
         _plan_fetch(builder, leg)
         return
-    block, finds = paused.get(leg.processor), policy.rules_of(leg.processor).finds_refunds
     if block is not None:
         leg = builder.update_leg(leg, held=leg.held or leg.last_sent_at is not None, listed_at=None)
     if is_watched(leg) or (leg.status is LegStatus.UNKNOWN and not _may_repeat(builder, leg, block)):
@@ -173,9 +176,27 @@ def _plan_call(builder: PayoutBuilder, leg: PayoutLeg, paused: Mapping[str, Send
         _send(builder, leg)
 
 
+def _plan_reread(builder: PayoutBuilder, leg: PayoutLeg, block: SendBlock | None) -> None:
+    """Ask about each object of an ended leg that stands, else about the last. It can wait for an open circuit.
+
+    Without an object, the payment that a person named may be the one that our call made.
+    """
+    live = [known.object_id for known in leg.objects if known.state in LIVE_OBJECT_STATES]
+    ids = live or [known.object_id for known in leg.objects[-1:]]
+    if not ids and leg.manual_reference is not None and leg.last_sent_at is not None:
+        ids = [leg.manual_reference]
+    if not ids or not builder.calls_policy.rules_of(leg.processor).reads_refunds:
+        builder.update_leg(leg, next_at=None)  # nothing of it is at the processor
+        return
+    if block is not None and block.refuses_calls:
+        builder.update_leg(leg, next_at=block.until)
+        return
+    builder.calls += (FetchTransfer(leg.leg_id, leg.processor, object_id, rereads=True) for object_id in ids)
+
+
 def _plan_fetch(builder: PayoutBuilder, leg: PayoutLeg) -> None:
-    object_id = leg.objects[-1].object_id if leg.objects and leg.status in FINAL_LEGS else leg.object_id
-    if object_id is None or (leg.manual_reference is not None and not leg.objects):
+    object_id = leg.object_id
+    if object_id is None:
         builder.update_leg(leg, next_at=None)  # nothing of it is at the processor
         return
     if leg.canceling and leg.status is LegStatus.REQUIRES_ACTION:
@@ -215,6 +236,9 @@ def _must_list_first(builder: PayoutBuilder, leg: PayoutLeg) -> bool:
 def _wait_without_list(builder: PayoutBuilder, leg: PayoutLeg, block: SendBlock | None) -> None:
     """Decide about a leg that would be looked up, if that were possible: wait, and then a person decides."""
     policy, end = builder.calls_policy, quiet_end(leg, builder.calls_policy)
+    refuses_calls = block is not None and block.refuses_calls
+    if is_watched(leg) and leg.manual_reference is not None and not (leg.objects or refuses_calls):
+        builder.calls.append(FetchTransfer(leg.leg_id, leg.processor, leg.manual_reference, rereads=True))
     if leg.unanswered and block is not None:
         builder.update_leg(leg, next_at=block.until)
     elif leg.unanswered and may_replay(leg, builder.now, policy):

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES, MANUAL_PREFIX
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES
 from refund_worker.domain.legs import fresh_attempt, is_watched
-from refund_worker.domain.payouts.builder import RETURN_CHECK_SECONDS, PayoutBuilder
+from refund_worker.domain.payouts.builder import PayoutBuilder
 from refund_worker.domain.payouts.decision import TransferUpdate
-from refund_worker.domain.payouts.payout import KnownTransfer, PayoutLeg, PayoutStatus
+from refund_worker.domain.payouts.payout import KnownTransfer, PayoutLeg
 from refund_worker.domain.payouts.postings import loss
 from refund_worker.domain.payouts.transfers import Fault, Step, TransferObject
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, OBJECT_RANK, Doubt, LegStatus, ObjectState, RefusalKind
@@ -29,7 +29,10 @@ FAILURES_TRIED_AGAIN = 1
 
 def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
     """Merge one report of a transfer object into its leg, and return the leg as it is then."""
-    if fault := _mismatch(builder, leg, item):
+    fault = _mismatch(builder, leg, item)
+    if _is_named_by_person(leg, item) and (fault or item.leg_id is None):
+        return _end_question(builder, leg)  # it is not ours, or not as we asked: the person has compared it
+    if fault:
         return _reject(builder, leg, item, fault)
     state = item.state
     if state is None:
@@ -40,6 +43,8 @@ def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject)
     if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[state]:
         if before.state is ObjectState.FAILED and state is ObjectState.SUCCEEDED:
             builder.record_event("paid_after_failure", alarm=True, leg=leg, object_id=item.object_id)
+        if before.state in LIVE_OBJECT_STATES and _is_named_by_person(leg, item):
+            return _apply_state(builder, leg, item)  # a later report also has the id by which the person named it
         return _apply_repeat(builder, leg, item)
     known[item.object_id] = KnownTransfer(item.object_id, state, item.attempt)
     builder.objects.append(TransferUpdate(leg.leg_id, state, item))
@@ -59,6 +64,26 @@ def _attempt_of(leg: PayoutLeg, before: KnownTransfer | None, item: TransferObje
         return before.attempt
     was_sent_once = leg.attempt - (leg.sends == 0) <= 1
     return 1 if item.attempt is None and was_sent_once else item.attempt
+
+
+def _is_paid_manually(leg: PayoutLeg) -> bool:
+    return leg.status is LegStatus.SUCCEEDED and leg.manual_reference is not None
+
+
+def _is_named_by_person(leg: PayoutLeg, item: TransferObject) -> bool:
+    """Return True if a person called the leg paid, and named this object as the payment, by one of its ids."""
+    return _is_paid_manually(leg) and leg.manual_reference in (item.object_id, *item.refs)
+
+
+def _link_manual_payment(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
+    """Let the object pay the leg from now on: the person named it, so there is no second payment."""
+    builder.record_event("manual_payment_linked", leg=leg, object_id=item.object_id, reference=leg.manual_reference)
+    return builder.update_leg(leg, manual_reference=None)
+
+
+def _end_question(builder: PayoutBuilder, leg: PayoutLeg) -> PayoutLeg:
+    """Ask no more about an object. A leg that waits for a late effect of its own call keeps its look-up."""
+    return leg if is_watched(leg) else builder.update_leg(leg, next_at=None, retry_count=0)
 
 
 def _is_end_of_older_attempt(leg: PayoutLeg, item: TransferObject) -> bool:
@@ -130,8 +155,9 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
     live = [known for known in leg.objects if known.state in LIVE_OBJECT_STATES]
     # Among equals the object that was posted stays: going back and forth would post the same payment twice.
     best = max(live, key=lambda known: (OBJECT_RANK[known.state], known.object_id == leg.object_id), default=None)
-    by_hand = leg.status is LegStatus.SUCCEEDED and leg.manual_reference is not None
-    if by_hand:
+    if _is_named_by_person(leg, item):
+        leg = _link_manual_payment(builder, leg, item)
+    elif _is_paid_manually(leg):
         return _keep_manual_payment(builder, leg, item, is_live=best is not None)
     outcome = OUTCOME_OF_STATE[best.state if best else item.state or ObjectState.PENDING]
     if outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and _tries_again(builder, leg, item):
@@ -223,10 +249,8 @@ def _keep_manual_payment(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
     """Keep a manual payment. A failed object does not contradict it; one that may still pay needs a person."""
     if is_live and leg.attention_code != PAID_TWICE:
         builder.record_event(PAID_TWICE, alarm=True, leg=leg, object_id=item.object_id, state=item.status)
-    paid_by = f"{MANUAL_PREFIX}{leg.manual_reference}"
     return builder.update_leg(
         leg,
-        object_id=paid_by,
         attention_code=PAID_TWICE if is_live else None,
         in_doubt=leg.doubt_once_answered,
         next_at=None,
@@ -259,8 +283,10 @@ def _apply_repeat(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) 
     if leg.status in AWAITING_ANSWER and (item.attempt == leg.attempt or (item.attempt is None and is_live)):
         return _apply_state(builder, leg, replace(item, state=known.state))
     if leg.status in FINAL_LEGS and leg.next_at is not None and not is_watched(leg):
-        is_open = leg.status is LegStatus.SUCCEEDED and builder.payout.status is PayoutStatus.PAID
-        return builder.update_leg(leg, next_at=builder.now + RETURN_CHECK_SECONDS if is_open else None, retry_count=0)
+        if leg.status is LegStatus.SUCCEEDED and leg.failure_code == UNKNOWN_STATUS:
+            code = None if leg.attention_code == UNKNOWN_STATUS else leg.attention_code
+            leg = builder.update_leg(leg, attention_code=code, failure_code=None, failure_message=None)
+        return _end_question(builder, leg)  # the builder plans the next one
     return leg
 
 
@@ -275,12 +301,18 @@ def _next_poll(builder: PayoutBuilder, leg: PayoutLeg) -> float:
 
 def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
     """Treat an object with an unknown status as pending, show it to a person, and ask again."""
+    message = f"status: {item.status or 'none'}"
+    if leg.status not in ACTIVE and leg.failure_message == message:
+        return _end_question(builder, leg)  # shown before
     if leg.attention_code not in (UNKNOWN_STATUS, PAID_TWICE):
         builder.record_event(
             UNKNOWN_STATUS, alarm=True, leg=leg, status=item.status or "none", object_id=item.object_id
         )
     if leg.status not in ACTIVE:
-        return leg
+        paid = leg.status is LegStatus.SUCCEEDED and leg.manual_reference is None
+        code = leg.attention_code or (UNKNOWN_STATUS if paid else None)
+        leg = builder.update_leg(leg, attention_code=code, failure_code=UNKNOWN_STATUS, failure_message=message)
+        return _end_question(builder, leg)
     builder.objects.append(TransferUpdate(leg.leg_id, None, item))
     if leg.status not in POLLED:
         if not builder.payout.ledger_posted:
@@ -293,5 +325,5 @@ def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
         next_at=_next_poll(builder, leg),
         attention_code=UNKNOWN_STATUS,
         failure_code=UNKNOWN_STATUS,
-        failure_message=f"status: {item.status or 'none'}",
+        failure_message=message,
     )

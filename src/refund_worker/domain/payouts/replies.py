@@ -9,7 +9,7 @@ from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.decision import ProcessorDenied
 from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES
 from refund_worker.domain.handle_reply import PROCESSOR
-from refund_worker.domain.legs import clear_unreachable, waits_for_person
+from refund_worker.domain.legs import clear_unreachable, is_watched, waits_for_person
 from refund_worker.domain.payouts.builder import NOT_UNDONE, PayoutBuilder
 from refund_worker.domain.payouts.decision import (
     CancelTransfer,
@@ -135,7 +135,10 @@ def _handle_no_result(builder: PayoutBuilder, leg: PayoutLeg, reply: PayoutAnswe
     waits = replace(leg, retry_count=leg.retry_count + was_asked(reply))
     pause = backoff_seconds(builder.calls_policy, waits)
     if leg.status in FINAL_LEGS:
-        if leg.next_at is not None:
+        is_refused = isinstance(reply, (Misconfigured, UnknownRefusal, Refused, Blocked, KeyConflict))
+        if is_refused and not is_watched(leg):  # no object of this id: the builder plans the next question
+            builder.update_leg(leg, next_at=None)
+        elif leg.next_at is not None:
             builder.update_leg(waits, next_at=builder.now + pause)
         return
     if leg.status not in ACTIVE or leg.status is LegStatus.SENDING or waits_for_person(leg):

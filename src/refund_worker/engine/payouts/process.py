@@ -34,6 +34,7 @@ from refund_worker.engine.payouts.locking import facts_of, lock_payouts
 from refund_worker.engine.payouts.orders import order_of_leg
 from refund_worker.engine.payouts.quarantine import quarantine_payouts
 from refund_worker.engine.payouts.replies import record_transfer_replies
+from refund_worker.engine.refunds.payment_facts import reading_slot
 from refund_worker.engine.refunds.process import LEASE_SHARE, has_slot
 from refund_worker.engine.refunds.quarantine import run_or_error
 from refund_worker.engine.refunds.safe_call import call_safely
@@ -219,7 +220,8 @@ async def _ask(context: Context, question: PayoutQuestion, began: float, switch:
     route = context.routes.get(name)
     if route is None:
         return Denied("processor_not_configured", f"no access to payouts over {name} is configured")
-    has = await has_slot(context, name, began)
+    waits = isinstance(question.call, FetchTransfer) and question.call.rereads
+    has = await has_slot(context, reading_slot(name) if waits else name, began)
     if has and isinstance(question.call, SendTransfer) and switch.stops(name):
         return NotSent(f"not sent: {name} was paused while this call waited", attempted=False)
     # Check the deadline last: a worker may be frozen in what comes before for any time.

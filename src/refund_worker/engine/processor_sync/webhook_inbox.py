@@ -32,6 +32,7 @@ from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.logs import log_fields
 from refund_worker.metrics import WEBHOOK_LAG, observe
 from refund_worker.processors.base import EventHint, EventSubject, is_plain_id
+from refund_worker.processors.payout_routes import TransferHint
 from refund_worker.store import claims, inbox, processors, refund_objects, refunds
 from refund_worker.store.database import after_commit
 
@@ -104,7 +105,7 @@ def process_inbox(context: Context, limit: int = 100) -> int:
         payments = [new_payment_of(context, row) if context.recording else None for row in rows]
         paid = [(row, ref) for row, ref in zip(rows, payments, strict=True) if ref]
         read = [_read_event(connection, context, row) for row, ref in zip(rows, payments, strict=True) if not ref]
-    ended = _process_new_payments(context, paid) + process_transfer_events(context, of_payouts)
+    ended = _process_new_payments(context, paid) + _process_transfers(context, of_payouts)
     return ended + _process_refunds(context, read) if read else ended
 
 
@@ -123,6 +124,17 @@ def _process_new_payments(context: Context, rows: Sequence[tuple[RowMapping, str
     received = {event.name: event.row["received_at"] for event in events}
     return context.database.run(
         lambda connection: _store_outcomes(connection, context.clock(connection), outcomes, received, answers)
+    )
+
+
+def _process_transfers(context: Context, rows: Sequence[tuple[RowMapping, TransferHint]]) -> int:
+    """Ask about the payouts and payees that these events name. Return how many events ended."""
+    if not rows:
+        return 0
+    done = process_transfer_events(context, rows, (TRIES_MAX_WITHOUT_LIST, TRIES_MAX_NOT_THERE))
+    received = {(row["processor"], row["event_id"]): row["received_at"] for row, _ in rows}
+    return context.database.run(
+        lambda connection: _store_outcomes(connection, context.clock(connection), done.outcomes, received, done.answers)
     )
 
 
@@ -378,7 +390,7 @@ def _store_outcomes(
     now: float,
     outcomes: Mapping[tuple[str, str], str | None],
     received: Mapping[tuple[str, str], float],
-    answers: Iterable[tuple[str, Answer | None]],
+    answers: Iterable[tuple[str, object]],
 ) -> int:
     """Store how events end, by (processor, event_id); an event without an outcome is tried again."""
     open_circuits(connection, denials(answers), now)

@@ -94,10 +94,11 @@ def send_blocks(connection: Connection, context: Context, now: float, named: Col
     holds = {}
     for name in named:
         if name in context.accounts and name not in context.processors:  # its credentials may be configured later
-            holds[name] = SendBlock(at_last, lookups_allowed=False)
+            holds[name] = SendBlock(at_last, lookups_allowed=False, refuses_calls=True)
         elif platform_of(name) in stopped or name in stopped or name in stale or processors.ALL in stopped:
             # A manual pause and a stale listing have no known end: the resume or the listing re-queues the refunds.
             open_ended = name in stale or processors.ALL in stopped
             ends = None if open_ended else stopped.get(platform_of(name), stopped.get(name))
-            holds[name] = SendBlock(at_last if ends is None else min(ends, at_last))
+            refused = stopped.get(platform_of(name)) is not None or stopped.get(name) is not None
+            holds[name] = SendBlock(at_last if ends is None else min(ends, at_last), refuses_calls=refused)
     return holds

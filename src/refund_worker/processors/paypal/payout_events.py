@@ -27,6 +27,8 @@ def transfer_hint(kind: str, body: str) -> TransferHint | None:
     if kind.startswith(ITEM):
         batch_id = resource.get("payout_batch_id")
         ours = _mapping(resource.get("payout_item")).get("sender_item_id")
+        if our_ids(ours)[0] is None:  # each batch of ours has one item, and both have the same id
+            ours = resource.get("sender_batch_id")
     elif kind.startswith(BATCH):
         header = _mapping(resource.get("batch_header"))
         batch_id = header.get("payout_batch_id")

@@ -315,6 +315,8 @@ EVENT_LABELS: Mapping[str, str] = {
     "payout_in_progress": "The money is being sent",
     "payout_pending": "Accepted by the processor; not final yet",
     "transfer_to_be_undone": "The transfer is to be undone",
+    "transfer_stands": "The transfer stands: its money stays at the payee's account",
+    "manual_payment_linked": "The payment that a person named is the processor's own",
     "returned_less": "Less came back than was sent",
     "paid_twice": "More than one payment is there",
     "payout_run_created": "Made",

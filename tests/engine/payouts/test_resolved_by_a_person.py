@@ -1,0 +1,196 @@
+"""A person says how a payout ended: what happens to its transfer, and to the processor's own object that is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from tests.support.payout_world import DAY, TWO_STEPS, PayoutWorld
+
+from refund_worker.domain.ledger import MANUAL
+from refund_worker.domain.payouts.transfers import Fault
+from refund_worker.domain.refund import ObjectState
+from refund_worker.errors import ActionNotAllowed
+
+Make = Callable[..., PayoutWorld]
+CONNECTED = "processor:stripe/acct_p000"
+
+
+def transferred(make_world: Make, *after: str) -> tuple[PayoutWorld, str]:
+    """Return a world and its payout of 50.00 USD, whose transfer paid and whose payout failed twice at a bank."""
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "pending", "pending", *after]
+    payout_id = world.ask()
+    world.settle(60)
+    for attempt in (1, 2):
+        world.report(
+            payout_id,
+            world.route.set(
+                f"{payout_id}-2:{attempt}",
+                ObjectState.FAILED,
+                failure_code="could_not_process",
+                fault=Fault.PROCESSOR,
+            ),
+        )
+        world.settle(2 * 3_600, step=600)
+    assert (world.payout(payout_id).status, world.payout(payout_id).failure_code) == (
+        "needs_attention",
+        "could_not_process",
+    )
+    assert world.accounts()[CONNECTED] == 5_000
+    return world, payout_id
+
+
+def test_manual_payment_takes_the_transfer_back(make_world: Make) -> None:
+    """Else the payee has the money twice: once manually, and once at the own account with the processor."""
+    world, payout_id = transferred(make_world, "succeeded")
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    assert world.payout(payout_id).status == "returning"
+    assert world.balance().in_flight_minor == 5_000
+    world.settle(600)
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.times_paid) == ("paid", 1)
+    assert [leg.status for leg in payout.legs] == ["succeeded", "succeeded", "succeeded"]
+    assert world.route.sends()[-1] == f"{payout_id}-3:1"
+    assert CONNECTED not in world.accounts()
+    assert world.accounts()[MANUAL] == -5_000
+    assert (world.balance().paid_minor, world.balance().payable_minor) == (5_000, 0)
+
+
+def test_transfer_that_stays_is_a_persons_choice(make_world: Make) -> None:
+    world, payout_id = transferred(make_world, "refused")
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.settle(600)
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.failure_code) == ("needs_attention", "transfer_not_undone")
+    assert world.payee_row().blocked_by == payout_id
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.settle(600)
+    assert world.payout(payout_id).status == "paid"
+    assert "transfer_stands" in world.events(payout_id)
+    assert world.accounts()[CONNECTED] == 5_000
+    assert world.payee_row().blocked_by is None
+
+
+def test_transfer_that_the_person_names_is_the_payment(make_world: Make) -> None:
+    world, payout_id = transferred(make_world)
+    world.act_on(payout_id, "resolve", reference="tr_1")
+    world.settle(DAY, step=3_600)
+    assert world.payout(payout_id).status == "paid"
+    assert len(world.route.sends()) == 3
+    assert not {CONNECTED, MANUAL} & world.accounts().keys()
+
+
+def test_transfer_stays_while_its_payout_may_still_land(make_world: Make) -> None:
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "late", *["nothing"] * 500]
+    payout_id = world.ask()
+    world.settle(5_000, step=30)
+    assert world.payout(payout_id).status == "needs_attention"
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.route.land()
+    world.settle(DAY, step=600)
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.failure_code) == ("needs_attention", "paid_twice")
+    assert [leg.step for leg in payout.legs] == ["transfer", "payout"]
+    world.act_on(payout_id, "retry")
+    world.settle(DAY, step=600)
+    assert [leg.step for leg in world.payout(payout_id).legs] == ["transfer", "payout"]
+
+
+def test_object_that_failed_is_no_payment(make_world: Make) -> None:
+    world, payout_id = transferred(make_world)
+    with pytest.raises(ActionNotAllowed, match="tr_3 has paid nothing"):
+        world.act_on(payout_id, "resolve", reference="tr_3")
+
+
+def unknown(make_world: Make, *, finds: bool) -> tuple[PayoutWorld, str]:
+    """Return a world and its payout whose answer was lost, and which a person looks up at the processor."""
+    world = make_world(finds=finds)
+    world.earn("e1", 5_000)
+    world.route.script = ["lost"]
+    payout_id = world.ask()
+    world.step()
+    world.route.down = True
+    world.settle(12_000, step=100)
+    assert world.payout(payout_id).status == "needs_attention"
+    world.route.down = False
+    return world, payout_id
+
+
+@pytest.mark.parametrize("finds", [True, False])
+@pytest.mark.parametrize("reference", ["tr_1", "item_1"])
+def test_named_object_of_the_processor_is_linked(make_world: Make, finds: bool, reference: str) -> None:
+    """It is the one payment, and not a second one. An event can also name it by a further id."""
+    world, payout_id = unknown(make_world, finds=finds)
+    world.act_on(payout_id, "resolve", reference=reference)
+    item = world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED, refs=("item_1",))
+    world.report(payout_id, item)
+    world.settle(600)
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.legs[0].object_id) == ("paid", "tr_1")
+    assert "manual_payment_linked" in world.events(payout_id)
+    assert "paid_twice" not in world.events(payout_id)
+    assert world.accounts()["processor:stripe"] == -5_000
+    assert world.balance().paid_minor == 5_000
+
+
+@pytest.mark.parametrize("finds", [True, False])
+def test_named_object_is_read_at_once_without_an_event(make_world: Make, finds: bool) -> None:
+    world, payout_id = unknown(make_world, finds=finds)
+    world.route.set(f"{payout_id}-1:1", ObjectState.REQUIRES_ACTION, act_by=world.now + 30 * DAY)
+    world.act_on(payout_id, "resolve", reference="tr_1")
+    world.settle(600)
+    assert world.payout(payout_id).status == "recipient_action"
+    world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, failure_code="RETURNED")
+    world.settle(2 * DAY, step=3_600)
+    assert world.payout(payout_id).status == "returned"
+    assert world.balance().payable_minor == 5_000
+
+
+def test_manual_reference_of_no_object_is_asked_once(make_world: Make) -> None:
+    world, payout_id = unknown(make_world, finds=False)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.settle(3 * DAY, step=3_600)
+    assert world.payout(payout_id).status == "paid"
+    assert world.route.calls.count(("fetch", "wire-7")) <= 1
+
+
+def test_second_payment_besides_a_manual_one_is_still_shown(make_world: Make) -> None:
+    world, payout_id = unknown(make_world, finds=False)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED))
+    assert world.payout(payout_id).failure_code == "paid_twice"
+
+
+def test_paid_transfer_of_an_unknown_status_is_shown_once(make_world: Make) -> None:
+    """Others reversed a part of it: that has no state that we know."""
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "succeeded"]
+    payout_id = world.ask()
+    world.settle(60)
+    world.route.set(f"{payout_id}-1:1", None, status="partly_reversed")
+    world.settle(DAY + 3_600, step=3_600)
+    assert (world.payout(payout_id).status, world.payout(payout_id).failure_code) == (
+        "needs_attention",
+        "unknown_status",
+    )
+    world.act_on(payout_id, "retry")
+    world.settle(9 * DAY, step=3_600)
+    assert world.payout(payout_id).status == "settled"
+    assert world.events(payout_id).count("unknown_status") == 1
+    assert world.route.calls.count(("fetch", "tr_1")) < 15
+
+
+def test_id_that_a_later_report_brings_links_the_payment(make_world: Make) -> None:
+    """PayPal tells the item of a batch only some time after the batch."""
+    world, payout_id = unknown(make_world, finds=False)
+    world.act_on(payout_id, "resolve", reference="item_1")
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.PENDING))
+    assert world.payout(payout_id).failure_code == "paid_twice"
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.PENDING, refs=("item_1",)))
+    (leg,) = world.payout(payout_id).legs
+    assert (world.payout(payout_id).status, leg.attention_code, leg.object_id) == ("pending", None, "tr_1")
