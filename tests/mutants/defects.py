@@ -9045,8 +9045,8 @@ DEFECTS = (
     Defect(
         "payout runs: each payout is approved again",
         "src/refund_worker/engine/payouts/accept.py",
-        "waits = not request.approved and needs_approval",
-        "waits = needs_approval",
+        "total = None if request.approved else exceeding_total(",
+        "total = exceeding_total(",
         (PAYOUT_RUNS + "above_the_threshold_a_second_person_approves",),
     ),
     Defect(

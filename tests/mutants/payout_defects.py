@@ -385,8 +385,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an event of a connected account refreshes no payee",
         ENGINE + "processor_sync/transfer_events.py",
-        '            processor = platform_of(row["processor"])\n',
-        '            processor = row["processor"]\n',
+        "now, processor = context.clock(connection), platform_of(account)\n",
+        "now, processor = context.clock(connection), account\n",
         ("tests/web/test_payee_events.py::test_event_of_a_connected_account_refreshes_the_payee",),
     ),
     Defect(
