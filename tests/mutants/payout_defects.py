@@ -11,6 +11,7 @@ FILES = "tests/engine/payouts/test_bank_files.py::test_"
 RUNS = "tests/engine/payouts/test_runs.py::test_"
 WITHDRAWALS = "tests/engine/payouts/test_withdrawals.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
+LOCKS = "tests/engine/payouts/test_lock_order.py::test_"
 PAGES = "tests/web/console/"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
 
@@ -367,5 +368,26 @@ PAYOUT_DEFECTS = (
         "                leg = replace(leg, failure_code=ANSWER_MISMATCH, failure_message=message)\n",
         "",
         (DEFENCES + "object_of_an_unclear_attempt_is_a_persons",),
+    ),
+    Defect(
+        "payouts: lock order: the end of a pause locks payouts before their payees",
+        STORE + "payouts/payouts.py",
+        "    whom = list(connection.execute(locked(connection, whose.order_by(payees.c.payee_id))).scalars())\n",
+        "    whom = list(connection.execute(whose.order_by(payees.c.payee_id)).scalars())\n",
+        (LOCKS + "payout_is_free_while_another_waits_for_its_payee[end_of_a_pause-postgres]",),
+    ),
+    Defect(
+        "payouts: lock order: events lock payees in the order of the table",
+        STORE + "payouts/payees.py",
+        "    found = connection.execute(locked(connection, which.order_by(p.payee_id))).all() if named else ()\n",
+        "    found = connection.execute(locked(connection, which)).all() if named else ()\n",
+        (LOCKS + "destinations_of_a_batch_are_locked_in_order",),
+    ),
+    Defect(
+        "payouts: lock order: each event locks the payout that it names",
+        ENGINE + "processor_sync/transfer_events.py",
+        "                legs |= found\n",
+        "                legs |= found\n                payouts.ask_again(connection, found, now)\n",
+        (LOCKS + "payouts_of_a_batch_of_events_are_locked_in_order",),
     ),
 )

@@ -50,7 +50,7 @@ def refresh_payees(context: Context) -> int:
 
 def refresh_soon(connection: Connection, processor: str, ref: str, now: float) -> int:
     """Let the destinations with this id at the processor be read soon, after an event about it. Return how many."""
-    return payees.refresh_destinations(connection, processor, ref, now)
+    return payees.refresh_destinations(connection, [(processor, ref)], now).get((processor, ref), 0)
 
 
 async def _ask_all(context: Context, due: Sequence[Payee], replies: list[PayeeReply]) -> list[Answer]:

@@ -45,21 +45,23 @@ def process_transfer_events(context: Context, events: Sequence[tuple[RowMapping,
 
     def work(connection: Connection) -> set[str]:
         now = context.clock(connection)
-        due: set[str] = set()
+        named = [(platform_of(row["processor"]), hint) for row, hint in events]
+        # All payees at once, then all payouts: two batches of events lock the same rows in the same order.
+        known = payees.refresh_destinations(connection, {(p, h.object_id) for p, h in named if h.is_payee}, now)
+        legs: dict[str, str] = {}
         ended = []
-        for row, hint in events:
-            processor = platform_of(row["processor"])
+        for (row, hint), (processor, _) in zip(events, named, strict=True):
             if hint.is_payee:
-                known = payees.refresh_destinations(connection, processor, hint.object_id, now)
-                outcome = PAYEE_ASKED if known else NOT_OURS
+                outcome = PAYEE_ASKED if known.get((processor, hint.object_id)) else NOT_OURS
             else:
-                legs = [hint.leg_id] if hint.leg_id is not None else []
-                ids = payouts.ask_again(connection, processor, object_ids=[hint.object_id], leg_ids=legs, now=now)
-                due |= ids
-                outcome = ASKED if ids else NOT_OURS
+                of_leg = [hint.leg_id] if hint.leg_id is not None else []
+                found = payouts.named_legs(connection, processor, object_ids=[hint.object_id], leg_ids=of_leg)
+                legs |= found
+                outcome = ASKED if found else NOT_OURS
             ended.append((row["processor"], row["event_id"], outcome))
+        payouts.ask_again(connection, legs, now)
         inbox.mark_processed(connection, ended, now)
-        return due
+        return set(legs.values())
 
     due = context.database.run(work)
     if due:
