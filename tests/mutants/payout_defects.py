@@ -390,4 +390,18 @@ PAYOUT_DEFECTS = (
         "                legs |= found\n                payouts.ask_again(connection, found, now)\n",
         (LOCKS + "payouts_of_a_batch_of_events_are_locked_in_order",),
     ),
+    Defect(
+        "payouts: what did not come back is no loss if the payout is tried again",
+        PAYOUTS + "objects.py",
+        "    _post_loss(builder, leg, item)\n    if",
+        "    if leg.status is LegStatus.SUCCEEDED:\n        _post_loss(builder, leg, item)\n    if",
+        (WAY + "return_of_less_is_a_loss_although_it_is_tried_again",),
+    ),
+    Defect(
+        "payouts: what did not come back with another object of the leg is no loss",
+        PAYOUTS + "objects.py",
+        "    _post_loss(builder, leg, item)\n    if",
+        "    if len(leg.objects) == 1:\n        _post_loss(builder, leg, item)\n    if",
+        (WAY + "return_of_less_by_another_object_is_a_loss",),
+    ),
 )
