@@ -11,6 +11,7 @@ FILES = "tests/engine/payouts/test_bank_files.py::test_"
 RUNS = "tests/engine/payouts/test_runs.py::test_"
 WITHDRAWALS = "tests/engine/payouts/test_withdrawals.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
+KEYS = "tests/engine/payouts/test_destinations_key.py::test_"
 LOCKS = "tests/engine/payouts/test_lock_order.py::test_"
 PAGES = "tests/web/console/"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
@@ -138,7 +139,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an older report replaces a newer one",
         PAYOUTS + "objects.py",
-        "    if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[item.state]:\n",
+        "    if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[state]:\n",
         "    if before is not None and before.state is item.state:\n",
         (DEFENCES + "overtaken_report_changes_nothing",),
     ),
@@ -403,5 +404,33 @@ PAYOUT_DEFECTS = (
         "    _post_loss(builder, leg, item)\n    if",
         "    if len(leg.objects) == 1:\n        _post_loss(builder, leg, item)\n    if",
         (WAY + "return_of_less_by_another_object_is_a_loss",),
+    ),
+    Defect(
+        "payouts: one destination whose key is missing stops the whole batch",
+        ENGINE + "payouts/process.py",
+        "            except DestinationsKeyMissing:\n",
+        "            except KeyboardInterrupt:\n",
+        (KEYS + "many_without_their_key_are_tried_rarely",),
+    ),
+    Defect(
+        "payouts: a payout whose destination's key is missing is tried at once again",
+        ENGINE + "payouts/quarantine.py",
+        "        payouts.put_off(connection, payout.payout_id, until, KEY_MISSING, message, now, None)\n",
+        "",
+        (KEYS + "many_without_their_key_are_tried_rarely",),
+    ),
+    Defect(
+        "payouts: a missing key of a destination is an alarm at each try",
+        ENGINE + "payouts/quarantine.py",
+        "        if payout.failure_code != KEY_MISSING:\n",
+        "        if payout:\n",
+        (KEYS + "payout_without_its_key_waits_others_are_sent",),
+    ),
+    Defect(
+        "payouts: a question without the key of the destination breaks",
+        ENGINE + "payouts/orders.py",
+        '    return open_sealed(context.box, sealed, f"payout {payout_id}")\n',
+        "    return context.box.open(sealed)\n",
+        (KEYS + "question_about_a_payout_without_its_key_is_refused",),
     ),
 )

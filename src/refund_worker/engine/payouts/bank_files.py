@@ -22,6 +22,7 @@ from refund_worker.domain.payouts.payee import PayeeStatus
 from refund_worker.domain.payouts.payout import Payout, PayoutLeg, changed_destination
 from refund_worker.domain.payouts.transfers import TransferAnswered, TransferObject
 from refund_worker.engine.context import Context
+from refund_worker.engine.payees.payees import open_sealed
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.locking import lock_payouts
 from refund_worker.engine.payouts.orders import order_of_leg
@@ -64,7 +65,7 @@ def export_file(
     """Make one file of all payouts that wait for one at this account, in one commit. The bytes never change.
 
     `execution_date` is today (UTC) if it is not given. Raises `InvalidRequest` for an account or a form that makes no
-    files.
+    files, and `DestinationsKeyMissing`.
     """
     settings = _settings_of(context, processor, form)
     route = BankFilePayouts(name=processor)
@@ -201,13 +202,13 @@ def changed_since(context: Context, file_id: str) -> tuple[str, ...]:
 
 
 def content_of(context: Context, file_id: str) -> tuple[StoredFile, bytes]:
-    """Return a file and its bytes, always the same. Raises `NotFound`."""
+    """Return a file and its bytes, always the same. Raises `NotFound` and `DestinationsKeyMissing`."""
     with context.database.read() as connection:
         found = bank_files.load(connection, file_id)
     if found is None:
         raise NotFound(f"file {file_id} is not known")
     file, sealed = found
-    return file, base64.b64decode(context.box.open(sealed))
+    return file, base64.b64decode(open_sealed(context.box, sealed, f"file {file_id}"))
 
 
 def import_answer(context: Context, processor: str, content: bytes) -> AnswerResult:
