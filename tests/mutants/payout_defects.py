@@ -433,4 +433,18 @@ PAYOUT_DEFECTS = (
         "    return context.box.open(sealed)\n",
         (KEYS + "question_about_a_payout_without_its_key_is_refused",),
     ),
+    Defect(
+        "payouts: of a payment and its return in one answer of the bank, the last line alone counts",
+        ENGINE + "payouts/bank_files.py",
+        "        rows = sorted(answer.rows, key=_order)\n",
+        "        rows = list({row.end_to_end_id: row for row in answer.rows}.values())\n",
+        (FILES + "payment_and_its_return_in_one_answer_are_a_return",),
+    ),
+    Defect(
+        "payouts: the lines of an answer of the bank are applied as they stand",
+        ENGINE + "payouts/bank_files.py",
+        "        rows = sorted(answer.rows, key=_order)\n",
+        "        rows = list(answer.rows)\n",
+        (FILES + "payment_and_its_return_in_one_answer_are_a_return",),
+    ),
 )

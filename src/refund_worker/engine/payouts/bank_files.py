@@ -21,6 +21,7 @@ from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, call_off
 from refund_worker.domain.payouts.payee import PayeeStatus
 from refund_worker.domain.payouts.payout import Payout, PayoutLeg, changed_destination
 from refund_worker.domain.payouts.transfers import TransferAnswered, TransferObject
+from refund_worker.domain.refund import OBJECT_RANK
 from refund_worker.engine.context import Context
 from refund_worker.engine.payees.payees import open_sealed
 from refund_worker.engine.payouts.apply import apply_payouts
@@ -223,17 +224,24 @@ def import_answer(context: Context, processor: str, content: bytes) -> AnswerRes
 
     def work(connection: Connection) -> AnswerResult:
         now = context.clock(connection)
-        rows = {row.end_to_end_id: row for row in answer.rows}
-        places = bank_files.places(connection, processor, list(rows))
-        replies = [_reply(place, rows[end_to_end], now) for end_to_end, place in places.items()]
+        ids = {row.end_to_end_id for row in answer.rows}
+        places = bank_files.places(connection, processor, ids)
+        # One file may name a payment more than once, such as its payment and its return, in any order.
+        rows = sorted(answer.rows, key=_order)
+        replies = [_reply(places[row.end_to_end_id], row, now) for row in rows if row.end_to_end_id in places]
         named = {place.leg_id for place in places.values()}
         for status in answer.files:
             replies += _of_whole_file(connection, processor, status, named, now)
         write_transfer_replies(connection, context, replies)
-        unknown = tuple(sorted(rows.keys() - places.keys()))
-        return AnswerResult(answer.form, len(replies), unknown)
+        unknown = tuple(sorted(ids - places.keys()))
+        return AnswerResult(answer.form, len({reply.leg_id for reply in replies}), unknown)
 
     return context.database.run(work)
+
+
+def _order(row: BankAnswerRow) -> int:
+    """Return the place of the row among those of its payment: as they happened, and last what a person must compare."""
+    return len(OBJECT_RANK) if row.state is None else OBJECT_RANK[row.state]
 
 
 def _of_whole_file(
