@@ -14,6 +14,8 @@ RETURNS = "tests/engine/payouts/test_returns.py::test_"
 RESOLVED = "tests/engine/payouts/test_resolved_by_a_person.py::test_"
 EVENTS = "tests/engine/payouts/test_transfer_events.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
+KEYS = "tests/engine/payouts/test_destinations_key.py::test_"
+LOCKS = "tests/engine/payouts/test_lock_order.py::test_"
 PAGES = "tests/web/console/"
 COMPLIANCE = "tests/web/test_payouts_over_http.py::test_compliance_says_nothing_in_detail"
 COMPLIANCE_MESSAGES = (
@@ -385,8 +387,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an event of a connected account refreshes no payee",
         ENGINE + "processor_sync/transfer_events.py",
-        "now, processor = context.clock(connection), platform_of(account)\n",
-        "now, processor = context.clock(connection), account\n",
+        'platform_of(row["processor"]), hint) for',
+        'row["processor"], hint) for',
         ("tests/web/test_payee_events.py::test_event_of_a_connected_account_refreshes_the_payee",),
     ),
     Defect(
@@ -566,5 +568,82 @@ PAYOUT_DEFECTS = (
         "        if our_ids(ours)[0] is None:",
         "        if False:",
         ("tests/processors/paypal/test_paypal_payouts.py::test_event_names_the_leg_by_its_item_or_its_batch",),
+    ),
+    Defect(
+        "payouts: lock order: the end of a pause locks payouts before their payees",
+        STORE + "payouts/payouts.py",
+        "    whom = list(connection.execute(locked(connection, whose.order_by(payees.c.payee_id))).scalars())\n",
+        "    whom = list(connection.execute(whose.order_by(payees.c.payee_id)).scalars())\n",
+        (LOCKS + "payout_is_free_while_another_waits_for_its_payee[end_of_a_pause-postgres]",),
+    ),
+    Defect(
+        "payouts: lock order: events lock payees in the order of the table",
+        STORE + "payouts/payees.py",
+        "    found = connection.execute(locked(connection, which.order_by(p.payee_id))).all() if named else ()\n",
+        "    found = connection.execute(locked(connection, which)).all() if named else ()\n",
+        (LOCKS + "destinations_of_a_batch_are_locked_in_order",),
+    ),
+    Defect(
+        "payouts: lock order: each event locks the payout that it names",
+        ENGINE + "processor_sync/transfer_events.py",
+        "                legs |= its\n",
+        "                legs |= its\n                payouts.ask_again(connection, its, now)\n",
+        (LOCKS + "payouts_of_a_batch_of_events_are_locked_in_order",),
+    ),
+    Defect(
+        "payouts: what did not come back is no loss if the payout is tried again",
+        PAYOUTS + "objects.py",
+        "    _post_loss(builder, leg, item)\n    if",
+        "    if leg.status is LegStatus.SUCCEEDED:\n        _post_loss(builder, leg, item)\n    if",
+        (WAY + "return_of_less_is_a_loss_although_it_is_tried_again",),
+    ),
+    Defect(
+        "payouts: what did not come back with another object of the leg is no loss",
+        PAYOUTS + "objects.py",
+        "    _post_loss(builder, leg, item)\n    if",
+        "    if len(leg.objects) == 1:\n        _post_loss(builder, leg, item)\n    if",
+        (WAY + "return_of_less_by_another_object_is_a_loss",),
+    ),
+    Defect(
+        "payouts: one destination whose key is missing stops the whole batch",
+        ENGINE + "payouts/process.py",
+        "            except DestinationsKeyMissing:\n",
+        "            except KeyboardInterrupt:\n",
+        (KEYS + "many_without_their_key_are_tried_rarely",),
+    ),
+    Defect(
+        "payouts: a payout whose destination's key is missing is tried at once again",
+        ENGINE + "payouts/quarantine.py",
+        "        payouts.put_off(connection, payout.payout_id, until, KEY_MISSING, message, now, None)\n",
+        "",
+        (KEYS + "many_without_their_key_are_tried_rarely",),
+    ),
+    Defect(
+        "payouts: a missing key of a destination is an alarm at each try",
+        ENGINE + "payouts/quarantine.py",
+        "        if payout.failure_code != KEY_MISSING:\n",
+        "        if payout:\n",
+        (KEYS + "payout_without_its_key_waits_others_are_sent",),
+    ),
+    Defect(
+        "payouts: a question without the key of the destination breaks",
+        ENGINE + "payouts/orders.py",
+        '    return open_sealed(context.box, sealed, f"payout {payout_id}")\n',
+        "    return context.box.open(sealed)\n",
+        (KEYS + "question_about_a_payout_without_its_key_is_refused",),
+    ),
+    Defect(
+        "payouts: of a payment and its return in one answer of the bank, the last line alone counts",
+        ENGINE + "payouts/bank_files.py",
+        "        rows = sorted(answer.rows, key=_order)\n",
+        "        rows = list({row.end_to_end_id: row for row in answer.rows}.values())\n",
+        (FILES + "payment_and_its_return_in_one_answer_are_a_return",),
+    ),
+    Defect(
+        "payouts: the lines of an answer of the bank are applied as they stand",
+        ENGINE + "payouts/bank_files.py",
+        "        rows = sorted(answer.rows, key=_order)\n",
+        "        rows = list(answer.rows)\n",
+        (FILES + "payment_and_its_return_in_one_answer_are_a_return",),
     ),
 )

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 from tests.web.client import Web, is_problem
 from tests.web.console.visitor import visitor
-from tests.web.payout_shop import EARNING, PayoutShop
+from tests.web.payout_shop import EARNING, PayoutShop, use_context
 
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.domain.refund import ObjectState
+from refund_worker.sealing import Box
 
 
 @pytest.fixture
@@ -314,3 +315,13 @@ def report(shop: PayoutShop, payout_id: str, change: Callable[[str], object]) ->
     change(key)
     answer = TransferAnswered(shop.route.book[key])
     record_transfer_replies(shop.web.context, [TransferReplied(payout_id, f"{payout_id}-1", None, answer)])
+    return payout_id
+
+
+def test_question_without_the_key_of_the_destination_is_a_problem(shop: PayoutShop) -> None:
+    payout_id = shop.ask(amount_minor=500).json()["id"]
+    shop.work()
+    use_context(shop.web, replace(shop.web.context, box=Box()))
+    answer = shop.web.call("POST", f"/v1/payouts/{payout_id}/sync")
+    assert is_problem(answer, 422, "destinations_key_missing")
+    assert shop.get(f"/v1/payouts/{payout_id}")["status"] == "pending"

@@ -130,6 +130,20 @@ def test_answer_pays_rejects_and_returns(make_world: Make) -> None:
     assert world.balance("b1", "EUR").payable_minor == 10_000
 
 
+@pytest.mark.parametrize("first", ["paid", "returned"])
+def test_payment_and_its_return_in_one_answer_are_a_return(make_world: Make, first: str) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    told = reference(world, payout_id)
+    lines = [f"{told},paid,,2026-11-02,,", f"{told},returned,AC04,2026-11-04,2400,EUR"]
+    result = answer(world, *(lines if first == "paid" else reversed(lines)))
+    assert (result.applied, result.unknown) == (1, ())
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.lost_minor, world.balance("b1", "EUR").payable_minor) == ("failed", 100, 10_000)
+    assert "paid_after_failure" not in world.events(payout_id)
+
+
 def test_rejected_payout_is_in_no_later_file(make_world: Make) -> None:
     world = bank_world(make_world)
     payout_id = ask(world, "b1", "k1")

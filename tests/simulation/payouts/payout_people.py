@@ -183,6 +183,7 @@ class PayoutPeople:
                     return
                 with context.database.write() as connection:
                     now = context.clock(connection)
-                    payouts.ask_again(connection, bank.account, object_ids=[item.id], leg_ids=[item.leg_id], now=now)
+                    named = payouts.named_legs(connection, bank.account, object_ids=[item.id], leg_ids=[item.leg_id])
+                    payouts.ask_again(connection, named, now)
 
             self.world.after(late, lambda receive=receive: self.processes.client("receiver", receive))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.web.client import Web
 from tests.web.console.visitor import Visitor, text_of, visitor
-from tests.web.payout_shop import PAYEE, PayoutShop
+from tests.web.payout_shop import PAYEE, PayoutShop, use_context
 from tests.web.test_payouts_over_http import ended
 
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.domain.refund import ObjectState
+from refund_worker.sealing import Box
 
 
 @pytest.fixture
@@ -158,6 +161,14 @@ class TestOne:
         # The process of the test has no key of the account, so the question about a sent payout is not possible.
         refused = person.submit(person.get(path), f"{path}/sync")
         assert (refused.status_code, "cannot be asked now" in text_of(refused)) == (503, True)
+
+    def test_question_without_the_key_of_the_destination_is_refused(self, shop: PayoutShop) -> None:
+        payout_id = shop.ask(amount_minor=100).json()["id"]
+        shop.work()
+        use_context(shop.web, replace(shop.web.context, box=Box()))
+        person, path = visitor(shop.web, "support"), f"/payouts/{payout_id}"
+        refused = person.submit(person.get(path), f"{path}/sync")
+        assert (refused.status_code, "sealed with a key that" in text_of(refused)) == (422, True)
 
 
 def decide(person: Visitor, payout_id: str, action: str, **typed: str) -> str:

@@ -49,6 +49,7 @@ def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject)
     known[item.object_id] = KnownTransfer(item.object_id, state, item.attempt)
     builder.objects.append(TransferUpdate(leg.leg_id, state, item))
     leg = builder.update_leg(leg, objects=tuple(known.values()))
+    _post_loss(builder, leg, item)
     if _is_end_of_older_attempt(leg, item):
         return _ask_for_current_attempt(builder, leg)
     return _apply_state(builder, leg, item)
@@ -204,15 +205,23 @@ def _post_after_all(builder: PayoutBuilder) -> None:
 
 
 def _note_end_without_payment(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> None:
-    """Note whose fault it was, and post what did not come back as a loss of ours."""
+    """Note whose fault it was."""
     if leg.step is not Step.REVERSAL:
         builder.note_fault(item.failure_code, item.fault)
-    if item.returned_minor is None or item.returned_minor >= leg.amount_minor or leg.status in UNPAID_FINAL:
+
+
+def _post_loss(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> None:
+    """Post what did not come back with this object as a loss of ours, whatever the object means for the leg.
+
+    Each object ends once. Several may lose more together than the payout's amount: the payout shows no more than that.
+    """
+    if item.returned_minor is None or item.returned_minor >= leg.amount_minor or item.state in LIVE_OBJECT_STATES:
         return
     lost_minor = leg.amount_minor - max(0, item.returned_minor)
     builder.record_event("returned_less", alarm=True, leg=leg, lost_minor=lost_minor, object_id=item.object_id)
     builder.postings.append(loss(builder.payout, leg, item.object_id, lost_minor))
-    builder.payout = replace(builder.payout, lost_minor=lost_minor)
+    in_total = min(builder.payout.lost_minor + lost_minor, builder.payout.amount_minor)
+    builder.payout = replace(builder.payout, lost_minor=in_total)
 
 
 def _tries_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> bool:

@@ -183,12 +183,17 @@ def reveal_destination(context: Context, payee_id: str, *, actor: str) -> dict[s
 
 def open_destination(box: Box, payee: Payee) -> Destination:
     """Return the payee's destination. Raises `DestinationsKeyMissing` if it was sealed with a key that is not here."""
-    try:
-        fields: Mapping[str, str] = json.loads(box.open(payee.destination_box))
-    except ValueError:
-        told = f"the destination of payee {payee.payee_id} was sealed with a key that {KEY_SETTING} does not hold"
-        raise DestinationsKeyMissing(told) from None
+    fields: Mapping[str, str] = json.loads(open_sealed(box, payee.destination_box, f"payee {payee.payee_id}"))
     return read_destination(fields)
+
+
+def open_sealed(box: Box, sealed: str, whose: str) -> str:
+    """Return what was sealed; `whose` names the owner for people. Raises `DestinationsKeyMissing`: see above."""
+    try:
+        return box.open(sealed)
+    except ValueError:
+        told = f"the destination of {whose} was sealed with a key that {KEY_SETTING} does not hold"
+        raise DestinationsKeyMissing(told) from None
 
 
 def load_payee(connection: Connection, payee_id: str, *, lock: bool = False) -> Payee:

@@ -21,7 +21,9 @@ from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, call_off
 from refund_worker.domain.payouts.payee import PayeeStatus
 from refund_worker.domain.payouts.payout import Payout, PayoutLeg, changed_destination
 from refund_worker.domain.payouts.transfers import TransferAnswered, TransferObject
+from refund_worker.domain.refund import OBJECT_RANK
 from refund_worker.engine.context import Context
+from refund_worker.engine.payees.payees import open_sealed
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.locking import lock_payouts
 from refund_worker.engine.payouts.orders import order_of_leg
@@ -64,7 +66,7 @@ def export_file(
     """Make one file of all payouts that wait for one at this account, in one commit. The bytes never change.
 
     `execution_date` is today (UTC) if it is not given. Raises `InvalidRequest` for an account or a form that makes no
-    files.
+    files, and `DestinationsKeyMissing`.
     """
     settings = _settings_of(context, processor, form)
     route = BankFilePayouts(name=processor)
@@ -201,13 +203,13 @@ def changed_since(context: Context, file_id: str) -> tuple[str, ...]:
 
 
 def content_of(context: Context, file_id: str) -> tuple[StoredFile, bytes]:
-    """Return a file and its bytes, always the same. Raises `NotFound`."""
+    """Return a file and its bytes, always the same. Raises `NotFound` and `DestinationsKeyMissing`."""
     with context.database.read() as connection:
         found = bank_files.load(connection, file_id)
     if found is None:
         raise NotFound(f"file {file_id} is not known")
     file, sealed = found
-    return file, base64.b64decode(context.box.open(sealed))
+    return file, base64.b64decode(open_sealed(context.box, sealed, f"file {file_id}"))
 
 
 def import_answer(context: Context, processor: str, content: bytes) -> AnswerResult:
@@ -222,17 +224,24 @@ def import_answer(context: Context, processor: str, content: bytes) -> AnswerRes
 
     def work(connection: Connection) -> AnswerResult:
         now = context.clock(connection)
-        rows = {row.end_to_end_id: row for row in answer.rows}
-        places = bank_files.places(connection, processor, list(rows))
-        replies = [_reply(place, rows[end_to_end], now) for end_to_end, place in places.items()]
+        ids = {row.end_to_end_id for row in answer.rows}
+        places = bank_files.places(connection, processor, ids)
+        # One file may name a payment more than once, such as its payment and its return, in any order.
+        rows = sorted(answer.rows, key=_order)
+        replies = [_reply(places[row.end_to_end_id], row, now) for row in rows if row.end_to_end_id in places]
         named = {place.leg_id for place in places.values()}
         for status in answer.files:
             replies += _of_whole_file(connection, processor, status, named, now)
         write_transfer_replies(connection, context, replies)
-        unknown = tuple(sorted(rows.keys() - places.keys()))
-        return AnswerResult(answer.form, len(replies), unknown)
+        unknown = tuple(sorted(ids - places.keys()))
+        return AnswerResult(answer.form, len({reply.leg_id for reply in replies}), unknown)
 
     return context.database.run(work)
+
+
+def _order(row: BankAnswerRow) -> int:
+    """Return the place of the row among those of its payment: as they happened, and last what a person must compare."""
+    return len(OBJECT_RANK) if row.state is None else OBJECT_RANK[row.state]
 
 
 def _of_whole_file(

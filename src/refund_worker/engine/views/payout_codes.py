@@ -192,6 +192,14 @@ _INTERVAL = _of_a_hold(
     "Wait: it is sent when that time is over.",
 )
 
+_KEY_MISSING = Explanation(
+    "The destination cannot be read",
+    "It was sealed with a key that `DESTINATIONS_KEY` does not hold, so that nothing is sent.",
+    "Set `DESTINATIONS_KEY` with the old key and the new one in every process. The worker tries again within an hour "
+    "(`RETRY_MAX_SECONDS`).",
+    course=PAYOUT_WAITS_UNSENT,
+)
+
 PAYOUT_GROUPS: Final[Mapping[Explanation, str]] = {
     _UNREGISTERED: "payee_unregistered",
     _UNCONFIRMED: "payee_unconfirmed insufficient_capabilities_for_transfer payouts_not_allowed",
@@ -222,6 +230,7 @@ PAYOUT_GROUPS: Final[Mapping[Explanation, str]] = {
     _COOLDOWN: "destination_cooldown",
     _ANOTHER_PAYOUT: "another_payout",
     _INTERVAL: "interval",
+    _KEY_MISSING: "destinations_key_missing",
 }
 # Each code → the first code of its group.
 FIRST_OF_PAYOUT_CODES: Final[Mapping[str, str]] = {
