@@ -2526,8 +2526,8 @@ DEFECTS = (
     Defect(
         "the threshold looks at payments alone",
         DOMAIN + "limits.py",
-        """for (subject, _), amount in totals.items() if subject[0] != "actor")""",
-        """for (subject, _), amount in totals.items() if subject[0] == "payment")""",
+        """for (of, _), total in totals.items() if of[0] != "actor" and""",
+        """for (of, _), total in totals.items() if of[0] == "payment" and""",
         (LIMITS + "several_payments_do_not_split_a_threshold",),
     ),
     Defect(
@@ -9030,8 +9030,8 @@ DEFECTS = (
     Defect(
         "payout runs: each payout is approved again",
         "src/refund_worker/engine/payouts/accept.py",
-        "waits = not request.approved and needs_approval",
-        "waits = needs_approval",
+        "total = None if request.approved else exceeding_total",
+        "total = exceeding_total",
         (PAYOUT_RUNS + "above_the_threshold_a_second_person_approves",),
     ),
     Defect(

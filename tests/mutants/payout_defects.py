@@ -169,7 +169,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an amount above the threshold waits for no approval",
         ENGINE + "payouts/accept.py",
-        "needs_approval=waits",
+        "needs_approval=why is not None",
         "needs_approval=False",
         (DEFENCES + "second_person_approves",),
     ),
