@@ -81,8 +81,10 @@ class TestOne:
     def test_cool_down_is_explained(self, web: Web) -> None:
         PayoutShop(web, cooldown_seconds=86_400.0)
         text = text_of(visitor(web, "viewer").get("/payee", id="p1"))
+        assert "nothing is sent now, see above" in text
+        assert "can be paid out now" not in text
         assert "Nothing is sent to this payee now The destination is new or was changed." in text
-        assert "Tell the payee You changed where your money goes." in text
+        assert "Tell the payee Where your money goes is new or was changed." in text
 
     def test_missing_parts_are_named_with_their_time(self, shop: PayoutShop) -> None:
         from refund_worker.store.tables import payees

@@ -118,6 +118,14 @@ class TestOne:
         assert "The payee's account cannot receive the money" in text
         assert "Tell the payee Your payout of 1.00 EUR could not be paid." in text
 
+    def test_step_that_waits_for_the_payee_does_not_name_a_customer(self, shop: PayoutShop) -> None:
+        shop.route.script = ["requires_action"]
+        payout_id = shop.ask(amount_minor=100).json()["id"]
+        shop.work()
+        text = text_of(visitor(shop.web, "viewer").get(f"/payouts/{payout_id}"))
+        assert text.count("sending → waits for the payee") == 2, "of the payout and of its step"
+        assert "customer" not in text.partition("Timeline")[2]
+
     def test_code_that_refunds_have_too_is_explained_in_words_of_payouts(self, shop: PayoutShop) -> None:
         shop.route.script = ["misconfigured"]  # resource_missing
         payout_id = shop.ask(amount_minor=100).json()["id"]

@@ -28,6 +28,7 @@ from refund_worker.engine.views.runbook import code_anchor, payout_code_anchor
 from refund_worker.processors.accounts import SHORT_FORM
 from refund_worker.settings import Settings
 from refund_worker.web.console import svg
+from refund_worker.web.console.durations import age, span
 from refund_worker.web.console.forms import error_message, sentence
 from refund_worker.web.console.labels import (
     ACTION_LABELS,
@@ -155,28 +156,6 @@ def number(value: int) -> str:
 def signed(value: int) -> str:
     """Return the number with its sign, so that additions and removals differ without colour."""
     return f"+{value:,}" if value > 0 else f"\N{MINUS SIGN}{-value:,}" if value else "0"
-
-
-def age(seconds: float | None) -> str:
-    """Return a duration in seconds as text, in its two largest units."""
-    if seconds is None:
-        return "\N{EN DASH}"
-    left = max(0, int(seconds))
-    parts: list[str] = []
-    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append(f"{count} {name}")
-    return " ".join(parts[:2]) or "0 s"
-
-
-def span(seconds: float) -> str:
-    """Return the length of a time window as text, in one unit if it is a whole number of them."""
-    for size, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
-        count = seconds / size
-        if count > 1 and count == int(count):
-            return f"{int(count)} {name}"
-    return age(seconds)
 
 
 def filled(template: str | None, id: str) -> str | None:

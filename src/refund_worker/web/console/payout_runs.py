@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
+from refund_worker.api_schema import Event
 from refund_worker.domain.payouts.runs import RUN_ENDS, RunStatus
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.intake.payout_run_schemas import PayoutRunSchema
@@ -23,6 +24,7 @@ from refund_worker.web.console.timeline import event_views
 
 router = APIRouter()
 PAGE = 50
+CREATED = "payout_run_created"
 
 
 @router.get("/payout-runs")
@@ -91,7 +93,7 @@ def _run_page(
         run = find_run(connection, run_id)
         found = row_page(connection, run_id, limit=PAGE, after=after, skipped=SHOWN[show])
         barred = why_not_approve(connection, page.identity.actor, [run["actor"]]).get(run["actor"])
-        events = event_views(run_events(connection, run_id), None)
+        events = event_views([_without_plan(event) for event in run_events(connection, run_id)], None)
     waits = run["status"] == RunStatus.AWAITING_APPROVAL.value
     values: Json = {
         "run": run,
@@ -131,3 +133,10 @@ def _decide(page: Page, run_id: str, *, approves: bool) -> Response:
     except RefundWorkerError as error:
         return _run_page(page, run_id, error)
     return page.redirect(f"/payout-runs/{run_id}", done="run_approved" if approves else "run_canceled")
+
+
+def _without_plan(event: Event) -> Event:
+    """Return the event without the planned amount if it was noted before the run was planned."""
+    if event["what"] != CREATED:
+        return event
+    return {**event, "detail": {name: value for name, value in event["detail"].items() if name != "planned_minor"}}
