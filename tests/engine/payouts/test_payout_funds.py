@@ -137,7 +137,7 @@ def test_run_is_short_of_what_other_payouts_and_runs_need(world: PayoutWorld) ->
     has_funds(world, 1_000)
     run = drive(world, start(world))
     assert (run.status, run.approval_codes, run.available_minor) == ("awaiting_approval", ("funds_short",), 700)
-    approve(world, run, actor="ann")
+    approve(world, run, actor="bob")
     other = begin(world, start(world, key="k2", dry_run=True), RunStatus.PLANNED)  # the first has paid none yet
     assert other.available_minor == 1_000 - 300 - 800
 

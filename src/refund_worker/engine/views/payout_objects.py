@@ -18,6 +18,7 @@ from refund_worker.domain.payouts.payout import PAYOUT_OPEN, Payout, PayoutLeg, 
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.engine.views.api_objects import event_view
 from refund_worker.engine.views.cursors import unknown_cursor
+from refund_worker.engine.views.leg_messages import Message
 from refund_worker.engine.views.payout_texts import Reported, failure_code_of, is_of_compliance, payout_texts_in_force
 from refund_worker.errors import NotFound
 from refund_worker.store import timeline
@@ -40,8 +41,21 @@ def payout_view(
     last = {row["leg_id"]: row for row in objects}
     paying = last.get(payout.forward_legs[-1].leg_id) if payout.forward_legs else None
     reported = Reported(paying["arrives_at"], paying["trace"]) if paying is not None else None
-    why = (accepted or {}) if payout.status is PayoutStatus.AWAITING_APPROVAL else {}
     text, hides = payout_texts_in_force().of(payout, reported), hides_cause(payout)
+    legs = [_leg_view(leg, last.get(leg.leg_id), hides=hides or leg.fault is Fault.COMPLIANCE) for leg in payout.legs]
+    why = (accepted or {}) if payout.status is PayoutStatus.AWAITING_APPROVAL else {}
+    return _fields(payout, legs, text, why, changed_at, hides=hides)
+
+
+def _fields(
+    payout: Payout,
+    legs: list[api_schema.PayoutLeg],
+    text: Message,
+    why: Mapping[str, Any],
+    changed_at: float | None,
+    *,
+    hides: bool,
+) -> api_schema.Payout:
     return {
         "id": payout.payout_id,
         "status": payout.status.value,
@@ -56,9 +70,7 @@ def payout_view(
         "destination_changed_at": _time(changed_at),
         "refund_id": payout.refund_id,
         "run_id": payout.run_id,
-        "legs": [
-            _leg_view(leg, last.get(leg.leg_id), hides=hides or leg.fault is Fault.COMPLIANCE) for leg in payout.legs
-        ],
+        "legs": legs,
         "hold_code": payout.hold_code,  # type: ignore[typeddict-item]
         "hold_until": _time(payout.hold_until),
         "approval_total_minor": why.get("approval_total_minor"),
