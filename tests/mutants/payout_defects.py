@@ -528,6 +528,20 @@ PAYOUT_DEFECTS = (
         (RESOLVED + "named_object_is_read_at_once_without_an_event",),
     ),
     Defect(
+        "payouts: a transfer found after a manual payment is called a second payment, and stays",
+        PAYOUTS + "objects.py",
+        "    elif _is_paid_manually(leg) and leg.step is Step.TRANSFER and best is not None:\n",
+        "    elif False:\n",
+        (RESOLVED + "transfer_found_after_a_manual_payment_is_taken_back",),
+    ),
+    Defect(
+        "payouts: a lost transfer that a person names is undone once it is found",
+        PAYOUTS + "objects.py",
+        "        if leg.step is Step.TRANSFER and other.step is Step.PAYOUT and other.object_id == named:\n",
+        "        if False:\n",
+        (RESOLVED + "named_transfer_that_is_found_later_stays",),
+    ),
+    Defect(
         "payouts: an object that failed can be named as the payment",
         PAYOUTS + "actions.py",
         "(leg.step is Step.REVERSAL or known.state not in LIVE_OBJECT_STATES):\n",

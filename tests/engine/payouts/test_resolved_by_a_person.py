@@ -100,6 +100,43 @@ def test_transfer_stays_while_its_payout_may_still_land(make_world: Make) -> Non
     assert [leg.step for leg in world.payout(payout_id).legs] == ["transfer", "payout"]
 
 
+def transfer_without_an_answer(make_world: Make) -> tuple[PayoutWorld, str]:
+    """Return a world and its payout, whose transfer was made at the processor without an answer."""
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["lost", "succeeded"]
+    payout_id = world.ask()
+    world.step()
+    world.route.down = True
+    world.settle(5_000, step=100)
+    assert world.payout(payout_id).status == "needs_attention"
+    world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED)
+    world.route.down = False
+    return world, payout_id
+
+
+def test_transfer_found_after_a_manual_payment_is_taken_back(make_world: Make) -> None:
+    """Its money is at the payee's account with the processor, not yet at the payee: no person must undo it."""
+    world, payout_id = transfer_without_an_answer(make_world)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.settle(DAY, step=600)
+    payout = world.payout(payout_id)
+    assert (payout.status, [leg.step for leg in payout.legs]) == ("paid", ["transfer", "payout", "reversal"])
+    assert "paid_twice" not in world.events(payout_id)
+    assert CONNECTED not in world.accounts()
+    assert (world.accounts()[MANUAL], world.balance().paid_minor) == (-5_000, 5_000)
+
+
+def test_named_transfer_that_is_found_later_stays(make_world: Make) -> None:
+    world, payout_id = transfer_without_an_answer(make_world)
+    world.act_on(payout_id, "resolve", reference="tr_1")
+    world.settle(DAY, step=600)
+    payout = world.payout(payout_id)
+    assert (payout.status, [leg.object_id for leg in payout.legs]) == ("paid", ["tr_1", "tr_1"])
+    assert not {CONNECTED, MANUAL} & world.accounts().keys()
+    assert world.accounts()["processor:stripe"] == -5_000
+
+
 def test_object_that_failed_is_no_payment(make_world: Make) -> None:
     world, payout_id = transferred(make_world)
     with pytest.raises(ActionNotAllowed, match="tr_3 has paid nothing"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES, MANUAL_PREFIX
 from refund_worker.domain.legs import fresh_attempt, is_watched
 from refund_worker.domain.payouts.builder import PayoutBuilder
 from refund_worker.domain.payouts.decision import TransferUpdate
@@ -77,8 +77,24 @@ def _is_named_by_person(leg: PayoutLeg, item: TransferObject) -> bool:
 
 
 def _link_manual_payment(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
-    """Let the object pay the leg from now on: the person named it, so there is no second payment."""
+    """Let the object pay the leg from now on: the person named it, so there is no second payment.
+
+    If it is the transfer, the payee has its money: it pays the step after it too, and is not undone.
+    """
     builder.record_event("manual_payment_linked", leg=leg, object_id=item.object_id, reference=leg.manual_reference)
+    named = f"{MANUAL_PREFIX}{leg.manual_reference}"
+    for other in tuple(builder.legs.values()):
+        if leg.step is Step.TRANSFER and other.step is Step.PAYOUT and other.object_id == named:
+            builder.update_leg(other, object_id=item.object_id)
+    return builder.update_leg(leg, manual_reference=None)
+
+
+def _note_late_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
+    """Let the transfer of a call without an answer count, which a person passed over: it is undone, as no step uses it.
+
+    It is at the payee's account with the processor, and not yet at the payee: this is no second payment.
+    """
+    builder.record_event("late_transfer_found", leg=leg, object_id=item.object_id, reference=leg.manual_reference)
     return builder.update_leg(leg, manual_reference=None)
 
 
@@ -158,6 +174,8 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
     best = max(live, key=lambda known: (OBJECT_RANK[known.state], known.object_id == leg.object_id), default=None)
     if _is_named_by_person(leg, item):
         leg = _link_manual_payment(builder, leg, item)
+    elif _is_paid_manually(leg) and leg.step is Step.TRANSFER and best is not None:
+        leg = _note_late_transfer(builder, leg, item)
     elif _is_paid_manually(leg):
         return _keep_manual_payment(builder, leg, item, is_live=best is not None)
     outcome = OUTCOME_OF_STATE[best.state if best else item.state or ObjectState.PENDING]

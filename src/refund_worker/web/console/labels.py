@@ -316,6 +316,7 @@ EVENT_LABELS: Mapping[str, str] = {
     "payout_pending": "Accepted by the processor; not final yet",
     "transfer_to_be_undone": "The transfer is to be undone",
     "transfer_stands": "The transfer stands: its money stays at the payee's account",
+    "late_transfer_found": "The transfer whose answer was missing exists: it is taken back",
     "manual_payment_linked": "The payment that a person named is the processor's own",
     "returned_less": "Less came back than was sent",
     "paid_twice": "More than one payment is there",
