@@ -649,15 +649,15 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: of a payment and its return in one answer of the bank, the last line alone counts",
         ENGINE + "payouts/bank_files.py",
-        "        rows = sorted(answer.rows, key=_order)\n",
-        "        rows = list({row.end_to_end_id: row for row in answer.rows}.values())\n",
+        " for row in answer.rows if row.end_to_end_id in places]\n",
+        " for row in {row.end_to_end_id: row for row in answer.rows}.values() if row.end_to_end_id in places]\n",
         (FILES + "payment_and_its_return_in_one_answer_are_a_return",),
     ),
     Defect(
-        "payouts: the lines of an answer of the bank are applied as they stand",
+        "payouts: all lines of an answer of the bank are applied as one",
         ENGINE + "payouts/bank_files.py",
-        "        rows = sorted(answer.rows, key=_order)\n",
-        "        rows = list(answer.rows)\n",
+        "    for _, step in sorted(steps.items()):\n",
+        "    for step in [replies]:\n",
         (FILES + "payment_and_its_return_in_one_answer_are_a_return",),
     ),
 )

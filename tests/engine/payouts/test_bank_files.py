@@ -140,7 +140,7 @@ def test_payment_and_its_return_in_one_answer_are_a_return(make_world: Make, fir
     result = answer(world, *(lines if first == "paid" else reversed(lines)))
     assert (result.applied, result.unknown) == (1, ())
     payout = world.payout(payout_id)
-    assert (payout.status, payout.lost_minor, world.balance("b1", "EUR").payable_minor) == ("failed", 100, 10_000)
+    assert (payout.status, payout.lost_minor, world.balance("b1", "EUR").payable_minor) == ("returned", 100, 10_000)
     assert "paid_after_failure" not in world.events(payout_id)
 
 

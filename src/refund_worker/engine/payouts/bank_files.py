@@ -7,6 +7,7 @@ again with the same bytes. Uploading it twice is the bank's to refuse, by the fi
 from __future__ import annotations
 
 import base64
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -226,22 +227,31 @@ def import_answer(context: Context, processor: str, content: bytes) -> AnswerRes
         now = context.clock(connection)
         ids = {row.end_to_end_id for row in answer.rows}
         places = bank_files.places(connection, processor, ids)
-        # One file may name a payment more than once, such as its payment and its return, in any order.
-        rows = sorted(answer.rows, key=_order)
-        replies = [_reply(places[row.end_to_end_id], row, now) for row in rows if row.end_to_end_id in places]
+        replies = [_reply(places[row.end_to_end_id], row, now) for row in answer.rows if row.end_to_end_id in places]
         named = {place.leg_id for place in places.values()}
         for status in answer.files:
             replies += _of_whole_file(connection, processor, status, named, now)
-        write_transfer_replies(connection, context, replies)
+        _write_in_order(connection, context, replies)
         unknown = tuple(sorted(ids - places.keys()))
         return AnswerResult(answer.form, len({reply.leg_id for reply in replies}), unknown)
 
     return context.database.run(work)
 
 
-def _order(row: BankAnswerRow) -> int:
-    """Return the place of the row among those of its payment: as they happened, and last what a person must compare."""
-    return len(OBJECT_RANK) if row.state is None else OBJECT_RANK[row.state]
+def _write_in_order(connection: Connection, context: Context, replies: list[TransferReplied]) -> None:
+    """Write the replies as they happened, and last what a person must compare.
+
+    One file may name a payment more than once, such as its payment and its return, in any order. Each step is written
+    alone: a payout that came back was paid before.
+    """
+    lock_payouts(connection, {reply.payout_id for reply in replies})
+    steps: defaultdict[int, list[TransferReplied]] = defaultdict(list)
+    for reply in replies:
+        if isinstance(reply.reply, TransferAnswered):
+            state = reply.reply.object.state
+            steps[len(OBJECT_RANK) if state is None else OBJECT_RANK[state]].append(reply)
+    for _, step in sorted(steps.items()):
+        write_transfer_replies(connection, context, step)
 
 
 def _of_whole_file(
