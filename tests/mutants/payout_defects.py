@@ -542,6 +542,13 @@ PAYOUT_DEFECTS = (
         (RESOLVED + "named_transfer_that_is_found_later_stays",),
     ),
     Defect(
+        "payouts: a second payment beside a manual one is not read again",
+        PAYOUTS + "builder.py",
+        "(leg.manual_reference is None or stands)\n",
+        "leg.manual_reference is None\n",
+        (RESOLVED + "second_payment_that_comes_back_leaves_no_transfer",),
+    ),
+    Defect(
         "payouts: an object that failed can be named as the payment",
         PAYOUTS + "actions.py",
         "(leg.step is Step.REVERSAL or known.state not in LIVE_OBJECT_STATES):\n",

@@ -231,3 +231,23 @@ def test_id_that_a_later_report_brings_links_the_payment(make_world: Make) -> No
     world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.PENDING, refs=("item_1",)))
     (leg,) = world.payout(payout_id).legs
     assert (world.payout(payout_id).status, leg.attention_code, leg.object_id) == ("pending", None, "tr_1")
+
+
+def test_second_payment_that_comes_back_leaves_no_transfer(make_world: Make) -> None:
+    """Its event is lost: it is read again once a day beside the manual payment too."""
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "late", *["nothing"] * 500]
+    payout_id = world.ask()
+    world.settle(5_000, step=30)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.route.land()
+    world.settle(3_600, step=600)
+    assert world.payout(payout_id).failure_code == "paid_twice"
+    world.act_on(payout_id, "resolve")
+    world.route.set(f"{payout_id}-2:1", ObjectState.FAILED, failure_code="could_not_process")
+    world.route.script = ["succeeded"]
+    world.settle(2 * DAY, step=3_600)
+    payout = world.payout(payout_id)
+    assert (payout.status, [leg.step for leg in payout.legs]) == ("paid", ["transfer", "payout", "reversal"])
+    assert CONNECTED not in world.accounts()

@@ -19,14 +19,18 @@ from refund_worker.engine.payouts.accept import AcceptedPayout, request_payouts
 from refund_worker.engine.payouts.actions import perform_payout_action
 from refund_worker.engine.payouts.replies import record_transfer_replies
 from refund_worker.errors import KeyReused, RefundWorkerError, Refusal, Unavailable
-from refund_worker.store.payouts import payouts
+from refund_worker.store import inbox
 from tests.simulation.kernel import Violation
 from tests.simulation.payouts.payout_plan import PayoutPlan, destination_of
 from tests.simulation.payouts.payout_watch import PAYOUT_ENDS, PayoutWatch
+from tests.simulation.payouts.routes import EVENT_KIND, event_body
 from tests.simulation.payouts.transfer_bank import TWO_STEPS, Transfer, TransferBank
 from tests.simulation.plan import DAY, HOUR
 from tests.simulation.processes import Processes
 from tests.simulation.wiring import Wiring
+
+# Of choices between 0 and 1.
+NAMES_NONE, NAMES_NONE_SELDOM, NAMES_ANOTHER = 0.7, 0.4, 0.85
 
 
 class PayoutPeople:
@@ -93,10 +97,10 @@ class PayoutPeople:
         if seen["status"] == "awaiting_approval":
             action = PayoutAction.APPROVE if choice < 0.7 else PayoutAction.REJECT
         elif seen["status"] == "needs_attention":
-            action = PayoutAction.RETRY if choice < 0.5 else PayoutAction.RESOLVE
+            action = PayoutAction.RETRY if choice < self._retry_share else PayoutAction.RESOLVE
         else:
             action = PayoutAction.CANCEL if choice < 0.4 else PayoutAction.RETRY
-        reference = None if choice < 0.8 else f"wire-{payout_id}"
+        reference = self._reference(payout_id, seen["processor"], choice)
         if seen["failure_code"] == "outcome_unknown" and action is PayoutAction.RESOLVE:
             # The person looks at the processor, which cannot be asked by a call.
             bank = self.banks[seen["processor"]]
@@ -110,12 +114,28 @@ class PayoutPeople:
                     context, payout_id, action, actor=actor, reason="looked", reference=reference, version=version
                 )
                 self.world.note("COMMAND", action, payout_id, reference)
+                if action is PayoutAction.RESOLVE and reference is not None:
+                    self.watch.references[payout_id] = reference
             except Unavailable:
                 raise
             except RefundWorkerError as refused:
                 self.world.note("REFUSED", refused.code)
 
         return work
+
+    @property
+    def _retry_share(self) -> float:
+        return 0.2 if self.plan.persons_decide else 0.5
+
+    def _reference(self, payout_id: str, processor: str, choice: float) -> str | None:
+        """Return the payment that a person names: none, another way, or an object of this payout at the processor."""
+        if choice < (NAMES_NONE_SELDOM if self.plan.persons_decide else NAMES_NONE):
+            return None
+        own = [item.id for item in self.banks[processor].transfers if item.payout_id == payout_id]
+        if choice < NAMES_ANOTHER or not own:
+            return f"wire-{payout_id}"
+        self.faults.count("own object named")
+        return own[int((choice - NAMES_ANOTHER) / (1 - NAMES_ANOTHER) * len(own))]
 
     def act_change_destination(self, payee_id: str, cancels: bool) -> None:
         """Give the payee another destination."""
@@ -172,7 +192,7 @@ class PayoutPeople:
         if strikes("report lost"):
             return
         carries = strikes("report carries the object")
-        told = bank.describe_transfer(item)
+        told, event_id = bank.describe_transfer(item), f"evt_{item.id}_{len(item.words)}"
         for _ in range(3 if strikes("report three times") else 1):
             late = random.uniform(HOUR, 3 * DAY) if strikes("report late") else random.uniform(0, 3)
             reply = TransferReplied(item.payout_id, item.leg_id, None, TransferAnswered(told))
@@ -183,7 +203,11 @@ class PayoutPeople:
                     return
                 with context.database.write() as connection:
                     now = context.clock(connection)
-                    named = payouts.named_legs(connection, bank.account, object_ids=[item.id], leg_ids=[item.leg_id])
-                    payouts.ask_again(connection, named, now)
+                    inbox.insert_event(connection, bank.account, event_id, EVENT_KIND, event_body(item), now)
+                self.world.after(0, self.processes.read_news)
 
-            self.world.after(late, lambda receive=receive: self.processes.client("receiver", receive))
+            def arrive(receive: Callable[[Context], None] = receive) -> None:
+                bank.told.add(item.id)
+                self.processes.client("receiver", receive)
+
+            self.world.after(late, arrive)

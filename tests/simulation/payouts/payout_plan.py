@@ -61,6 +61,8 @@ class PayoutPlan:
     outages: list[tuple[float, float]] = field(default_factory=list)
     empty: list[tuple[float, float]] = field(default_factory=list)
     denials: list[tuple[float, float]] = field(default_factory=list)
+    # Payouts fail in ways that only a person can end, and people say how they ended.
+    persons_decide: bool = False
 
 
 def destination_of(processor: str, payee_id: str, number: int) -> Destination:
@@ -73,6 +75,7 @@ def destination_of(processor: str, payee_id: str, number: int) -> Destination:
 # Acts of the plan for refunds that stay in most schedules, so that their time is spent on payouts.
 KEPT = ("delete", "clock jump", "pause", "resume", "merge", "seal")
 WHOLE_SHARE = 0.25
+PERSONS_DECIDE_SHARE = 0.3
 
 
 def plan_of_refunds(seed: int) -> Plan:
@@ -121,6 +124,8 @@ def add_payouts(plan: Plan, seed: int) -> PayoutPlan:
     _requests(random, plan, ours)
     _people(random, plan, ours)
     _clawbacks(random, plan)
+    if Random(f"persons decide {seed}").random() < PERSONS_DECIDE_SHARE:
+        _let_persons_decide(random, plan, ours)
     plan.acts.sort(key=lambda act: act.at)
     return ours
 
@@ -201,6 +206,19 @@ def _people(random: Random, plan: Plan, ours: PayoutPlan) -> None:
         plan.acts.append(
             Act(begin + random.choice((60, HOUR, 26 * HOUR)) * random.random(), "resume", {"account": name})
         )
+
+
+def _let_persons_decide(random: Random, plan: Plan, ours: PayoutPlan) -> None:
+    """Let banks fail payouts, let answers be lost for longer than a key lives, and let people act for days."""
+    ours.persons_decide = True
+    plan.horizon = max(plan.horizon, random.uniform(3 * DAY, 8 * DAY))
+    ours.key_seconds, ours.key_use_seconds = KEYS[-1]
+    ours.rates |= {"pending, then failed": random.choice((0.0, 0.8)), "payout answer lost": random.choice((0.3, 0.9))}
+    plan.polling_only = False
+    plan.acts += [Act(day * DAY, "look at the list", {}) for day in range(1, int(plan.horizon / DAY) + 2)]
+    for _ in range(8):
+        act = {"pick": random.random(), "choice": random.random()}
+        plan.acts.append(Act(random.uniform(0, plan.horizon * 1.25), "operate payout", act))
 
 
 def _clawbacks(random: Random, plan: Plan) -> None:

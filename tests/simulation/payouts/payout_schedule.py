@@ -124,6 +124,7 @@ class PayoutSchedule(Schedule):
                 empty=theirs.empty,
                 two_steps=name == TWO_STEPS,
                 keeps_errors=name == TWO_STEPS,
+                own_failures=theirs.persons_decide,
             )
             self.banks[name] = bank
             self.routes[name] = SimulatedRoute(bank)

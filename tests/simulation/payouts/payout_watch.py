@@ -65,7 +65,9 @@ class PayoutWatch(Watch):
     payout_contradicted: set[str] = field(default_factory=set)
     payout_approved_by: dict[str, str] = field(default_factory=dict)
     manual_words: set[str] = field(default_factory=set)  # payouts that a person called paid, or given up
-    waits_for_person: set[str] = field(default_factory=set)  # legs
+    manual_legs: set[str] = field(default_factory=set)  # legs that a person called paid
+    references: dict[str, str] = field(default_factory=dict)  # by payout: the payment that a person named last
+    waits_for_person: dict[str, int] = field(default_factory=dict)  # by leg: the attempt that waits
     payout_claims: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     payout_intents: dict[str, tuple[float, float]] = field(default_factory=dict)  # by key: true and database time
     held_since: dict[str, tuple[str, float]] = field(default_factory=dict)  # code and true time
@@ -98,8 +100,11 @@ class PayoutWatch(Watch):
                 self.payout_approved_by[subject_id] = actor
             if kind in ("leg_paid_by_hand", "leg_given_up") and actor not in SYSTEM:
                 self.manual_words.add(subject_id)
+            if kind == "leg_paid_by_hand" and actor not in SYSTEM:
+                self.manual_legs.add(leg_id)
             if kind == "retry_requested":
-                self.waits_for_person -= {leg for leg in self.waits_for_person if leg.startswith(f"{subject_id}-")}
+                for asked in [leg for leg in self.waits_for_person if leg.startswith(f"{subject_id}-")]:
+                    del self.waits_for_person[asked]
 
     def _read_payouts(self, process: Process | None) -> None:
         for row in self.rows("SELECT * FROM payout_legs ORDER BY leg_id"):
@@ -148,7 +153,9 @@ class PayoutWatch(Watch):
         payout_id, was, now = row["payout_id"], before["status"], row["status"]
         if was != now:
             self.world.note("PAYOUT", payout_id, was, now)
-            allowed = BY_LEGS if payout_id in self.payout_contradicted else PAYOUT_MOVES[was]
+            # An object of the payout that a person named has a status of its own.
+            is_named = not self.references.get(payout_id, "wire").startswith("wire")
+            allowed = BY_LEGS if payout_id in self.payout_contradicted or is_named else PAYOUT_MOVES[was]
             if now not in allowed:
                 raise Violation(f"I5 {payout_id} went from {was} to {now}")
         if row["version"] <= before["version"]:
@@ -203,8 +210,7 @@ class PayoutWatch(Watch):
         if was != now:
             self.world.note("PAYOUT LEG", leg_id, was, now)
             allowed = set(LEG_MOVES[was])
-            manual = str(before["object_id"]).startswith("manual:") or str(row["object_id"]).startswith("manual:")
-            if row["payout_id"] in self.payout_contradicted or manual:
+            if row["payout_id"] in self.payout_contradicted or leg_id in self.manual_legs:
                 allowed |= LEG_CONTRADICTED.get(was, set())
             if row["failure_code"] is not None and row["attempt"] > before["attempt"]:
                 allowed.add("blocked")  # its object failed for a reason that a later attempt can end
@@ -222,13 +228,20 @@ class PayoutWatch(Watch):
         """Note that a person must decide if the leg is sent; check that it is not sent before."""
         leg_id, now = row["leg_id"], row["status"]
         if now == "sending":
-            if leg_id in self.waits_for_person:
+            waits = self.waits_for_person.get(leg_id)
+            if waits is not None and not self._has_ended(row, waits):
                 raise Violation(f"I16 {leg_id} is sent while a person must decide")
             self.payout_intents.setdefault(f"{leg_id}:{row['attempt']}", (self.world.now, self.world.database_now))
         if row["attention_code"] is not None and row["next_at"] is None and now in TO_BE_SENT:
-            self.waits_for_person.add(leg_id)
+            self.waits_for_person[leg_id] = row["attempt"]
         elif now not in TO_BE_SENT:
-            self.waits_for_person.discard(leg_id)
+            self.waits_for_person.pop(leg_id, None)
+
+    def _has_ended(self, leg: Row, attempt: int) -> bool:
+        """Return True if the attempt's object ended without a payment: an event told what a person was asked."""
+        bank = self.payout_banks[leg["processor"]]
+        made = [item for item in bank.transfers if (item.leg_id, item.attempt) == (leg["leg_id"], attempt)]
+        return bool(made) and all(item.is_void for item in made)
 
     # --- sums --------------------------------------------------------------------------------------------------------
 

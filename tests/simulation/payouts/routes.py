@@ -21,13 +21,14 @@ from refund_worker.domain.payouts.transfers import (
 from refund_worker.domain.processor_replies import Busy, Misconfigured, Refused, Unanswered
 from refund_worker.processors.accounts import Account
 from refund_worker.processors.base import AccountSettings, ProcessorEntry
-from refund_worker.processors.payout_routes import PayoutCapabilities, PayoutEntry, PayoutRoute
+from refund_worker.processors.payout_routes import PayoutCapabilities, PayoutEntry, PayoutRoute, TransferHint
 from tests.simulation.bank_records import DAY, HOUR, KEY_SECONDS, Sent
-from tests.simulation.payouts.transfer_bank import CLAIM_SECONDS, ONE_STEP, Transfer, TransferBank
+from tests.simulation.payouts.transfer_bank import ONE_STEP, Transfer, TransferBank
 from tests.simulation.silent_processor import SilentProcessor
 
 # An adapter's list goes back a little further than the first send: clocks differ.
 LIST_SLACK_SECONDS = HOUR
+EVENT_KIND = "payout.updated"
 
 
 class SimulatedRoute:
@@ -68,7 +69,11 @@ class SimulatedRoute:
                 broken = self._breaks(key, body)
                 if broken is not None:
                     return broken
-            return self._falsified(bank.take_transfer(key, body))
+            reply = self._falsified(bank.take_transfer(key, body))
+            if faults.strikes("payout answer lost"):  # and nothing can be asked until the key is too old
+                bank.outages.append((world.now, world.now + world.random.uniform(1, 20) * HOUR))
+                return Unanswered("the connection broke in mid-answer")
+            return reply
 
         reply: TransferReply = await bank.call("payout", execute, lambda: bank.take_transfer(key, body))
         sent.told = reply  # type: ignore[assignment]
@@ -189,6 +194,16 @@ class PayoutsOnly(SilentProcessor):
         self._no_such_call(f"refund {key}")
 
 
+def event_body(item: Transfer) -> str:
+    """Return the body of an event about the object: only ids, as the engine believes no more."""
+    return json.dumps({"object": item.id, "leg": item.leg_id}, sort_keys=True)
+
+
+def _hint(kind: str, body: str) -> TransferHint | None:
+    told = json.loads(body) if kind == EVENT_KIND else {}
+    return TransferHint(told["object"], told["leg"]) if told else None
+
+
 def payout_capabilities(
     *, two_steps: bool, key_seconds: float = KEY_SECONDS, key_use_seconds: float | None = None, window: float
 ) -> PayoutCapabilities:
@@ -209,7 +224,8 @@ def payout_capabilities(
 
 def account_with_payouts(account: Account, facts: PayoutCapabilities) -> Account:
     """Return the account with these payouts."""
-    entry = replace(account.entry, payouts=PayoutEntry(capabilities=facts, make=_made_by_the_wiring))
+    offered = PayoutEntry(capabilities=facts, make=_made_by_the_wiring, transfer_hint=_hint)
+    entry = replace(account.entry, payouts=offered)
     return replace(account, entry=entry)
 
 
@@ -223,4 +239,11 @@ def _made_by_the_wiring(name: str, settings: object, timeout_seconds: float) -> 
     raise AssertionError("the schedule makes the route itself")
 
 
-__all__ = ["CLAIM_SECONDS", "SimulatedRoute", "account_with_payouts", "payout_capabilities", "payouts_only_account"]
+__all__ = [
+    "EVENT_KIND",
+    "SimulatedRoute",
+    "account_with_payouts",
+    "event_body",
+    "payout_capabilities",
+    "payouts_only_account",
+]

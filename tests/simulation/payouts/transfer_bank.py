@@ -116,6 +116,8 @@ class TransferBank(Bank):
     connected_of: Counter[tuple[str, str]] = field(default_factory=Counter)  # by payout and currency
     at_payees: Counter[str] = field(default_factory=Counter)  # by payout: what the payee's bank has got
     undone: set[str] = field(default_factory=set)  # payouts whose transfer others have undone
+    own_failures: bool = False  # payouts fail for a reason of the bank's own
+    told: set[str] = field(default_factory=set)  # objects of which an event arrived
     on_transfer: Callable[[Transfer], None] = lambda _transfer: None
     on_change: Callable[[Transfer], None] = lambda _transfer: None
     on_transfer_send: Callable[[str, str], None] = lambda _key, _body: None
@@ -266,7 +268,7 @@ class TransferBank(Bank):
     def _fails(self, item: Transfer, word: str) -> None:
         random = self.world.random
         if word in ("failed", "reversed"):
-            item.failure, item.fault = random.choice(FAILURES)
+            item.failure, item.fault = random.choice(FAILURES[2:3] if self.own_failures else FAILURES)
         if word == "returned":
             item.failure = "RETURNED"
         if word == "reversed" and "paid" in item.words and self.faults.strikes("returned less"):

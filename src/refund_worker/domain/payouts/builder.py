@@ -35,7 +35,7 @@ from refund_worker.domain.payouts.payout import (
 )
 from refund_worker.domain.payouts.postings import Payment, give_back, paid_by, payment, take_off
 from refund_worker.domain.payouts.transfers import Fault, Step
-from refund_worker.domain.refund import Doubt, LegStatus
+from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, LegStatus
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, LegOutcome, next_leg_status
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most
 
@@ -270,7 +270,9 @@ class PayoutBuilder:
 
         While the money is on its way the window has not begun. While a person decides it is that of the last payment.
         """
-        payout, is_paid_by_object = self.payout, leg.status is LegStatus.SUCCEEDED and leg.manual_reference is None
+        payout, stands = self.payout, any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
+        # Beside a person's payment too: the transfer of a second payment that comes back is to be undone.
+        is_paid_by_object = leg.status is LegStatus.SUCCEEDED and (leg.manual_reference is None or stands)
         if not is_paid_by_object or not leg.objects or is_watched(leg) or payout.status in PAYOUT_ENDS:
             return False
         if not self.calls_policy.rules_of(leg.processor).reads_refunds:
