@@ -75,6 +75,7 @@ def test_refund_is_loaded_exactly_as_stored(database: Database) -> None:
         requested_by_note="asked by mail",
         instructions_email="jane@example.com",
         destinations="payments",
+        payee_id="payee-7",
         metadata={"b": "2", "a": "1"},
         status=RefundStatus.NEEDS_ATTENTION,
         version=5,
