@@ -32,6 +32,7 @@ check: dev-installed ## lint, format, types, the direction of imports, the lock 
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+	@MYPYPATH=examples/month-of-a-site .venv/bin/mypy examples/month-of-a-site/*.py
 	@.venv/bin/pytest -q tests/test_layout.py tests/test_single_places.py tests/test_locks.py
 
 SCHEDULES ?= 2000

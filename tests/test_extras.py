@@ -33,6 +33,7 @@ PARTS = {
     "cli": "cli",
     "cli.demo": "all",
     "cli.dev": "all",
+    "cli.dev_payees": "all",
     "cli.dev_paypal": "all",
     "cli.dev_sandbox": "all",
     "cli.stack": "all",
@@ -58,7 +59,8 @@ COMES_WITH = {
     "markupsafe": "jinja2",
 }
 # `refund_worker.testing` asks for the extra `web` before it takes the one, and does without the other.
-NOT_NEEDED = {"testing": {"uvicorn", "pytest"}}
+# The commands read a bank's answers with the errors of `processors.wire`, and make no call over HTTP with it.
+NOT_NEEDED = {"testing": {"uvicorn", "pytest"}, "cli": {"aiohttp"}}
 
 
 # --- what is installed -----------------------------------------------------------------------------------------------

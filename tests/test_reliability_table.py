@@ -15,9 +15,9 @@ COMMANDS = tables_of(PAGE["The proof"])[0]
 FAULT_ROWS = [row for table in tables_of(PAGE["Faults"]) for row in table]
 (PROMISES,) = tables_of(PAGE["Promises"])
 FAULT_TESTS, PROMISE_TESTS = sections_of(LISTS["Faults"], 3), sections_of(LISTS["Promises"], 3)
-NUMBERS = [*range(1, 83), *range(87, 95)]
-NAMES = [*(f"I{n}" for n in range(1, 17)), "I19", *(f"L{n}" for n in range(1, 12))]
-SIMULATION = "\n".join(file.read_text("utf-8") for file in sorted((ROOT / "tests" / "simulation").glob("*.py")))
+NUMBERS = [*range(1, 83), *range(87, 108)]
+NAMES = [*(f"I{n}" for n in range(1, 17)), "I18", "I19", *(f"L{n}" for n in range(1, 12))]
+SIMULATION = "\n".join(file.read_text("utf-8") for file in sorted((ROOT / "tests" / "simulation").rglob("*.py")))
 
 
 def number(row: list[str]) -> int:

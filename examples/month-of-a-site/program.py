@@ -27,7 +27,7 @@ from refund_worker.processors.paypal.sandbox import CLIENT_ID, CLIENT_SECRET, WE
 from refund_worker.runtime import build_runtime, open_database
 from refund_worker.settings import PREFIX, load_settings
 from refund_worker.store.payouts import payees
-from refund_worker.store.payouts.payouts import ask_again
+from refund_worker.store.payouts.payouts import ask_again, named_legs
 from refund_worker.store.schema import upgrade
 
 CURRENCY = "USD"
@@ -135,7 +135,7 @@ class Program:
 
         def ask(connection: Connection) -> None:
             for account, object_ids in objects.items():
-                ask_again(connection, account, object_ids=object_ids, leg_ids=[], now=self._servers.now)
+                ask_again(connection, named_legs(connection, account, object_ids=object_ids), self._servers.now)
 
         self.context.database.run(ask)
         self._work()

@@ -20,7 +20,7 @@ class Alarm(StrEnum):
     # Nothing is sent to a processor.
     SENDING_STOPPED = "sending_stopped"
     RESTORED_BACKUP = "restored_backup"
-    FUNDS_SHORT = "funds_short"  # refunds need more than is available there
+    FUNDS_SHORT = "funds_short"  # refunds and payouts need more than is available there
     # One refund needs a person, or its money went another way than was recorded.
     REFUND_STOPPED = "refund_stopped"
     LATE_FAILURE = "late_failure"

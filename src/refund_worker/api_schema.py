@@ -461,8 +461,11 @@ class PayoutLeg(TypedDict):
 class Payout(TypedDict):
     """A payout with its steps. The destination is masked, and stays that of the request's time.
 
+    `destination_changed_at`: the payee has another one since then, and the payout may still be paid to the old one.
     `paid` is not final: the money may come back until `settles_at`. `hold_code` says why it waits, until `hold_until`
-    if that is known. `act_by` is until when the payee can act. Of a compliance outcome only the fault is said.
+    if that is known. `approval_total_minor` is what the payee's payouts in the time window come to, and why it awaits
+    approval; both are null otherwise. `act_by` is until when the payee can act. Of a compliance outcome only the fault
+    is said.
     """
 
     id: str
@@ -475,11 +478,14 @@ class Payout(TypedDict):
     source: Literal["earnings", "withdrawal"]
     method: PayoutMethod
     destination: str
+    destination_changed_at: str | None
     refund_id: str | None
     run_id: str | None
     legs: list[PayoutLeg]
     hold_code: HoldCode | None
     hold_until: str | None
+    approval_total_minor: int | None
+    approval_threshold_minor: int | None
     failure_code: str | None
     failure_message: str | None
     fault: Fault | None
@@ -513,7 +519,7 @@ class PayoutPreview(TypedDict):
 
     `payable_minor` is the most that one payout can pay now, and `not_payable_code` why that is 0: held, below_minimum
     or nothing_payable. `held_minor` is of earnings that are not available yet, the next of them at `held_until`.
-    `fee_minor` is null where the fee is not known before. `steps` is the route.
+    `fee_minor` is null: no processor says its fee before. `steps` is the route.
     """
 
     would_be: Literal["accepted"] | PreviewRefusal
@@ -541,7 +547,7 @@ class PayoutRun(TypedDict):
     """One run over the payees of an account in one currency, and how far it is.
 
     `planned_*` are what it pays, `paid_*` what it has made into payouts, of `payees` in all. `available_minor` is the
-    account's money when it was planned, less what unfinished refunds needed of it, and `shortfall_minor` what was
+    account's money when it was planned, less what refunds and others needed of it, and `shortfall_minor` what was
     missing; null if that was not known. `approval_codes` say why a person must approve it. `carried_minor` is payable
     and stays in the balances.
     """
@@ -715,7 +721,7 @@ class Switch(TypedDict):
 
 
 class Funds(TypedDict):
-    """One currency of a processor account: its money, as last read, against what unfinished refunds need of it.
+    """One currency of a processor account: its money, as last read, against what refunds and payouts need.
 
     `needed_minor` is the sum of `queued_minor`, `approved_minor` (approved by a person) and `blocked_minor`; each part
     of a refund is in one of them. Amounts that follow from a balance are null unless `state` is `current`.

@@ -111,7 +111,7 @@ class DestinationNotPayable(Refusal):
 
 
 class DestinationsKeyMissing(Refusal):
-    """A bank account is stored only sealed, and no key for that is set."""
+    """No key is set for a bank account, which is stored only sealed, or a destination was sealed with another key."""
 
     code = "destinations_key_missing"
 

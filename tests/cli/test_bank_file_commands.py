@@ -51,6 +51,11 @@ def test_file_is_written_again_unchanged_and_its_answer_pays(
     assert b"DE89370400440532013000" in first
     assert shop("payouts", "file", exported["file"]["file_id"], "--folder", "again").code == 0
     assert (Path("again") / path.name).read_bytes() == first
+    (tmp_path / "bank.json").write_text(json.dumps(iban | {"iban": "DE02120300000000202051"}))
+    assert shop("payees", "update", "mara", *account).code == 0
+    written = shop("payouts", "file", exported["file"]["file_id"], "--folder", "again")
+    assert f"{made.json['id']}: the payee has another destination" in written.err
+    assert "ask the payee before you pay" in shop("payouts", "show", made.json["id"]).out
     path.write_bytes(b"other")
     assert shop("payouts", "file", exported["file"]["file_id"], "--folder", "outbox").code == 5
     reference = shop("payouts", "show", made.json["id"], "-o", "json").json["legs"][0]["object_id"]

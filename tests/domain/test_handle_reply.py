@@ -29,7 +29,6 @@ from tests.domain.builders import (
 )
 
 from refund_worker.domain.decision import Event, PaymentDelta, Policy, ProcessorDenied
-from refund_worker.domain.handle_reply import BACKOFFS_BEFORE_ATTENTION
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.payment_check import PaymentFacts
@@ -48,6 +47,7 @@ from refund_worker.domain.processor_replies import (
     UnknownRefusal,
 )
 from refund_worker.domain.refund import LegStatus, RefundStatus, RefusalKind
+from refund_worker.domain.retrying import BACKOFFS_BEFORE_ATTENTION
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.domain.timing import backoff_seconds
 

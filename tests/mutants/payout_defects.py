@@ -7,11 +7,23 @@ from tests.mutants.defects import DOMAIN, ENGINE, STORE, WEB, Defect
 PAYOUTS = DOMAIN + "payouts/"
 WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
+FILES = "tests/engine/payouts/test_bank_files.py::test_"
+RUNS = "tests/engine/payouts/test_runs.py::test_"
+WITHDRAWALS = "tests/engine/payouts/test_withdrawals.py::test_"
 RETURNS = "tests/engine/payouts/test_returns.py::test_"
 RESOLVED = "tests/engine/payouts/test_resolved_by_a_person.py::test_"
 EVENTS = "tests/engine/payouts/test_transfer_events.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
+KEYS = "tests/engine/payouts/test_destinations_key.py::test_"
+LOCKS = "tests/engine/payouts/test_lock_order.py::test_"
 PAGES = "tests/web/console/"
+COMPLIANCE = "tests/web/test_payouts_over_http.py::test_compliance_says_nothing_in_detail"
+COMPLIANCE_MESSAGES = (
+    "tests/engine/notifications/test_payout_messages.py"
+    "::test_compliance_outcome_is_named_in_no_notification_and_no_refund"
+)
+FUNDS = "tests/engine/payouts/test_payout_funds.py::test_"
+RUN_MESSAGES = "tests/engine/notifications/test_run_messages.py::test_"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
 
 PAYOUT_DEFECTS = (
@@ -39,7 +51,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an empty list proves absence before the quiet window has passed",
         PAYOUTS + "replies.py",
-        "        case Proof.MAY_STILL_LAND:\n            _schedule_lookup(builder, leg)\n",
+        "        case Proof.MAY_STILL_LAND:\n            schedule_lookup(builder, leg)\n",
         "        case Proof.MAY_STILL_LAND:\n            conclude_nothing_there(builder, leg, asked_at)\n",
         (DEFENCES + "new_key_waits_for_the_quiet_window",),
     ),
@@ -137,8 +149,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an older report replaces a newer one",
         PAYOUTS + "objects.py",
-        "    if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[item.state]:\n",
-        "    if before is not None and before.state is item.state:\n",
+        "    if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[state]:\n",
+        "    if before is not None and before.state is state:\n",
         (DEFENCES + "overtaken_report_changes_nothing",),
     ),
     Defect(
@@ -165,7 +177,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an amount above the threshold waits for no approval",
         ENGINE + "payouts/accept.py",
-        "needs_approval=waits",
+        "needs_approval=why is not None",
         "needs_approval=False",
         (DEFENCES + "second_person_approves",),
     ),
@@ -270,7 +282,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: the console shows everybody the code of a compliance outcome",
         WEB + "console/payouts.py",
-        "    whole_history = may(page.identity.role, Act.INSPECT)\n",
+        "    whole_history = sees_compliance_causes(page.identity.role)\n",
         "    whole_history = True\n",
         (PAGES + "test_payout_pages.py::TestOne::test_of_a_compliance_outcome_only_operators_see_the_code",),
     ),
@@ -287,6 +299,177 @@ PAYOUT_DEFECTS = (
         '            "amount_minor": whole(form, "amount_minor", "Amount"),\n',
         "",
         (PAGES + "test_payee_pages.py::TestPayOut::test_smaller_amount_is_previewed_and_paid",),
+    ),
+    Defect(
+        "payouts: a run that a person cancels has no notification",
+        ENGINE + "payouts/runs.py",
+        "        if context.notify:\n            announce_run(connection, after, now)\n",
+        "",
+        (RUN_MESSAGES + "canceled_run_is_notified_and_a_dry_run_is_not",),
+    ),
+    Defect(
+        "payouts: a run that awaits approval has no notification",
+        ENGINE + "payouts/drive_runs.py",
+        "    if context.notify and after.status is not run.status:\n",
+        "    if context.notify and after.status is RunStatus.DONE:\n",
+        (RUN_MESSAGES + "run_tells_that_it_awaits_approval_and_is_done",),
+    ),
+    Defect(
+        "payouts: what payouts need is no need of the account",
+        ENGINE + "views/funds.py",
+        "        (payout_needs(connection, of_payouts), no_payouts),\n",
+        "",
+        (FUNDS + "run_is_short_of_what_other_payouts_and_runs_need",),
+    ),
+    Defect(
+        "payouts: a run needs its payouts twice",
+        STORE + "payouts/needs.py",
+        ", row.paid_minor.is_(None))",
+        ")",
+        (FUNDS + "run_needs_each_of_its_payouts_once",),
+    ),
+    Defect(
+        "payouts: the second step needs the transferred money again",
+        STORE + "payouts/needs.py",
+        "leg.number == 1, ",
+        "",
+        (FUNDS + "queued_payout_is_needed_until_it_is_sent",),
+    ),
+    Defect(
+        "payouts: a code that refunds have too is explained in words of refunds",
+        ENGINE + "views/failure_codes.py",
+        "    return ENTRY_OF_SHARED_CODE.get(name, OTHER_PAYOUT_CODE)\n",
+        "    return name\n",
+        (PAGES + "test_payout_pages.py::TestOne::test_code_that_refunds_have_too_is_explained_in_words_of_payouts",),
+    ),
+    Defect(
+        "payouts: the total that made a payout wait leaves this payout out",
+        ENGINE + "payouts/accept.py",
+        "    why = None if total is None else approval_detail(total, context.limits)\n",
+        "    why = None if total is None else approval_detail(total - payout.amount_minor, context.limits)\n",
+        ("tests/web/test_payouts_over_http.py::test_payout_that_awaits_approval_says_which_total_exceeds_what",),
+    ),
+    Defect(
+        "payouts: the Audit page tells everyone the code of a compliance outcome",
+        WEB + "console/audit.py",
+        "    return sees_compliance_causes(page.identity.role)\n",
+        "    return True\n",
+        (PAGES + "test_payout_pages.py::TestOne::test_audit_shows_operators_alone_the_code_of_a_compliance_outcome",),
+    ),
+    Defect(
+        "payouts: an approver's key reads the code of a compliance outcome",
+        WEB + "api/payouts.py",
+        "        whole = sees_compliance_causes(caller.role)\n",
+        "        whole = caller.sees is None\n",
+        (COMPLIANCE,),
+    ),
+    Defect(
+        "payouts: the filter by code tells the code of a compliance outcome",
+        STORE + "payouts/lists.py",
+        "shown == filters.failure_code)",
+        "p.failure_code == filters.failure_code)",
+        (COMPLIANCE,),
+    ),
+    Defect(
+        "payouts: the leg of a refund tells the code of a compliance outcome",
+        ENGINE + "payouts/as_processor.py",
+        "        failure_code=failure_code_of(payout),",
+        "        failure_code=payout.failure_code,",
+        (COMPLIANCE_MESSAGES,),
+    ),
+    Defect(
+        "payouts: the timeline tells everyone the code of a check that ended well",
+        ENGINE + "views/payout_objects.py",
+        ' if hides or is_of_compliance(event["why"]) else event',
+        " if hides else event",
+        ("tests/web/test_payouts_over_http.py::test_code_of_a_check_that_ended_well_is_shown_to_operators_alone",),
+    ),
+    Defect(
+        "payouts: an event of a connected account refreshes no payee",
+        ENGINE + "processor_sync/transfer_events.py",
+        'platform_of(row["processor"]), hint) for',
+        'row["processor"], hint) for',
+        ("tests/web/test_payee_events.py::test_event_of_a_connected_account_refreshes_the_payee",),
+    ),
+    Defect(
+        "payouts: credits go to a payee who was given to another customer",
+        ENGINE + "payouts/as_processor.py",
+        '    if not belongs_to_refund(connection, payee, str(order["refund"])):\n',
+        "    if False:\n",
+        (WITHDRAWALS + "payee_of_another_customer_by_now_is_not_paid",),
+    ),
+    Defect(
+        "payouts: a merge takes the payee from its customer",
+        ENGINE + "payouts/actions.py",
+        "    merged = accounts.survivors(connection, known)\n",
+        "    merged: dict[str, str] = {}\n",
+        (WITHDRAWALS + "payee_of_a_merged_customer_is_paid",),
+    ),
+    Defect(
+        "payouts: unsent credits follow the payee to another customer",
+        ENGINE + "payees/payees.py",
+        '        if differences & {*CHANGES_DESTINATION, "customer_id"}:\n',
+        "        if differences & CHANGES_DESTINATION:\n",
+        (WITHDRAWALS + "unsent_credits_are_not_paid_to_another_customer",),
+    ),
+    Defect(
+        "payouts: a payee's own earnings are canceled with another customer",
+        ENGINE + "payouts/actions.py",
+        "        if new_owner is not None and belongs_to_refund(connection, new_owner, payout.refund_id):\n",
+        "        if False:\n",
+        (WITHDRAWALS + "unsent_credits_are_not_paid_to_another_customer",),
+    ),
+    Defect(
+        "payout runs: the person who made a run approves that money is missing",
+        ENGINE + "payouts/runs.py",
+        "        if why is not None:\n",
+        '        if why is not None and set(run.approval_codes) != {"funds_short"}:\n',
+        (RUNS + "run_that_needs_more_than_is_available_waits_for_a_person",),
+    ),
+    Defect(
+        "payouts: a retry sends to the destination that was changed meanwhile",
+        PAYOUTS + "next_step.py",
+        "    elif facts is not None and goes_to_an_old_destination(payout, facts.payee, policy):\n",
+        "    elif False:\n",
+        (DEFENCES + "retry_sends_nothing_to_an_old_destination",),
+    ),
+    Defect(
+        "payouts: a bank file pays to the destination that was changed meanwhile",
+        ENGINE + "payouts/bank_files.py",
+        "            if goes_to_an_old_destination(payout, payee, context.payout_policy):\n",
+        "            if False:\n",
+        (FILES + "export_goes_to_no_old_destination",),
+    ),
+    Defect(
+        "payouts: a person who pays does not see that the destination changed",
+        PAYOUTS + "payout.py",
+        "    return known.changed_at\n",
+        "    return None\n",
+        (
+            PAGES + "test_payout_pages.py::TestOne::test_changed_destination_is_a_warning",
+            FILES + "file_names_payouts_whose_destination_changed_since",
+        ),
+    ),
+    Defect(
+        "payouts: an object that lost its attempt's mark is that of no attempt",
+        PAYOUTS + "objects.py",
+        "    return 1 if item.attempt is None and was_sent_once else item.attempt\n",
+        "    return item.attempt\n",
+        (DEFENCES + "object_found_without_its_attempt_lets_the_next_be_sent",),
+    ),
+    Defect(
+        "payouts: an object that failed without its attempt's mark answers the current call",
+        PAYOUTS + "objects.py",
+        "or (item.attempt is None and is_live)):\n",
+        "or item.attempt is None):\n",
+        (DEFENCES + "object_of_an_unclear_attempt_is_a_persons",),
+    ),
+    Defect(
+        "payouts: a retry sends again beside an object whose attempt is not known",
+        PAYOUTS + "replies.py",
+        "                leg = replace(leg, failure_code=ANSWER_MISMATCH, failure_message=message)\n",
+        "",
+        (DEFENCES + "object_of_an_unclear_attempt_is_a_persons",),
     ),
     Defect(
         "payouts: a transfer that paid is not read again",
@@ -406,5 +589,82 @@ PAYOUT_DEFECTS = (
         "        if our_ids(ours)[0] is None:",
         "        if False:",
         ("tests/processors/paypal/test_paypal_payouts.py::test_event_names_the_leg_by_its_item_or_its_batch",),
+    ),
+    Defect(
+        "payouts: lock order: the end of a pause locks payouts before their payees",
+        STORE + "payouts/payouts.py",
+        "    whom = list(connection.execute(locked(connection, whose.order_by(payees.c.payee_id))).scalars())\n",
+        "    whom = list(connection.execute(whose.order_by(payees.c.payee_id)).scalars())\n",
+        (LOCKS + "payout_is_free_while_another_waits_for_its_payee[end_of_a_pause-postgres]",),
+    ),
+    Defect(
+        "payouts: lock order: events lock payees in the order of the table",
+        STORE + "payouts/payees.py",
+        "    found = connection.execute(locked(connection, which.order_by(p.payee_id))).all() if named else ()\n",
+        "    found = connection.execute(locked(connection, which)).all() if named else ()\n",
+        (LOCKS + "destinations_of_a_batch_are_locked_in_order",),
+    ),
+    Defect(
+        "payouts: lock order: each event locks the payout that it names",
+        ENGINE + "processor_sync/transfer_events.py",
+        "                legs |= its\n",
+        "                legs |= its\n                payouts.ask_again(connection, its, now)\n",
+        (LOCKS + "payouts_of_a_batch_of_events_are_locked_in_order",),
+    ),
+    Defect(
+        "payouts: what did not come back is no loss if the payout is tried again",
+        PAYOUTS + "objects.py",
+        "    _post_loss(builder, leg, item)\n    if",
+        "    if leg.status is LegStatus.SUCCEEDED:\n        _post_loss(builder, leg, item)\n    if",
+        (WAY + "return_of_less_is_a_loss_although_it_is_tried_again",),
+    ),
+    Defect(
+        "payouts: what did not come back with another object of the leg is no loss",
+        PAYOUTS + "objects.py",
+        "    _post_loss(builder, leg, item)\n    if",
+        "    if len(leg.objects) == 1:\n        _post_loss(builder, leg, item)\n    if",
+        (WAY + "return_of_less_by_another_object_is_a_loss",),
+    ),
+    Defect(
+        "payouts: one destination whose key is missing stops the whole batch",
+        ENGINE + "payouts/process.py",
+        "            except DestinationsKeyMissing:\n",
+        "            except KeyboardInterrupt:\n",
+        (KEYS + "many_without_their_key_are_tried_rarely",),
+    ),
+    Defect(
+        "payouts: a payout whose destination's key is missing is tried at once again",
+        ENGINE + "payouts/quarantine.py",
+        "        payouts.put_off(connection, payout.payout_id, until, KEY_MISSING, message, now, None)\n",
+        "",
+        (KEYS + "many_without_their_key_are_tried_rarely",),
+    ),
+    Defect(
+        "payouts: a missing key of a destination is an alarm at each try",
+        ENGINE + "payouts/quarantine.py",
+        "        if payout.failure_code != KEY_MISSING:\n",
+        "        if payout:\n",
+        (KEYS + "payout_without_its_key_waits_others_are_sent",),
+    ),
+    Defect(
+        "payouts: a question without the key of the destination breaks",
+        ENGINE + "payouts/orders.py",
+        '    return open_sealed(context.box, sealed, f"payout {payout_id}")\n',
+        "    return context.box.open(sealed)\n",
+        (KEYS + "question_about_a_payout_without_its_key_is_refused",),
+    ),
+    Defect(
+        "payouts: of a payment and its return in one answer of the bank, the last line alone counts",
+        ENGINE + "payouts/bank_files.py",
+        " for row in answer.rows if row.end_to_end_id in places]\n",
+        " for row in {row.end_to_end_id: row for row in answer.rows}.values() if row.end_to_end_id in places]\n",
+        (FILES + "payment_and_its_return_in_one_answer_are_a_return",),
+    ),
+    Defect(
+        "payouts: all lines of an answer of the bank are applied as one",
+        ENGINE + "payouts/bank_files.py",
+        "    for _, step in sorted(steps.items()):\n",
+        "    for step in [replies]:\n",
+        (FILES + "payment_and_its_return_in_one_answer_are_a_return",),
     ),
 )

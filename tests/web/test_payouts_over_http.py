@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 from tests.web.client import Web, is_problem
-from tests.web.payout_shop import EARNING, PayoutShop
+from tests.web.console.visitor import visitor
+from tests.web.payout_shop import EARNING, PayoutShop, use_context
 
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.domain.refund import ObjectState
+from refund_worker.sealing import Box
 
 
 @pytest.fixture
@@ -132,6 +134,25 @@ class TestPreview:
         assert self.preview(shop, amount_minor=501)["needs_approval"] is True
 
 
+def test_payout_that_awaits_approval_says_which_total_exceeds_what(shop: PayoutShop) -> None:
+    shop.web.call("POST", "/v1/earnings", {**EARNING, "earning_id": "e-2", "amount_minor": 900})
+    ann = shop.web.key("requester", name="ann")
+    small = shop.ask("small", api_key=ann, amount_minor=400).json()
+    assert (small["status"], small["approval_total_minor"], small["approval_threshold_minor"]) == ("queued", None, None)
+    waits = shop.ask("large", api_key=ann, amount_minor=300).json()
+    assert (waits["status"], waits["approval_total_minor"], waits["approval_threshold_minor"]) == (
+        "awaiting_approval",
+        700,
+        500,
+    )
+    (listed,) = shop.get("/v1/payouts?status=awaiting_approval")["data"]
+    assert listed == waits
+    first = shop.get(f"/v1/payouts/{waits['id']}/events")["data"][0]
+    assert first["detail"]["approval_total_minor"] == 700
+    decided = shop.act(waits["id"], "approve").json()
+    assert (decided["approval_total_minor"], decided["approval_threshold_minor"]) == (None, None)
+
+
 class TestList:
     def test_filters(self, shop: PayoutShop) -> None:
         one = shop.ask("k1", amount_minor=100).json()["id"]
@@ -240,25 +261,67 @@ def test_payee_is_told_what_to_change(shop: PayoutShop, code: str, fault: Fault,
 def test_compliance_says_nothing_in_detail(shop: PayoutShop) -> None:
     values = {"failure_code": "REGULATORY_BLOCKED", "fault": Fault.COMPLIANCE, "status": "BLOCKED"}
     payout_id = ended(shop, lambda key: shop.route.set(key, ObjectState.FAILED, **values))
-    viewer = shop.web.key("viewer")
-    for path in (f"/v1/payouts/{payout_id}", "/v1/payouts", f"/v1/payouts/{payout_id}/events", "/v1/payees/p1"):
-        answer = shop.web.call("GET", path, key=viewer)
-        assert answer.status_code == 200
-        assert "REGULATORY" not in answer.text, path
+    paths = ["", f"/{payout_id}", f"/{payout_id}/events"]
+    month = shop.get(f"/v1/payouts/{payout_id}")["created_at"][:7]
+    statement = f"/v1/payees/p1/statement?month={month}"
+    for role in ("viewer", "requester", "approver"):
+        key = shop.web.key(role)
+        for path in (*(f"/v1/payouts{path}" for path in paths), "/v1/payees/p1", statement, "/metrics"):
+            answer = shop.web.call("GET", path, key=key)
+            assert answer.status_code == 200, path
+            assert "REGULATORY" not in answer.text, (role, path)
+        listed = shop.get("/v1/payouts?failure_code=REGULATORY_BLOCKED", key=key)["data"]
+        assert listed == [], "a filter would tell the code"
+    (shown,) = shop.get("/v1/payouts?failure_code=refused_by_processor")["data"]
+    assert shown["id"] == payout_id
     assert shop.get(f"/v1/payouts/{payout_id}")["failure_code"] == "refused_by_processor"
     assert "REGULATORY_BLOCKED" in str(shop.get(f"/v1/payouts/{payout_id}/events"))
 
 
+def test_code_of_a_check_that_ended_well_is_shown_to_operators_alone(shop: PayoutShop) -> None:
+    values = {"failure_code": "REGULATORY_PENDING", "fault": Fault.COMPLIANCE, "status": "ONHOLD"}
+
+    def arrive(key: str) -> None:
+        shop.route.land()
+        shop.route.set(key, ObjectState.PENDING, **values)
+
+    shop.route.script = ["late"]
+    payout_id = ended(shop, arrive)
+    report(shop, payout_id, lambda key: shop.route.set(key, ObjectState.SUCCEEDED, failure_code=None, fault=None))
+    assert shop.get(f"/v1/payouts/{payout_id}")["status"] == "paid"
+    for role, sees in {"viewer": False, "requester": False, "approver": False, "operator": True}.items():
+        events = shop.get(f"/v1/payouts/{payout_id}/events", key=shop.web.key(role))["data"]
+        assert ("REGULATORY" in str(events)) is sees, role
+        person = visitor(shop.web, "support" if role == "requester" else role)
+        for path in (f"/payouts/{payout_id}", "/audit"):
+            assert ("REGULATORY" in person.get(path).text) is sees, (role, path)
+
+
 def ended(shop: PayoutShop, change: Callable[[str], object]) -> str:
     """Send a payout, let its object change, and report that. Return its id."""
+    payout_id = str(shop.ask(amount_minor=100).json()["id"])
+    shop.work()
+    report(shop, payout_id, change)
+    return payout_id
+
+
+def report(shop: PayoutShop, payout_id: str, change: Callable[[str], object]) -> None:
+    """Let the payout's object change, and report that."""
     from refund_worker.domain.payouts.decision import TransferReplied
     from refund_worker.domain.payouts.transfers import TransferAnswered
     from refund_worker.engine.payouts.replies import record_transfer_replies
 
-    payout_id = str(shop.ask(amount_minor=100).json()["id"])
-    shop.work()
     key = f"{payout_id}-1:1"
     change(key)
     answer = TransferAnswered(shop.route.book[key])
     record_transfer_replies(shop.web.context, [TransferReplied(payout_id, f"{payout_id}-1", None, answer)])
     return payout_id
+
+
+def test_question_without_the_key_of_the_destination_is_a_problem(shop: PayoutShop) -> None:
+    payout_id = shop.ask(amount_minor=500).json()["id"]
+    shop.work()
+    use_context(shop.web, replace(shop.web.context, box=Box()))
+    answer = shop.web.call("POST", f"/v1/payouts/{payout_id}/sync")
+    assert is_problem(answer, 422, "destinations_key_missing")
+    assert shop.get(f"/v1/payouts/{payout_id}")["status"] == "pending"

@@ -195,7 +195,7 @@ class Calls:
 
     @staticmethod
     def funds() -> Call[list[Funds]]:
-        """Return the money at each processor account and currency against what refunds need of it."""
+        """Return the money at each processor account and currency against what refunds and payouts need."""
         return Call("GET", "/v1/funds", part="data")
 
     @staticmethod

@@ -180,7 +180,7 @@ def _add_list(app: typer.Typer) -> None:
         """List who did what, newest first."""
         from refund_worker.engine.audit.log import entries
 
-        wanted = {"actor": actor, "kind": kind, "refund_id": refund_id, "customer_id": customer, "alarm": alarm}
+        wanted: Json = {"actor": actor, "kind": kind, "refund_id": refund_id, "customer_id": customer, "alarm": alarm}
         with runtime.context() as context, context.database.read() as connection:
             found = entries(connection, of, before=before, limit=limit, **wanted)
         if kind is not None and not found["data"]:

@@ -68,12 +68,16 @@ def _add_file(app: typer.Typer) -> None:
         folder: FolderOption = Path(),
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Write a file again that was made before: always the same bytes."""
-        from refund_worker.engine.payouts.bank_files import content_of
+        """Write a file again that was made before: always the same bytes.
+
+        It names the payouts in it whose payee has another destination by now.
+        """
+        from refund_worker.engine.payouts.bank_files import changed_since, content_of
 
         with runtime.context() as context:
             stored, content = content_of(context, file_id)
-        _show(stored, _write(folder, stored, content), output)
+            changed = changed_since(context, file_id)
+        _show(stored, _write(folder, stored, content), output, changed=changed)
 
 
 def _add_files(app: typer.Typer) -> None:
@@ -158,10 +162,17 @@ def _as_json(file: StoredFile) -> dict[str, object]:
     return {**asdict(file), "created_at": iso(file.created_at)}
 
 
-def _show(file: StoredFile | None, path: Path | None, output: Output, *, left_out: tuple[str, ...] = ()) -> None:
+def _show(
+    file: StoredFile | None,
+    path: Path | None,
+    output: Output,
+    *,
+    left_out: tuple[str, ...] = (),
+    changed: tuple[str, ...] = (),
+) -> None:
     if output is Output.JSON:
         shown = None if file is None else {**_as_json(file), "path": str(path)}
-        print_json({"file": shown, "left_out": list(left_out)})
+        print_json({"file": shown, "left_out": list(left_out), "destination_changed": list(changed)})
         return
     if file is None:
         print_line("no payout waits for a file")
@@ -169,3 +180,5 @@ def _show(file: StoredFile | None, path: Path | None, output: Output, *, left_ou
         print_line(f"{path}: {file.payments} payments, {_amount(file)}")
     for each in left_out:
         print_line(f"a person must see {each}: no file can carry it")
+    for each in changed:
+        print_line(f"{each}: the payee has another destination since the file was made; ask before the bank gets it")

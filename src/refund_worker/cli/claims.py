@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from refund_worker.cli import fraud_warnings, runtime
-from refund_worker.cli.lists import CustomerFilter, LimitOption, PaymentFilter, Shown, show_page
+from refund_worker.cli.lists import CustomerFilter, LimitOption, PaymentFilter, Shown, show_one, show_page
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     AfterOption,
@@ -22,7 +21,7 @@ from refund_worker.cli.options import (
     group,
     normalized_id,
 )
-from refund_worker.cli.output import Column, Output, count, moment, print_facts, print_json
+from refund_worker.cli.output import Column, Output, count, moment
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
 from refund_worker.domain.ids import spelled
 from refund_worker.engine.views.money_format import money
@@ -97,7 +96,7 @@ def _add_outside_list(app: typer.Typer) -> None:
         filters = ClaimFilters(
             kind=ClaimKind.OUTSIDE_REFUND, limit=limit, after=starting_after, customer_id=customer, condition=status
         )
-        _list(filters, output, quiet, Shown("id", OUTSIDE_COLUMNS, _outside_row))
+        _list(filters, output, quiet, OUTSIDE_SHOWN)
 
 
 def _add_disputes_list(app: typer.Typer) -> None:
@@ -122,7 +121,7 @@ def _add_disputes_list(app: typer.Typer) -> None:
             payment_id=payment,
             condition=status,
         )
-        _list(filters, output, quiet, Shown("id", DISPUTE_COLUMNS, _dispute_row))
+        _list(filters, output, quiet, DISPUTES_SHOWN)
 
 
 DecisionOption = Annotated[
@@ -238,13 +237,7 @@ def show_claim(kind: ClaimKind, claim_id: str, output: Output) -> None:
 
     with runtime.context() as context, context.database.read() as connection:
         found: Any = claim_view(connection, find(connection, claim_id, kind))
-    if output is Output.JSON:
-        print_json(found)
-        return
-    is_outside = kind is ClaimKind.OUTSIDE_REFUND
-    columns = OUTSIDE_COLUMNS if is_outside else DISPUTE_COLUMNS
-    row: Callable[[Any], tuple[object, ...]] = _outside_row if is_outside else _dispute_row
-    print_facts(zip((column.title for column in columns), row(found), strict=True))
+    show_one(found, output, OUTSIDE_SHOWN if kind is ClaimKind.OUTSIDE_REFUND else DISPUTES_SHOWN)
 
 
 def _outside_row(row: Any) -> tuple[object, ...]:
@@ -277,3 +270,7 @@ def _dispute_row(row: Any) -> tuple[object, ...]:
         row["processor_account"],
         row["object_id"],
     )
+
+
+OUTSIDE_SHOWN = Shown("id", OUTSIDE_COLUMNS, _outside_row)
+DISPUTES_SHOWN = Shown("id", DISPUTE_COLUMNS, _dispute_row)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from refund_worker.cli import runtime
-from refund_worker.cli.lists import LimitOption, Shown, show_page
+from refund_worker.cli.lists import LimitOption, Shown, show_one, show_page
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     AfterOption,
@@ -19,7 +19,7 @@ from refund_worker.cli.options import (
     group,
     normalized_id,
 )
-from refund_worker.cli.output import Column, Output, moment, print_facts, print_json, print_line
+from refund_worker.cli.output import Column, Output, moment, print_line
 from refund_worker.domain.ids import spelled
 from refund_worker.engine.views.money_format import money
 from refund_worker.errors import RefundWorkerError
@@ -108,7 +108,7 @@ def _add_list(app: typer.Typer) -> None:
             page: Any = earning_page(
                 connection, limit=limit, after=starting_after, payee_id=payee, transaction_id=transaction
             )
-        show_page(page, output, quiet, Shown("earning_id", COLUMNS, _row))
+        show_page(page, output, quiet, SHOWN)
 
 
 def _add_show(app: typer.Typer) -> None:
@@ -123,10 +123,7 @@ def _show(earning_id: str, output: Output) -> None:
 
     with runtime.context() as context, context.database.read() as connection:
         found: Any = find_earning(connection, earning_id)
-    if output is Output.JSON:
-        print_json(found)
-        return
-    print_facts(zip((column.title for column in COLUMNS), _row(found), strict=True))
+    show_one(found, output, SHOWN)
 
 
 def _row(row: Any) -> tuple[object, ...]:
@@ -139,3 +136,6 @@ def _row(row: Any) -> tuple[object, ...]:
         moment(row["available_at"]),
         row["description"],
     )
+
+
+SHOWN = Shown("earning_id", COLUMNS, _row)

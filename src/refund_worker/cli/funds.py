@@ -1,4 +1,4 @@
-"""The command that compares the money at the processor accounts with what refunds need of it."""
+"""The command that compares the money at the processor accounts with what refunds and payouts need of it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
 
     @command(app, "funds", "funds")
     def funds(output: OutputOption = Output.TABLE) -> None:
-        """Compare the money at each processor account with what refunds need of it.
+        """Compare the money at each processor account with what refunds and payouts need of it.
 
         The scheduler reads the balances every few minutes. A balance that is old or cannot be read is unknown, and
         so is what is missing there.

@@ -106,7 +106,7 @@ def add_customers_list(app: typer.Typer) -> None:
         return customers(connection, limit=limit, after=after)
 
     about = "List customers with their balances, by id."
-    _add_list(app, "customers list --limit 50", about, read, Shown("customer_id", CUSTOMER_COLUMNS, _customer_row))
+    add_list(app, "customers list --limit 50", about, read, Shown("customer_id", CUSTOMER_COLUMNS, _customer_row))
 
 
 def _add_batches_list(app: typer.Typer) -> None:
@@ -116,10 +116,10 @@ def _add_batches_list(app: typer.Typer) -> None:
         return list_batches(connection, now=context.clock(connection), limit=limit, after=after)
 
     about = "List batches, newest first."
-    _add_list(app, "batches list", about, read, Shown("batch_id", BATCH_COLUMNS, _batch_row))
+    add_list(app, "batches list", about, read, Shown("batch_id", BATCH_COLUMNS, _batch_row))
 
 
-def _add_list(app: typer.Typer, example: str, about: str, read: Read, shown: Shown) -> None:
+def add_list(app: typer.Typer, example: str, about: str, read: Read, shown: Shown) -> None:
     """Register a command `list` without filters. `about` is its help."""
 
     def list_(
@@ -170,11 +170,8 @@ def _show_payment(payment_id: str, output: Output) -> None:
 
     with runtime.context() as context, context.database.read() as connection:
         found = payment(connection, context, payment_id)
-    if output is Output.JSON:
-        print_json(found)
-        return
-    print_facts(zip((column.title for column in PAYMENT_COLUMNS), _payment_row(found), strict=True))
-    if found["processor_says"]:
+    for_people = show_one(found, output, Shown("payment_id", PAYMENT_COLUMNS, _payment_row))
+    if for_people and found["processor_says"]:
         print()
         facts = found["processor_says"].items()
         print_facts((f"processor: {name.replace('_', ' ')}", value) for name, value in facts)
@@ -235,15 +232,31 @@ def _add_batches_show(app: typer.Typer) -> None:
 
 def show_page(page: Json, output: Output, quiet: bool, shown: Shown) -> None:
     """Print a page of a list as JSON, as ids alone, or as a table."""
+    show_rows(page, output, quiet, shown.id_field, lambda rows: print_table(shown.columns, map(shown.row_of, rows)))
+
+
+def show_rows(
+    page: Any, output: Output, quiet: bool, id_field: str, print_rows: Callable[[Sequence[Any]], None]
+) -> None:
+    """Print a page of a list as JSON, as ids alone, or by `print_rows`."""
     if output is Output.JSON:
         print_json(page)
         return
     if quiet:
-        print_ids(row[shown.id_field] for row in page["data"])
+        print_ids(row[id_field] for row in page["data"])
     else:
-        print_table(shown.columns, (shown.row_of(row) for row in page["data"]))
+        print_rows(page["data"])
     if page["has_more"]:
-        print_line(f"there are more: --starting-after {page['data'][-1][shown.id_field]}")
+        print_line(f"there are more: --starting-after {page['data'][-1][id_field]}")
+
+
+def show_one(found: Any, output: Output, shown: Shown) -> bool:
+    """Print one object of a list: as JSON, or its cells line by line. Return whether people read it."""
+    if output is Output.JSON:
+        print_json(found)
+        return False
+    print_facts(zip((column.title for column in shown.columns), shown.row_of(found), strict=True))
+    return True
 
 
 def _customer_row(row: Any) -> tuple[object, ...]:

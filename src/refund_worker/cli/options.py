@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeVar
 
@@ -75,6 +75,16 @@ AfterOption = Annotated[
     str | None,
     typer.Option("--starting-after", help="the last id of the previous page", callback=normalized_id),
 ]
+
+
+def chosen_statuses(given: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
+    """Return the statuses of one or several lists. Raises `InvalidRequest` for an unknown one."""
+    names = [name.strip() for each in given for name in each.split(",")]
+    for name in names:
+        if name not in set(known):
+            choice = ", ".join(known)
+            raise InvalidRequest(f"--status: there is no status {name!r}, choose from {choice}", field="status")
+    return tuple(dict.fromkeys(names))
 
 
 def trimmed_key(value: str | None) -> str | None:

@@ -10,7 +10,7 @@ import typer
 
 from refund_worker import strict_json
 from refund_worker.cli import runtime
-from refund_worker.cli.lists import CustomerFilter, LimitOption, Shown, show_page
+from refund_worker.cli.lists import CustomerFilter, LimitOption, Shown, show_one, show_page
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     AfterOption,
@@ -180,7 +180,7 @@ def _add_list(app: typer.Typer) -> None:
         with runtime.context() as context, context.database.read() as connection:
             now = context.clock(connection)
             page: Any = payee_page(connection, now, limit=limit, after=starting_after, customer_id=customer)
-        show_page(page, output, quiet, Shown("payee_id", COLUMNS, _row))
+        show_page(page, output, quiet, SHOWN)
 
 
 def _add_show(app: typer.Typer) -> None:
@@ -276,11 +276,7 @@ def _show(payee_id: str, output: Output) -> None:
 
     with runtime.context() as context, context.database.read() as connection:
         found: Any = find_payee(connection, payee_id, context.clock(connection))
-    if output is Output.JSON:
-        print_json(found)
-        return
-    print_facts(zip((column.title for column in COLUMNS), _row(found), strict=True))
-    if found["needs"]:
+    if show_one(found, output, SHOWN) and found["needs"]:
         print_facts([("needs", ", ".join(found["needs"])), ("act by (UTC)", moment(found["act_by"]))])
 
 
@@ -298,3 +294,6 @@ def _row(row: Json) -> tuple[object, ...]:
         row["processor_account"],
         row["customer_id"],
     )
+
+
+SHOWN = Shown("payee_id", COLUMNS, _row)

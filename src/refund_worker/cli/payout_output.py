@@ -71,6 +71,7 @@ def show_payout(payout: Payout, output: Output) -> None:
             ("payee", payout["payee_id"]),
             ("amount", money(payout["amount_minor"], payout["currency"])),
             ("destination", payout["destination"]),
+            ("warning", _changed(payout)),
             ("account", payout["processor_account"]),
             ("description", payout["description"] or None),
             ("held for", payout["hold_code"]),
@@ -84,6 +85,14 @@ def show_payout(payout: Payout, output: Output) -> None:
         ]
     )
     print_table(LEG_COLUMNS, ([*_leg_row(leg)] for leg in payout["legs"]))
+
+
+def _changed(payout: Payout) -> str | None:
+    """Return the warning for a person who pays: the payee has another destination by now."""
+    if payout["destination_changed_at"] is None:
+        return None
+    since = moment(payout["destination_changed_at"])
+    return f"the payee has another destination since {since}: ask the payee before you pay, and compare the two"
 
 
 def _leg_row(leg: PayoutLeg) -> tuple[object, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from refund_worker.cli import runtime
-from refund_worker.cli.lists import LimitOption, Shown, show_page
+from refund_worker.cli.lists import LimitOption, Shown, add_list, show_page
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     AfterOption,
@@ -26,6 +26,11 @@ from refund_worker.cli.options import (
 )
 from refund_worker.cli.output import Column, Output, count, moment, print_facts, print_json, print_line
 from refund_worker.engine.views.money_format import money
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from refund_worker.engine.context import Context
 
 COLUMNS = (
     Column("id", whole=True),
@@ -98,20 +103,12 @@ def _add_create(app: typer.Typer) -> None:
 
 
 def _add_list(app: typer.Typer) -> None:
-    @command(app, "list", "payout-runs list")
-    def list_(
-        limit: LimitOption = LIMIT_DEFAULT,
-        starting_after: AfterOption = None,
-        quiet: QuietOption = False,
-        output: OutputOption = Output.TABLE,
-    ) -> None:
-        """List runs, newest first."""
+    def read(connection: Connection, _context: Context, limit: int, after: str | None) -> Any:
         from refund_worker.engine.views.payout_runs import run_page
 
-        check_quiet(quiet, output)
-        with runtime.context() as context, context.database.read() as connection:
-            page: Any = run_page(connection, limit=limit, after=starting_after)
-        show_page(page, output, quiet, Shown("run_id", COLUMNS, _run_row))
+        return run_page(connection, limit=limit, after=after)
+
+    add_list(app, "payout-runs list", "List runs, newest first.", read, Shown("run_id", COLUMNS, _run_row))
 
 
 def _add_show(app: typer.Typer) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refund_worker.api_schema import Payout, PayoutPreview
+from refund_worker.api_schema import PayoutPreview
 from refund_worker.cli import bank_files, files, payout_actions, runtime
+from refund_worker.cli.lists import show_rows
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -20,25 +19,25 @@ from refund_worker.cli.options import (
     acting_user,
     at_most,
     check_quiet,
+    chosen_statuses,
     command,
     group,
     key_or_new,
     normalized_id,
     trimmed_key,
 )
-from refund_worker.cli.output import Output, print_ids, print_json, print_line
+from refund_worker.cli.output import Output, print_json, print_line
 from refund_worker.cli.payout_output import print_payouts, read_payout, show_payout, show_payout_preview
 from refund_worker.cli.refund_output import print_events
-from refund_worker.cli.watch import EVERY_DEFAULT, EveryOption, WatchOption, show_watched
+from refund_worker.cli.watch import EVERY_DEFAULT, EveryOption, WatchOption, show_watched, wait_until
 from refund_worker.domain.payouts.payout import PAYOUT_ENDS, PayoutStatus
-from refund_worker.errors import InvalidRequest, Refusal
+from refund_worker.errors import Refusal
 
 if TYPE_CHECKING:
     from refund_worker.engine.context import Context
     from refund_worker.store.payouts.lists import PayoutFilters
 
 EXIT_OTHER_END, EXIT_TIMEOUT = 3, 1
-POLL_SECONDS = 0.2
 # A wait ends here: paid, ended, or with a person or the payee.
 _OVER = frozenset(
     {
@@ -192,7 +191,7 @@ def _add_list(app: typer.Typer) -> None:
 
         check_quiet(quiet, output)
         filters = PayoutFilters(
-            statuses=_statuses(status or ()),
+            statuses=chosen_statuses(status or (), PayoutStatus),
             payee_id=payee,
             run_id=run,
             processor=processor_account,
@@ -211,30 +210,12 @@ def _add_list(app: typer.Typer) -> None:
             show_watched(once, watch, every, output)
 
 
-def _statuses(given: Iterable[str]) -> tuple[str, ...]:
-    """Return the statuses of one or several lists. Raises `InvalidRequest` for an unknown one."""
-    names = [name.strip() for each in given for name in each.split(",")]
-    for name in names:
-        if name not in set(PayoutStatus):
-            known = ", ".join(PayoutStatus)
-            raise InvalidRequest(f"--status: there is no status {name!r}, choose from {known}", field="status")
-    return tuple(dict.fromkeys(names))
-
-
 def _show_page(context: Context, filters: PayoutFilters, output: Output, quiet: bool) -> None:
     from refund_worker.engine.views.payout_objects import list_payouts
 
     with context.database.read() as connection:
         page = list_payouts(connection, filters)
-    if output is Output.JSON:
-        print_json(page)
-        return
-    if quiet:
-        print_ids(payout["id"] for payout in page["data"])
-    else:
-        print_payouts(page["data"])
-    if page["has_more"]:
-        print_line(f"there are more payouts: --starting-after {page['data'][-1]['id']}")
+    show_rows(page, output, quiet, "id", print_payouts)
 
 
 def _add_show_and_events(app: typer.Typer) -> None:
@@ -279,12 +260,8 @@ def _add_wait(app: typer.Typer) -> None:
 
         Exit 0 if it is paid or settled, exit 3 otherwise. Exit 1 if it is still in progress when the time is over.
         """
-        end = time.monotonic() + timeout
         with runtime.context() as context:
-            payout: Payout = read_payout(context, payout_id)
-            while payout["status"] not in _OVER and time.monotonic() < end:
-                time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
-                payout = read_payout(context, payout_id)
+            payout = wait_until(lambda: read_payout(context, payout_id), lambda read: read["status"] in _OVER, timeout)
         show_payout(payout, output)
         if payout["status"] not in _OVER:
             print_line(f"still {payout['status']} after {timeout:g} s")

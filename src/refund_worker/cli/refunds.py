@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,7 @@ import typer
 
 from refund_worker.api_schema import Refund
 from refund_worker.cli import export, files, refund_actions, refund_requests, runtime
+from refund_worker.cli.lists import show_rows
 from refund_worker.cli.options import (
     LIMIT_DEFAULT,
     LIMIT_MAX,
@@ -21,23 +21,22 @@ from refund_worker.cli.options import (
     RefundArgument,
     at_most,
     check_quiet,
+    chosen_statuses,
     command,
     group,
     normalized_id,
     trimmed_key,
 )
-from refund_worker.cli.output import Output, print_ids, print_json, print_line
+from refund_worker.cli.output import Output, print_json, print_line
 from refund_worker.cli.refund_output import print_events, print_refunds, read_explained, show_refund
-from refund_worker.cli.watch import EVERY_DEFAULT, EveryOption, WatchOption, show_watched
+from refund_worker.cli.watch import EVERY_DEFAULT, EveryOption, WatchOption, show_watched, wait_until
 from refund_worker.domain.refund import FINAL, RefundStatus
-from refund_worker.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from refund_worker.engine.context import Context
     from refund_worker.store.refunds import Filters
 
 EXIT_OTHER_END, EXIT_TIMEOUT = 3, 1
-POLL_SECONDS = 0.2
 
 StatusFilter = Annotated[
     list[str] | None,
@@ -119,15 +118,7 @@ def _show_page(context: Context, filters: Filters, output: Output, quiet: bool) 
 
     with context.database.read() as connection:
         page = list_refunds(connection, filters)
-    if output is Output.JSON:
-        print_json(page)
-        return
-    if quiet:
-        print_ids(refund["id"] for refund in page["data"])
-    else:
-        print_refunds(page["data"], context.accounts)
-    if page["has_more"]:
-        print_line(f"there are more refunds: --starting-after {page['data'][-1]['id']}")
+    show_rows(page, output, quiet, "id", lambda refunds: print_refunds(refunds, context.accounts))
 
 
 def _add_show_and_events(app: typer.Typer) -> None:
@@ -174,23 +165,13 @@ def _filters(
     from refund_worker.store.refunds import Filters
 
     return Filters(
-        statuses=_statuses(status or ()),
+        statuses=chosen_statuses(status or (), RefundStatus),
         customer_id=customer,
         failure_code=failure_code,
         created_gte=None if created_gte is None else parse_since(created_gte),
         created_lt=None if created_lte is None else parse_until(created_lte),
         idempotency_key=idempotency_key,
     )
-
-
-def _statuses(given: Iterable[str]) -> tuple[str, ...]:
-    """Return the statuses of one or several lists. Raises `InvalidRequest` for an unknown one."""
-    names = [name.strip() for each in given for name in each.split(",")]
-    for name in names:
-        if name not in set(RefundStatus):
-            known = ", ".join(RefundStatus)
-            raise InvalidRequest(f"--status: there is no status {name!r}, choose from {known}", field="status")
-    return tuple(dict.fromkeys(names))
 
 
 def _add_export(app: typer.Typer) -> None:
@@ -248,12 +229,8 @@ def _add_wait(app: typer.Typer) -> None:
         Exit 0 if it succeeded. Exit 3 if it is partially_succeeded, failed, rejected, canceled or needs_attention.
         Exit 1 if it is still in progress when the time is over.
         """
-        end = time.monotonic() + timeout
         with runtime.context() as context:
-            shown = read_explained(context, refund_id)
-            while not _is_over(shown.refund) and time.monotonic() < end:
-                time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
-                shown = read_explained(context, refund_id)
+            shown = wait_until(lambda: read_explained(context, refund_id), lambda read: _is_over(read.refund), timeout)
         show_refund(shown.refund, output, shown.why, shown.waits)
         if not _is_over(shown.refund):
             print_line(f"still {shown.refund['status']} after {timeout:g} s")

@@ -6,14 +6,17 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
 from refund_worker.cli.output import Output, print_error, print_line
 from refund_worker.errors import InvalidRequest, Unavailable
 
+T = TypeVar("T")
+
 EVERY_DEFAULT = 2.0
+POLL_SECONDS = 0.2
 WatchOption = Annotated[bool, typer.Option("--watch", help="show it again and again, until Ctrl-C")]
 EveryOption = Annotated[float, typer.Option("--every", min=0.1, max=3600, help="with --watch: seconds in between")]
 # Cursor to the first line, and the screen empty.
@@ -36,6 +39,16 @@ def show_watched(once: Callable[[], bool], watch: bool, every: float, output: Ou
             time.sleep(every)
     except KeyboardInterrupt:
         return
+
+
+def wait_until(read: Callable[[], T], is_over: Callable[[T], bool], timeout: float) -> T:
+    """Read again and again until it is over, for at most `timeout` seconds, and return what was read last."""
+    end = time.monotonic() + timeout
+    found = read()
+    while not is_over(found) and time.monotonic() < end:
+        time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
+        found = read()
+    return found
 
 
 def _shown(once: Callable[[], bool], every: float) -> bool:

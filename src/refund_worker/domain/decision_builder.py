@@ -104,7 +104,7 @@ class DecisionBuilder:
         self.refund = refund
         self.legs = {leg.leg_id: leg for leg in refund.legs}
         self.now = now
-        self.policy = policy
+        self.policy = self.calls_policy = policy
         self.actor = actor
         self.postings: list[Posting] = []
         self.events: list[Event] = []

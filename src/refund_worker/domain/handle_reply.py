@@ -7,12 +7,10 @@ from dataclasses import replace
 
 from refund_worker.domain.account_names import platform_of
 from refund_worker.domain.canceling import given_back, handle_cancel_reply
-from refund_worker.domain.decision import PAUSE_SECONDS, AskedReading, Decision, Policy, ProcessorDenied
+from refund_worker.domain.decision import AskedReading, Decision, Policy, ProcessorDenied
 from refund_worker.domain.decision_builder import BLOCKED_TRIES, DecisionBuilder
 from refund_worker.domain.legs import (
-    UNREACHABLE,
     clear_unreachable,
-    fresh_attempt,
     is_watched,
     void_objects_of_older_attempts,
     waits_for_person,
@@ -51,6 +49,17 @@ from refund_worker.domain.refund import (
     RefusalKind,
 )
 from refund_worker.domain.refund_object import apply_object
+from refund_worker.domain.retrying import (
+    BACKOFFS_WHILE_ANSWERED,
+    allow_sending,
+    attention_without_answer,
+    retry_later,
+    retry_unexecuted,
+    schedule_lookup,
+    start_again,
+    wait_for_access,
+    was_asked,
+)
 from refund_worker.domain.state_machine import ACTIVE, TO_BE_SENT, LegOutcome
 from refund_worker.domain.timing import (
     backoff_seconds,
@@ -60,10 +69,6 @@ from refund_worker.domain.timing import (
 )
 
 PROCESSOR = "processor"
-# After this many tries an unreachable processor needs a person's attention. The tries continue.
-BACKOFFS_BEFORE_ATTENTION = 12
-# Limit of the backoff for look-ups that are answered and find nothing yet: they are no sign of an outage.
-BACKOFFS_WHILE_ANSWERED = 8
 # Others may have refunded the payment: the list shows it before the refusal takes effect.
 REFUSALS_NEEDING_LIST = frozenset({RefusalKind.ALREADY_REFUNDED, RefusalKind.OVER_REFUND})
 
@@ -121,9 +126,9 @@ def _handle_payment_reply(builder: DecisionBuilder, leg: Leg, reply: Answer, ask
             hold_for_payment(builder, leg, code, message, event=event)
         case _:
             problem = getattr(reply, "reason", None) or getattr(reply, "message", None) or getattr(reply, "code", None)
-            waits = replace(leg, retry_count=leg.retry_count + _was_asked(reply))
+            waits = replace(leg, retry_count=leg.retry_count + was_asked(reply))
             pause = max(backoff_seconds(builder.policy, leg), getattr(reply, "retry_after_seconds", None) or 0)
-            attention_code = _attention_without_answer(waits)
+            attention_code = attention_without_answer(waits)
             builder.update_leg(
                 waits, next_at=builder.now + pause, failure_message=problem, attention_code=attention_code
             )
@@ -151,27 +156,15 @@ def _handle_send_reply(builder: DecisionBuilder, leg: Leg, reply: Answer) -> Non
         case Unanswered(reason=reason, server_error=server_error):
             required = leg.lookup_required or server_error
             in_doubt = Doubt.of(unanswered=True, lookup_required=required, refusal=leg.refusal)
-            _retry_later(builder, replace(leg, in_doubt=in_doubt), LegOutcome.NO_ANSWER, reason)
+            retry_later(builder, replace(leg, in_doubt=in_doubt), LegOutcome.NO_ANSWER, reason)
         case Busy(code=code, retry_after_seconds=seconds):
-            _retry_unexecuted(builder, leg, code, seconds)
+            retry_unexecuted(builder, leg, code, seconds)
         case NotSent(reason=reason, attempted=attempted):
-            _retry_unexecuted(builder, leg if attempted else _without_untried_send(leg), reason, None, counts=attempted)
+            retry_unexecuted(builder, leg if attempted else _without_untried_send(leg), reason, None, counts=attempted)
         case Denied():
-            _wait_for_access(builder, replace(leg, held=True), reply)
+            wait_for_access(builder, replace(leg, held=True), reply)
         case _:
             raise AssertionError(f"not an answer to a send: {reply}")
-
-
-def _wait_for_access(builder: DecisionBuilder, leg: Leg, denied: Denied) -> None:
-    """Send again later. Nothing was created or refused: the leg continues once the set-up is repaired."""
-    seconds = min(PAUSE_SECONDS, builder.policy.retry_max_seconds)
-    if denied.maybe_kept:
-        # The old key may repeat this answer for ever. A new key needs a look-up just before it.
-        in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=leg.refusal)
-        leg = replace(leg, in_doubt=in_doubt)
-        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds)
-    else:
-        _retry_unexecuted(builder, leg, denied.code, seconds)
 
 
 def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None:
@@ -182,8 +175,8 @@ def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None
         return
     if leg.status not in ACTIVE or leg.status is LegStatus.SENDING or waits_for_person(leg):
         return
-    waits = replace(leg, retry_count=leg.retry_count + _was_asked(reply))
-    attention_code = _attention_without_answer(waits)
+    waits = replace(leg, retry_count=leg.retry_count + was_asked(reply))
+    attention_code = attention_without_answer(waits)
     if isinstance(reply, (Misconfigured, KeyConflict, Refused, Blocked, AlreadyRefunded)):
         attention_code = getattr(reply, "code", "unexpected_answer")
     elif isinstance(reply, UnknownRefusal):
@@ -191,15 +184,6 @@ def _handle_no_result(builder: DecisionBuilder, leg: Leg, reply: Answer) -> None
     builder.update_leg(
         waits, next_at=builder.now + backoff_seconds(builder.policy, waits), attention_code=attention_code
     )
-
-
-def _was_asked(reply: Answer) -> bool:
-    """Return True if the call began: only then is the missing result a sign that the processor cannot be reached."""
-    return not isinstance(reply, NotSent) or reply.attempted
-
-
-def _attention_without_answer(leg: Leg) -> str | None:
-    return leg.attention_code or (UNREACHABLE if leg.retry_count >= BACKOFFS_BEFORE_ATTENTION else None)
 
 
 def _without_untried_send(leg: Leg) -> Leg:
@@ -211,39 +195,6 @@ def _without_untried_send(leg: Leg) -> Leg:
     if is_the_first and not leg.unanswered:
         return replace(leg, first_sent_at=None, last_sent_at=None)
     return replace(leg, held=True)
-
-
-def _retry_unexecuted(
-    builder: DecisionBuilder, leg: Leg, reason: str, seconds: float | None, *, counts: bool = True
-) -> None:
-    """Send again later. This send was not executed; an earlier one of the same attempt may have been."""
-    outcome = LegOutcome.NO_ANSWER if leg.unanswered else LegOutcome.NOT_EXECUTED
-    _retry_later(builder, leg, outcome, reason, seconds=seconds, counts=counts)
-
-
-def _retry_later(
-    builder: DecisionBuilder,
-    leg: Leg,
-    outcome: LegOutcome,
-    reason: str,
-    *,
-    seconds: float | None = None,
-    counts: bool = True,
-) -> None:
-    """Try again after the backoff, but not before `seconds`.
-
-    `counts` is True if this is one more sign that the processor cannot be reached, so that the next wait is longer.
-    """
-    pause = backoff_seconds(builder.policy, leg)
-    waits = replace(leg, retry_count=leg.retry_count + counts)
-    builder.transition_leg(
-        waits,
-        outcome,
-        reason=reason,
-        next_at=builder.now + max(pause, seconds or 0),
-        failure_message=reason,
-        attention_code=_attention_without_answer(waits),
-    )
 
 
 def _handle_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind, code: str, message: str) -> None:
@@ -298,9 +249,9 @@ def _handle_search_result(
             pass
         case Proof.SEND_ALLOWED:
             if not _is_stopped(builder, leg, listing):
-                _allow_sending(builder, clear_unreachable(leg), asked_at)
+                allow_sending(builder, clear_unreachable(leg), asked_at)
         case Proof.MAY_STILL_LAND:
-            _schedule_lookup(builder, leg)
+            schedule_lookup(builder, leg)
         case Proof.WATCH_IS_OVER:
             builder.update_leg(leg, in_doubt=leg.doubt_once_answered, next_at=None)
         case Proof.NOTHING_CAN_LAND:
@@ -321,9 +272,9 @@ def _handle_no_list(builder: DecisionBuilder, leg: Leg, call: LookUp, reply: NoL
     may_repeat = not leg.lookup_required and may_replay(leg, builder.now, builder.policy)
     may_land = asked_at < quiet_end(leg, builder.policy)
     if leg.unanswered and may_repeat and call.before_sending:
-        _allow_sending(builder, clear_unreachable(leg), asked_at)
+        allow_sending(builder, clear_unreachable(leg), asked_at)
     elif leg.unanswered and may_land:
-        _schedule_lookup(builder, leg)
+        schedule_lookup(builder, leg)
     elif is_watched(leg):
         builder.update_leg(leg, in_doubt=leg.doubt_once_answered, next_at=None)
     elif leg.unanswered and may_repeat:  # a pause, or the payment, forbids the repeat now
@@ -338,7 +289,7 @@ def _handle_no_list(builder: DecisionBuilder, leg: Leg, call: LookUp, reply: NoL
         unlisted = replace(leg, failure_code=reply.code, failure_message=reply.message)
         _apply_refusal(builder, unlisted, RefusalKind.MISCONFIGURED)
     elif is_sent_next:
-        _allow_sending(builder, clear_unreachable(leg), asked_at)
+        allow_sending(builder, clear_unreachable(leg), asked_at)
     else:
         conclude_not_found(builder, replace(leg, in_doubt=None), asked_at)
 
@@ -352,18 +303,6 @@ def _is_stopped(builder: DecisionBuilder, leg: Leg, listing: Listing[RefundObjec
         unknown = why_unproved(leg, builder.now, builder.policy) is not None
         block_for_outside_refunds(builder, leg, listing.outside, unanswered=unknown)
     return not listing.is_clear
-
-
-def _allow_sending(builder: DecisionBuilder, leg: Leg, asked_at: float) -> Leg:
-    """Let the leg be sent. It keeps its place in the queue: at the queue's end the list would be too old again."""
-    return builder.update_leg(leg, listed_at=asked_at, next_at=min(builder.now, leg.next_at or builder.now))
-
-
-def _schedule_lookup(builder: DecisionBuilder, leg: Leg) -> None:
-    """Look the leg up soon, since most late effects land soon, and once more when the quiet window has passed."""
-    waits = replace(clear_unreachable(leg), retry_count=min(leg.retry_count + 1, BACKOFFS_WHILE_ANSWERED))
-    soon = builder.now + backoff_seconds(builder.policy, waits)
-    builder.update_leg(waits, next_at=min(soon, quiet_end(leg, builder.policy)))
 
 
 def conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> None:
@@ -380,8 +319,4 @@ def conclude_not_found(builder: DecisionBuilder, leg: Leg, asked_at: float) -> N
     elif leg.refusal:
         _apply_refusal(builder, leg, leg.refusal)
     else:
-        fresh = fresh_attempt(replace(leg, in_doubt=None))
-        absent = builder.transition_leg(
-            fresh, LegOutcome.NOT_FOUND, reason="looked up: nothing exists", attention_code=None
-        )
-        _allow_sending(builder, absent, asked_at)
+        start_again(builder, leg, asked_at)

@@ -73,7 +73,7 @@ def lists_before_sending(leg: Leg) -> bool:
     return leg.held or leg.last_sent_at is not None
 
 
-def clear_unreachable(leg: Leg) -> Leg:
+def clear_unreachable(leg: L) -> L:
     """Clear the attention code "unreachable": the processor has answered."""
     return replace(leg, attention_code=None) if leg.attention_code == UNREACHABLE else leg
 

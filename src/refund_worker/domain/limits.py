@@ -127,11 +127,19 @@ def quotas(refund: Limited, usage: Usage, limits: Limits) -> tuple[Quota, ...]:
 def needs_approval(refund: Limited, usage: Usage, limits: Limits) -> bool:
     """Return True if a second person must approve: the total of a customer, a payment or a payee exceeds the
     threshold."""
+    return exceeding_total(refund, usage, limits) is not None
+
+
+def exceeding_total(refund: Limited, usage: Usage, limits: Limits) -> int | None:
+    """Return the highest total that exceeds the approval threshold, in minor units and this request included, or None.
+
+    The totals are those of a customer, a payment or a payee in the window, in one currency.
+    """
     threshold = limits.approval_threshold_minor
     if threshold is None:
-        return False
+        return None
     totals = _totals(refund, usage)
-    return any(amount > threshold for (subject, _), amount in totals.items() if subject[0] != "actor")
+    return max((total for (of, _), total in totals.items() if of[0] != "actor" and total > threshold), default=None)
 
 
 def _totals(refund: Limited, usage: Usage) -> Counter[tuple[Subject, str]]:

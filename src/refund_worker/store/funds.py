@@ -1,4 +1,7 @@
-"""Money at each processor account: what was read of it last, and what our unfinished refunds still need of it."""
+"""Money at each processor account: what was read of it last, and what our unfinished refunds still need of it.
+
+`payouts/needs.py` has the needs of payouts.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, update
 
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.legs import UNREACHABLE
 from refund_worker.domain.refund import NON_FINAL, LegStatus, RefundStatus
 from refund_worker.domain.state_machine import TO_BE_SENT
 from refund_worker.store.database import insert_into, locked
-from refund_worker.store.tables import attempts, balance_readings, events, funds, legs, refund_objects, refunds
+from refund_worker.store.tables import attempts, balance_readings, events, funds, legs, payees, refund_objects, refunds
 
 QUEUED, APPROVED, BLOCKED, AWAITING = NEEDS = ("queued", "approved", "blocked", "awaiting_approval")
 # Refunds that go on at once after a top-up. The rest follows at the next reading.
@@ -95,6 +99,8 @@ def needs(connection: Connection, low_balance_codes: Collection[str]) -> dict[tu
     A call that is under way, or whose outcome is unknown, is not counted: the processor may have taken its money
     already. Nor is a leg that a person or a dispute stops: it is not sent when the money is there. A refund that the
     processor keeps pending for one of `low_balance_codes` counts as blocked.
+
+    A leg that a payout is to pay needs the money at its payee's account. Once there is a payout, the leg waits for it.
     """
     r, leg, event = refunds.c, legs.c, events.c
     was_approved = exists().where(event.refund_id == r.refund_id, event.kind == "refund_approved")
@@ -106,14 +112,17 @@ def needs(connection: Connection, low_balance_codes: Collection[str]) -> dict[tu
         leg.status == LegStatus.PENDING,
         exists().where(refund_objects.c.leg_id == leg.leg_id, refund_objects.c.pending_reason.in_(low_balance_codes)),
     )
+    account = case((leg.processor == PAYOUT, payees.c.processor), else_=leg.processor).label("processor")
+    its_payee = and_(leg.processor == PAYOUT, payees.c.payee_id == leg.processor_payment_id)
     classed = (
         select(
-            leg.processor,
+            account,
             leg.currency,
             case((leg.status == LegStatus.PENDING, BLOCKED), else_=need).label("need"),
             leg.amount_minor,
         )
         .join(refunds, r.refund_id == leg.refund_id)
+        .outerjoin(payees, its_payee)
         .where(r.status.in_(NON_FINAL), or_(and_(leg.status.in_(TO_BE_SENT), goes_on), waits_there))
         .subquery()
     )

@@ -290,6 +290,11 @@ def is_there(connection: Connection, refund_id: str, client: str | None) -> bool
     return connection.execute(query).first() is not None
 
 
+def customer_of(connection: Connection, refund_id: str) -> str | None:
+    """Return the id of the refund's customer, which a merge changes to the surviving one, or None without a refund."""
+    return connection.execute(select(refunds.c.customer_id).where(refunds.c.refund_id == refund_id)).scalar()
+
+
 def find_ids(connection: Connection, filters: Filters) -> list[str]:
     """Return ids, newest first, one more than the limit if there are more. Each filter has an index in this order."""
     order = refunds.c.refund_id if filters.oldest_first else refunds.c.refund_id.desc()

@@ -649,12 +649,13 @@ outbox = Table(
     "outbox",
     metadata,
     Column("message_id", Text, primary_key=True),
-    # A message is about a refund, a claim, an early fraud warning, a payout or an earning.
+    # A message is about a refund, a claim, an early fraud warning, a payout, an earning or a payout run.
     Column("refund_id", Text, ForeignKey("refunds.refund_id"), index=True),
     Column("claim_id", Text, ForeignKey("claims.claim_id")),
     Column("fraud_warning_id", Text, ForeignKey("fraud_warnings.fraud_warning_id")),
     Column("payout_id", Text, ForeignKey("payouts.payout_id"), index=True),
     Column("earning_id", Text, ForeignKey("earnings.earning_id")),
+    Column("run_id", Text, ForeignKey("payout_runs.run_id")),
     Column("type", Text, nullable=False),
     Column("body", Text, nullable=False),
     Column("created_at", Double, nullable=False),
@@ -860,7 +861,7 @@ balance_readings = Table(
 )
 
 # The account's money by currency at the last reading. Both sums can be below zero. `rose_at`: the reading that last
-# found more than the one before. `short_since`: since when our refunds need more than is available.
+# found more than the one before. `short_since`: since when our refunds and payouts need more than is available.
 funds = Table(
     "funds",
     metadata,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, or_, select
 
 from refund_worker.domain.decision import Event
-from refund_worker.store.tables import event_subjects, events
+from refund_worker.domain.payouts.transfers import Fault
+from refund_worker.store.tables import event_subjects, events, payout_legs
+
+STOPPED = "payout_needs_attention"  # its reason is the code of a step
 
 
 def insert_events(connection: Connection, rows: Iterable[tuple[str | None, Event]], now: float) -> None:
@@ -63,9 +66,34 @@ def insert_events_about(connection: Connection, rows: Iterable[tuple[str, Event]
     connection.execute(event_subjects.insert(), subjects)
 
 
+def details_about(connection: Connection, subject_ids: Collection[str], kind: str) -> dict[str, Any]:
+    """Return the detail of the first event of this kind about each of these payouts or payees, by its id."""
+    subject = event_subjects.c
+    query = (
+        select(subject.subject_id, events.c.detail)
+        .join(events, events.c.seq == subject.seq)
+        .where(subject.subject_id.in_(sorted(subject_ids)), events.c.kind == kind)
+        .order_by(subject.seq.desc())
+    )
+    return {row[0]: json.loads(row[1]) for row in connection.execute(query)} if subject_ids else {}
+
+
 def events_about(connection: Connection, subject_id: str) -> list[RowMapping]:
     """Return the timeline of a payout or a payee, oldest first."""
     query = select(events).join(event_subjects, event_subjects.c.seq == events.c.seq)
     return list(
         connection.execute(query.where(event_subjects.c.subject_id == subject_id).order_by(events.c.seq)).mappings()
     )
+
+
+def about_compliance(connection: Connection, seqs: Collection[int]) -> set[int]:
+    """Return those of these events that are about a step of a payout that a compliance outcome stopped."""
+    subject = event_subjects.c
+    query = (
+        select(subject.seq)
+        .join(events, events.c.seq == subject.seq)
+        .join(payout_legs, payout_legs.c.payout_id == subject.subject_id)
+        .where(subject.seq.in_(sorted(seqs)), payout_legs.c.fault == Fault.COMPLIANCE)
+        .where(or_(events.c.leg_id.is_not(None), events.c.kind == STOPPED))
+    )
+    return set(connection.execute(query).scalars()) if seqs else set()

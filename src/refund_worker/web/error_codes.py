@@ -141,7 +141,7 @@ ERROR_TEXTS: Mapping[str, ErrorText] = {
     ),
     "destinations_key_missing": _final(
         422,
-        "A bank account is stored only sealed, and no key for that is set.",
+        "No key is set for a bank account, which is stored only sealed, or a destination has another key.",
         "Set `DESTINATIONS_KEY` for every process, then send the call again.",
     ),
     "exceeds_refundable": _final(

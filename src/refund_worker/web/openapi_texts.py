@@ -48,7 +48,7 @@ OPERATIONS: Mapping[tuple[str, str], tuple[str, str]] = {
     ("GET", "/v1/refunds/{refund_id}"): ("get_refund", "Show a refund"),
     ("GET", "/v1/refunds/{refund_id}/events"): ("list_refund_events", "Show the timeline of a refund"),
     ("GET", "/v1/refunds/{refund_id}/waits"): ("list_refund_waits", "Show why a refund waits"),
-    ("GET", "/v1/funds"): ("list_funds", "Compare the processor accounts' money with what refunds need"),
+    ("GET", "/v1/funds"): ("list_funds", "Compare the processor accounts' money with what is needed"),
     ("GET", "/v1/search"): ("search_refunds", "Search for refunds"),
     ("POST", "/v1/refunds/{refund_id}/sync"): ("sync_refund", "Ask the processor about a refund"),
     ("POST", "/v1/refunds/{refund_id}/approve"): ("approve_refund", "Approve a refund"),
@@ -375,8 +375,18 @@ FIELDS_OF: Mapping[tuple[str, str], str] = {
     ("PayeeEntry", "amount_minor"): "Added to the balance, in minor units; below zero if taken off it.",
     ("PayeeChangeRequest", "customer_id"): "Your id of the customer that the payee is too.",
     ("PayeeRequest", "customer_id"): "Your id of the customer that the payee is too.",
+    (
+        "Payout",
+        "approval_threshold_minor",
+    ): "The threshold that the total exceeded when it was requested; null unless it awaits approval.",
+    (
+        "Payout",
+        "approval_total_minor",
+    ): "The payee's total in the time window with this payout, in minor units; null unless it awaits approval.",
     ("Payout", "available_actions"): "What a person may do now; each needs a reason.",
     ("Payout", "destination"): "Where the money goes, as it was when the payout was requested; masked.",
+    ("Payout", "destination_changed_at"): "Since when the payee has another destination; null if it has not, or at an "
+    "end.",
     ("Payout", "failure_code"): "Why it stopped, waits for the payee or failed; null if it did not.",
     ("Payout", "id"): "The payout's id, po_…",
     ("Payout", "legs"): "The steps of the payout, in order.",
@@ -395,6 +405,10 @@ FIELDS_OF: Mapping[tuple[str, str], str] = {
     ("PayoutLeg", "processor_status"): "The status at the processor, in its own word; null if none is there.",
     ("PayoutLeg", "trace"): "The number by which the payee's bank finds the money; null if there is none.",
     ("PayoutPreview", "amount_minor"): "The amount that would be paid out; null if none was asked for and none can be.",
+    (
+        "PayoutPreview",
+        "fee_minor",
+    ): "Null: no processor says its fee before, and it depends on the contract, the country and a conversion.",
     ("PayoutPreview", "in_flight_minor"): "On its way to the payee, in minor units.",
     ("PayoutRequest", "amount_minor"): "Amount in minor units; without it, all that can be paid out.",
     ("PayoutPreviewRequest", "amount_minor"): "Amount in minor units; without it, all that can be paid out.",
@@ -483,7 +497,7 @@ FIELDS_OF: Mapping[tuple[str, str], str] = {
     (
         "PayoutRun",
         "available_minor",
-    ): "The money there when it was planned, less what refunds needed; null if not known.",
+    ): "The money there when it was planned, less what others needed; null if not known.",
     ("PayoutRun", "carried_minor"): "Payable, and left in the balances, in minor units.",
     ("PayoutRun", "client"): "The client that made it.",
     ("PayoutRun", "codes"): "The number of payees by the code of their row.",

@@ -65,12 +65,9 @@ def test_status_changes_only_as_the_table_says() -> None:
                 run.become(after, 2.0)
 
 
-def test_only_the_accounts_money_can_be_approved_by_its_maker() -> None:
+def test_reason_for_approval_is_noted_once() -> None:
     short = RUN.with_approval_code(ApprovalCode.FUNDS_SHORT)
-    assert not short.needs_second_person
     assert short.with_approval_code(ApprovalCode.FUNDS_SHORT).approval_codes == (ApprovalCode.FUNDS_SHORT,)
-    for code in ApprovalCode:
-        assert short.with_approval_code(code).needs_second_person == (code is not ApprovalCode.FUNDS_SHORT)
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ from refund_worker.engine.payees.payees import (
     resume_payee,
     reveal_destination,
 )
-from refund_worker.engine.payees.refresh import refresh_payees, refresh_soon
+from refund_worker.engine.payees.refresh import refresh_payees
 from refund_worker.engine.views.customer_export import export_customer
 from refund_worker.errors import (
     AlreadyRecorded,
@@ -130,7 +130,10 @@ class TestChange:
         canceled: list[Payee] = []
         record = a_payee(destination=CONNECTED)
         after = change_payee(
-            world.context, record, actor="shop", cancel_unsent=lambda _c, payee, _now, _actor: canceled.append(payee)
+            world.context,
+            record,
+            actor="shop",
+            cancel_unsent=lambda _c, payee, _fields, _actor: canceled.append(payee),
         )
         assert after.destination_id != before.destination_id
         assert after.destination_changed_at == world.now
@@ -143,7 +146,7 @@ class TestChange:
         before = add_payee(world)
         world.pass_time(100)
 
-        def fail(_connection: Connection, _payee: Payee, _now: float, _actor: str) -> None:
+        def fail(_connection: Connection, _payee: Payee, _differences: frozenset[str], _actor: str) -> None:
             raise AssertionError
 
         assert change_payee(world.context, a_payee(), actor="shop", cancel_unsent=fail) == before
@@ -204,16 +207,6 @@ class TestVerdict:
         world.pass_time(DAY + 1)
         assert refresh_payees(world.context) == 1
         assert events_about(world) == ["payee_recorded", "payee_verdict"]
-
-    def test_event_of_the_processor_lets_it_be_read_soon(self, world: World, route: ScriptedRoute) -> None:
-        add_payee(world, destination=CONNECTED)
-        refresh_payees(world.context)
-        found = world.database.run(lambda c: refresh_soon(c, "stripe", "acct_1Abcd", world.now))
-        assert found == 1
-        route.reply = PayeeRead(PayeeState.UNDER_REVIEW)
-        refresh_payees(world.context)
-        assert payee_of(world).status is PayeeStatus.UNDER_REVIEW
-        assert world.database.run(lambda c: refresh_soon(c, "stripe", "acct_other", world.now)) == 0
 
     def test_no_answer_keeps_the_verdict_and_asks_again(self, world: World, route: ScriptedRoute) -> None:
         add_payee(world)

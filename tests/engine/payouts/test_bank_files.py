@@ -16,7 +16,15 @@ from refund_worker.domain.payouts.destination import Destination, DestinationKin
 from refund_worker.domain.payouts.payee import PayeeRecord
 from refund_worker.domain.payouts.transfers import Method
 from refund_worker.engine.payees.payees import pause_payee, resume_payee
-from refund_worker.engine.payouts.bank_files import CSV, PAIN001, AnswerResult, content_of, export_file, import_answer
+from refund_worker.engine.payouts.bank_files import (
+    CSV,
+    PAIN001,
+    AnswerResult,
+    changed_since,
+    content_of,
+    export_file,
+    import_answer,
+)
 from refund_worker.engine.payouts.destination_changes import change_payee
 from refund_worker.errors import InvalidRequest, NotFound, UnreadableFile
 from refund_worker.processors.accounts import Accounts, default_accounts
@@ -122,6 +130,20 @@ def test_answer_pays_rejects_and_returns(make_world: Make) -> None:
     assert world.balance("b1", "EUR").payable_minor == 10_000
 
 
+@pytest.mark.parametrize("first", ["paid", "returned"])
+def test_payment_and_its_return_in_one_answer_are_a_return(make_world: Make, first: str) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    told = reference(world, payout_id)
+    lines = [f"{told},paid,,2026-11-02,,", f"{told},returned,AC04,2026-11-04,2400,EUR"]
+    result = answer(world, *(lines if first == "paid" else reversed(lines)))
+    assert (result.applied, result.unknown) == (1, ())
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.lost_minor, world.balance("b1", "EUR").payable_minor) == ("returned", 100, 10_000)
+    assert "paid_after_failure" not in world.events(payout_id)
+
+
 def test_rejected_payout_is_in_no_later_file(make_world: Make) -> None:
     world = bank_world(make_world)
     payout_id = ask(world, "b1", "k1")
@@ -205,6 +227,43 @@ def test_change_cancels_what_waits_for_a_file(make_world: Make) -> None:
     assert world.payout(payout_id).status == "canceled"
     assert world.balance("b1", "EUR").payable_minor == 10_000
     assert world.balance("b1", "EUR").in_flight_minor == 0
+
+
+def test_retried_payment_goes_to_no_old_destination(make_world: Make) -> None:
+    """No file could carry it, so the change left it to a person. The person's retry makes it unsent again."""
+    world = bank_world(make_world)
+    fields = {"kind": "bank", "account": "123456", "routing": "110000", "holder": "Zoë Example"}
+    world.change_payee("b1", destination_box=world.context.box.seal(json.dumps(fields)))
+    payout_id = ask(world, "b1", "k1")
+    assert export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").left_out == (payout_id,)
+    new_destination(world)
+    world.act_on(payout_id, "retry")
+    world.settle(DAY, step=600)
+    assert export_file(world.context, ACCOUNT, form=CSV, actor="ann").file is None
+    assert world.payout(payout_id).status == "canceled"
+    assert world.balance("b1", "EUR").payable_minor == 10_000
+
+
+def test_export_goes_to_no_old_destination(make_world: Make) -> None:
+    """The payout is due for a worker that calls it off, but the export comes first."""
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    world.change_payee("b1", destination_id="another")
+    assert export_file(world.context, ACCOUNT, form=CSV, actor="ann").file is None
+    assert world.payout(payout_id).status == "canceled"
+
+
+def test_file_names_payouts_whose_destination_changed_since(make_world: Make) -> None:
+    world = bank_world(make_world)
+    changed = ask(world, "b1", "k1")
+    ask(world, "b2", "k2")
+    made = export_file(world.context, ACCOUNT, form=CSV, actor="ann").file
+    assert made is not None
+    assert changed_since(world.context, made.file_id) == ()
+    new_destination(world)
+    assert changed_since(world.context, made.file_id) == (changed,)
+    answer(world, f"{reference(world, changed)},paid,,2026-11-02,,")
+    assert changed_since(world.context, made.file_id) == ()
 
 
 def test_paused_payee_is_in_no_file(make_world: Make) -> None:

@@ -88,7 +88,9 @@ def test_event_does_not_send_what_waits_for_a_person(make_world: Make) -> None:
     world.route.land()
     sent = world.route.sends()
     world.database.run(
-        lambda c: payouts.ask_again(c, "stripe", object_ids=["tr_1"], leg_ids=[f"{payout_id}-1"], now=world.now)
+        lambda c: payouts.ask_again(
+            c, payouts.named_legs(c, "stripe", object_ids=["tr_1"], leg_ids=[f"{payout_id}-1"]), world.now
+        )
     )
     world.settle(600, step=60)
     assert world.route.sends() == sent

@@ -14,7 +14,7 @@ from refund_worker.domain.payouts.actions import apply_payout_action
 from refund_worker.domain.payouts.decision import TransferReplied
 from refund_worker.domain.payouts.machine import PayoutAction
 from refund_worker.domain.payouts.payout import PayoutRequest
-from refund_worker.domain.payouts.transfers import TransferAnswered
+from refund_worker.domain.payouts.transfers import Fault, TransferAnswered, TransferObject
 from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.payouts.accept import AcceptedPayout, request_payouts
@@ -223,3 +223,82 @@ def test_change_cancels_what_was_refused_for_now(world: PayoutWorld, word: str, 
         world.settle(DAY, step=600)
         assert len(world.route.sends()) == sends
         assert world.payout(payout_id).status == status
+
+
+def test_retry_sends_nothing_to_an_old_destination(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    world.route.script = ["misconfigured"]
+    payout_id = world.ask()
+    world.settle()
+    world.change_payee(destination_id="another")
+    world.act_on(payout_id, "retry")
+    world.settle(DAY, step=600)
+    assert len(world.route.sends()) == 1
+    assert (world.payout(payout_id).status, world.balance().payable_minor) == ("canceled", 5_000)
+
+
+def with_failure_of_ours(world: PayoutWorld) -> tuple[str, TransferObject]:
+    """Return a payout whose first object failed for lack of funds, and the object without the marks that we wrote."""
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle()
+    key = f"{payout_id}-1:1"
+    world.route.set(key, ObjectState.FAILED, fault=Fault.OURS, failure_code="insufficient_funds")
+    unmarked = world.route.set(key, ObjectState.FAILED, attempt=None)
+    world.report(payout_id, unmarked)
+    assert world.payout(payout_id).legs[0].status == "blocked"
+    return payout_id, unmarked
+
+
+def test_object_without_its_attempt_lets_the_next_be_sent(world: PayoutWorld) -> None:
+    payout_id, _ = with_failure_of_ours(world)
+    world.settle(DAY, step=600)
+    assert world.route.sends() == [f"{payout_id}-1:1", f"{payout_id}-1:2"]
+    assert (world.payout(payout_id).status, sum(world.route.paid_minor().values())) == ("pending", 5_000)
+
+
+def test_object_found_without_its_attempt_lets_the_next_be_sent(world: PayoutWorld) -> None:
+    """No answer said that the call made it: only one call was ever made."""
+    world.earn("e1", 5_000)
+    world.route.script = ["error"]
+    payout_id = world.ask()
+    world.settle()
+    world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, fault=Fault.OURS, attempt=None)
+    world.settle(DAY, step=600)
+    assert world.route.sends() == [f"{payout_id}-1:1", f"{payout_id}-1:2"]
+    assert world.payout(payout_id).status == "pending"
+
+
+def test_object_without_its_attempt_answers_no_later_call(world: PayoutWorld) -> None:
+    """The second call has no answer yet when the first object is reported again."""
+    payout_id, unmarked = with_failure_of_ours(world)
+    world.route.script = ["late"]
+    while len(world.route.sends()) < 2:
+        assert world.now < START + DAY
+        world.settle(60)
+    world.report(payout_id, unmarked)
+    leg = world.payout(payout_id).legs[0]
+    assert (leg.status, leg.attempt) == ("unknown", 2)
+    world.route.land()
+    world.settle(2 * DAY, step=600)
+    assert sum(world.route.paid_minor().values()) == 5_000
+    assert world.payout(payout_id).status == "pending"
+
+
+def test_object_of_an_unclear_attempt_is_a_persons(world: PayoutWorld) -> None:
+    """Two calls were made, and an object that failed shows neither its attempt nor is it in our records."""
+    payout_id, unmarked = with_failure_of_ours(world)
+    world.route.script = ["nothing"]
+    while len(world.route.sends()) < 2:
+        assert world.now < START + DAY
+        world.settle(60)
+    world.route.down = True
+    world.route.book[f"{payout_id}-1:2"] = replace(unmarked, object_id="tr_9")
+    world.report(payout_id, replace(unmarked, object_id="tr_9"))
+    world.route.down = False
+    world.settle(2 * DAY, step=600)
+    assert world.payout(payout_id).failure_code == "answer_mismatch"
+    world.act_on(payout_id, "retry")
+    world.settle(2 * DAY, step=600)
+    assert len(world.route.sends()) == 2
+    assert world.payout(payout_id).status == "needs_attention"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from tests.support.payout_world import DAY, TWO_STEPS, WINDOW, PayoutWorld
@@ -162,6 +163,46 @@ def test_return_of_less_is_a_loss_of_ours(world: PayoutWorld) -> None:
         "processor:stripe": -200,
         "house:payout_losses": 200,
     }
+
+
+@pytest.mark.parametrize("fault", [Fault.OURS, Fault.PROCESSOR])
+def test_return_of_less_is_a_loss_although_it_is_tried_again(world: PayoutWorld, fault: Fault) -> None:
+    """Before it was paid, each attempt sends the whole amount: the payee is owed nothing for what is lost."""
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle()
+    lost = world.route.set(
+        f"{payout_id}-1:1", ObjectState.FAILED, failure_code="bank_error", fault=fault, returned_minor=4_800
+    )
+    for _ in range(2):
+        world.report(payout_id, lost)
+    assert world.accounts() == {
+        "house:payout_clearing": 5_000,
+        "house:payout_losses": 200,
+        "house:shares": -5_000,
+        "processor:stripe": -200,
+    }
+    world.settle(DAY, step=600)
+    world.report(payout_id, world.route.set(f"{payout_id}-1:2", ObjectState.SUCCEEDED))
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.lost_minor, world.balance().payable_minor) == ("paid", 200, 0)
+    assert world.accounts()["processor:stripe"] == -5_200
+    assert world.accounts()["house:payout_losses"] == 200
+
+
+def test_return_of_less_by_another_object_is_a_loss(world: PayoutWorld) -> None:
+    """An object of the leg that was not known before ends while another is open."""
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle()
+    first = world.route.book[f"{payout_id}-1:1"]
+    late = replace(first, object_id="tr_9", state=ObjectState.FAILED, status="failed", returned_minor=4_900)
+    world.report(payout_id, late)
+    assert world.payout(payout_id).status == "pending"
+    assert world.accounts()["house:payout_losses"] == 100
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, returned_minor=100))
+    assert (world.payout(payout_id).lost_minor, world.balance().payable_minor) == (5_000, 5_000)
+    assert world.accounts()["house:payout_losses"] == 5_000
 
 
 def test_unclaimed_payout_waits_for_the_payee_and_is_returned(world: PayoutWorld) -> None:

@@ -164,8 +164,11 @@ def test_run_that_needs_more_than_is_available_waits_for_a_person(world: PayoutW
     run = drive(world, start(world))
     assert (run.status, run.approval_codes, run.available_minor) == ("awaiting_approval", ("funds_short",), 1_999)
     assert drive_due_runs(world.context) == 0
-    assert approve(world, run, actor="ann").status == "paying"  # the person who made it knows of the money
-    assert drive(world, run).paid_payees == 2
+    with pytest.raises(ActionNotAllowed, match="second person"):
+        approve(world, run, actor="ann")  # approval is another person's, whatever the run waits for
+    assert approve(world, run, actor="bob").status == "paying"
+    done = drive(world, run)
+    assert (done.paid_payees, done.approved_by) == (2, "bob")
 
 
 def test_enough_or_unknown_money_does_not_stop_a_run(world: PayoutWorld) -> None:

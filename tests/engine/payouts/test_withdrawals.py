@@ -8,12 +8,16 @@ from typing import Any
 
 import pytest
 from tests.support.engine_world import withdrawal
+from tests.support.payees import CONNECTED, a_payee
 from tests.support.payout_world import DAY, PayoutWorld
 
 from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.processor_replies import Refused, Unanswered
 from refund_worker.domain.refund import ObjectState
+from refund_worker.domain.state_machine import Action
+from refund_worker.engine.accounts.merge import merge_customers
 from refund_worker.engine.payouts.as_processor import PayoutsAsProcessor
+from refund_worker.engine.payouts.destination_changes import change_payee
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import UnknownPayee
@@ -186,3 +190,82 @@ def test_payee_of_another_customer_is_refused(make_world: Make, payee_id: str) -
     world.add_payee("q")
     with pytest.raises(UnknownPayee):
         ask(world, credits=100, payee_id=payee_id)
+
+
+def give_payee_to(world: PayoutWorld, customer_id: str) -> None:
+    """Record the payee with this customer and the same destination, as the admin backend does."""
+    change_payee(world.context, a_payee("p", destination=CONNECTED, customer_id=customer_id), actor="shop")
+
+
+def world_of_two_customers(make_world: Make) -> PayoutWorld:
+    """Return a world in which the payee "p" of the customer "c" can be given to the customer "d"."""
+    world = world_of_customer(make_world, "payments", "payout", "balance")
+    world.pay(2, customer_id="d", processor_payment_id="ch_d")
+    give_payee_to(world, "c")
+    return world
+
+
+def before_the_send(world: PayoutWorld, act: Callable[[], object]) -> None:
+    """Let `act` happen once, just before the leg over the payee is sent for the first time."""
+    acts = [act]
+
+    class Late(PayoutsAsProcessor):
+        async def send(self, key: str, body: str) -> Any:
+            while acts:
+                acts.pop()()
+            return await super().send(key, body)
+
+    late = Late(lambda: world.context)
+    world.context = replace(world.context, processors={**world.context.processors, PAYOUT: late})
+
+
+@pytest.mark.parametrize("payee_id", ["p", None])
+def test_payee_of_another_customer_by_now_is_not_paid(make_world: Make, payee_id: str | None) -> None:
+    world = world_of_two_customers(make_world)
+    before = world.account.balance
+    before_the_send(world, lambda: give_payee_to(world, "d"))
+    refund_id = ask(world, credits=100, payee_id=payee_id)
+    run(world, DAY)
+    refund = world.refund(refund_id)
+    assert (refund.status, refund.failure_code) == ("needs_attention", "payee_of_another_customer")
+    assert world.route.book == {}
+    assert (world.account.balance, world.account.held) == (before - 100, 0)
+    give_payee_to(world, "c")
+    world.command(refund_id, Action.RETRY)
+    run(world, DAY)
+    assert len(world.route.book) == 1
+    assert world.refund(refund_id).status == "pending"
+
+
+def test_unsent_credits_are_not_paid_to_another_customer(make_world: Make) -> None:
+    """The payout is made, and waits behind another one, when its payee is given to another customer."""
+    world = world_of_two_customers(make_world)
+    before = world.account.balance
+    world.earn("e1", 700)
+    first = world.ask(300)
+    world.settle()
+    refund_id = ask(world, credits=100)
+    run(world)
+    payout_id = world.refund(refund_id).legs[1].processor_refund_id or ""
+    assert world.payout(payout_id).status == "held"
+    earned = world.ask(200, key="k2")
+    run(world)
+    give_payee_to(world, "d")
+    run(world, DAY)
+    assert [world.payout(each).status for each in (first, payout_id, earned)] == ["pending", "canceled", "held"]
+    assert world.refund(refund_id).status == "failed"
+    assert world.account.balance == before
+
+
+def test_payee_of_a_merged_customer_is_paid(make_world: Make) -> None:
+    world = world_of_two_customers(make_world)
+
+    def merge() -> None:
+        merge_customers(world.context, "c", into="d", actor="op", reason="one person")
+        world.change_payee(customer_id="c")  # as if it were written under the id before the merge
+
+    before_the_send(world, merge)
+    refund_id = ask(world, credits=100)
+    run(world, DAY)
+    assert world.refund(refund_id).status == "pending"
+    assert len(world.route.book) == 1

@@ -470,6 +470,33 @@ def test_receiver_is_in_no_reply_and_no_log(
     assert receiver.partition("@")[0].casefold() not in shown
 
 
+BATCH = {"payout_batch_id": "B1", "batch_status": f"TO_{PAYER}", "sender_batch_header": {"sender_batch_id": f"{LEG}:1"}}
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "kind"),
+    [
+        (429, {"name": f"{PAYER}_TOO_OFTEN"}, Busy),
+        (422, {"name": f"NEW_{PAYER}"}, UnknownRefusal),
+        (401, {"name": f"NEW_{PAYER}", "message": f"not to {PAYER}"}, Denied),
+        (500, {"name": f"NEW_{PAYER}"}, Unanswered),
+        (201, {"batch_header": BATCH | {"sender_batch_header": {"sender_batch_id": PAYER}}}, KeyConflict),
+        (201, {"batch_header": BATCH}, TransferAnswered),
+    ],
+)
+def test_receiver_in_a_word_of_paypals_is_in_no_reply(
+    bench: PayoutBench, status: int, answer: object, kind: type
+) -> None:
+    handler = type("Answering", (Proxy,), {"status": status, "text": json.dumps(answer)})
+    with HTTPServer(("127.0.0.1", 0), handler) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        order = instruction(destination=Destination(kind=DestinationKind.PAYPAL, payer_id=PAYER))
+        reply = bench.send(bench.route(base=f"http://127.0.0.1:{proxy.server_port}"), order)
+        proxy.shutdown()
+    assert isinstance(reply, kind), reply
+    assert PAYER not in repr(reply)
+
+
 # --- the entry --------------------------------------------------------------------------------------------------------
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.web.client import Web
+from tests.web.client import PAYMENT, Web
 from tests.web.console.visitor import form_on, text_of, visitor
-from tests.web.payout_shop import EARNING, PayoutShop
+from tests.web.payout_shop import EARNING, PAYEE, PayoutShop
 
 LATER = "2100-01-01T00:00:00Z"
 BANK = {"kind": "bank", "iban": "DE89370400440532013000", "holder": "M. Example"}
@@ -32,6 +32,26 @@ class TestList:
         assert person.get("/payees", id=" p1 ").headers["location"] == "/console/payee?id=p1"
         assert "No payee has the id “ p2 ”" in text_of(person.get("/payees", id="p2"))
         assert "This customer is no payee" in text_of(person.get("/payees", customer_id="cust-1"))
+
+
+class TestOfACustomer:
+    def test_page_of_a_customer_links_to_its_payees(self, shop: PayoutShop) -> None:
+        other = PAYMENT | {"payment_id": "pay-9", "customer_id": "cust-2", "processor_payment_id": "ch_9"}
+        assert shop.web.call("POST", "/v1/payments", other).status_code == 201
+        for number, customer_id in (("2", "cust-1"), ("3", "cust-2"), ("4", "cust-1")):
+            body = PAYEE | {"payee_id": f"p{number}", "customer_id": customer_id}
+            assert shop.web.call("POST", "/v1/payees", body).status_code == 201
+        earn(shop, "earn-2", 250, payee_id="p2")
+        person = visitor(shop.web, "viewer")
+        page = person.get("/customer", id="cust-1")
+        assert "Payees Payee Status Destination Payable Held Debt p2 ready Stripe account" in text_of(page)
+        assert "over stripe 2.50 EUR – – p4 ready" in text_of(page)
+        assert page.text.count('href="/console/payee?id=p') == 2
+        assert "p3" not in text_of(page)
+        assert "p3" in text_of(person.get("/customer", id="cust-2"))
+
+    def test_customer_without_a_payee_has_no_such_part(self, shop: PayoutShop) -> None:
+        assert "Payable" not in text_of(visitor(shop.web, "viewer").get("/customer", id="cust-1"))
 
 
 class TestOne:
@@ -61,8 +81,10 @@ class TestOne:
     def test_cool_down_is_explained(self, web: Web) -> None:
         PayoutShop(web, cooldown_seconds=86_400.0)
         text = text_of(visitor(web, "viewer").get("/payee", id="p1"))
+        assert "nothing is sent now, see above" in text
+        assert "can be paid out now" not in text
         assert "Nothing is sent to this payee now The destination is new or was changed." in text
-        assert "Tell the payee You changed where your money goes." in text
+        assert "Tell the payee Where your money goes is new or was changed." in text
 
     def test_missing_parts_are_named_with_their_time(self, shop: PayoutShop) -> None:
         from refund_worker.store.tables import payees

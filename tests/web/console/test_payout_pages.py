@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from tests.web.client import Web
 from tests.web.console.visitor import Visitor, text_of, visitor
-from tests.web.payout_shop import PayoutShop
+from tests.web.payout_shop import PAYEE, PayoutShop, use_context
 from tests.web.test_payouts_over_http import ended
 
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.domain.refund import ObjectState
+from refund_worker.sealing import Box
 
 
 @pytest.fixture
@@ -91,12 +94,49 @@ class TestOne:
         assert "Ask the processor now" not in text, "a viewer only reads"
         assert visitor(shop.web, "support").get("/payouts/po_none").status_code == 404
 
+    def test_changed_destination_is_a_warning(self, shop: PayoutShop) -> None:
+        payout_id = stuck(shop)
+        page = visitor(shop.web, "viewer")
+        assert "another destination" not in text_of(page.get(f"/payouts/{payout_id}"))
+        body = {**PAYEE, "destination": {"kind": "stripe_account", "account": "acct_2Efgh"}}
+        del body["payee_id"]
+        assert shop.web.call("PUT", "/v1/payees/p1", body).status_code == 200
+        payout = shop.get(f"/v1/payouts/{payout_id}")
+        assert payout["destination"] == "Stripe account acct_1Abcd"
+        assert payout["destination_changed_at"] == shop.get("/v1/payees/p1")["destination"]["changed_at"]
+        text = text_of(page.get(f"/payouts/{payout_id}"))
+        assert "The payee has another destination since" in text
+        assert "Ask the payee before you pay" in text
+        shop.act(payout_id, "resolve", body={"outcome": "paid_manually", "reference": "bank 7"})
+        assert shop.get(f"/v1/payouts/{payout_id}")["destination_changed_at"] is None
+
     def test_payees_fault_is_explained(self, shop: PayoutShop) -> None:
         values = {"failure_code": "account_closed", "fault": Fault.PAYEE}
         payout_id = ended(shop, lambda key: shop.route.set(key, ObjectState.FAILED, **values))
         text = text_of(visitor(shop.web, "viewer").get(f"/payouts/{payout_id}"))
         assert "account_closed · whose fault: the payee's" in text
+        assert "The payee's account cannot receive the money" in text
         assert "Tell the payee Your payout of 1.00 EUR could not be paid." in text
+
+    def test_step_that_waits_for_the_payee_does_not_name_a_customer(self, shop: PayoutShop) -> None:
+        shop.route.script = ["requires_action"]
+        payout_id = shop.ask(amount_minor=100).json()["id"]
+        shop.work()
+        text = text_of(visitor(shop.web, "viewer").get(f"/payouts/{payout_id}"))
+        assert text.count("sending → waits for the payee") == 2, "of the payout and of its step"
+        assert "customer" not in text.partition("Timeline")[2]
+
+    def test_code_that_refunds_have_too_is_explained_in_words_of_payouts(self, shop: PayoutShop) -> None:
+        shop.route.script = ["misconfigured"]  # resource_missing
+        payout_id = shop.ask(amount_minor=100).json()["id"]
+        shop.work()
+        page = visitor(shop.web, "operator").get(f"/payouts/{payout_id}")
+        text = text_of(page)
+        assert "The processor does not know the payee's account" in text
+        assert "What to do: Compare the payee's destination with the processor's dashboard." in text
+        assert "#payout-resource-missing" in page.text
+        assert "the payment's id" not in text.lower()
+        assert "The processor does not know the payee's account" in text_of(visitor(shop.web, "viewer").get("/payouts"))
 
     def test_of_a_compliance_outcome_only_operators_see_the_code(self, shop: PayoutShop) -> None:
         values = {"failure_code": "REGULATORY_BLOCKED", "fault": Fault.COMPLIANCE, "status": "BLOCKED"}
@@ -104,7 +144,21 @@ class TestOne:
         for role, sees in {"viewer": False, "support": False, "approver": False, "operator": True}.items():
             person = visitor(shop.web, role)
             assert ("REGULATORY" in person.get(f"/payouts/{payout_id}").text) is sees, role
-            assert "REGULATORY" not in person.get("/payouts").text, role
+            for path in ("/payouts", "/payee?id=p1", f"/search?q={payout_id}"):
+                assert "REGULATORY" not in person.get(path).text, (role, path)
+            assert payout_id not in person.get("/search?q=REGULATORY_BLOCKED").text, role
+            assert payout_id not in person.get("/payouts?failure_code=REGULATORY_BLOCKED").text, role
+
+    def test_audit_shows_operators_alone_the_code_of_a_compliance_outcome(self, shop: PayoutShop) -> None:
+        values = {"failure_code": "REGULATORY_BLOCKED", "fault": Fault.COMPLIANCE, "status": "BLOCKED"}
+        ended(shop, lambda key: shop.route.set(key, ObjectState.FAILED, **values))
+        for role, sees in {"viewer": False, "support": False, "approver": False, "operator": True}.items():
+            person = visitor(shop.web, role)
+            for path in ("/audit", "/audit.csv"):
+                found = person.get(path)
+                assert found.status_code == 200
+                assert ("REGULATORY" in found.text) is sees, (role, path)
+                assert "leg_object_failed" in found.text or "Failed at the processor" in found.text
 
     def test_support_asks_the_processor(self, shop: PayoutShop) -> None:
         payout_id = shop.ask(amount_minor=100).json()["id"]
@@ -115,6 +169,14 @@ class TestOne:
         # The process of the test has no key of the account, so the question about a sent payout is not possible.
         refused = person.submit(person.get(path), f"{path}/sync")
         assert (refused.status_code, "cannot be asked now" in text_of(refused)) == (503, True)
+
+    def test_question_without_the_key_of_the_destination_is_refused(self, shop: PayoutShop) -> None:
+        payout_id = shop.ask(amount_minor=100).json()["id"]
+        shop.work()
+        use_context(shop.web, replace(shop.web.context, box=Box()))
+        person, path = visitor(shop.web, "support"), f"/payouts/{payout_id}"
+        refused = person.submit(person.get(path), f"{path}/sync")
+        assert (refused.status_code, "sealed with a key that" in text_of(refused)) == (422, True)
 
 
 def decide(person: Visitor, payout_id: str, action: str, **typed: str) -> str:

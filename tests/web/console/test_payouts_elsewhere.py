@@ -37,7 +37,9 @@ def test_approvals_show_payouts_with_who_may_decide(shop: PayoutShop) -> None:
     decides, reads = visitor(shop.web, "approver"), visitor(shop.web, "viewer")
     listed = text_of(decides.get("/approvals"))
     assert f"{payout_id} " in listed
-    assert "p1 6.00 EUR Stripe account acct_1Abcd over stripe backend/admin-" in listed
+    why = "6.00 EUR for this payee within 24 hours; the threshold is 5.00 EUR"
+    assert f"p1 6.00 EUR {why} Stripe account acct_1Abcd over stripe backend/admin-" in listed
+    assert why in text_of(decides.get(f"/payouts/{payout_id}"))
     assert f"Decide about {payout_id}" in listed
     assert "needs the role approver or admin" in text_of(reads.get("/approvals"))
     assert payout_id not in reads.get("/approvals", customer_id="cust-1").text, "payouts have no customer"

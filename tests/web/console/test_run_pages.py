@@ -43,8 +43,8 @@ def test_run_pays_and_shows_each_payee(shop: PayoutShop) -> None:
     text = text_of(person.get(path))
     for wanted in (
         "Run over stripe in EUR done",
-        "Planned 6.00 EUR for 1 payees",
-        "Paid out 6.00 EUR to 1 payees",
+        "Planned 6.00 EUR for 1 payee",
+        "Paid out 6.00 EUR to 1 payee",
         "p1 6.00 EUR 6.00 EUR",
         "p2 skipped – nothing is payable",
     ):
@@ -52,6 +52,7 @@ def test_run_pays_and_shows_each_payee(shop: PayoutShop) -> None:
     (payout,) = shop.get("/v1/payouts")["data"]
     assert payout["id"] in text
     assert payout["run_id"] in text_of(person.get(f"/payouts/{payout['id']}"))
+    assert "planned 0.00 EUR" not in text, "it was made before it was planned"
     assert "stripe, EUR 6.00 EUR 1 payee" in text_of(person.get("/payout-runs"))
     skipped = text_of(person.get(path, show="skipped"))
     assert ("p2 skipped" in skipped, "p1 6.00" in skipped) == (True, False)

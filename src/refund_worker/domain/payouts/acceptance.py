@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from refund_worker.domain.decision import Event
@@ -12,6 +13,8 @@ from refund_worker.domain.payouts.machine import first_payout_status
 from refund_worker.domain.payouts.payee import Payee, PayeeBalance
 from refund_worker.domain.payouts.payout import Payout, PayoutLeg, PayoutRequest, PayoutSource
 from refund_worker.errors import AboveMaximum, BelowMinimum, CurrencyMismatch, InsufficientEarnings
+
+ACCEPTED = "payout_accepted"  # the kind of a payout's first event
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +149,16 @@ def planned_legs(payout: Payout, policy: PayoutPolicy) -> tuple[PayoutLeg, ...]:
     )
 
 
-def accepted_payout(payout: Payout, request_body: str, *, needs_approval: bool) -> PayoutDecision:
-    """Return the decision that stores a new payout and reserves its amount."""
+def accepted_payout(
+    payout: Payout, request_body: str, *, needs_approval: bool, why: Mapping[str, int | None] | None = None
+) -> PayoutDecision:
+    """Return the decision that stores a new payout and reserves its amount. `why` is noted: why it needs approval."""
     status = first_payout_status(needs_approval=needs_approval)
     due_at = None if needs_approval else payout.created_at
     stored = replace(payout, status=status, due_at=due_at)
     detail: dict[str, str | int | None] = {"amount_minor": payout.amount_minor, "currency": payout.currency}
-    event = Event("payout_accepted", payout.requested_by, None, None, status, None, detail)
+    detail |= why or {}
+    event = Event(ACCEPTED, payout.requested_by, None, None, status, None, detail)
     return PayoutDecision(
         before=None, after=stored, request_body=request_body, events=(event,), balance=counted(stored)
     )

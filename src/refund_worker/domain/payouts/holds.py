@@ -21,6 +21,10 @@ class HoldCode(StrEnum):
     INTERVAL = "interval"
 
 
+# Holds that end without a person: such a payout needs its money soon.
+HOLDS_THAT_END = (HoldCode.DESTINATION_COOLDOWN, HoldCode.ANOTHER_PAYOUT, HoldCode.INTERVAL)
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """A reason to wait. `until` is when it ends, in epoch seconds, or None if that is not known."""

@@ -21,6 +21,7 @@ from refund_worker.domain.payouts.decision import (
 )
 from refund_worker.domain.payouts.holds import PayeeFacts, hold_of
 from refund_worker.domain.payouts.machine import PayoutOutcome, is_payout_leg_ready
+from refund_worker.domain.payouts.payee import Payee
 from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout, PayoutLeg, PayoutStatus
 from refund_worker.domain.payouts.replies import conclude_nothing_there
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, LegStatus
@@ -51,6 +52,9 @@ def next_payout_step(
     if payout.status in (PayoutStatus.QUEUED, PayoutStatus.HELD):
         assert facts is not None, "a payout is begun only under its payee's lock"
         _begin(builder, facts, paused)
+    elif facts is not None and goes_to_an_old_destination(payout, facts.payee, policy):
+        call_off_unsent(builder, DESTINATION_CHANGED)
+        return builder.build()
     for leg in tuple(builder.legs.values()):
         if leg.status is LegStatus.SENDING and (leg.next_at or 0) <= now:
             # The worker that sent it died or lost its lease. Only the processor knows the outcome of the call.
@@ -105,6 +109,17 @@ def is_unsent(payout: Payout) -> bool:
         and (leg.attention_code is None or leg.next_at is not None)
         for leg in payout.legs
     )
+
+
+def goes_to_an_old_destination(payout: Payout, payee: Payee, policy: PayoutPolicy) -> bool:
+    """Return True if the payee has another destination by now, and the payout is unsent: it is called off.
+
+    The change itself leaves a step that waited for a person alone. That step is unsent once the person retries it. A
+    route on which a person pays is left out: only the person knows if the money is under way.
+    """
+    route = policy.route_of(payout.processor)
+    is_sent_by_program = route.moves_money or route.by_file
+    return payout.destination_id != payee.destination_id and is_sent_by_program and is_unsent(payout)
 
 
 def call_off_unsent(builder: PayoutBuilder, reason: str) -> None:

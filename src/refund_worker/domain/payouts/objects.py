@@ -34,22 +34,37 @@ def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject)
         return _end_question(builder, leg)  # it is not ours, or not as we asked: the person has compared it
     if fault:
         return _reject(builder, leg, item, fault)
-    if item.state is None:
+    state = item.state
+    if state is None:
         return _keep_unknown_status(builder, leg, item)
     known = {known.object_id: known for known in leg.objects}
     before = known.get(item.object_id)
-    if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[item.state]:
-        if before.state is ObjectState.FAILED and item.state is ObjectState.SUCCEEDED:
+    item = replace(item, attempt=_attempt_of(leg, before, item))
+    if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[state]:
+        if before.state is ObjectState.FAILED and state is ObjectState.SUCCEEDED:
             builder.record_event("paid_after_failure", alarm=True, leg=leg, object_id=item.object_id)
         if before.state in LIVE_OBJECT_STATES and _is_named_by_person(leg, item):
             return _apply_state(builder, leg, item)  # a later report also has the id by which the person named it
         return _apply_repeat(builder, leg, item)
-    known[item.object_id] = KnownTransfer(item.object_id, item.state, item.attempt)
-    builder.objects.append(TransferUpdate(leg.leg_id, item.state, item))
+    known[item.object_id] = KnownTransfer(item.object_id, state, item.attempt)
+    builder.objects.append(TransferUpdate(leg.leg_id, state, item))
     leg = builder.update_leg(leg, objects=tuple(known.values()))
+    _post_loss(builder, leg, item)
     if _is_end_of_older_attempt(leg, item):
         return _ask_for_current_attempt(builder, leg)
     return _apply_state(builder, leg, item)
+
+
+def _attempt_of(leg: PayoutLeg, before: KnownTransfer | None, item: TransferObject) -> int | None:
+    """Return the attempt that made the object, or None if that is not known.
+
+    The object's own mark of it may have been edited away. Our record of the object tells it then, or that only one
+    attempt of the leg was ever sent.
+    """
+    if before is not None and before.attempt is not None:
+        return before.attempt
+    was_sent_once = leg.attempt - (leg.sends == 0) <= 1
+    return 1 if item.attempt is None and was_sent_once else item.attempt
 
 
 def _is_paid_manually(leg: PayoutLeg) -> bool:
@@ -89,11 +104,11 @@ def _end_question(builder: PayoutBuilder, leg: PayoutLeg) -> PayoutLeg:
 
 
 def _is_end_of_older_attempt(leg: PayoutLeg, item: TransferObject) -> bool:
-    """Return True if the leg is open, no object of it is live, and this one is of an older attempt than the current.
+    """Return True if the leg is open, no object of it is live, and this one may be of an older attempt.
 
     Then it says nothing about the current attempt. A paid leg whose object came back is not open.
     """
-    is_older = item.attempt is not None and item.attempt < leg.attempt
+    is_older = item.attempt is None or item.attempt < leg.attempt
     return is_older and leg.status in ACTIVE and not any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
 
 
@@ -108,11 +123,14 @@ def _ask_for_current_attempt(builder: PayoutBuilder, leg: PayoutLeg) -> PayoutLe
 
 
 def is_void(leg: PayoutLeg, item: TransferObject) -> bool:
-    """Return True if the object failed under an older attempt: it says nothing about the current one."""
+    """Return True if the object failed under an older attempt: it says nothing about the current one.
+
+    One whose attempt is not known is older if nothing of the current attempt was sent.
+    """
     return any(
         known.object_id == item.object_id
         and known.state not in LIVE_OBJECT_STATES
-        and known.attempt not in (None, leg.attempt)
+        and (leg.sends == 0 if known.attempt is None else known.attempt != leg.attempt)
         for known in leg.objects
     )
 
@@ -205,15 +223,23 @@ def _post_after_all(builder: PayoutBuilder) -> None:
 
 
 def _note_end_without_payment(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> None:
-    """Note whose fault it was, and post what did not come back as a loss of ours."""
+    """Note whose fault it was."""
     if leg.step is not Step.REVERSAL:
         builder.note_fault(item.failure_code, item.fault)
-    if item.returned_minor is None or item.returned_minor >= leg.amount_minor or leg.status in UNPAID_FINAL:
+
+
+def _post_loss(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> None:
+    """Post what did not come back with this object as a loss of ours, whatever the object means for the leg.
+
+    Each object ends once. Several may lose more together than the payout's amount: the payout shows no more than that.
+    """
+    if item.returned_minor is None or item.returned_minor >= leg.amount_minor or item.state in LIVE_OBJECT_STATES:
         return
     lost_minor = leg.amount_minor - max(0, item.returned_minor)
     builder.record_event("returned_less", alarm=True, leg=leg, lost_minor=lost_minor, object_id=item.object_id)
     builder.postings.append(loss(builder.payout, leg, item.object_id, lost_minor))
-    builder.payout = replace(builder.payout, lost_minor=lost_minor)
+    in_total = min(builder.payout.lost_minor + lost_minor, builder.payout.amount_minor)
+    builder.payout = replace(builder.payout, lost_minor=in_total)
 
 
 def _tries_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> bool:
@@ -279,8 +305,9 @@ def _apply_repeat(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) 
     if leg.status in POLLED:
         code = leg.attention_code if leg.attention_code in (PAID_TWICE, ANSWER_MISMATCH) else None
         return builder.update_leg(leg, attention_code=code, next_at=_next_poll(builder, leg), retry_count=0)
-    if leg.status in AWAITING_ANSWER and item.attempt in (None, leg.attempt):
-        known = next(k for k in leg.objects if k.object_id == item.object_id)
+    known = next(k for k in leg.objects if k.object_id == item.object_id)
+    is_live = known.state in LIVE_OBJECT_STATES
+    if leg.status in AWAITING_ANSWER and (item.attempt == leg.attempt or (item.attempt is None and is_live)):
         return _apply_state(builder, leg, replace(item, state=known.state))
     if leg.status in FINAL_LEGS and leg.next_at is not None and not is_watched(leg):
         if leg.status is LegStatus.SUCCEEDED and leg.failure_code == UNKNOWN_STATUS:

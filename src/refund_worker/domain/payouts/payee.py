@@ -94,6 +94,14 @@ class PayeeRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationSince:
+    """The destination of a payee now, and since when (epoch seconds)."""
+
+    destination_id: str
+    changed_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class PayeeBalance:
     """The sums of a payee in one currency. `held_minor` is the part of earnings that is not available yet.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypedDict
 
+from refund_worker.domain.payouts.payee import DestinationSince
 from refund_worker.domain.payouts.transfers import Fault, Method, Step
 from refund_worker.domain.refund import Doubt, LegStatus, ObjectState
 from refund_worker.domain.send_state import SendState
@@ -201,3 +203,14 @@ class Payout:
     def forward_legs(self) -> tuple[PayoutLeg, ...]:
         """Return the legs that bring the money to the payee, in order."""
         return tuple(leg for leg in self.legs if leg.step is not Step.REVERSAL)
+
+
+def changed_destination(payout: Payout, now_at: Mapping[str, DestinationSince]) -> float | None:
+    """Return since when (epoch seconds) the payee has another destination than the payout goes to, or None.
+
+    `now_at` has the destination of each payee now. It is None too for a payout that is paid or has ended.
+    """
+    known = now_at.get(payout.payee_id)
+    if known is None or payout.status not in PAYOUT_OPEN or known.destination_id == payout.destination_id:
+        return None
+    return known.changed_at

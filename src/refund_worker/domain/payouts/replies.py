@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from refund_worker.domain.account_names import platform_of
-from refund_worker.domain.decision import PAUSE_SECONDS, ProcessorDenied
-from refund_worker.domain.decision_builder import BLOCKED_TRIES
-from refund_worker.domain.handle_reply import BACKOFFS_BEFORE_ATTENTION, BACKOFFS_WHILE_ANSWERED, PROCESSOR
-from refund_worker.domain.legs import UNREACHABLE, fresh_attempt, is_watched, waits_for_person
+from refund_worker.domain.decision import ProcessorDenied
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES
+from refund_worker.domain.handle_reply import PROCESSOR
+from refund_worker.domain.legs import clear_unreachable, is_watched, waits_for_person
 from refund_worker.domain.payouts.builder import NOT_UNDONE, PayoutBuilder
 from refund_worker.domain.payouts.decision import (
     CancelTransfer,
@@ -43,8 +43,18 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.domain.proof import Listing, Proof, proof_of, why_unproved
 from refund_worker.domain.refund import Doubt, LegStatus, RefusalKind
+from refund_worker.domain.retrying import (
+    allow_sending,
+    attention_without_answer,
+    retry_later,
+    retry_unexecuted,
+    schedule_lookup,
+    start_again,
+    wait_for_access,
+    was_asked,
+)
 from refund_worker.domain.state_machine import ACTIVE, FINAL_LEGS, LegOutcome
-from refund_worker.domain.timing import backoff_seconds, key_outlives_what_may_land, quiet_end
+from refund_worker.domain.timing import backoff_seconds, key_outlives_what_may_land
 
 
 def apply_transfer_replies(
@@ -60,6 +70,8 @@ def apply_transfer_replies(
             builder.pauses.append(ProcessorDenied(platform_of(leg.processor), reply.code, reply.message))
         match reply:
             case TransferAnswered(object=item):
+                if isinstance(call, SendTransfer) and item.attempt is None:
+                    item = replace(item, attempt=call.attempt)  # the key made it, whatever marks it shows
                 apply_transfer(builder, leg, item)
             case TransfersFound():
                 before_sending = isinstance(call, FindTransfer) and call.before_sending
@@ -92,27 +104,15 @@ def _handle_send_reply(builder: PayoutBuilder, leg: PayoutLeg, reply: PayoutAnsw
         case Unanswered(reason=reason, server_error=server_error):
             required = leg.lookup_required or server_error
             in_doubt = Doubt.of(unanswered=True, lookup_required=required, refusal=leg.refusal)
-            _retry_later(builder, replace(leg, in_doubt=in_doubt), LegOutcome.NO_ANSWER, reason)
+            retry_later(builder, replace(leg, in_doubt=in_doubt), LegOutcome.NO_ANSWER, reason)
         case Busy(code=code, retry_after_seconds=seconds):
-            _retry_unexecuted(builder, leg, code, seconds)
+            retry_unexecuted(builder, leg, code, seconds)
         case NotSent(reason=reason, attempted=attempted):
-            _retry_unexecuted(builder, leg if attempted else replace(leg, held=True), reason, None, counts=attempted)
+            retry_unexecuted(builder, leg if attempted else replace(leg, held=True), reason, None, counts=attempted)
         case Denied():
-            _wait_for_access(builder, replace(leg, held=True), reply)
+            wait_for_access(builder, replace(leg, held=True), reply)
         case _:
             raise AssertionError(f"not an answer to a send: {reply}")
-
-
-def _wait_for_access(builder: PayoutBuilder, leg: PayoutLeg, denied: Denied) -> None:
-    """Send again later. Nothing was created or refused: the leg continues once the set-up is repaired."""
-    seconds = min(PAUSE_SECONDS, builder.calls_policy.retry_max_seconds)
-    if denied.maybe_kept:
-        # The old key may repeat this answer for ever. A new key needs a look-up just before it.
-        in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=True, refusal=leg.refusal)
-        leg = replace(leg, in_doubt=in_doubt)
-        _retry_later(builder, leg, LegOutcome.NO_ANSWER, denied.code, seconds=seconds)
-    else:
-        _retry_unexecuted(builder, leg, denied.code, seconds)
 
 
 def _handle_cancel_refusal(builder: PayoutBuilder, leg: PayoutLeg, reply: PayoutAnswer) -> None:
@@ -132,7 +132,7 @@ def _handle_cancel_refusal(builder: PayoutBuilder, leg: PayoutLeg, reply: Payout
 
 def _handle_no_result(builder: PayoutBuilder, leg: PayoutLeg, reply: PayoutAnswer) -> None:
     """Ask again later: the reply to a look-up or a poll says nothing about the leg."""
-    waits = replace(leg, retry_count=leg.retry_count + _was_asked(reply))
+    waits = replace(leg, retry_count=leg.retry_count + was_asked(reply))
     pause = backoff_seconds(builder.calls_policy, waits)
     if leg.status in FINAL_LEGS:
         is_refused = isinstance(reply, (Misconfigured, UnknownRefusal, Refused, Blocked, KeyConflict))
@@ -143,48 +143,12 @@ def _handle_no_result(builder: PayoutBuilder, leg: PayoutLeg, reply: PayoutAnswe
         return
     if leg.status not in ACTIVE or leg.status is LegStatus.SENDING or waits_for_person(leg):
         return
-    attention_code = leg.attention_code or (UNREACHABLE if waits.retry_count >= BACKOFFS_BEFORE_ATTENTION else None)
+    attention_code = attention_without_answer(waits)
     if isinstance(reply, (Misconfigured, KeyConflict, Refused, Blocked)):
         attention_code = getattr(reply, "code", "unexpected_answer")
     elif isinstance(reply, (UnknownRefusal, NotListed)):
         attention_code = UNKNOWN_REFUSAL
     builder.update_leg(waits, next_at=builder.now + pause, attention_code=attention_code)
-
-
-def _was_asked(reply: PayoutAnswer) -> bool:
-    """Return True if the call began: only then is the missing result a sign that the processor cannot be reached."""
-    return not isinstance(reply, NotSent) or reply.attempted
-
-
-def _retry_unexecuted(
-    builder: PayoutBuilder, leg: PayoutLeg, reason: str, seconds: float | None, *, counts: bool = True
-) -> None:
-    """Send again later. This send was not executed; an earlier one of the same attempt may have been."""
-    outcome = LegOutcome.NO_ANSWER if leg.unanswered else LegOutcome.NOT_EXECUTED
-    _retry_later(builder, leg, outcome, reason, seconds=seconds, counts=counts)
-
-
-def _retry_later(
-    builder: PayoutBuilder,
-    leg: PayoutLeg,
-    outcome: LegOutcome,
-    reason: str,
-    *,
-    seconds: float | None = None,
-    counts: bool = True,
-) -> None:
-    """Try again after the backoff, but not before `seconds`. `counts` as for a refund."""
-    pause = backoff_seconds(builder.calls_policy, leg)
-    waits = replace(leg, retry_count=leg.retry_count + counts)
-    unreachable = UNREACHABLE if waits.retry_count >= BACKOFFS_BEFORE_ATTENTION else None
-    builder.transition_leg(
-        waits,
-        outcome,
-        reason=reason,
-        next_at=builder.now + max(pause, seconds or 0),
-        failure_message=reason,
-        attention_code=leg.attention_code or unreachable,
-    )
 
 
 def _handle_refusal(builder: PayoutBuilder, leg: PayoutLeg, refusal: RefusalKind, code: str, message: str) -> None:
@@ -243,30 +207,18 @@ def _handle_list(
         case Proof.NOTHING:
             pass
         case Proof.SEND_ALLOWED if listing.is_clear:
-            _allow_sending(builder, _reachable(leg), asked_at)
+            allow_sending(builder, clear_unreachable(leg), asked_at)
         case Proof.MAY_STILL_LAND:
-            _schedule_lookup(builder, leg)
+            schedule_lookup(builder, leg)
         case Proof.WATCH_IS_OVER:
             builder.update_leg(leg, in_doubt=leg.doubt_once_answered, next_at=None)
         case Proof.NOTHING_CAN_LAND if listing.is_clear:
             conclude_nothing_there(builder, leg, asked_at)
         case _:  # an object carries the leg's id and is something else: a person compares the two
+            if leg.failure_code != ANSWER_MISMATCH:  # the code is that of an earlier attempt
+                message = "an object at the processor may be this payout's, and its attempt is not known"
+                leg = replace(leg, failure_code=ANSWER_MISMATCH, failure_message=message)
             apply_refusal(builder, leg, RefusalKind.ANSWER_MISMATCH)
-
-
-def _reachable(leg: PayoutLeg) -> PayoutLeg:
-    return replace(leg, attention_code=None) if leg.attention_code == UNREACHABLE else leg
-
-
-def _allow_sending(builder: PayoutBuilder, leg: PayoutLeg, asked_at: float) -> None:
-    builder.update_leg(leg, listed_at=asked_at, next_at=min(builder.now, leg.next_at or builder.now))
-
-
-def _schedule_lookup(builder: PayoutBuilder, leg: PayoutLeg) -> None:
-    """Look the leg up soon, since most late effects land soon, and once more when the quiet window has passed."""
-    waits = replace(_reachable(leg), retry_count=min(leg.retry_count + 1, BACKOFFS_WHILE_ANSWERED))
-    soon = builder.now + backoff_seconds(builder.calls_policy, waits)
-    builder.update_leg(waits, next_at=min(soon, quiet_end(leg, builder.calls_policy)))
 
 
 def conclude_nothing_there(builder: PayoutBuilder, leg: PayoutLeg, asked_at: float) -> None:
@@ -280,8 +232,4 @@ def conclude_nothing_there(builder: PayoutBuilder, leg: PayoutLeg, asked_at: flo
     elif leg.refusal:
         apply_refusal(builder, leg, leg.refusal)
     else:
-        fresh = fresh_attempt(replace(leg, in_doubt=None))
-        absent = builder.transition_leg(
-            fresh, LegOutcome.NOT_FOUND, reason="looked up: nothing exists", attention_code=None
-        )
-        _allow_sending(builder, absent, asked_at)
+        start_again(builder, leg, asked_at)

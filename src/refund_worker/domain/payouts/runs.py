@@ -57,7 +57,7 @@ class RowCode(StrEnum):
 
 
 class ApprovalCode(StrEnum):
-    """A reason why a person must approve a run before it pays."""
+    """A reason why another person than the one who made a run must approve it before it pays."""
 
     THRESHOLD = "approval_threshold"  # a payee's total exceeds the threshold
     VELOCITY = "velocity"  # it exceeds what one actor may ask for
@@ -86,8 +86,8 @@ class PayoutRun:
     """One run over the payees of an account in one currency. Amounts are in minor units, times in epoch seconds.
 
     `progress` is the last payee of the current pass. `available_minor` is the account's money when the run was planned,
-    less what unfinished refunds needed of it, or None if that was not known. `period` is the first day of the
-    schedule's period that it is for. `idempotency_key` is None for a run of the schedule.
+    less what refunds, other payouts and other runs needed of it, or None if that was not known. `period` is the first
+    day of the schedule's period that it is for. `idempotency_key` is None for a run of the schedule.
     """
 
     run_id: str
@@ -114,11 +114,6 @@ class PayoutRun:
     reason: str | None = None
     ended_at: float | None = None
     version: int = 1
-
-    @property
-    def needs_second_person(self) -> bool:
-        """Return True if the person who made the run cannot approve it: another reason than the account's money."""
-        return any(code is not ApprovalCode.FUNDS_SHORT for code in self.approval_codes)
 
     def become(self, status: RunStatus, now: float) -> PayoutRun:
         """Return the run in another status, its pass over the payees at the start. Raises `ActionNotAllowed`."""

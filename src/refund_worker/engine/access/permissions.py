@@ -152,6 +152,14 @@ def may(role: Role | ConsoleRole, act: Act) -> bool:
     return role in permit.users if isinstance(role, ConsoleRole) else role in permit.keys
 
 
+def sees_compliance_causes(role: Role | ConsoleRole) -> bool:
+    """Return True if this role may read why the processor refused a payout for a reason of law: who decides about it.
+
+    An approver sees all clients, and does not decide about a payout that failed.
+    """
+    return may(role, Act.RESOLVE)
+
+
 def roles_who_may(kind: type[Role] | type[ConsoleRole], act: Act) -> list[Role | ConsoleRole]:
     """Return the roles of this kind that may do `act`, in their order."""
     return [role for role in kind if may(role, act)]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.engine.audit.hash_chain import ANCHORED, VERIFIED
 from refund_worker.engine.views.api_objects import Json, event_view, transaction_view
+from refund_worker.engine.views.payout_objects import event_without_cause
 from refund_worker.errors import InvalidRequest
-from refund_worker.store import accounts, audit
+from refund_worker.store import accounts, audit, timeline
 from refund_worker.times import iso
 
 # A search without a refund or a customer reads at most this many rows back and says so: it must not read ten million
@@ -48,13 +50,20 @@ def _check(row: RowMapping | None) -> Json | None:
 
 
 def entries(
-    connection: Connection, of: str = "timeline", *, before: int | None = None, limit: int = 50, **wanted: Any
+    connection: Connection,
+    of: str = "timeline",
+    *,
+    before: int | None = None,
+    limit: int = 50,
+    whole: bool = True,
+    **wanted: Any,
 ) -> Json:
     """Return entries, newest first, as {data, has_more, looked_back_to}; pass `looked_back_to` as `before` to see
     more.
 
     `of` is "timeline" (events in the form of a refund's timeline, with seq and refund_id) or "ledger" (transactions,
-    with seq, customer_id and actor). Raises `InvalidRequest` for a filter that this kind does not have.
+    with seq, customer_id and actor). Without `whole`, events about compliance outcomes of payouts lack their reasons
+    and details. Raises `InvalidRequest` for a filter that this kind does not have.
     """
     if of not in TABLES:
         raise InvalidRequest(f"the value is one of {', '.join(TABLES)}", field="of")
@@ -71,12 +80,18 @@ def entries(
     page, has_more = rows[:limit], len(rows) > limit
     far = "refund_id" in equal or "customer_id" in equal
     reached = page[-1]["seq"] if has_more else 1 if far else max(1, top - LOOKBACK)
-    data = [_event(row) if of == "timeline" else _transaction(row) for row in page]
+    data = [_transaction(row) for row in page] if of == "ledger" else _events(connection, page, whole)
     return {"data": data, "has_more": has_more or reached > 1, "looked_back_to": reached}
 
 
-def _event(row: RowMapping) -> Json:
-    return {"seq": row["seq"], "refund_id": row["refund_id"], **event_view(row)}
+def _events(connection: Connection, rows: Sequence[RowMapping], whole: bool) -> list[Json]:
+    hidden = set() if whole else timeline.about_compliance(connection, [row["seq"] for row in rows])
+    found = []
+    for row in rows:
+        seen_whole = whole or row["refund_id"] is not None
+        event = event_view(row) if seen_whole else event_without_cause(row, hides=row["seq"] in hidden)
+        found.append({"seq": row["seq"], "refund_id": row["refund_id"], **event})
+    return found
 
 
 def _transaction(row: RowMapping) -> Json:

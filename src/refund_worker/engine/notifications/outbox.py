@@ -16,9 +16,9 @@ from refund_worker.errors import NotFound
 from refund_worker.store import outbox
 from refund_worker.times import iso
 
-# An internal status; a caller cannot act on it.
 # A message that is about no refund is about one of these.
-ABOUT = ("claim_id", "fraud_warning_id", "payout_id", "earning_id")
+ABOUT = ("claim_id", "fraud_warning_id", "payout_id", "earning_id", "run_id")
+# An internal status; a caller cannot act on it.
 NOT_NOTIFIED = frozenset({RefundStatus.SENDING})
 
 
@@ -74,7 +74,7 @@ def notifications(
     state: str | None = None,
 ) -> list[Json]:
     """Return messages, newest first: {id, type, refund_id, claim_id, fraud_warning_id, payout_id, earning_id,
-    state, tries, created_at, delivered_at, next_at, last_error}.
+    run_id, state, tries, created_at, delivered_at, next_at, last_error}.
 
     A message's `state` is waiting, delivered or given_up. With `state`, only those are returned, in their own order.
     """

@@ -28,11 +28,14 @@ from refund_worker.store.payouts import payees, payouts
 from refund_worker.store.payouts.payees import DestinationNames
 
 KEY_SETTING = "REFUND_WORKER_DESTINATIONS_KEY"
-# Called with the changed payee in the transaction that changes where the money goes: it cancels what is unsent.
-CancelUnsent = Callable[[Connection, Payee, float, str], None]
+# Called with the changed payee and the names of what differs, in the transaction that changes who gets the money, or
+# where: it cancels what is unsent.
+CancelUnsent = Callable[[Connection, Payee, frozenset[str], str], None]
+# The fields whose change cancels all that is unsent. Of another customer, it cancels the credits of the old one.
+CHANGES_DESTINATION = frozenset({"destination", "processor_account", "currency"})
 
 
-def cancel_nothing(_connection: Connection, _payee: Payee, _now: float, _actor: str) -> None:
+def cancel_nothing(_connection: Connection, _payee: Payee, _differences: frozenset[str], _actor: str) -> None:
     """Cancel nothing: there are no payouts."""
 
 
@@ -66,7 +69,8 @@ def change_payee(
     """Replace what is stored of the payee; the same body again changes nothing.
 
     Another destination, or another account that pays to it, is a new destination: it gets an id of its own, nothing is
-    paid there before the cool-down has passed, and `cancel_unsent` is called. So it is for another currency.
+    paid there before the cool-down has passed, and `cancel_unsent` is called. So it is for another currency, and
+    for another customer.
 
     Raises `NotFound`, and the errors of `record_payee` about the account, the destination and the customer.
     """
@@ -97,8 +101,8 @@ def change_payee(
         changed = ", ".join(sorted(differences))
         detail = {"changed": changed, "destination": payee.destination_masked}
         _note(connection, payee, Event("payee_changed", actor), now, **detail)
-        if differences & {"destination", "processor_account", "currency"}:
-            cancel_unsent(connection, payee, now, actor)
+        if differences & {*CHANGES_DESTINATION, "customer_id"}:
+            cancel_unsent(connection, payee, differences, actor)
         return payee
 
     return run_again_once(context, work)
@@ -179,12 +183,17 @@ def reveal_destination(context: Context, payee_id: str, *, actor: str) -> dict[s
 
 def open_destination(box: Box, payee: Payee) -> Destination:
     """Return the payee's destination. Raises `DestinationsKeyMissing` if it was sealed with a key that is not here."""
-    try:
-        fields: Mapping[str, str] = json.loads(box.open(payee.destination_box))
-    except ValueError:
-        told = f"the destination of payee {payee.payee_id} was sealed with a key that {KEY_SETTING} does not hold"
-        raise DestinationsKeyMissing(told) from None
+    fields: Mapping[str, str] = json.loads(open_sealed(box, payee.destination_box, f"payee {payee.payee_id}"))
     return read_destination(fields)
+
+
+def open_sealed(box: Box, sealed: str, whose: str) -> str:
+    """Return what was sealed; `whose` names the owner for people. Raises `DestinationsKeyMissing`: see above."""
+    try:
+        return box.open(sealed)
+    except ValueError:
+        told = f"the destination of {whose} was sealed with a key that {KEY_SETTING} does not hold"
+        raise DestinationsKeyMissing(told) from None
 
 
 def load_payee(connection: Connection, payee_id: str, *, lock: bool = False) -> Payee:

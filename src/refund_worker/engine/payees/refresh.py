@@ -48,11 +48,6 @@ def refresh_payees(context: Context) -> int:
     return sum(isinstance(reply, PayeeRead | PayeeUnreadable) for reply in replies)
 
 
-def refresh_soon(connection: Connection, processor: str, ref: str, now: float) -> int:
-    """Let the destinations with this id at the processor be read soon, after an event about it. Return how many."""
-    return payees.refresh_destinations(connection, processor, ref, now)
-
-
 async def _ask_all(context: Context, due: Sequence[Payee], replies: list[PayeeReply]) -> list[Answer]:
     """Fill `replies`, one for each payee. The context's loop expects a list of answers: it gets an empty one."""
     replies += await asyncio.gather(*(_ask(context, payee) for payee in due))

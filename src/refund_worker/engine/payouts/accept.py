@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval, quotas
+from refund_worker.domain.limits import Limits, Usage, check_velocity, exceeding_total, quotas
 from refund_worker.domain.payouts.acceptance import accept_payout, accepted_payout
 from refund_worker.domain.payouts.decision import PayoutDecision, PayoutPolicy
 from refund_worker.domain.payouts.payee import Payee, PayeeBalance
@@ -158,9 +158,19 @@ def _accept_one(
         now=now,
     )
     check_velocity(payout, usage, context.limits)
-    waits = not request.approved and needs_approval(payout, usage, context.limits)
-    decision = accepted_payout(payout, json.dumps(body, sort_keys=True), needs_approval=waits)
+    total = None if request.approved else exceeding_total(payout, usage, context.limits)
+    why = None if total is None else approval_detail(total, context.limits)
+    decision = accepted_payout(payout, json.dumps(body, sort_keys=True), needs_approval=why is not None, why=why)
     return AcceptedPayout(payout.payout_id, replayed=False), decision
+
+
+def approval_detail(total: int, limits: Limits) -> dict[str, int | None]:
+    """Return what the timeline says of a payout that waits: the payee's total in the window, and the threshold."""
+    return {
+        "approval_total_minor": total,
+        "approval_threshold_minor": limits.approval_threshold_minor,
+        "approval_window_seconds": round(limits.window_seconds),
+    }
 
 
 def _body_of(request: PayoutRequest) -> dict[str, Any]:

@@ -11,15 +11,19 @@ from refund_worker.domain.payouts.builder import PayoutBuilder
 from refund_worker.domain.payouts.decision import PayoutDecision
 from refund_worker.domain.payouts.machine import PayoutAction
 from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, call_off_unsent, cancel_unsent, is_unsent
+from refund_worker.domain.payouts.payee import Payee
 from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import Key, check_same_act
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.locking import lock_payouts
 from refund_worker.errors import ActionNotAllowed, NotFound, StaleVersion
-from refund_worker.store import idempotency
+from refund_worker.store import accounts, idempotency, refunds
 from refund_worker.store.access import persons
 from refund_worker.store.payouts import attempts, payouts
+
+# Why the credits of a withdrawal are not paid to a payee: it was given to another customer meanwhile.
+NOT_THE_CUSTOMERS = "payee_of_another_customer"
 
 
 def perform_payout_action(
@@ -77,21 +81,40 @@ def _check_reference(connection: Connection, payout: Payout, reference: str | No
         raise ActionNotAllowed(f"{reference} is the processor's object of another payout: {owner[0]}")
 
 
-def cancel_unsent_payouts(connection: Connection, context: Context, payee_id: str, actor: str) -> list[Payout]:
+def cancel_unsent_payouts(
+    connection: Connection, context: Context, payee_id: str, actor: str, *, new_owner: Payee | None = None
+) -> list[Payout]:
     """Cancel the payee's payouts of which nothing was sent yet, because the destination changed; return them.
 
-    Call it under the payee's lock, in the transaction of the change.
+    With `new_owner`, the payee as it is now, it belongs to another customer, and only the credits of others are called
+    off. Call it under the payee's lock, in the transaction of the change.
     """
     now = context.clock(connection)
+    why = DESTINATION_CHANGED if new_owner is None else NOT_THE_CUSTOMERS
     decisions: list[PayoutDecision] = []
     for payout in lock_payouts(connection, payouts.unsent_of(connection, payee_id)).payouts:
+        if new_owner is not None and belongs_to_refund(connection, new_owner, payout.refund_id):
+            continue
         builder = PayoutBuilder.open(payout, now, context.payout_policy, actor)
         if payout.status in PAYOUT_UNPOSTED:
-            cancel_unsent(builder, DESTINATION_CHANGED)
+            cancel_unsent(builder, why)
         elif is_unsent(payout):
-            call_off_unsent(builder, DESTINATION_CHANGED)
+            call_off_unsent(builder, why)
         else:
             continue
         decisions.append(builder.build().released())
     apply_payouts(connection, decisions, now, notify=context.notify)
     return [decision.after for decision in decisions]
+
+
+def belongs_to_refund(connection: Connection, payee: Payee, refund_id: str | None) -> bool:
+    """Return True if the payee belongs to the customer of the refund, after merges. No refund is a payout of earnings.
+
+    The payee is locked, so that it stays so until the transaction ends.
+    """
+    if refund_id is None:
+        return True
+    ids = {payee.customer_id, refunds.customer_of(connection, refund_id)}
+    known = {customer for customer in ids if customer is not None}
+    merged = accounts.survivors(connection, known)
+    return None not in ids and len({merged.get(customer, customer) for customer in known}) == 1

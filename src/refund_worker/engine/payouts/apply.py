@@ -17,6 +17,7 @@ from refund_worker.domain.payouts.payee import BalanceDelta
 from refund_worker.domain.payouts.payout import PAYOUT_ENDS, PAYOUT_OPEN
 from refund_worker.engine.notifications.payout_messages import announce_payouts
 from refund_worker.engine.refunds.circuit import open_circuits
+from refund_worker.engine.views.payout_texts import failure_code_of
 from refund_worker.metrics import PAYOUTS_ENDED, count
 from refund_worker.store import inbox, ledger, timeline
 from refund_worker.store.database import after_commit
@@ -94,7 +95,7 @@ def _note_ends(decisions: Iterable[PayoutDecision]) -> None:
         if d.before is not None and d.before.status != d.after.status and d.after.status in PAYOUT_ENDS:
             fields = {"payout_id": d.after.payout_id, "status": str(d.after.status), "code": d.after.failure_code}
             log.info("payout ended", extra=fields)
-            count(PAYOUTS_ENDED, d.after.status, d.after.failure_code)
+            count(PAYOUTS_ENDED, d.after.status, failure_code_of(d.after))
 
 
 def _raise_alarms(decisions: Iterable[PayoutDecision]) -> None:

@@ -31,8 +31,9 @@ from refund_worker.domain.processor_replies import (
 )
 from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.context import Context
-from refund_worker.engine.payouts.actions import perform_payout_action
+from refund_worker.engine.payouts.actions import NOT_THE_CUSTOMERS, belongs_to_refund, perform_payout_action
 from refund_worker.engine.payouts.apply import apply_payouts
+from refund_worker.engine.views.payout_texts import failure_code_of
 from refund_worker.errors import ActionNotAllowed
 from refund_worker.processors.base import RefundsOnly
 from refund_worker.store.installation import installation_id
@@ -122,6 +123,8 @@ def _make(connection: Connection, context: Context, key: str, order: dict[str, o
         return Answered(_object(known, installation_id(connection)), replayed=True)
     if payee is None or payee.currency != order["currency"]:
         return Refused(NOT_PAYABLE, f"payee {payee_id} cannot be paid in {order['currency']}")
+    if not belongs_to_refund(connection, payee, str(order["refund"])):
+        return Misconfigured(NOT_THE_CUSTOMERS, f"payee {payee_id} is no longer a payee of the refund's customer")
     policy, amount = context.payout_policy, int(str(order["amount"]))
     maximum = policy.maximum_for(payee.processor, payee.currency)
     if amount < policy.minimum_for(payee.processor, payee.currency) or (maximum is not None and amount > maximum):
@@ -173,6 +176,6 @@ def _object(payout: Payout, installation: str) -> RefundObject:
         leg_id=payout.refund_leg_id,
         installation=installation,
         attempt=None,
-        failure_code=payout.failure_code,
+        failure_code=failure_code_of(payout),  # of a compliance outcome, a refund shows no more than its payout
         created_at=datetime.fromtimestamp(payout.created_at, UTC),
     )

@@ -7,6 +7,7 @@ again with the same bytes. Uploading it twice is the bank's to refuse, by the fi
 from __future__ import annotations
 
 import base64
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
@@ -14,12 +15,16 @@ from datetime import UTC, date, datetime
 from sqlalchemy import Connection
 
 from refund_worker.domain.next_step import attempt_key
+from refund_worker.domain.payouts.builder import PayoutBuilder
 from refund_worker.domain.payouts.decision import PayoutDecision, SendTransfer, TransferReplied
 from refund_worker.domain.payouts.files import keep_out_of_file, leg_for_file, put_into_file
+from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, call_off_unsent, goes_to_an_old_destination
 from refund_worker.domain.payouts.payee import PayeeStatus
-from refund_worker.domain.payouts.payout import Payout, PayoutLeg
+from refund_worker.domain.payouts.payout import Payout, PayoutLeg, changed_destination
 from refund_worker.domain.payouts.transfers import TransferAnswered, TransferObject
+from refund_worker.domain.refund import OBJECT_RANK
 from refund_worker.engine.context import Context
+from refund_worker.engine.payees.payees import open_sealed
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.locking import lock_payouts
 from refund_worker.engine.payouts.orders import order_of_leg
@@ -31,7 +36,7 @@ from refund_worker.processors.bank_file.entry import BankFileSettings
 from refund_worker.processors.bank_file.payments import BadFile, BadPayment, BankPayment, message_id, payment_of
 from refund_worker.processors.bank_file.route import BankFilePayouts
 from refund_worker.store.installation import installation_id
-from refund_worker.store.payouts import attempts, bank_files
+from refund_worker.store.payouts import attempts, bank_files, payees, payouts
 from refund_worker.store.payouts.bank_files import StoredFile
 
 PAIN001, CSV = "pain.001", "csv"
@@ -62,7 +67,7 @@ def export_file(
     """Make one file of all payouts that wait for one at this account, in one commit. The bytes never change.
 
     `execution_date` is today (UTC) if it is not given. Raises `InvalidRequest` for an account or a form that makes no
-    files.
+    files, and `DestinationsKeyMissing`.
     """
     settings = _settings_of(context, processor, form)
     route = BankFilePayouts(name=processor)
@@ -75,8 +80,13 @@ def export_file(
         taken: list[tuple[Payout, PayoutLeg, BankPayment, str]] = []
         decisions: list[PayoutDecision] = []
         for payout in locked.payouts:
-            leg = leg_for_file(payout)
-            if leg is None or locked.payees[payout.payee_id].status is PayeeStatus.PAUSED:
+            leg, payee = leg_for_file(payout), locked.payees[payout.payee_id]
+            if leg is None or payee.status is PayeeStatus.PAUSED:
+                continue
+            if goes_to_an_old_destination(payout, payee, context.payout_policy):
+                builder = PayoutBuilder.open(payout, now, context.payout_policy, actor)
+                call_off_unsent(builder, DESTINATION_CHANGED)
+                decisions.append(builder.build().released())
                 continue
             body = route.freeze(order_of_leg(context, payout, leg, installation, attempt_key(leg.leg_id, leg.attempt)))
             payment = payment_of(body)
@@ -182,14 +192,25 @@ def _begin_attempts(
     )
 
 
+def changed_since(context: Context, file_id: str) -> tuple[str, ...]:
+    """Return the ids of the payouts in the file that may still be paid and whose payee has another destination by now.
+
+    The file is kept as it is: a person who has not given it to the bank yet decides.
+    """
+    with context.database.read() as connection:
+        inside = payouts.load(connection, bank_files.payouts_in(connection, file_id))
+        now_at = payees.destinations(connection, {payout.payee_id for payout in inside})
+    return tuple(payout.payout_id for payout in inside if changed_destination(payout, now_at) is not None)
+
+
 def content_of(context: Context, file_id: str) -> tuple[StoredFile, bytes]:
-    """Return a file and its bytes, always the same. Raises `NotFound`."""
+    """Return a file and its bytes, always the same. Raises `NotFound` and `DestinationsKeyMissing`."""
     with context.database.read() as connection:
         found = bank_files.load(connection, file_id)
     if found is None:
         raise NotFound(f"file {file_id} is not known")
     file, sealed = found
-    return file, base64.b64decode(context.box.open(sealed))
+    return file, base64.b64decode(open_sealed(context.box, sealed, f"file {file_id}"))
 
 
 def import_answer(context: Context, processor: str, content: bytes) -> AnswerResult:
@@ -204,17 +225,33 @@ def import_answer(context: Context, processor: str, content: bytes) -> AnswerRes
 
     def work(connection: Connection) -> AnswerResult:
         now = context.clock(connection)
-        rows = {row.end_to_end_id: row for row in answer.rows}
-        places = bank_files.places(connection, processor, list(rows))
-        replies = [_reply(place, rows[end_to_end], now) for end_to_end, place in places.items()]
+        ids = {row.end_to_end_id for row in answer.rows}
+        places = bank_files.places(connection, processor, ids)
+        replies = [_reply(places[row.end_to_end_id], row, now) for row in answer.rows if row.end_to_end_id in places]
         named = {place.leg_id for place in places.values()}
         for status in answer.files:
             replies += _of_whole_file(connection, processor, status, named, now)
-        write_transfer_replies(connection, context, replies)
-        unknown = tuple(sorted(rows.keys() - places.keys()))
-        return AnswerResult(answer.form, len(replies), unknown)
+        _write_in_order(connection, context, replies)
+        unknown = tuple(sorted(ids - places.keys()))
+        return AnswerResult(answer.form, len({reply.leg_id for reply in replies}), unknown)
 
     return context.database.run(work)
+
+
+def _write_in_order(connection: Connection, context: Context, replies: list[TransferReplied]) -> None:
+    """Write the replies as they happened, and last what a person must compare.
+
+    One file may name a payment more than once, such as its payment and its return, in any order. Each step is written
+    alone: a payout that came back was paid before.
+    """
+    lock_payouts(connection, {reply.payout_id for reply in replies})
+    steps: defaultdict[int, list[TransferReplied]] = defaultdict(list)
+    for reply in replies:
+        if isinstance(reply.reply, TransferAnswered):
+            state = reply.reply.object.state
+            steps[len(OBJECT_RANK) if state is None else OBJECT_RANK[state]].append(reply)
+    for _, step in sorted(steps.items()):
+        write_transfer_replies(connection, context, step)
 
 
 def _of_whole_file(

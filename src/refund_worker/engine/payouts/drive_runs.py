@@ -30,6 +30,7 @@ from refund_worker.domain.payouts.runs import (
     skipped_row,
 )
 from refund_worker.engine.context import Context
+from refund_worker.engine.notifications.run_messages import announce_run
 from refund_worker.engine.payouts.accept import AcceptedPayout, accept_payouts
 from refund_worker.engine.payouts.limit_usage import payout_usage_before
 from refund_worker.engine.payouts.runs import RUNS_CLIENT
@@ -78,7 +79,9 @@ def drive_piece(connection: Connection, context: Context, run_id: str) -> bool:
         return False
     now = context.clock(connection)
     piece = _plan_piece if run.status is RunStatus.PLANNING else _pay_piece
-    runs.write_run(connection, run, piece(connection, context, run, now), now)
+    after = runs.write_run(connection, run, piece(connection, context, run, now), now)
+    if context.notify and after.status is not run.status:
+        announce_run(connection, after, now)
     return True
 
 
@@ -167,7 +170,10 @@ def _end_of_planning(connection: Connection, context: Context, run: PayoutRun, n
 
 
 def _available_minor(connection: Connection, context: Context, run: PayoutRun) -> int | None:
-    """Return the account's money less what unfinished refunds need of it, None if that is not known now."""
+    """Return the account's money less what refunds, other payouts and other runs need of it, None if unknown now.
+
+    The run itself is not counted in what they need: its payees have no payouts yet, and it is still being planned.
+    """
     for fund in funds_view(connection, context):
         if (fund["processor_account"], fund["currency"]) == (run.processor, run.currency):
             available = fund["available_minor"]

@@ -1,4 +1,11 @@
-"""Lock payees, then payouts: everything that changes a payout takes its locks in this order."""
+"""Lock payees, then payouts: everything that changes a payout or a payee takes its locks in this order.
+
+The order is: customers, refunds, payees, payouts. The rows of each table are locked by one statement, in the order of
+their ids. Under a payee's lock, its held payouts may be locked at any time, since no other process locks a held payout
+without that lock. A payout that was sent may be locked alone, to let it be asked about (`ask_again`). So no two
+processes can wait for each other over these rows. A processor's own row is outside this order, here and for refunds:
+the database ends a deadlock about it, and the transaction runs again.
+"""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def preview_payout(context: Context, request: PayoutRequest) -> api_schema.Payou
         "in_flight_minor": balance.in_flight_minor,
         "minimum_minor": policy.minimum_for(payee.processor, payee.currency),
         "maximum_minor": policy.maximum_for(payee.processor, payee.currency),
-        "fee_minor": None,  # no processor says it before
+        "fee_minor": None,  # no call returns it before, and it depends on the contract, the country and a conversion
         "processor_account": payee.processor,
         "destination": payee.destination_masked,
         "method": payee.method.value,

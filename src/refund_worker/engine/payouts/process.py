@@ -31,14 +31,15 @@ from refund_worker.domain.processor_replies import Denied, NotSent
 from refund_worker.engine.context import Context
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.locking import facts_of, lock_payouts
-from refund_worker.engine.payouts.orders import order_of_leg
-from refund_worker.engine.payouts.quarantine import quarantine_payouts
+from refund_worker.engine.payouts.orders import order_of_leg, request_of_attempt
+from refund_worker.engine.payouts.quarantine import postpone_unreadable, quarantine_payouts, readable_again
 from refund_worker.engine.payouts.replies import record_transfer_replies
 from refund_worker.engine.refunds.payment_facts import reading_slot
 from refund_worker.engine.refunds.process import LEASE_SHARE, has_slot
 from refund_worker.engine.refunds.quarantine import run_or_error
 from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.refunds.send_gate import KillSwitch, send_blocks
+from refund_worker.errors import DestinationsKeyMissing
 from refund_worker.logs import log_fields
 from refund_worker.store.installation import installation_id, server_of
 from refund_worker.store.payouts import attempts, payouts
@@ -154,44 +155,71 @@ def claim_due_payouts(
         known, pair = facts[payout.payout_id], (payout.payee_id, payout.currency)
         if pair in begun and not payout.ledger_posted:  # one of its payee's was begun in this batch
             known = replace(known, open_payout="another", last_payout_at=now)
-        decision = next_payout_step(payout, now, context.payout_policy, facts=known, paused=paused)
+        decision = next_payout_step(readable_again(payout), now, context.payout_policy, facts=known, paused=paused)
         if decision.after.ledger_posted and not payout.ledger_posted:
             begun.add(pair)
         decisions.append(decision.leased(token, lease_until) if decision.calls else decision.released())
-    apply_payouts(connection, decisions, now, notify=context.notify)
-    questions = tuple(_freeze(connection, context, decisions))
+    freezer = _Freezer(connection, context, decisions)
+    frozen = freezer.freeze(decisions)
+    postpone_unreadable(connection, context, [p for p in free if p.payout_id in freezer.unreadable], now)
+    apply_payouts(connection, frozen, now, notify=context.notify)
+    attempts.begin_attempts(connection, freezer.begun)
+    questions = tuple(freezer.questions)
     return PayoutClaim(token, len(free), now, questions, server_of(connection) if questions else None)
 
 
-def _freeze(connection: Connection, context: Context, decisions: Sequence[PayoutDecision]) -> list[PayoutQuestion]:
-    """Return questions with keys and bodies: a new attempt's is made and stored now, an older one's is read."""
-    legs = {leg.leg_id: leg for d in decisions if d.calls for leg in d.after.legs}
-    known = attempts.frozen_attempts(connection, [call.leg_id for d in decisions for call in d.calls])
-    installation = installation_id(connection) if legs else ""
-    begun: list[tuple[SendTransfer, PayoutLeg, str]] = []
-    questions = []
-    for decision in decisions:
-        for call in decision.calls:
-            leg, its = legs[call.leg_id], known.get(call.leg_id, {})
-            if isinstance(call, SendTransfer):
-                frozen = its.get(call.attempt)
-                sealed = frozen.body if frozen else context.box.seal(_body(context, decision.after, leg, installation))
-                begun.append((call, leg, sealed))
-                since = frozen.first_sent_at if frozen else leg.first_sent_at or 0.0
-                questions.append(
-                    PayoutQuestion(decision.after.payout_id, call, call.key, context.box.open(sealed), since)
-                )
+class _Freezer:
+    """Gives the calls of decisions their keys and bodies: a new attempt's is made now, an older one's is read.
+
+    `begun` are the sends to be stored. `unreadable` are the payouts whose calls cannot be made here, because their
+    destination was sealed with a key that is not set.
+    """
+
+    def __init__(self, connection: Connection, context: Context, decisions: Sequence[PayoutDecision]) -> None:
+        ids = [call.leg_id for d in decisions for call in d.calls]
+        self._context = context
+        self._known = attempts.frozen_attempts(connection, ids)
+        self._installation = installation_id(connection) if ids else ""
+        self.questions: list[PayoutQuestion] = []
+        self.begun: list[tuple[SendTransfer, PayoutLeg, str]] = []
+        self.unreadable: set[str] = set()
+
+    def freeze(self, decisions: Sequence[PayoutDecision]) -> list[PayoutDecision]:
+        """Collect the calls of these decisions, and return the decisions without those that cannot be carried out."""
+        done = []
+        for decision in decisions:
+            begun: list[tuple[SendTransfer, PayoutLeg, str]] = []
+            try:
+                questions = [self._question(decision.after, call, begun) for call in decision.calls]
+            except DestinationsKeyMissing:
+                self.unreadable.add(decision.after.payout_id)
                 continue
-            # The question is about the last attempt that was sent; a list reaches back to the first send of all.
-            last = its.get(leg.attempt) or (its[max(its)] if its else None)
-            if last is None:
-                questions.append(PayoutQuestion(decision.after.payout_id, call))
+            self.questions += questions
+            self.begun += begun
+            done.append(decision)
+        return done
+
+    def _question(
+        self, payout: Payout, call: TransferCall, begun: list[tuple[SendTransfer, PayoutLeg, str]]
+    ) -> PayoutQuestion:
+        leg = next(leg for leg in payout.legs if leg.leg_id == call.leg_id)
+        context, its = self._context, self._known.get(call.leg_id, {})
+        if isinstance(call, SendTransfer):
+            frozen = its.get(call.attempt)
+            if frozen is None:
+                body = _body(context, payout, leg, self._installation)
             else:
-                since = min(each.first_sent_at for each in its.values())
-                body = context.box.open(last.body)
-                questions.append(PayoutQuestion(decision.after.payout_id, call, last.key, body, since))
-    attempts.begin_attempts(connection, begun)
-    return questions
+                body = request_of_attempt(context, payout.payout_id, frozen.body)
+            begun.append((call, leg, frozen.body if frozen else context.box.seal(body)))
+            since = frozen.first_sent_at if frozen else leg.first_sent_at or 0.0
+            return PayoutQuestion(payout.payout_id, call, call.key, body, since)
+        # The question is about the last attempt that was sent; a list reaches back to the first send of all.
+        last = its.get(leg.attempt) or (its[max(its)] if its else None)
+        if last is None:
+            return PayoutQuestion(payout.payout_id, call)
+        since = min(each.first_sent_at for each in its.values())
+        body = request_of_attempt(context, payout.payout_id, last.body)
+        return PayoutQuestion(payout.payout_id, call, last.key, body, since)
 
 
 def _body(context: Context, payout: Payout, leg: PayoutLeg, installation: str) -> str:

@@ -12,6 +12,7 @@ from refund_worker.domain.account_names import connected_of
 from refund_worker.domain.decision import Event
 from refund_worker.domain.payouts.runs import PayoutRun, RunRequest, RunStatus
 from refund_worker.engine.context import Context
+from refund_worker.engine.notifications.run_messages import announce_run
 from refund_worker.errors import (
     ActionNotAllowed,
     DestinationNotPayable,
@@ -92,18 +93,18 @@ def _new(context: Context, connection: Connection, request: RunRequest, period: 
 def approve_run(context: Context, run_id: str, *, actor: str, reason: str, version: int | None = None) -> PayoutRun:
     """Let a run pay that awaits approval; return it.
 
-    Raises `NotFound`, `StaleVersion`, and `ActionNotAllowed` if it does not await approval, or a second person must
-    approve it and `actor` is the person who made it.
+    Raises `NotFound`, `StaleVersion`, and `ActionNotAllowed` if it does not await approval, or if `actor` is the person
+    who made it.
     """
 
     def work(connection: Connection) -> PayoutRun:
         run, now = _locked(connection, run_id, version), context.clock(connection)
         if run.status is not RunStatus.AWAITING_APPROVAL:
             raise ActionNotAllowed(f"the payout run is {run.status}: it does not await approval")
-        if run.needs_second_person:
-            why = domain.why_not_approve(actor, run.actor, persons.links(connection), "payout run")
-            if why is not None:
-                raise ActionNotAllowed(why)
+        # For each reason to wait: the payouts of an approved run need no approval of their own.
+        why = domain.why_not_approve(actor, run.actor, persons.links(connection), "payout run")
+        if why is not None:
+            raise ActionNotAllowed(why)
         return _decide(connection, run, RunStatus.PAYING, now, actor, reason, approved_by=actor)
 
     return context.database.run(work)
@@ -116,8 +117,11 @@ def cancel_run(context: Context, run_id: str, *, actor: str, reason: str, versio
     """
 
     def work(connection: Connection) -> PayoutRun:
-        run = _locked(connection, run_id, version)
-        return _decide(connection, run, RunStatus.CANCELED, context.clock(connection), actor, reason)
+        run, now = _locked(connection, run_id, version), context.clock(connection)
+        after = _decide(connection, run, RunStatus.CANCELED, now, actor, reason)
+        if context.notify:
+            announce_run(connection, after, now)
+        return after
 
     return context.database.run(work)
 

@@ -1,6 +1,6 @@
 """Read the balance of each processor account, notice a shortfall and its end, and let refunds go on after a top-up.
 
-Refunds do not need the balance: an account whose balance cannot be read is only shown as unknown.
+Neither refunds nor payouts need the balance: an account whose balance cannot be read is only shown as unknown.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from refund_worker.domain.processor_replies import BalanceRead
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds.payment_facts import reading_slot
 from refund_worker.engine.refunds.safe_call import call_safely
-from refund_worker.engine.views.funds import needed_minor, shortfall_minor
+from refund_worker.engine.views.funds import needed_minor, needs_of_accounts, shortfall_minor
 from refund_worker.engine.views.money_format import money
 from refund_worker.store import funds, timeline
 from refund_worker.store.database import after_commit
@@ -70,7 +70,7 @@ def _record(
     before = {currency: fund for (_, currency), fund in funds.funds_of(connection, processor).items()}
     needed = {
         currency: needed_minor(by_class)
-        for (name, currency), by_class in funds.needs(connection, codes).items()
+        for (name, currency), by_class in needs_of_accounts(connection, context).items()
         if name == processor
     }
     after = {
@@ -109,7 +109,7 @@ def _note_shortfalls(
         if was_short == is_short:
             continue
         need, there = money(needed.get(currency, 0), currency), money(fund.available_minor, currency)
-        reason = f"refunds need {need} at {processor}, and {there} are available"
+        reason = f"refunds and payouts need {need} at {processor}, and {there} are available"
         detail: dict[str, str | int | None] = {
             "processor": processor,
             "currency": currency,

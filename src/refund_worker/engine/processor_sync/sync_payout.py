@@ -12,6 +12,7 @@ from refund_worker.domain.payouts.transfers import NotListed, PayoutAnswer
 from refund_worker.domain.processor_replies import Misconfigured, NotSent, Unanswered
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, TO_BE_SENT
 from refund_worker.engine.context import Context, Limiter
+from refund_worker.engine.payouts.orders import request_of_attempt
 from refund_worker.engine.payouts.replies import record_transfer_replies
 from refund_worker.engine.processor_sync.live_lookup import SECONDS_MAX
 from refund_worker.engine.processor_sync.sync_refund import NO_ANSWERS, Access, why_no_answer
@@ -45,7 +46,8 @@ def sync_payout(
     an answer together. Call it where no event loop runs.
 
     Raises `NotFound`, `ProcessorUnavailable` if a processor did not answer, and `NotAtProcessor` if it does not have
-    the object of a finished leg. The answers of others are recorded.
+    the object of a finished leg. The answers of others are recorded. Raises `DestinationsKeyMissing`, before
+    anything is asked, if a request was sealed with a key that is not here.
     """
     with context.database.read() as connection:
         payout = find_payout(connection, payout_id, client=client)
@@ -86,7 +88,8 @@ def _questions(context: Context, leg: PayoutLeg, sent: Mapping[int, FrozenAttemp
     if not sent:
         return
     last = sent.get(leg.attempt) or sent[max(sent)]
-    body, since = context.box.open(last.body), min(each.first_sent_at for each in sent.values())
+    body = request_of_attempt(context, leg.payout_id, last.body)
+    since = min(each.first_sent_at for each in sent.values())
     for known in leg.objects:
         yield _Question(FetchTransfer(leg.leg_id, leg.processor, known.object_id), last.key, body, since)
     if not leg.objects or leg.unanswered or leg.status in AWAITING_ANSWER | TO_BE_SENT:

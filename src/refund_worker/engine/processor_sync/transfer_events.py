@@ -21,9 +21,11 @@ from refund_worker.domain.payouts.transfers import TransferAnswered, TransferRep
 from refund_worker.domain.processor_replies import Busy, Denied, NotSent, Unanswered
 from refund_worker.domain.refund import LegStatus
 from refund_worker.engine.context import Context
+from refund_worker.engine.payouts.orders import request_of_attempt
 from refund_worker.engine.payouts.replies import record_transfer_replies
 from refund_worker.engine.refunds.payment_facts import reading_slot
 from refund_worker.engine.refunds.safe_call import call_safely
+from refund_worker.errors import DestinationsKeyMissing
 from refund_worker.logs import log_fields
 from refund_worker.processors.base import is_plain_id
 from refund_worker.processors.payout_routes import TransferHint
@@ -86,19 +88,29 @@ def process_transfer_events(
     tries: dict[EventName, int] = {(row["processor"], row["event_id"]): row["tries"] + 1 for row, _ in events}
 
     def work(connection: Connection) -> tuple[set[str], dict[EventName, NewObject]]:
-        due: set[str] = set()
+        now = context.clock(connection)
         new: dict[EventName, NewObject] = {}
-        for row, hint in events:
-            name = (row["processor"], row["event_id"])
-            found = _find_new_object(connection, context, platform_of(row["processor"]), hint)
+        named = [((row["processor"], row["event_id"]), platform_of(row["processor"]), hint) for row, hint in events]
+        # All payees at once, then all payouts: two batches of events lock the same rows in the same order.
+        whose = {(processor, hint.object_id) for _, processor, hint in named if hint.is_payee}
+        known = payees.refresh_destinations(connection, whose, now)
+        legs: dict[str, str] = {}
+        for name, processor, hint in named:
+            if hint.is_payee:
+                done.outcomes[name] = PAYEE_ASKED if known.get((processor, hint.object_id)) else NOT_OURS
+                continue
+            found = _find_new_object(connection, context, processor, hint)
             if isinstance(found, NewObject):
                 new[name] = found
+            elif found:  # the answer to the call under way comes soon: it names the object too
+                done.outcomes[name] = None if tries[name] < tries_max[0] else UNANSWERED
             else:
-                outcome, ids = (None, set()) if found else _ask_again(connection, context, name[0], hint)
-                # The answer to the call under way comes soon: it names the object too.
-                done.outcomes[name] = outcome if outcome or tries[name] < tries_max[0] else UNANSWERED
-                due |= ids
-        return due, new
+                of_leg = [hint.leg_id] if hint.leg_id is not None else []
+                its = payouts.named_legs(connection, processor, object_ids=[hint.object_id], leg_ids=of_leg)
+                legs |= its
+                done.outcomes[name] = ASKED if its else NOT_OURS
+        payouts.ask_again(connection, legs, now)
+        return set(legs.values()), new
 
     due, new = context.database.run(work)
     if due:
@@ -108,22 +120,9 @@ def process_transfer_events(
     return done
 
 
-def _ask_again(
-    connection: Connection, context: Context, account: str, hint: TransferHint
-) -> tuple[str | None, set[str]]:
-    """Let the payout or the payee be asked about. Return how the event ends, and the payouts that are due."""
-    now, processor = context.clock(connection), platform_of(account)
-    if hint.is_payee:
-        known = payees.refresh_destinations(connection, processor, hint.object_id, now)
-        return PAYEE_ASKED if known else NOT_OURS, set()
-    legs = [hint.leg_id] if hint.leg_id is not None else []
-    ids = payouts.ask_again(connection, processor, object_ids=[hint.object_id], leg_ids=legs, now=now)
-    return ASKED if ids else NOT_OURS, ids
-
-
 def _find_new_object(connection: Connection, context: Context, processor: str, hint: TransferHint) -> NewObject | bool:
     """Return the event's object if it is new and of a leg that was sent; True if the leg's call is under way."""
-    if hint.is_payee or hint.leg_id is None:
+    if hint.leg_id is None:
         return False
     if attempts.owners_of(connection, [(processor, hint.object_id)]):
         return False
@@ -178,8 +177,8 @@ async def _fetch_all(context: Context, wanted: Sequence[NewObject]) -> list[Tran
         if route is None:
             return Denied("processor_not_configured", f"no access to payouts over {item.processor} is configured")
         try:
-            body = context.box.open(item.sealed)
-        except ValueError as error:
+            body = request_of_attempt(context, item.payout_id, item.sealed)
+        except DestinationsKeyMissing as error:
             return NotSent(f"the request of {item.leg_id} cannot be opened: {error}", attempted=False)
         await context.limiter.acquire(reading_slot(item.processor))
         with log_fields(payout_id=item.payout_id, leg_id=item.leg_id):

@@ -20,6 +20,7 @@ from refund_worker.engine.views.explanations import (
     Explanation,
 )
 from refund_worker.engine.views.payout_codes import FIRST_OF_PAYOUT_CODES, PAYOUT_GROUPS
+from refund_worker.engine.views.payout_shared_codes import ENTRY_OF_SHARED_CODE, OTHER_PAYOUT_CODE, SHARED_CODES
 from refund_worker.engine.views.sending_codes import SENDING_CODES, SENDING_GROUPS
 from refund_worker.processors import registry
 
@@ -337,6 +338,15 @@ _NOT_PAYABLE = Explanation(
     "Nothing has to be done: the next way of `FALLBACK` or the balance gets the credits.",
     at_end=_PAY_OUT_AGAIN,
 )
+_NOT_THE_CUSTOMERS = Explanation(
+    "The payee belongs to another customer now",
+    "The payee was given to another customer after the refund was accepted. So no payout was made to it.",
+    "Ask who changed the payee. Give it back to the customer (`refund-worker payees update`) and retry, or pay the "
+    "customer in another way and resolve with the reference, or resolve without one to give the credits back.",
+    retry_helps=True,
+    at_end=_PAY_OUT_AGAIN,
+    worry="At once, if nobody in your house knows of the change: money was about to go to another person.",
+)
 _REPORT_OVERDUE = Explanation(
     "No event about the outcome has come",
     "The processor accepted the refund, cannot be asked about it, and no event of it came in the time allowed.",
@@ -418,6 +428,7 @@ _GROUPS: Mapping[Explanation, str] = {
     _REFUNDS_OFF: "refunds_off",
     _WINDOW_CLOSED: "window_closed",
     _NOT_PAYABLE: "payee_not_payable",
+    _NOT_THE_CUSTOMERS: "payee_of_another_customer",
     _REPORT_OVERDUE: "report_overdue",
     _UNKNOWN_STATUS: "unknown_status",
     _INTERNAL_ERROR: "internal_error",
@@ -426,10 +437,13 @@ _GROUPS: Mapping[Explanation, str] = {
 }
 FAILURE_CODES: Mapping[str, Explanation] = MappingProxyType(
     {
-        code: explanation
-        for groups in (_GROUPS, PAYOUT_GROUPS)
-        for explanation, codes in groups.items()
-        for code in codes.split()
+        **{
+            code: explanation
+            for groups in (_GROUPS, PAYOUT_GROUPS)
+            for explanation, codes in groups.items()
+            for code in codes.split()
+        },
+        **SHARED_CODES,
     }
 )
 
@@ -472,7 +486,15 @@ def explain(code: str | None, *, ended: bool = False) -> Explanation:
     return replace(found, retry_helps=False) if ended else found
 
 
-def explain_payout(code: str) -> Explanation | None:
-    """Return the explanation of a code that only payouts have, else None: those of refunds speak of refunds."""
+def payout_code_with_entry(code: str) -> str:
+    """Return the name of the entry that explains this code of a payout. A code that stops all sending has one entry."""
     name = code_with_entry(code)
-    return FAILURE_CODES[name] if name in FIRST_OF_PAYOUT_CODES else None
+    if name in FIRST_OF_PAYOUT_CODES or name in SHARED_CODES or name in SENDING_CODES:
+        return name
+    return ENTRY_OF_SHARED_CODE.get(name, OTHER_PAYOUT_CODE)
+
+
+def explain_payout(code: str) -> Explanation:
+    """Return the explanation of this code of a payout. Of a code that refunds have too, it speaks of payouts."""
+    name = payout_code_with_entry(code)
+    return FAILURE_CODES.get(name) or SENDING_CODES[name]

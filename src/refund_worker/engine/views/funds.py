@@ -1,7 +1,8 @@
-"""The money at each processor account against what unfinished refunds need of it, as people and programs see it."""
+"""The money at each processor account against what refunds and payouts need of it, as people and programs see it."""
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Connection
@@ -11,6 +12,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.views.money_format import money
 from refund_worker.store import funds
 from refund_worker.store.funds import AWAITING, NEEDS, Fund, Reading
+from refund_worker.store.payouts.needs import payout_needs
 from refund_worker.times import iso
 
 # A balance that was last read this many intervals ago says nothing about the present.
@@ -20,7 +22,7 @@ _NOTHING: Mapping[str, int] = dict.fromkeys(NEEDS, 0)
 
 
 def needed_minor(by_class: Mapping[str, int]) -> int:
-    """Return the sum that refunds need now. A refund that awaits approval needs nothing yet."""
+    """Return the sum that is needed now. A refund or payout that awaits approval needs nothing yet."""
     return sum(minor for name, minor in by_class.items() if name != AWAITING)
 
 
@@ -34,15 +36,34 @@ def stale_seconds(poll_seconds: float) -> float:
     return max(STALE_SECONDS_MIN, STALE_READINGS * poll_seconds)
 
 
+def needs_of_accounts(connection: Connection, context: Context) -> dict[tuple[str, str], Mapping[str, int]]:
+    """Return, by (processor, currency), what unfinished refunds, payouts and payout runs need, for each of `NEEDS`.
+
+    A person who pays from elsewhere needs nothing of an account.
+    """
+    accounts = context.accounts.items()
+    routes = {name: its.entry.payouts.capabilities for name, its in accounts if its.entry.payouts is not None}
+    of_refunds = frozenset(code for _, its in accounts for code in its.capabilities.low_balance_codes)
+    of_payouts = frozenset(code for its in routes.values() for code in its.low_balance_codes)
+    no_refunds = {name for name, its in accounts if not its.capabilities.creates_refunds}
+    no_payouts = {name for name, its in routes.items() if not its.moves_money}
+    found: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for needs, left_out in (
+        (funds.needs(connection, of_refunds), no_refunds),
+        (payout_needs(connection, of_payouts), no_payouts),
+    ):
+        for key, by_class in needs.items():
+            if key[0] not in left_out:
+                found[key].update(by_class)
+    return dict(found)
+
+
 def funds_view(connection: Connection, context: Context) -> list[Funds]:
     """Return the funds of each account and currency, by name; those that nothing is known of and needed are left out.
 
     An unknown amount is None, never zero.
     """
-    now = context.clock(connection)
-    codes = frozenset(code for its in context.accounts.values() for code in its.capabilities.low_balance_codes)
-    paid_by_persons = {name for name, its in context.accounts.items() if not its.capabilities.creates_refunds}
-    needed = {key: by for key, by in funds.needs(connection, codes).items() if key[0] not in paid_by_persons}
+    now, needed = context.clock(connection), needs_of_accounts(connection, context)
     known, read = funds.funds_of(connection), funds.readings(connection)
     return [
         _view(key, known.get(key), read.get(key[0]), needed.get(key, _NOTHING), now, context.policy.poll_seconds)
@@ -109,7 +130,7 @@ def shortfall_sentence(fund: Funds) -> str | None:
 
 
 def unknown_sentence(fund: Funds) -> str | None:
-    """Return why it is unknown whether an account can pay what refunds need, or None if it is known or nothing is."""
+    """Return why it is unknown whether an account can pay what is needed, or None if it is known or nothing is."""
     needed = fund["needed_minor"] + fund["awaiting_approval_minor"]
     if not needed or fund["state"] == "current":
         return None

@@ -150,7 +150,8 @@ _FILE = Explanation(
 _BAD_PAYMENT = Explanation(
     "The payout fits no file for the bank",
     "A value of the payout or of its destination cannot be written into the bank's file. The others are in it.",
-    "Read the message, and correct the payee's destination. The payout is then canceled, and another can be requested.",
+    "Read the message, correct the payee's destination, and retry. The payout is to the old destination, so it is then "
+    "canceled, and another can be requested.",
     at_end=_NOTHING,
     course=PAYOUT_STOPS,
 )
@@ -191,6 +192,14 @@ _INTERVAL = _of_a_hold(
     "Wait: it is sent when that time is over.",
 )
 
+_KEY_MISSING = Explanation(
+    "The destination cannot be read",
+    "It was sealed with a key that `DESTINATIONS_KEY` does not hold, so that nothing is sent.",
+    "Set `DESTINATIONS_KEY` with the old key and the new one in every process. The worker tries again within an hour "
+    "(`RETRY_MAX_SECONDS`).",
+    course=PAYOUT_WAITS_UNSENT,
+)
+
 PAYOUT_GROUPS: Final[Mapping[Explanation, str]] = {
     _UNREGISTERED: "payee_unregistered",
     _UNCONFIRMED: "payee_unconfirmed insufficient_capabilities_for_transfer payouts_not_allowed",
@@ -221,6 +230,7 @@ PAYOUT_GROUPS: Final[Mapping[Explanation, str]] = {
     _COOLDOWN: "destination_cooldown",
     _ANOTHER_PAYOUT: "another_payout",
     _INTERVAL: "interval",
+    _KEY_MISSING: "destinations_key_missing",
 }
 # Each code → the first code of its group.
 FIRST_OF_PAYOUT_CODES: Final[Mapping[str, str]] = {

@@ -85,7 +85,7 @@ PAYOUT_HOLD_MESSAGES: Mapping[str, Message] = MappingProxyType(
         "payee_incomplete": Message(
             "The payment provider needs more from you before you can be paid. Please complete your account there, or "
             "name another one.",
-            "The payee must act first: see what the payee's `needs` and `status_reason` say. It is sent once the "
+            "The payee must act first: the payee's reason and needs say what is missing. Nothing is sent before the "
             "payee is ready.",
         ),
         "payee_under_review": Message(
@@ -93,8 +93,8 @@ PAYOUT_HOLD_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "The payee is under review. It is sent once the payee is ready.",
         ),
         "destination_cooldown": Message(
-            "You changed where your money goes. For your safety nothing is sent there before {hold_until}.",
-            "The destination is new or was changed. It is sent after {hold_until}.",
+            "Where your money goes is new or was changed. For your safety nothing is sent there before {hold_until}.",
+            "The destination is new or was changed. Nothing is sent there before {hold_until}.",
         ),
         "another_payout": Message(
             "It is sent after your payout before it has arrived.",
@@ -235,6 +235,25 @@ PAYOUT_CODE_MESSAGES: Mapping[str, Message] = MappingProxyType(
         "canceled": Message(
             "You can ask for it again.",
             "It was called off at the processor, or by a person.",
+        ),
+        "resource_missing": Message(
+            _ON_OUR_SIDE,
+            "The processor does not know the payee's account, or not under our key. Compare the destination with the "
+            "processor's dashboard, and check the account and the mode of the key.",
+        ),
+        "unknown_refusal": Message(
+            _ON_OUR_SIDE,
+            "The processor refused with a code that this version does not know. Read its message, then retry or "
+            "resolve.",
+        ),
+        "payout_record": Message(
+            _ON_OUR_SIDE,
+            "The processor does not accept the amount, the currency, the destination or another value. Nothing was "
+            "sent.",
+        ),
+        "internal_error": Message(
+            "We send it as soon as possible.",
+            "This program failed on it. It is tried again every hour. Inform the developers.",
         ),
         "other": Message(
             _ON_OUR_SIDE,

@@ -6,29 +6,56 @@ Of a compliance outcome nothing is shown but that the processor refused: its cod
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker import api_schema
+from refund_worker.domain.payouts.acceptance import ACCEPTED
 from refund_worker.domain.payouts.machine import available_payout_actions
-from refund_worker.domain.payouts.payout import Payout, PayoutLeg
+from refund_worker.domain.payouts.payout import PAYOUT_OPEN, Payout, PayoutLeg, PayoutStatus, changed_destination
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.engine.views.api_objects import event_view
 from refund_worker.engine.views.cursors import unknown_cursor
-from refund_worker.engine.views.payout_texts import Reported, failure_code_of, payout_texts_in_force
+from refund_worker.engine.views.leg_messages import Message
+from refund_worker.engine.views.payout_texts import Reported, failure_code_of, is_of_compliance, payout_texts_in_force
 from refund_worker.errors import NotFound
 from refund_worker.store import timeline
-from refund_worker.store.payouts import attempts, lists, payouts
+from refund_worker.store.payouts import attempts, lists, payees, payouts
 from refund_worker.times import iso
 
 
-def payout_view(payout: Payout, objects: Iterable[RowMapping] = ()) -> api_schema.Payout:
-    """Return a payout as JSON. `objects` are the rows of its transfer objects, for the processor's last words."""
+def payout_view(
+    payout: Payout,
+    objects: Iterable[RowMapping] = (),
+    *,
+    accepted: Mapping[str, Any] | None = None,
+    changed_at: float | None = None,
+) -> api_schema.Payout:
+    """Return a payout as JSON. `objects` are the rows of its transfer objects, for the processor's last words.
+
+    `accepted` is the detail of its first event, for a payout that awaits approval. `changed_at` is since when (epoch
+    seconds) its payee has another destination, or None.
+    """
     last = {row["leg_id"]: row for row in objects}
     paying = last.get(payout.forward_legs[-1].leg_id) if payout.forward_legs else None
     reported = Reported(paying["arrives_at"], paying["trace"]) if paying is not None else None
     text, hides = payout_texts_in_force().of(payout, reported), hides_cause(payout)
+    legs = [_leg_view(leg, last.get(leg.leg_id), hides=hides or leg.fault is Fault.COMPLIANCE) for leg in payout.legs]
+    why = (accepted or {}) if payout.status is PayoutStatus.AWAITING_APPROVAL else {}
+    return _fields(payout, legs, text, why, changed_at, hides=hides)
+
+
+def _fields(
+    payout: Payout,
+    legs: list[api_schema.PayoutLeg],
+    text: Message,
+    why: Mapping[str, Any],
+    changed_at: float | None,
+    *,
+    hides: bool,
+) -> api_schema.Payout:
     return {
         "id": payout.payout_id,
         "status": payout.status.value,
@@ -40,11 +67,14 @@ def payout_view(payout: Payout, objects: Iterable[RowMapping] = ()) -> api_schem
         "source": payout.source.value,
         "method": payout.method.value,
         "destination": payout.destination_masked,
+        "destination_changed_at": _time(changed_at),
         "refund_id": payout.refund_id,
         "run_id": payout.run_id,
-        "legs": [_leg_view(leg, last.get(leg.leg_id), hides=hides) for leg in payout.legs],
+        "legs": legs,
         "hold_code": payout.hold_code,  # type: ignore[typeddict-item]
         "hold_until": _time(payout.hold_until),
+        "approval_total_minor": why.get("approval_total_minor"),
+        "approval_threshold_minor": why.get("approval_threshold_minor"),
         "failure_code": failure_code_of(payout),
         "failure_message": None if hides else payout.failure_message,
         "fault": payout.fault.value if payout.fault else None,
@@ -84,7 +114,7 @@ def _leg_view(leg: PayoutLeg, reported: RowMapping | None, *, hides: bool) -> ap
 
 def hides_cause(payout: Payout) -> bool:
     """Return True if the cause of the payout's failure is for operators alone: a compliance outcome."""
-    return payout.fault is Fault.COMPLIANCE
+    return payout.fault is Fault.COMPLIANCE or any(leg.fault is Fault.COMPLIANCE for leg in payout.legs)
 
 
 def payout_views(connection: Connection, found: Sequence[Payout]) -> list[api_schema.Payout]:
@@ -93,7 +123,18 @@ def payout_views(connection: Connection, found: Sequence[Payout]) -> list[api_sc
     objects: defaultdict[str, list[RowMapping]] = defaultdict(list)
     for row in attempts.objects_of(connection, by_leg):
         objects[by_leg[row["leg_id"]]].append(row)
-    return [payout_view(payout, objects[payout.payout_id]) for payout in found]
+    waiting = [payout.payout_id for payout in found if payout.status is PayoutStatus.AWAITING_APPROVAL]
+    accepted = timeline.details_about(connection, waiting, ACCEPTED)
+    now_at = payees.destinations(connection, {payout.payee_id for payout in found if payout.status in PAYOUT_OPEN})
+    return [
+        payout_view(
+            payout,
+            objects[payout.payout_id],
+            accepted=accepted.get(payout.payout_id),
+            changed_at=changed_destination(payout, now_at),
+        )
+        for payout in found
+    ]
 
 
 def find_payout(connection: Connection, payout_id: str, *, client: str | None = None) -> Payout:
@@ -129,10 +170,23 @@ def payout_timeline(connection: Connection, payout: Payout, *, whole: bool = Tru
 
     Without `whole`, the events of a compliance outcome lack their reasons and details: only operators see them.
     """
-    events = [event_view(row) for row in timeline.events_about(connection, payout.payout_id)]
-    if whole or not hides_cause(payout):
-        return events
-    return [{**event, "why": None, "detail": {}} if event["leg_id"] else event for event in events]
+    rows = timeline.events_about(connection, payout.payout_id)
+    if whole:
+        return [event_view(row) for row in rows]
+    hides = hides_cause(payout)
+    return [
+        event_without_cause(row, hides=hides and (row["leg_id"] is not None or row["kind"] == timeline.STOPPED))
+        for row in rows
+    ]
+
+
+def event_without_cause(row: RowMapping, *, hides: bool) -> api_schema.Event:
+    """Return an event of a payout as those see it who may not know a compliance outcome.
+
+    It lacks its reason and its detail if `hides`, or if its reason is a code of compliance.
+    """
+    event = event_view(row)
+    return {**event, "why": None, "detail": {}} if hides or is_of_compliance(event["why"]) else event
 
 
 def _time(value: float | None) -> str | None:

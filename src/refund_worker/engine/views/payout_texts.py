@@ -24,6 +24,7 @@ from refund_worker.engine.views.payout_messages import (
     PAYOUT_HOLD_MESSAGES,
     PAYOUT_STATUS_MESSAGES,
 )
+from refund_worker.engine.views.payout_shared_codes import ENTRY_OF_SHARED_CODE
 from refund_worker.processors import registry
 
 # By whose fault it was, for a code that the table does not have.
@@ -31,11 +32,6 @@ _OF_FAULT: Mapping[Fault, str] = {
     Fault.PAYEE: "payee_account_unusable",
     Fault.PROCESSOR: "payout_failed",
     Fault.COMPLIANCE: REFUSED_BY_PROCESSOR,
-}
-# Codes that refunds have too, with the message that a payee gets.
-_SHARED: Mapping[str, str] = {
-    **dict.fromkeys(("account_closed", "no_account", "expired_card"), "payee_account_unusable"),
-    "transfers_not_allowed": "payee_unconfirmed",
 }
 _EXPLAINS_CODE = (
     PayoutStatus.NEEDS_ATTENTION,
@@ -112,7 +108,7 @@ def code_key(payout: Payout) -> str | None:
     if code is None:
         return None
     ours = registry.explained_by().get(code, code)
-    for name in (ours, FIRST_OF_PAYOUT_CODES.get(ours), _SHARED.get(ours), CODES_OF_GROUPS.get(ours)):
+    for name in (ours, FIRST_OF_PAYOUT_CODES.get(ours), ENTRY_OF_SHARED_CODE.get(ours), CODES_OF_GROUPS.get(ours)):
         if name in PAYOUT_CODE_MESSAGES:
             return name
     return _OF_FAULT.get(payout.fault, "other") if payout.fault is not None else "other"
@@ -123,6 +119,14 @@ def failure_code_of(payout: Payout) -> str | None:
     if payout.fault is Fault.COMPLIANCE and payout.failure_code is not None:
         return REFUSED_BY_PROCESSOR
     return payout.failure_code
+
+
+def is_of_compliance(code: str | None) -> bool:
+    """Return True for a processor's code of a reason of law, by the tables of the adapters.
+
+    Such a code can come with an object that is not over: PayPal holds a payout while it checks.
+    """
+    return code is not None and registry.explained_by().get(code) == REFUSED_BY_PROCESSOR
 
 
 def _values(payout: Payout, word: Reported) -> dict[str, str]:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from refund_worker.alarms import Alarm, alarm_of_event, anchor_of
 from refund_worker.engine.views.explanations import Entry, Explanation
-from refund_worker.engine.views.failure_codes import FAILURE_CODES, OTHER_CODE, OTHER_PARAMETER, code_with_entry
+from refund_worker.engine.views.failure_codes import (
+    FAILURE_CODES,
+    OTHER_CODE,
+    OTHER_PARAMETER,
+    code_with_entry,
+    payout_code_with_entry,
+)
+from refund_worker.engine.views.payout_shared_codes import ENTRY_OF_SHARED_CODE
 from refund_worker.engine.views.runbook_alarms import ALARM_ENTRIES
 from refund_worker.engine.views.runbook_conditions import CONDITION_ENTRIES
 from refund_worker.engine.views.sending_codes import SENDING_CODES
@@ -38,8 +45,16 @@ def _grouped(codes: Mapping[str, Explanation]) -> tuple[Section, ...]:
     by_text: dict[Explanation, list[str]] = {}
     for code, explanation in codes.items():
         by_text.setdefault(explanation, []).append(code)
-    found = [Section(tuple(sorted(names, key=_is_other)), text.entry()) for text, names in by_text.items()]
+    found = [Section(tuple(sorted(names, key=_is_other)), _entry(names[0], text)) for text, names in by_text.items()]
     return tuple(sorted(found, key=lambda section: (_is_other(section.names[0]), section.names[0])))
+
+
+def _entry(name: str, explanation: Explanation) -> Entry:
+    """Return the entry of a code. That of a code which payouts have too names their entry."""
+    entry, of_payouts = explanation.entry(), ENTRY_OF_SHARED_CODE.get(name)
+    if of_payouts is None:
+        return entry
+    return replace(entry, do=(*entry.do, f"If it is the code of a payout: `refund-worker explain {of_payouts}`."))
 
 
 def _is_other(name: str) -> bool:
@@ -61,12 +76,17 @@ def find_entry(name: str) -> Entry | None:
     """
     name = name.strip().lower().replace("-", "_")
     explanation = FAILURE_CODES.get(name) or SENDING_CODES.get(name)
-    return explanation.entry() if explanation else ALARM_ENTRIES.get(name) or CONDITION_ENTRIES.get(name)
+    return _entry(name, explanation) if explanation else ALARM_ENTRIES.get(name) or CONDITION_ENTRIES.get(name)
 
 
 def code_anchor(code: str | None) -> str:
     """Return the anchor of the entry for a failure code, or of the entry for codes without one of their own."""
     return anchor_of(code_with_entry(code))
+
+
+def payout_code_anchor(code: str) -> str:
+    """Return the anchor of the entry for a failure code of a payout."""
+    return anchor_of(payout_code_with_entry(code))
 
 
 def event_entry(kind: str, from_status: str | None, code: str | None) -> str:

@@ -39,16 +39,16 @@ _SENDING: Final[dict[Alarm, Entry]] = {
 }
 _FUNDS: Final[dict[Alarm, Entry]] = {
     Alarm.FUNDS_SHORT: Entry(
-        "Refunds need more money than the processor account has",
-        "Unfinished refunds need more than is available at the account in one currency. The line names the account, "
-        "the currency and both amounts.",
-        "No refund fails. A refund that the processor refuses for lack of money is blocked, and tried again after "
-        "`RETRY_MAX_SECONDS`. When a reading of the balance shows enough money, blocked refunds go on at once, the "
-        "oldest first. The alarm comes once for each shortfall, and its end is recorded in the timeline.",
+        "Refunds and payouts need more money than the processor account has",
+        "Unfinished refunds and payouts need more than is available at the account in one currency. The line names the "
+        "account, the currency and both amounts.",
+        "Nothing fails. A refund or payout that the processor refuses for lack of money is blocked, and is tried again "
+        "after `RETRY_MAX_SECONDS`. When a reading of the balance shows enough money, blocked refunds go on at once, "
+        "the oldest first. The alarm comes once for each shortfall, and its end is recorded in the timeline.",
         (
             "See what is missing: `refund-worker funds`, or the page `/console`.",
             "If the amount that is pending covers it, wait: it becomes available without any action.",
-            "Otherwise top the account up at the processor, or let its payouts pause there.",
+            "Otherwise top the account up at the processor, or let its payouts to our bank pause there.",
             "Approve nothing more meanwhile: the list of approvals says what would be missing.",
         ),
         "If nothing is pending at the processor, or the date of the shortfall is older than a day.",

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from refund_worker.domain.payouts.destination import Destination
 from refund_worker.domain.payouts.transfers import (
@@ -26,13 +27,9 @@ from refund_worker.domain.payouts.transfers import (
 )
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
-    Blocked,
-    Denied,
     KeyConflict,
     Misconfigured,
-    Refused,
     Unanswered,
-    UnknownRefusal,
 )
 from refund_worker.processors.paypal.answers import ErrorAnswer, Failure, debug_id
 from refund_worker.processors.paypal.calls import Calls, Failed, Stage
@@ -52,6 +49,8 @@ from refund_worker.redaction import HIDDEN
 
 PATH: Final = "/v1/payments/payouts"
 KEY_LENGTH_MAX: Final = 1_000
+# The fields of replies and transfer objects in which PayPal's own words may stand.
+_TEXTS: Final = frozenset({"code", "failure_code", "message", "reason", "status"})
 
 
 class PayPalPayouts:
@@ -231,8 +230,11 @@ def _lost(error: Exception, stage: Stage) -> TransferReply:
 
 
 def _without_receiver(reply: TransferReply, frozen: FrozenPayout) -> TransferReply:
-    """Return a reply whose message does not repeat the payee's address, as PayPal's own texts may."""
-    if isinstance(reply, Refused | Blocked | Denied | Misconfigured | UnknownRefusal):
-        message = re.sub(re.escape(frozen.receiver), HIDDEN, reply.message, flags=re.IGNORECASE)
-        return replace(reply, message=message)
-    return reply
+    """Return a reply none of whose texts repeats the payee's address, as PayPal's own texts may."""
+    hide = partial(re.compile(re.escape(frozen.receiver), re.IGNORECASE).sub, HIDDEN)
+    told = reply.object if isinstance(reply, TransferAnswered) else reply
+    names = [field.name for field in fields(told) if field.name in _TEXTS]
+    texts: dict[str, Any] = {name: hide(text) for name in names if (text := getattr(told, name)) is not None}
+    if isinstance(reply, TransferAnswered):
+        return replace(reply, object=replace(reply.object, **texts))
+    return replace(reply, **texts)

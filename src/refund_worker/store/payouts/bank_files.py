@@ -75,6 +75,12 @@ def waiting(connection: Connection, processor: str, limit: int) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
+def payouts_in(connection: Connection, file_id: str) -> list[str]:
+    """Return the ids of the payouts that the file carries."""
+    g = payout_legs.c
+    return list(connection.execute(select(g.payout_id).where(g.file_id == file_id).order_by(g.payout_id)).scalars())
+
+
 def places(connection: Connection, processor: str, object_ids: Collection[str]) -> dict[str, Place]:
     """Return the legs that files of this account carry under these ids, by id."""
     g = payout_legs.c

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, case, func, select
 
+from refund_worker.domain.payouts.builder import REFUSED_BY_PROCESSOR
 from refund_worker.domain.payouts.payout import PayoutStatus
+from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.store.payment_refs import stepped_names
 from refund_worker.store.tables import earnings, payout_legs, payouts, transfer_objects
 
@@ -41,10 +43,14 @@ def find_ids(connection: Connection, filters: PayoutFilters) -> list[str]:
     """Return ids, newest first, one more than the limit if there are more."""
     p = payouts.c
     query = select(p.payout_id)
-    for name in ("payee_id", "run_id", "processor", "failure_code", "idempotency_key", "client"):
+    for name in ("payee_id", "run_id", "processor", "idempotency_key", "client"):
         value = getattr(filters, name)
         if value is not None:
             query = query.where(p[name] == value)
+    if filters.failure_code is not None:
+        # The code that is shown: else the filter would tell the code of a compliance outcome.
+        shown = case((p.fault == Fault.COMPLIANCE, REFUSED_BY_PROCESSOR), else_=p.failure_code)
+        query = query.where(p.failure_code.is_not(None), shown == filters.failure_code)
     # A client's index has the status first: naming all statuses is the same as naming none.
     statuses = filters.statuses or (tuple(PayoutStatus) if filters.client is not None else ())
     if statuses:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, case, func, null, select, update
+from sqlalchemy import Connection, RowMapping, case, func, null, select, tuple_, update
 
 from refund_worker.domain.payouts.decision import PayeeChange
 from refund_worker.domain.payouts.destination import DestinationKind
-from refund_worker.domain.payouts.payee import BalanceDelta, Payee, PayeeBalance, PayeeStatus
+from refund_worker.domain.payouts.payee import BalanceDelta, DestinationSince, Payee, PayeeBalance, PayeeStatus
 from refund_worker.domain.payouts.transfers import Method, PayeeState
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
@@ -176,6 +177,13 @@ def ready_by_customer(connection: Connection, customer_ids: Collection[str]) -> 
     return found
 
 
+def destinations(connection: Connection, payee_ids: Collection[str]) -> dict[str, DestinationSince]:
+    """Return the destination that each of these payees has now, and since when (epoch seconds)."""
+    p = payees.c
+    query = select(p.payee_id, p.destination_id, p.destination_changed_at).where(p.payee_id.in_(sorted(payee_ids)))
+    return {row[0]: DestinationSince(row[1], row[2]) for row in connection.execute(query)} if payee_ids else {}
+
+
 def currencies_of(connection: Connection, payee_ids: Collection[str]) -> list[Pair]:
     """Return (payee_id, currency) of every sum of these payees, sorted."""
     b = payee_balances.c
@@ -198,11 +206,18 @@ def plan_refresh(connection: Connection, payee_id: str, at: float | None) -> Non
     connection.execute(update(payees).where(payees.c.payee_id == payee_id).values(refresh_at=at))
 
 
-def refresh_destinations(connection: Connection, processor: str, ref: str, now: float) -> int:
-    """Let all destinations with this id at the processor be read now; return how many."""
+def refresh_destinations(
+    connection: Connection, named: Collection[tuple[str, str]], now: float
+) -> dict[tuple[str, str], int]:
+    """Let all destinations with these ids be read now: (processor, the id there). Return how many have each."""
     p = payees.c
-    named = update(payees).where(p.processor == processor, p.destination_ref == ref)
-    return connection.execute(named.values(refresh_at=now)).rowcount
+    which = select(p.payee_id, p.processor, p.destination_ref).where(
+        tuple_(p.processor, p.destination_ref).in_(sorted(named))
+    )
+    found = connection.execute(locked(connection, which.order_by(p.payee_id))).all() if named else ()
+    if found:
+        connection.execute(update(payees).where(p.payee_id.in_([row[0] for row in found])).values(refresh_at=now))
+    return Counter((row[1], row[2]) for row in found)
 
 
 def of_account(connection: Connection, processor: str, currency: str, *, after: str, limit: int) -> list[Payee]:

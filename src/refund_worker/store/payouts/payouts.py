@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, or_, select, tuple_, update
 
 from refund_worker.domain.payouts.decision import PayoutDecision
 from refund_worker.domain.payouts.payout import (
@@ -24,7 +24,7 @@ from refund_worker.domain.refund import Doubt, LegStatus, ObjectState, RefusalKi
 from refund_worker.domain.state_machine import AWAITING_SEND, TO_BE_SENT
 from refund_worker.errors import LostRace
 from refund_worker.store.database import locked
-from refund_worker.store.tables import payout_legs, payouts, transfer_objects
+from refund_worker.store.tables import payees, payout_legs, payouts, transfer_objects
 
 _LEG_COLUMNS = tuple(column.name for column in payout_legs.columns)
 _COLUMNS = tuple(column.name for column in payouts.columns if column.name != "body")
@@ -183,7 +183,7 @@ def open_payouts(connection: Connection, pairs: Collection[tuple[str, str]]) -> 
 
 
 def requeue_held(connection: Connection, payee_ids: Collection[str], now: float) -> None:
-    """Make the held payouts of these payees due now: what held them may have ended."""
+    """Make the held payouts of these payees, who are locked, due now: what held them may have ended."""
     if payee_ids:
         p = payouts.c
         held = p.payee_id.in_(sorted(payee_ids)) & (p.status == PayoutStatus.HELD) & (p.due_at > now)
@@ -201,14 +201,21 @@ def unsent_of(connection: Connection, payee_id: str) -> list[str]:
 def requeue_waiting_for(connection: Connection, processor: str | None, now: float) -> None:
     """Make due now the payouts that were postponed while the processor, or all of them (None), was paused."""
     p, g = payouts.c, payout_legs.c
-    here = [] if processor is None else [p.processor == processor]
-    waiting = select(p.payout_id).where(p.due_at > now, *here).order_by(p.payout_id)
-    ids = list(connection.execute(locked(connection, waiting)).scalars())
+    ids = _lock(connection, p.due_at > now if processor is None else (p.due_at > now) & (p.processor == processor))
     if not ids:
         return
     put_off = g.payout_id.in_(ids) & g.status.in_(AWAITING_SEND) & (g.next_at > now)
     connection.execute(update(payout_legs).where(put_off).values(next_at=now, listed_at=None))
     connection.execute(update(payouts).where(p.payout_id.in_(ids)).values(due_at=now, version=p.version + 1))
+
+
+def _lock(connection: Connection, which: ColumnElement[bool]) -> list[str]:
+    """Lock the payees of these payouts and then the payouts, as all do; return the payouts' ids."""
+    p = payouts.c
+    whose = select(payees.c.payee_id).where(payees.c.payee_id.in_(select(p.payee_id).where(which)))
+    whom = list(connection.execute(locked(connection, whose.order_by(payees.c.payee_id))).scalars())
+    query = select(p.payout_id).where(which, p.payee_id.in_(whom)).order_by(p.payout_id)
+    return list(connection.execute(locked(connection, query)).scalars())
 
 
 def written_after(connection: Connection, at: float) -> bool:
@@ -221,8 +228,9 @@ def written_after(connection: Connection, at: float) -> bool:
 def requeue_written_after(connection: Connection, at: float, now: float) -> int:
     """Make due, without a lease, all unfinished payouts that were written after `at`; return how many."""
     p = payouts.c
+    ids = _lock(connection, p.due_at.is_not(None) & (p.updated_at > at))
     free = {"due_at": now, "lease_until": None, "lease_token": None, "version": p.version + 1}
-    return connection.execute(update(payouts).where(p.due_at.is_not(None), p.updated_at > at).values(**free)).rowcount
+    return connection.execute(update(payouts).where(p.payout_id.in_(ids)).values(**free)).rowcount if ids else 0
 
 
 _UPDATE = (
@@ -252,33 +260,35 @@ def put_off(
     return connection.execute(query).rowcount == 1
 
 
-def ask_again(
-    connection: Connection,
-    processor: str,
-    *,
-    object_ids: Collection[str] = (),
-    leg_ids: Collection[str] = (),
-    now: float,
-) -> set[str]:
-    """Let the processor be asked about these legs now, and those of these objects; return the ids of their payouts.
+def named_legs(
+    connection: Connection, processor: str, *, object_ids: Collection[str] = (), leg_ids: Collection[str] = ()
+) -> dict[str, str]:
+    """Return the payout of each of these legs, and of those of these objects, by leg_id. It locks nothing."""
+    g, o = payout_legs.c, transfer_objects.c
+    of_objects = select(o.leg_id).where(o.processor == processor, o.object_id.in_(sorted(object_ids)))
+    which = g.leg_id.in_(of_objects) | g.leg_id.in_(sorted(leg_ids))
+    found = select(g.leg_id, g.payout_id).where(g.processor == processor, which, _may_be_asked())
+    return {row[0]: row[1] for row in connection.execute(found)}
+
+
+def _may_be_asked() -> ColumnElement[bool]:
+    g = payout_legs.c
+    return (g.sends > 0) & g.status.not_in((LegStatus.SENDING, *TO_BE_SENT))
+
+
+def ask_again(connection: Connection, legs: Mapping[str, str], now: float) -> None:
+    """Let the processors be asked about these legs now: the payout of each, by leg_id.
 
     A leg whose call is under way is left alone: its answer comes, or its lease ends. So is one that is sent next, or
     that waits for a person who decides if it is sent: to be woken would send it.
     """
-    g, o = payout_legs.c, transfer_objects.c
-    of_objects = select(o.leg_id).where(o.processor == processor, o.object_id.in_(sorted(object_ids)))
-    which = g.leg_id.in_(of_objects) | g.leg_id.in_(sorted(leg_ids))
-    here = (g.processor == processor) & which & (g.sends > 0) & g.status.not_in((LegStatus.SENDING, *TO_BE_SENT))
-    found = list(connection.execute(select(g.leg_id, g.payout_id).where(here)))
-    ids = sorted({payout_id for _, payout_id in found})
-    if ids:
-        p = payouts.c
-        connection.execute(locked(connection, select(p.payout_id).where(p.payout_id.in_(ids)).order_by(p.payout_id)))
+    if legs:
+        p, g = payouts.c, payout_legs.c
+        its = p.payout_id.in_(sorted(set(legs.values())))
+        connection.execute(locked(connection, select(p.payout_id).where(its).order_by(p.payout_id)))
         # Its status may have changed before the lock.
-        still = g.leg_id.in_([leg for leg, _ in found]) & here
-        connection.execute(update(payout_legs).where(still).values(next_at=now))
-        connection.execute(update(payouts).where(p.payout_id.in_(ids)).values(due_at=now, version=p.version + 1))
-    return set(ids)
+        connection.execute(update(payout_legs).where(g.leg_id.in_(sorted(legs)), _may_be_asked()).values(next_at=now))
+        connection.execute(update(payouts).where(its).values(due_at=now, version=p.version + 1))
 
 
 def of_refund_leg(connection: Connection, leg_id: str) -> list[str]:

@@ -18,7 +18,7 @@ _FUNDS = document({200: FundsList})
 
 @router.get("/v1/funds", responses=_FUNDS.responses, openapi_extra=_FUNDS.extra)
 def list_funds(context: TheContext, caller: Caller) -> JSONResponse:
-    """Return the available and pending money of each account and currency against what refunds need of it."""
+    """Return the available and pending money of each account and currency against what refunds and payouts need."""
     with context.database.read() as connection:
         found = funds_view(connection, context)
     return JSONResponse({"data": found, "has_more": False})

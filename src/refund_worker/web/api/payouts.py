@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import JSONResponse
 
 from refund_worker.api_schema import Event, Page, Payout, PayoutPreview
+from refund_worker.engine.access.permissions import sees_compliance_causes
 from refund_worker.engine.intake.payee_schemas import PayoutPreviewSchema, PayoutSchema
 from refund_worker.engine.payouts.preview import preview_payout
 from refund_worker.engine.views import payout_objects
@@ -91,8 +92,8 @@ def show_events(context: TheContext, caller: Caller, payout_id: PathId) -> JSONR
     """Show the timeline of a payout, oldest first."""
     with context.database.read() as connection:
         payout = payout_objects.find_payout(connection, payout_id, client=caller.sees)
-        # The roles that see all clients are those of operators.
-        events = payout_objects.payout_timeline(connection, payout, whole=caller.sees is None)
+        whole = sees_compliance_causes(caller.role)
+        events = payout_objects.payout_timeline(connection, payout, whole=whole)
     return JSONResponse({"data": events, "has_more": False})
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from refund_worker.engine.access.permissions import sees_compliance_causes
 from refund_worker.engine.audit import log
 from refund_worker.engine.audit.row_snapshots import LINKS
 from refund_worker.engine.views import csv_rows
@@ -50,7 +51,7 @@ def show_audit(page: ThePage, chosen: Chosen, before: RowNumber | None = None) -
     with page.context.database.read() as connection:
         chain = log.status(connection)
         try:
-            found = log.entries(connection, before=before, limit=PAGE, **chosen)
+            found = log.entries(connection, before=before, limit=PAGE, whole=_whole(page), **chosen)
         except InvalidRequest as wrong:
             error = wrong
     values: Json = {"chain": chain, "found": found, "chosen": chosen, "latest_seals": LATEST_SEALS}
@@ -67,11 +68,15 @@ def audit_as_csv(page: ThePage, chosen: Chosen) -> Response:
     return download(page, f"audit-{chosen['of']}.csv", csv_rows.AUDIT_HEADERS[chosen["of"]], _blocks(page, chosen))
 
 
+def _whole(page: Page) -> bool:
+    return sees_compliance_causes(page.identity.role)
+
+
 def _blocks(page: Page, chosen: Json) -> Iterator[list[list[object]]]:
     before, more = None, True
     while more:
         with page.context.database.read() as connection:
-            found = log.entries(connection, before=before, limit=ROWS_AT_ONCE, **chosen)
+            found = log.entries(connection, before=before, limit=ROWS_AT_ONCE, whole=_whole(page), **chosen)
         yield [csv_rows.audit_row(chosen["of"], entry) for entry in found["data"]]
         before, more = found["looked_back_to"], found["has_more"]
 

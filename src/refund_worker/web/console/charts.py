@@ -20,7 +20,8 @@ from refund_worker.engine.views.money_format import money
 from refund_worker.errors import InvalidRequest
 from refund_worker.store.reporting import daily_stats as stored_stats
 from refund_worker.store.reporting.daily_stats import Slot
-from refund_worker.web.console.pages import ThePage, age
+from refund_worker.web.console.durations import age
+from refund_worker.web.console.pages import ThePage
 from refund_worker.web.console.svg import Columns, Lines, columns, lines
 
 router = APIRouter()

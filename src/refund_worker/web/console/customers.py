@@ -14,6 +14,7 @@ from refund_worker.engine.views import api_objects
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.customer_export import export_customer
 from refund_worker.engine.views.fraud_warning_objects import warning_page
+from refund_worker.engine.views.payee_objects import payee_page
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.store import accounts, refunds
 from refund_worker.store.claims import ClaimFilters, list_claims
@@ -36,8 +37,9 @@ class Merge(Why):
 
 
 PAGE = 50
-# Disputes and outside refunds of a customer that the page names.
+# Disputes and outside refunds, and payees, of a customer that the page names.
 CLAIMS = 5
+PAYEES = 10
 
 
 @router.get("/customers")
@@ -116,7 +118,8 @@ def _customer_page(page: Page, id: str, error: RefundWorkerError | None = None) 
         warned = warning_page(connection, WarningFilters(limit=CLAIMS, customer_id=own, condition="open"))["data"]
         latest = refunds.Filters(customer_id=id, client=page.identity.sees, limit=10)
         found = api_objects.list_refunds(connection, latest)["data"]
-    values: Json = {"customer": customer, "payable": payable, "payments": paid, "refunds": found}
+        paid_to = payee_page(connection, page.context.clock(connection), limit=PAYEES, customer_id=own)
+    values: Json = {"customer": customer, "payable": payable, "payments": paid, "refunds": found, "payees": paid_to}
     status = error.status if error else 200
     values |= {"error": error, "typed": page.form}
     return page.render("customer.html", status, claims=lines, warnings=warned, **values)

@@ -213,7 +213,7 @@ APPROVAL_LABELS: Mapping[str, str] = {
 }
 
 STEP_LABELS: Mapping[str, str] = {
-    "transfer": "Transfer to the payee's account there",
+    "transfer": "Transfer to the payee's account",
     "payout": "Payout to the payee",
     "reversal": "Undoing the transfer",
 }

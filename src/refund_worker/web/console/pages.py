@@ -24,10 +24,11 @@ from refund_worker.engine.processor_sync.sync_refund import Access
 from refund_worker.engine.views.failure_codes import explain, explain_payout
 from refund_worker.engine.views.fraud_warning_objects import reason_for
 from refund_worker.engine.views.money_format import money
-from refund_worker.engine.views.runbook import code_anchor
+from refund_worker.engine.views.runbook import code_anchor, payout_code_anchor
 from refund_worker.processors.accounts import SHORT_FORM
 from refund_worker.settings import Settings
 from refund_worker.web.console import svg
+from refund_worker.web.console.durations import age, span
 from refund_worker.web.console.forms import error_message, sentence
 from refund_worker.web.console.labels import (
     ACTION_LABELS,
@@ -157,28 +158,6 @@ def signed(value: int) -> str:
     return f"+{value:,}" if value > 0 else f"\N{MINUS SIGN}{-value:,}" if value else "0"
 
 
-def age(seconds: float | None) -> str:
-    """Return a duration in seconds as text, in its two largest units."""
-    if seconds is None:
-        return "\N{EN DASH}"
-    left = max(0, int(seconds))
-    parts: list[str] = []
-    for size, name in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append(f"{count} {name}")
-    return " ".join(parts[:2]) or "0 s"
-
-
-def span(seconds: float) -> str:
-    """Return the length of a time window as text, in one unit if it is a whole number of them."""
-    for size, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
-        count = seconds / size
-        if count > 1 and count == int(count):
-            return f"{int(count)} {name}"
-    return age(seconds)
-
-
 def filled(template: str | None, id: str) -> str | None:
     """Return the address of a page elsewhere for this id, or None without a template."""
     return None if template is None else template.replace("{id}", quote(id, safe=""))
@@ -225,6 +204,7 @@ _environment.globals.update(
     explain=explain,
     explain_payout=explain_payout,
     code_anchor=code_anchor,
+    payout_code_anchor=payout_code_anchor,
     alarm_anchor=alarm_anchor,
     anchor_of=anchor_of,
     version=VERSION,

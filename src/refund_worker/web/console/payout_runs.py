@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse, Response
 
+from refund_worker.api_schema import Event
 from refund_worker.domain.payouts.runs import RUN_ENDS, RunStatus
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.intake.payout_run_schemas import PayoutRunSchema
@@ -14,7 +15,6 @@ from refund_worker.engine.intake.schemas import parse_schema
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.payout_runs import find_run, row_page, rows_csv, run_events, run_page
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
-from refund_worker.store.payouts import runs
 from refund_worker.web.authorised import approve_payout_run, cancel_payout_run, create_payout_run
 from refund_worker.web.console.forms import Why, key_of, minor_units, required_text, whole
 from refund_worker.web.console.pages import HEADERS, Page, ThePage
@@ -24,6 +24,7 @@ from refund_worker.web.console.timeline import event_views
 
 router = APIRouter()
 PAGE = 50
+CREATED = "payout_run_created"
 
 
 @router.get("/payout-runs")
@@ -91,10 +92,8 @@ def _run_page(
     with page.context.database.read() as connection:
         run = find_run(connection, run_id)
         found = row_page(connection, run_id, limit=PAGE, after=after, skipped=SHOWN[show])
-        stored = runs.find_run(connection, run_id)
-        second = stored is not None and stored.needs_second_person
-        barred = why_not_approve(connection, page.identity.actor, [run["actor"]]).get(run["actor"]) if second else None
-        events = event_views(run_events(connection, run_id), None)
+        barred = why_not_approve(connection, page.identity.actor, [run["actor"]]).get(run["actor"])
+        events = event_views([_without_plan(event) for event in run_events(connection, run_id)], None)
     waits = run["status"] == RunStatus.AWAITING_APPROVAL.value
     values: Json = {
         "run": run,
@@ -134,3 +133,10 @@ def _decide(page: Page, run_id: str, *, approves: bool) -> Response:
     except RefundWorkerError as error:
         return _run_page(page, run_id, error)
     return page.redirect(f"/payout-runs/{run_id}", done="run_approved" if approves else "run_canceled")
+
+
+def _without_plan(event: Event) -> Event:
+    """Return the event without the planned amount if it was noted before the run was planned."""
+    if event["what"] != CREATED:
+        return event
+    return {**event, "detail": {name: value for name, value in event["detail"].items() if name != "planned_minor"}}

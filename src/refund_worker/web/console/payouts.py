@@ -10,12 +10,13 @@ from fastapi.responses import HTMLResponse, Response
 
 from refund_worker.domain.payouts.machine import PayoutAction
 from refund_worker.domain.payouts.payout import PAYOUT_ENDS, PAYOUT_PAID, Payout, PayoutStatus
-from refund_worker.engine.access.permissions import Act, may
+from refund_worker.engine.access.permissions import Act, may, sees_compliance_causes
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.idempotency import Key
 from refund_worker.engine.intake.schemas import parse_schema
 from refund_worker.engine.views import payout_objects
 from refund_worker.engine.views.api_objects import Json
+from refund_worker.engine.views.payout_texts import is_of_compliance
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
 from refund_worker.store.payouts import attempts
 from refund_worker.store.payouts.lists import PayoutFilters
@@ -94,8 +95,7 @@ def one_payout(page: ThePage, payout_id: str) -> HTMLResponse:
 
 
 def _payout_page(page: Page, payout_id: str, error: RefundWorkerError | None = None) -> HTMLResponse:
-    # Of a compliance outcome, only operators see the processor's code.
-    whole_history = may(page.identity.role, Act.INSPECT)
+    whole_history = sees_compliance_causes(page.identity.role)
     with page.context.database.read() as connection:
         payout = payout_objects.find_payout(connection, payout_id, client=page.identity.sees)
         view = payout_objects.show_payout(connection, payout)
@@ -103,9 +103,12 @@ def _payout_page(page: Page, payout_id: str, error: RefundWorkerError | None = N
         tried = attempts.attempts_of(connection, payout_id)
         now = page.context.clock(connection)
         barred = why_not_approve(connection, page.identity.actor, [payout.requested_by]).get(payout.requested_by)
-    hidden = payout_objects.hides_cause(payout) and not whole_history
+    hidden = not whole_history and (
+        payout_objects.hides_cause(payout) or any(is_of_compliance(row["outcome_code"]) for row in tried)
+    )
     values: Json = possible(page, view["available_actions"], barred) | {
         "payout": view,
+        "limits": page.context.limits,
         "may_sync": may(page.identity.role, Act.SYNC),
         "timeline": event_views(events, payout),
         "attempts": [] if hidden else [payout_attempt_view(row) for row in tried],

@@ -10,11 +10,12 @@ from typing import Any
 from sqlalchemy import RowMapping
 
 from refund_worker.api_schema import Event
-from refund_worker.domain.payouts.payout import Payout
+from refund_worker.domain.payouts.payout import Payout, PayoutStatus
 from refund_worker.domain.refund import ENDED_UNSENT, FINAL, Kind, Leg, LegStatus, Refund, RefundStatus, To
 from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.engine.views.money_format import money
 from refund_worker.redaction import to_redacted, without_emails
+from refund_worker.web.console.durations import span
 from refund_worker.web.console.labels import OUTCOME_LABELS, PAYOUT_OUTCOME_LABELS
 
 Json = dict[str, Any]
@@ -23,9 +24,11 @@ TAKEN_BACK = ("none", "taken back later")
 NEVER = ("none", "will not happen")
 # Attempts without an answer: their stored time is when the worker stopped waiting.
 UNANSWERED = frozenset({"Unanswered", "NotSent"})
-# Old entries say `600 EUR` in minor units; new ones say `6.00 EUR`, which this pattern does not match.
 # The reason is shown as `why`, the currency with its amount, and the page is that of the payout, payee or run.
 _SAID_BEFORE = frozenset({"reason", "currency", "payout_id", "payee_id", "run_id"})
+# The status of a payout whose label says more than that of its step.
+_OF_PAYOUTS: Mapping[str | None, str] = {LegStatus.REQUIRES_ACTION: PayoutStatus.RECIPIENT_ACTION}
+# Old entries say `600 EUR` in minor units; new ones say `6.00 EUR`, which this pattern does not match.
 _BARE = re.compile(r"(?<![0-9.,])([0-9]+) ([A-Z]{3})(?= over | paid: | came back: )")
 
 
@@ -103,7 +106,10 @@ def event_views(events: Iterable[Event], of: Refund | Payout | None) -> list[Jso
     for event in events:
         currency, account = legs.get(event["leg_id"] or "", (usual, None))
         currency = event["detail"].get("currency", currency)
-        views.append({**event, "detail": _details(event["detail"], currency), "account": account})
+        view: Json = {**event, "detail": _details(event["detail"], currency), "account": account}
+        if isinstance(of, Payout):  # its step waits for the payee; that of a refund for the customer
+            view |= {end: _OF_PAYOUTS.get(event[end], event[end]) for end in ("from", "to")}
+        views.append(view)
     return views
 
 
@@ -112,7 +118,9 @@ def _details(detail: Mapping[str, Any], currency: str | None) -> list[tuple[str,
     for name, value in detail.items():
         if value is None or name in _SAID_BEFORE:
             continue
-        if name == "minor" and currency:
+        if name.endswith("_seconds") and isinstance(value, int | float):
+            found.append((name.removesuffix("_seconds").replace("_", " "), span(value)))
+        elif name == "minor" and currency:
             found.append(("money", money(value, currency)))
         elif name.endswith("_minor") and currency:
             found.append((name.removesuffix("_minor").replace("_", " "), money(value, currency)))

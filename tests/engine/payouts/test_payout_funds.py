@@ -1,0 +1,176 @@
+"""Payouts and runs need money at the processor account as refunds do, each amount once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import update
+from tests.support.engine_world import POLICY, withdrawal
+from tests.support.payees import payout_accounts
+from tests.support.payout_runs import approve, begin, drive, start
+from tests.support.payout_world import DAY, TWO_STEPS, PayoutWorld
+
+from refund_worker.domain.account_names import PAYOUT
+from refund_worker.domain.limits import Limits
+from refund_worker.domain.payouts.runs import RunStatus
+from refund_worker.domain.processor_replies import BalanceRead, Refused
+from refund_worker.domain.refund import ObjectState
+from refund_worker.engine.context import Batches
+from refund_worker.engine.payouts.as_processor import PayoutsAsProcessor
+from refund_worker.engine.payouts.drive_runs import drive_piece
+from refund_worker.engine.processor_sync.funds import read_balance
+from refund_worker.engine.refunds.process import process_due
+from refund_worker.engine.views.funds import funds_sentence, funds_view
+from refund_worker.processors.accounts import Accounts
+from refund_worker.store import funds
+from refund_worker.store.funds import Fund
+from refund_worker.store.tables import events, payout_legs
+
+Make = Callable[..., PayoutWorld]
+NOTHING = {"queued": 0, "approved": 0, "blocked": 0, "awaiting_approval": 0}
+
+
+def needs(world: PayoutWorld) -> dict[str, int]:
+    """Return what is needed in USD, by the reason, of those that are not 0; all other accounts need nothing."""
+    with world.database.read() as connection:
+        shown = [fund for fund in funds_view(connection, world.context) if fund["needed_minor"]]
+        every = funds_view(connection, world.context)
+    assert {(fund["processor_account"], fund["currency"]) for fund in shown} <= {("stripe", "USD")}
+    found = next((dict(fund) for fund in every if fund["currency"] == "USD"), {})
+    return {name: minor for name in NOTHING if (minor := int(str(found.get(f"{name}_minor", 0))))}
+
+
+def has_funds(world: PayoutWorld, available: int) -> None:
+    """Store a reading of the account's balance."""
+    found = {"USD": Fund(available, 0, world.now, None)}
+    world.database.run(lambda c: funds.store_reading(c, "stripe", world.now, found))
+
+
+def test_queued_payout_is_needed_until_it_is_sent(make_world: Make) -> None:
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 1_000)
+    payout_id = world.ask(700)
+    assert needs(world) == {"queued": 700}
+    world.settle()
+    assert needs(world) == {}
+    world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED)
+    world.settle(DAY, step=3_600)
+    assert needs(world) == {}  # the second step pays the money that was transferred
+
+
+def test_payout_that_awaits_approval_is_needed_once_approved(make_world: Make) -> None:
+    world = make_world(limits=Limits(approval_threshold_minor=500))
+    world.earn("e1", 1_000)
+    payout_id = world.ask(700)
+    assert needs(world) == {"awaiting_approval": 700}
+    world.act_on(payout_id, "approve")
+    assert needs(world) == {"approved": 700}
+
+
+def test_blocked_payout_is_needed_and_an_unknown_outcome_is_not(make_world: Make) -> None:
+    stripe = payout_accounts()["stripe"]
+    assert stripe.entry.payouts is not None
+    empty = replace(stripe.entry.payouts.capabilities, low_balance_codes=frozenset({"balance_insufficient"}))
+    route = replace(stripe.entry.payouts, capabilities=empty)
+    world = make_world(accounts=Accounts({"stripe": replace(stripe, entry=replace(stripe.entry, payouts=route))}))
+    world.earn("e1", 1_000)
+    world.route.script = ["blocked", "nothing"]
+    world.ask(700)
+    world.settle()
+    assert needs(world) == {"blocked": 700}
+    world.settle(POLICY.retry_max_seconds, step=POLICY.retry_max_seconds)
+    assert world.route.script == []
+    assert needs(world) == {}
+
+
+def test_payout_that_a_person_stops_is_not_needed(world: PayoutWorld) -> None:
+    world.earn("e1", 1_000)
+    world.ask(700)
+    stop = update(payout_legs).values(attention_code="unknown_refusal")
+    world.database.run(lambda c: c.execute(stop))
+    assert needs(world) == {}
+
+
+@pytest.mark.parametrize(("code", "needed"), [("paused", {}), ("another", {"queued": 300})])
+def test_held_payout_is_needed_if_time_ends_its_hold(world: PayoutWorld, code: str, needed: dict[str, int]) -> None:
+    world.earn("e1", 1_000)
+    if code == "paused":
+        world.change_payee(paused_by="ann", pause_reason="x")
+    else:
+        world.ask(700)
+        world.settle()
+    held = world.ask(300, "k2")
+    world.settle()
+    assert world.payout(held).status == "held"
+    assert needs(world) == needed
+
+
+def test_run_needs_each_of_its_payouts_once(make_world: Make) -> None:
+    world = make_world(limits=Limits(approval_threshold_minor=500))
+    world.context = replace(world.context, batches=Batches(intake=1))
+    world.earn("e1", 1_000)
+    world.add_payee("q")
+    world.earn("e2", 400, payee_id="q")
+    has_funds(world, 1_400)
+    run = drive(world, start(world))
+    assert (run.status, run.available_minor) == ("awaiting_approval", 1_400)  # it does not count itself
+    assert needs(world) == {"awaiting_approval": 1_400}
+    approve(world, run, actor="bob")
+    assert needs(world) == {"approved": 1_400}
+    world.database.run(lambda c: drive_piece(c, world.context, run.run_id))
+    assert needs(world) == {"approved": 1_400}  # one has its payout, one does not
+    begin(world, run, RunStatus.DONE)
+    assert needs(world) == {"approved": 1_400}
+    world.settle()
+    assert needs(world) == {}
+
+
+def test_run_is_short_of_what_other_payouts_and_runs_need(world: PayoutWorld) -> None:
+    world.context = replace(world.context, batches=Batches(intake=1))
+    for number, payee_id in enumerate(("q", "r")):
+        world.add_payee(payee_id)
+        world.earn(f"e{number}", 400, payee_id=payee_id)
+    world.earn("e9", 300)
+    world.ask(300)
+    has_funds(world, 1_000)
+    run = drive(world, start(world))
+    assert (run.status, run.approval_codes, run.available_minor) == ("awaiting_approval", ("funds_short",), 700)
+    approve(world, run, actor="bob")
+    other = begin(world, start(world, key="k2", dry_run=True), RunStatus.PLANNED)  # the first has paid none yet
+    assert other.available_minor == 1_000 - 300 - 800
+
+
+def test_withdrawal_needs_money_at_the_payees_account_once(make_world: Make) -> None:
+    world = make_world()
+    policy = replace(world.context.policy, fallback=("payments", "payout", "balance"))
+    own = {PAYOUT: PayoutsAsProcessor(lambda: world.context)}
+    world.context = replace(world.context, policy=policy, processors={**world.context.processors, **own})
+    world.pay()
+    world.change_payee(customer_id="c")
+    world.processor.script("ch_1", *[Refused("expired_or_canceled_card", "the card is gone")] * 9)
+    refund_id = world.request(withdrawal(credits=100)).refund_id
+    amount = needs(world)["queued"]
+    while world.refund(refund_id).legs[-1].processor != PAYOUT:
+        assert process_due(world.context)
+    while world.refund(refund_id).status != "pending":
+        assert needs(world) == {"queued": amount}
+        assert process_due(world.context)
+    assert needs(world) == {"queued": amount}  # its payout now
+    world.settle()
+    assert needs(world) == {}
+
+
+def test_shortfall_of_payouts_raises_the_alarm_and_is_said(world: PayoutWorld) -> None:
+    world.earn("e1", 1_000)
+    world.ask(700)
+    world.processor.reads_balance = True
+    world.processor.balance_reply = BalanceRead({"USD": 500}, {})
+    assert read_balance(world.context, "stripe")
+    with world.database.read() as connection:
+        (said,) = [funds_sentence(fund) for fund in funds_view(connection, world.context)]
+        raised = connection.execute(events.select().where(events.c.kind == "funds_short")).mappings().one()
+    assert said is not None
+    assert "2.00 USD are missing at stripe" in said
+    assert raised["reason"] == "refunds and payouts need 7.00 USD at stripe, and 5.00 USD are available"
