@@ -114,8 +114,6 @@ class PayoutPeople:
                     context, payout_id, action, actor=actor, reason="looked", reference=reference, version=version
                 )
                 self.world.note("COMMAND", action, payout_id, reference)
-                if action is PayoutAction.RESOLVE and reference is not None:
-                    self.watch.references[payout_id] = reference
             except Unavailable:
                 raise
             except RefundWorkerError as refused:

@@ -204,6 +204,8 @@ class PayoutWatch(Watch):
     def _check_payout_leg(self, before: Row | None, row: Row) -> None:
         leg_id, now = row["leg_id"], row["status"]
         self._note_wait(row)
+        if row["manual_reference"] is not None:
+            self.references[row["payout_id"]] = row["manual_reference"]
         if before is None:
             return
         was = before["status"]
