@@ -11,6 +11,7 @@ from typing_extensions import TypedDict  # before Python 3.12 Pydantic reads no 
 
 from refund_worker.engine.intake.schemas import Schema
 from refund_worker.processors.base import Webhooks
+from refund_worker.web.csv_answers import CSV
 from refund_worker.web.problems import PROBLEM_JSON
 
 AT = "2026-11-23T09:00:00Z"
@@ -140,10 +141,12 @@ def document(
     headers: Mapping[int, Iterable[str]] | None = None,
     body_required: bool = True,
     guarded: bool = True,
+    csv: bool = False,
 ) -> Document:
     """Return the description of a route. A guarded route may also answer 401 and 403; every route may answer 503.
 
-    `headers` names the headers of each answer, in addition to those that every answer or problem has.
+    `headers` names the headers of each answer, in addition to those that every answer or problem has. With `csv`, a
+    good answer may also be a CSV file.
     """
     statuses = set(problems) | {503} | ({401, 403} if guarded else set())
     extra: dict[str, Any] = {} if guarded else {"security": []}
@@ -160,6 +163,7 @@ def document(
             "description": HTTPStatus(status).phrase,
             "headers": _headers((headers or {}).get(status, ())),
         }
+        | ({"content": {CSV: {"schema": {"type": "string"}}}} if csv else {})
         for status, shape in answers.items()
     }
     return Document(extra, found | {status: _problem(status) for status in sorted(statuses)})

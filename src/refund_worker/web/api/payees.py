@@ -19,6 +19,7 @@ from refund_worker.web import authorised
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.api.queries import PayeeQuery, PayeeStatementQuery
 from refund_worker.web.auth import Caller
+from refund_worker.web.csv_answers import csv_answer, wants_csv
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import document
 from refund_worker.web.request_body import json_body
@@ -26,7 +27,6 @@ from refund_worker.web.schemas import ActionBody
 
 router = APIRouter(tags=["payees"])
 
-CSV = "text/csv"
 _CHANGE = {
     "processor_account": "paypal",
     "destination": {"kind": "paypal", "email": "maria@example.com"},
@@ -39,7 +39,7 @@ _ONE = document({200: Payee}, (404,))
 _LIST = document({200: Page[Payee]}, (422,))
 _WHOLE = document({200: WholeDestination}, (404, 422))
 _EVENTS = document({200: Page[Event]}, (404,))
-_STATEMENT = document({200: PayeeStatement}, (404, 422))
+_STATEMENT = document({200: PayeeStatement}, (404, 422), csv=True)
 _SWITCH = document({200: Payee}, (404,), body=ActionBody, example={"reason": "asked by letter"})
 
 Reason = Annotated[ActionBody, Depends(json_body(ActionBody, may_be_empty=True))]
@@ -111,9 +111,8 @@ def show_payee_statement(
     begin, end = month_bounds(query.month)
     with context.database.read() as connection:
         found = payee_statement(connection, payee_id, query.month, begin, end)
-    if query.format == "csv" or (query.format is None and CSV in request.headers.get("accept", "")):
-        name = f'attachment; filename="statement-{query.month}.csv"'
-        return Response(statement_csv(found), media_type=CSV, headers={"Content-Disposition": name})
+    if wants_csv(request, query.format):
+        return csv_answer(statement_csv(found), f"statement-{query.month}")
     return JSONResponse(found)
 
 

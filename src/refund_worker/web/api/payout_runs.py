@@ -14,10 +14,10 @@ from refund_worker.engine.views.payout_runs import find_run, row_page, rows_csv,
 from refund_worker.web import authorised
 from refund_worker.web.api.actions import Reason
 from refund_worker.web.api.headers import IdempotencyKey, PathId, Version, etag
-from refund_worker.web.api.payees import CSV
 from refund_worker.web.api.queries import Page as PageQuery
 from refund_worker.web.api.queries import PayoutRunRowQuery
 from refund_worker.web.auth import Caller
+from refund_worker.web.csv_answers import csv_answer, wants_csv
 from refund_worker.web.dependencies import TheContext
 from refund_worker.web.openapi import HEADER_KEY, HEADER_VERSION, document
 from refund_worker.web.request_body import json_body
@@ -35,7 +35,7 @@ _CREATE = document(
 )
 _LIST = document({200: Page[PayoutRun]}, (422,))
 _SHOW = document({200: PayoutRun}, (404,), headers={200: ("ETag",)})
-_ROWS = document({200: Page[PayoutRunRow]}, (404, 422))
+_ROWS = document({200: Page[PayoutRunRow]}, (404, 422), csv=True)
 _EVENTS = document({200: Page[Event]}, (404,))
 _ACT = document(
     {200: PayoutRun},
@@ -88,10 +88,8 @@ def list_payout_run_rows(
 ) -> Response:
     """List the payees of a run by id: the amount of each, or why it is skipped; as CSV all of them."""
     with context.database.read() as connection:
-        if query.format == "csv" or (query.format is None and CSV in request.headers.get("accept", "")):
-            text = rows_csv(connection, run_id, skipped=query.skipped, code=query.code)
-            name = f'attachment; filename="{run_id}.csv"'
-            return Response(text, media_type=CSV, headers={"Content-Disposition": name})
+        if wants_csv(request, query.format):
+            return csv_answer(rows_csv(connection, run_id, skipped=query.skipped, code=query.code), run_id)
         page = row_page(
             connection,
             run_id,

@@ -20,6 +20,7 @@ from refund_worker.web import authorised
 from refund_worker.web.api.headers import PathId
 from refund_worker.web.api.queries import LIMIT_DEFAULT, LIMIT_MAX, Limit, Page, digits
 from refund_worker.web.auth import Caller
+from refund_worker.web.csv_answers import CSV, attachment, wants_csv
 from refund_worker.web.dependencies import TheAppState, TheContext
 from refund_worker.web.openapi import AT, document
 from refund_worker.web.request_body import json_body
@@ -36,7 +37,7 @@ _START = document(
 )
 _SHOW = document({200: api_schema.Reconciliation}, (404,))
 _LIST = document({200: api_schema.Page[api_schema.Reconciliation]}, (422,))
-_DIFFERENCES = document({200: api_schema.Page[api_schema.ReconciliationDifference]}, (404, 422))
+_DIFFERENCES = document({200: api_schema.Page[api_schema.ReconciliationDifference]}, (404, 422), csv=True)
 _DECIDE = document(
     {200: api_schema.ReconciliationDifference},
     (404, 409),
@@ -48,7 +49,6 @@ Reason = Annotated[ActionBody, Depends(json_body(ActionBody, may_be_empty=True))
 _Number = Annotated[int, Field(ge=0, le=2**31 - 1)]
 Number = Annotated[_Number, BeforeValidator(digits, json_schema_input_type=_Number)]
 PathNumber = Annotated[int, Path(ge=1, le=2**31 - 1)]
-CSV = "text/csv"
 
 
 class ReconciliationQuery(Page):
@@ -114,7 +114,7 @@ def list_differences(
     As CSV (`Accept: text/csv` or `format=csv`) the answer has all of them, after `starting_after`.
     """
     wanted = {"kind": query.kind, "state": query.state, "client": caller.sees}
-    if query.format == "csv" or (query.format is None and CSV in request.headers.get("accept", "")):
+    if wants_csv(request, query.format):
         return csv_file(context, reconciliation_id, wanted, after=query.starting_after)
     with context.database.read() as connection:
         return JSONResponse(
@@ -175,8 +175,7 @@ def csv_file(context: Context, reconciliation_id: str, wanted: dict[str, Any], *
                 return
             found = page(found["data"][-1]["n"])
 
-    name = {"Content-Disposition": f'attachment; filename="{reconciliation_id}.csv"'}
-    return StreamingResponse(rows(), media_type=CSV, headers=name)
+    return StreamingResponse(rows(), media_type=CSV, headers=attachment(reconciliation_id))
 
 
 def _line(cells: Any) -> str:

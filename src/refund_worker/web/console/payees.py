@@ -27,6 +27,7 @@ from refund_worker.web.console.forms import Why, required_text
 from refund_worker.web.console.pages import HEADERS, Page, ThePage
 from refund_worker.web.console.query import SearchText, ShortText
 from refund_worker.web.console.timeline import event_views
+from refund_worker.web.csv_answers import csv_answer
 
 router = APIRouter()
 PAGE = 50
@@ -168,5 +169,4 @@ def statement_as_csv(page: ThePage, id: SearchText = "", month: ShortText = "") 
     begin, end = month_bounds(month)
     with page.context.database.read() as connection:
         found = payee_statement(connection, id, month, begin, end)
-    name = {"Content-Disposition": f'attachment; filename="statement-{month}.csv"'}
-    return Response(statement_csv(found), media_type="text/csv; charset=utf-8", headers=HEADERS | name)
+    return csv_answer(statement_csv(found), f"statement-{month}", HEADERS)

@@ -21,6 +21,7 @@ from refund_worker.web.console.pages import HEADERS, Page, ThePage
 from refund_worker.web.console.query import SearchText
 from refund_worker.web.console.refund_forms import form_id
 from refund_worker.web.console.timeline import event_views
+from refund_worker.web.csv_answers import csv_answer
 
 router = APIRouter()
 PAGE = 50
@@ -77,8 +78,7 @@ def rows_as_csv(page: ThePage, run_id: str) -> Response:
     """Return all payees of the run as CSV, as the API does. Raises `NotFound`."""
     with page.context.database.read() as connection:
         text = rows_csv(connection, run_id)
-    name = {"Content-Disposition": f'attachment; filename="{run_id}.csv"'}
-    return Response(text, media_type="text/csv; charset=utf-8", headers=HEADERS | name)
+    return csv_answer(text, run_id, HEADERS)
 
 
 SHOWN: Mapping[str, bool | None] = {"": None, "planned": False, "skipped": True}
