@@ -667,4 +667,11 @@ PAYOUT_DEFECTS = (
         "    for step in [replies]:\n",
         (FILES + "payment_and_its_return_in_one_answer_are_a_return",),
     ),
+    Defect(
+        "payouts: a payee is asked to act after a compliance outcome",
+        PAYOUTS + "payee.py",
+        "        if self.destination_failure == REFUSED_BY_PROCESSOR:\n",
+        "        if False:\n",
+        (WAY + "compliance_outcome_asks_nothing_of_the_payee",),
+    ),
 )

@@ -128,6 +128,19 @@ def test_refusal_for_a_fault_of_the_payees_stops_that_destination(make_world: Ma
     assert world.payout(second).hold_code == "payee_incomplete"
 
 
+def test_compliance_outcome_asks_nothing_of_the_payee(make_world: Make) -> None:
+    world = make_world(rules={"refusal_faults": {"account_closed": Fault.COMPLIANCE}})
+    world.earn("e1", 5_000)
+    world.route.script = ["refused"]
+    first = world.ask(1_000, "k1")
+    world.settle(60)
+    assert world.payout(first).fault is Fault.COMPLIANCE
+    assert (world.payee_row().status, world.payee_row().status_reason) == ("under_review", "refused_by_processor")
+    second = world.ask(1_000, "k2")
+    world.settle(DAY, step=3_600)
+    assert world.payout(second).hold_code == "payee_under_review"
+
+
 @pytest.mark.parametrize("settled", [False, True])
 def test_return_after_paid_or_settled_gives_back_once(world: PayoutWorld, settled: bool) -> None:
     world.earn("e1", 5_000)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 
+from refund_worker.domain.payouts.payee import REFUSED_BY_PROCESSOR
 from tests.simulation.kernel import Violation
 from tests.simulation.payouts.payout_watch import OPEN, PAYOUT_ENDS, PayoutWatch
 from tests.simulation.payouts.transfer_bank import MEANS, TransferBank
@@ -89,8 +90,8 @@ def _check_held(watch: PayoutWatch, payout: Row) -> None:
     ]
     why = {
         "payee_paused": payee["paused_by"] is not None,
-        "payee_incomplete": payee["destination_failure"] is not None,
-        "payee_under_review": payee["blocked_by"] is not None,
+        "payee_incomplete": payee["destination_failure"] not in (None, REFUSED_BY_PROCESSOR),
+        "payee_under_review": payee["destination_failure"] == REFUSED_BY_PROCESSOR or payee["blocked_by"] is not None,
         "another_payout": bool(others),
     }
     if not why.get(payout["hold_code"], False):

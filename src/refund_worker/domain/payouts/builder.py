@@ -22,7 +22,7 @@ from refund_worker.domain.payouts.machine import (
     needs_undoing,
     next_payout_status,
 )
-from refund_worker.domain.payouts.payee import BalanceDelta
+from refund_worker.domain.payouts.payee import REFUSED_BY_PROCESSOR, BalanceDelta
 from refund_worker.domain.payouts.payout import (
     PAYOUT_ENDS,
     PAYOUT_PAID,
@@ -42,7 +42,6 @@ from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most
 # A paid step whose money may still come back is asked for this often: each event about it can be lost for good.
 RETURN_CHECK_SECONDS = 86_400.0
 NOT_UNDONE = "transfer_not_undone"  # why a person decides: the processor does not give the transfer back
-REFUSED_BY_PROCESSOR = "refused_by_processor"  # all that is said of a destination after a compliance outcome
 
 
 class PayoutBuilder:

@@ -8,6 +8,8 @@ from enum import StrEnum
 from refund_worker.domain.payouts.destination import Destination, DestinationKind
 from refund_worker.domain.payouts.transfers import Method, PayeeState
 
+REFUSED_BY_PROCESSOR = "refused_by_processor"  # all that is said of a destination after a compliance outcome
+
 
 class PayeeStatus(StrEnum):
     """The status of a payee."""
@@ -60,6 +62,8 @@ class Payee:
         """Return the status: a person's pause comes first, then what the payee must do, then a review."""
         if self.paused_by is not None:
             return PayeeStatus.PAUSED
+        if self.destination_failure == REFUSED_BY_PROCESSOR:
+            return PayeeStatus.UNDER_REVIEW  # the payee can do nothing about it
         if self.destination_failure is not None or self.verdict is PayeeState.INCOMPLETE:
             return PayeeStatus.INCOMPLETE
         if self.blocked_by is not None or self.verdict in (PayeeState.UNDER_REVIEW, PayeeState.REFUSED):
@@ -74,7 +78,7 @@ class Payee:
         if self.destination_failure is not None:
             return self.destination_failure
         if self.verdict is PayeeState.REFUSED:
-            return "refused_by_processor"
+            return REFUSED_BY_PROCESSOR
         if self.blocked_by is not None:
             return "transfer_not_undone"
         return self.verdict_reason

@@ -174,7 +174,8 @@ _INCOMPLETE = _of_a_hold(
 _REVIEW = _of_a_hold(
     "The payee is under review",
     "The processor checks the payee, does not pay there, or a person must decide about an earlier payout first.",
-    "Show the payee: `refund-worker payees show PAYEE`. Look for a payout with the code transfer_not_undone.",
+    "Show the payee: `refund-worker payees show PAYEE`. Look for a payout with the code transfer_not_undone. If the "
+    "reason is refused_by_processor, ask the processor: only another destination of the payee ends it.",
 )
 _COOLDOWN = _of_a_hold(
     "The destination is new",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
-from refund_worker.domain.payouts.builder import REFUSED_BY_PROCESSOR
+from refund_worker.domain.payouts.payee import REFUSED_BY_PROCESSOR
 from refund_worker.domain.payouts.payout import PAYOUT_PAID, Payout, PayoutStatus
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.engine.views.failure_codes import CODES_OF_GROUPS

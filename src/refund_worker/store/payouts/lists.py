@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, case, func, select
 
-from refund_worker.domain.payouts.builder import REFUSED_BY_PROCESSOR
+from refund_worker.domain.payouts.payee import REFUSED_BY_PROCESSOR
 from refund_worker.domain.payouts.payout import PayoutStatus
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.store.payment_refs import stepped_names
