@@ -156,7 +156,11 @@ def _handle_refusal(builder: PayoutBuilder, leg: PayoutLeg, refusal: RefusalKind
     leg = replace(leg, failure_code=code, failure_message=message)
     if leg.unanswered:
         in_doubt = Doubt.of(unanswered=True, lookup_required=True, refusal=refusal)
-        builder.transition_leg(leg, LegOutcome.NO_ANSWER, reason=code, in_doubt=in_doubt, next_at=builder.now)
+        # A call that was sent although a look-up is required was the look-up, and may be refused again for hours.
+        is_repeat = leg.lookup_required
+        next_at = builder.now + (backoff_seconds(builder.calls_policy, leg) if is_repeat else 0.0)
+        waits = replace(leg, retry_count=leg.retry_count + is_repeat)
+        builder.transition_leg(waits, LegOutcome.NO_ANSWER, reason=code, in_doubt=in_doubt, next_at=next_at)
     else:
         apply_refusal(builder, leg, refusal)
 
