@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from tests.domain.builders import a_leg, a_refund
 
 from refund_worker.domain.records import PaymentRecord
-from refund_worker.domain.refund import Refund
+from refund_worker.domain.refund import Doubt, LegStatus, Refund, RefusalKind
 from refund_worker.store import refunds
 from refund_worker.store.database import Database
+
+# The fields that legs of refunds and of payouts share, each with a value that is not its default.
+SENT: Mapping[str, Any] = {
+    "status": LegStatus.UNKNOWN,
+    "attempt": 3,
+    "sends": 2,
+    "retry_count": 7,
+    "first_sent_at": 1.25,
+    "last_sent_at": 2.5,
+    "in_doubt": Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.REFUSED),
+    "failure_code": "code",
+    "failure_message": "message",
+    "attention_code": "why",
+    "manual_reference": "bank-4711",
+    "next_at": 3.125,
+    "listed_at": 2.75,
+    "held": True,
+}
 
 
 def a_payment(number: int) -> PaymentRecord:

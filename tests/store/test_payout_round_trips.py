@@ -6,6 +6,7 @@ from dataclasses import MISSING, fields, replace
 from typing import Any
 
 from sqlalchemy import Connection
+from tests.store.stored_refunds import SENT
 
 from refund_worker.domain.payouts.decision import PayoutDecision
 from refund_worker.domain.payouts.destination import DestinationKind
@@ -13,7 +14,7 @@ from refund_worker.domain.payouts.payee import Payee
 from refund_worker.domain.payouts.payout import Payout, PayoutLeg, PayoutSource, PayoutStatus
 from refund_worker.domain.payouts.runs import ApprovalCode, PayoutRun, RunStatus
 from refund_worker.domain.payouts.transfers import Fault, Method, PayeeState, Step
-from refund_worker.domain.refund import Doubt, LegStatus, RefusalKind
+from refund_worker.domain.refund import LegStatus
 from refund_worker.store.database import Database
 from refund_worker.store.payouts import payees, payouts, runs
 
@@ -78,24 +79,11 @@ LEG = PayoutLeg(
     processor="stripe",
     amount_minor=999,
     currency="USD",
-    status=LegStatus.UNKNOWN,
-    attempt=3,
-    sends=2,
-    retry_count=7,
-    first_sent_at=1.25,
-    last_sent_at=2.5,
-    in_doubt=Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.REFUSED),
-    failure_code="code",
-    failure_message="message",
     fault=Fault.PROCESSOR,
-    attention_code="why",
     object_id="tr_9",
-    manual_reference="bank-4711",
-    next_at=3.125,
-    listed_at=2.75,
-    held=True,
     canceling=True,
     undoes="tr_8",
+    **SENT,
 )
 PAYOUT = Payout(
     payout_id="po",

@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from tests.domain.builders import a_leg, a_refund, an_object
-from tests.store.stored_refunds import fetch, store
+from tests.store.stored_refunds import SENT, fetch, store
 
 from refund_worker.domain.decision import Event, RefundObjectUpdate
 from refund_worker.domain.refund import (
     Canceling,
-    Doubt,
     Kind,
     KnownRefundObject,
     Leg,
-    LegStatus,
     ObjectState,
     RefundStatus,
-    RefusalKind,
     To,
 )
 from refund_worker.store import object_ownership, refund_objects, timeline
@@ -36,30 +33,17 @@ def a_leg_without_defaults() -> Leg:
         currency="USD",
         credits=99,
         payment_credits=98,
-        status=LegStatus.UNKNOWN,
-        attempt=3,
-        sends=2,
-        retry_count=7,
-        first_sent_at=1.25,
-        last_sent_at=2.5,
         times_restored=2,
-        manual_reference="bank-4711",
         canceling=Canceling.CALLED,
-        in_doubt=Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.REFUSED),
-        failure_code="code",
-        failure_message="message",
-        attention_code="why",
         processor_refund_id="re_9",
         reallocated=True,
         reversed_credits=1,
         replaces="r-0",
-        next_at=3.125,
         unreturnable_minor=7,
         first_intent_at=0.5,
-        listed_at=2.75,
-        held=True,
         blocked_by=("re_7", "re_8"),
         acknowledged_outside=("re_6",),
+        **SENT,
     )
 
 

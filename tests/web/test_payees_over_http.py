@@ -199,3 +199,12 @@ def test_statement_adds_up_as_json_and_csv(shop: Web) -> None:
     assert [(each["opening_minor"], each["closing_minor"]) for each in later["lines"]] == [(300, 300)]
     assert shop.call("GET", f"{PATH}/statement?month=2026-13").status_code == 422
     assert shop.call("GET", f"/v1/payees/none/statement?month={month}").status_code == 404
+
+
+def test_statement_is_csv_by_header_unless_the_format_says_otherwise(shop: Web) -> None:
+    record(shop)
+    headers = {"Accept": "text/csv"}
+    by_header = shop.call("GET", f"{PATH}/statement?month=2026-11", headers=headers)
+    assert by_header.headers["Content-Type"].startswith("text/csv")
+    as_json = shop.call("GET", f"{PATH}/statement?month=2026-11&format=json", headers=headers)
+    assert as_json.json()["month"] == "2026-11"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.support.payout_world import DAY, TWO_STEPS, PayoutWorld
+from tests.support.payout_world import DAY, TWO_STEPS, WINDOW, PayoutWorld
 
 from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.jobs.clock_rollback import handle_clock_rollback
-from refund_worker.engine.payouts.process import claim_due_payouts
+from refund_worker.engine.payouts.process import claim_due_payouts, process_due_payouts
 from refund_worker.store.payouts import payouts
 
 Make = Callable[..., PayoutWorld]
@@ -95,3 +95,30 @@ def test_event_does_not_send_what_waits_for_a_person(make_world: Make) -> None:
     world.settle(600, step=60)
     assert world.route.sends() == sent
     assert len(world.route.book) == 1
+
+
+def test_repeat_that_is_refused_again_waits_longer_each_time(make_world: Make) -> None:
+    """Where a repeated call is the look-up, an empty balance refuses each repeat, until there is money again."""
+    world = make_world(finds=False)
+    world.earn("e1", 5_000)
+    world.route.script = ["nothing", *["blocked"] * 100]
+    world.ask()
+    sends = []
+    for _ in range(4):
+        for _ in range(10):  # at one moment
+            process_due_payouts(world.context)
+        sends.append(len(world.route.sends()))
+        world.now += 1_000
+    assert sends == [1, 3, 4, 5]
+
+
+def test_clock_that_went_back_keeps_the_window_for_returns(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded"]
+    payout_id = world.ask()
+    world.settle()
+    assert world.payout(payout_id).settles_at == world.now + WINDOW
+    world.now -= 3 * DAY
+    handle_clock_rollback(world.context)
+    world.settle()
+    assert world.payout(payout_id).settles_at == world.now + WINDOW

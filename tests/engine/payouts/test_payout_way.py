@@ -115,30 +115,22 @@ def test_refusal_gives_the_amount_back_once(world: PayoutWorld) -> None:
     assert world.balance().payable_minor == 5_000
 
 
-def test_refusal_for_a_fault_of_the_payees_stops_that_destination(make_world: Make) -> None:
-    world = make_world(rules={"refusal_faults": {"account_closed": Fault.PAYEE}})
+@pytest.mark.parametrize(
+    ("fault", "status", "reason"),
+    [(Fault.PAYEE, "incomplete", "account_closed"), (Fault.COMPLIANCE, "under_review", "refused_by_processor")],
+)
+def test_refusal_stops_that_destination(make_world: Make, fault: Fault, status: str, reason: str) -> None:
+    """Nothing is asked of a payee after a compliance outcome: the payee can do nothing about it."""
+    world = make_world(rules={"refusal_faults": {"account_closed": fault}})
     world.earn("e1", 5_000)
     world.route.script = ["refused"]
     first = world.ask(1_000, "k1")
     world.settle(60)
-    assert world.payout(first).fault is Fault.PAYEE
-    assert (world.payee_row().status, world.payee_row().status_reason) == ("incomplete", "account_closed")
+    assert world.payout(first).fault is fault
+    assert (world.payee_row().status, world.payee_row().status_reason) == (status, reason)
     second = world.ask(1_000, "k2")
     world.settle(DAY, step=3_600)
-    assert world.payout(second).hold_code == "payee_incomplete"
-
-
-def test_compliance_outcome_asks_nothing_of_the_payee(make_world: Make) -> None:
-    world = make_world(rules={"refusal_faults": {"account_closed": Fault.COMPLIANCE}})
-    world.earn("e1", 5_000)
-    world.route.script = ["refused"]
-    first = world.ask(1_000, "k1")
-    world.settle(60)
-    assert world.payout(first).fault is Fault.COMPLIANCE
-    assert (world.payee_row().status, world.payee_row().status_reason) == ("under_review", "refused_by_processor")
-    second = world.ask(1_000, "k2")
-    world.settle(DAY, step=3_600)
-    assert world.payout(second).hold_code == "payee_under_review"
+    assert world.payout(second).hold_code == f"payee_{status}"
 
 
 @pytest.mark.parametrize("settled", [False, True])

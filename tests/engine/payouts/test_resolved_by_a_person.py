@@ -56,6 +56,10 @@ def test_manual_payment_takes_the_transfer_back(make_world: Make) -> None:
     assert CONNECTED not in world.accounts()
     assert world.accounts()[MANUAL] == -5_000
     assert (world.balance().paid_minor, world.balance().payable_minor) == (5_000, 0)
+    asked = len(world.route.calls)
+    world.settle(4 * DAY, step=3_600)
+    # One question was planned before the transfer was taken back.
+    assert world.route.calls[asked:].count(("fetch", "tr_1")) <= 1
 
 
 def test_transfer_that_stays_is_a_persons_choice(make_world: Make) -> None:

@@ -192,8 +192,8 @@ def test_payee_of_another_customer_is_refused(make_world: Make, payee_id: str) -
         ask(world, credits=100, payee_id=payee_id)
 
 
-def give_payee_to(world: PayoutWorld, customer_id: str) -> None:
-    """Record the payee with this customer and the same destination, as the admin backend does."""
+def give_payee_to(world: PayoutWorld, customer_id: str | None) -> None:
+    """Record the payee with this customer, or without one, and the same destination, as the admin backend does."""
     change_payee(world.context, a_payee("p", destination=CONNECTED, customer_id=customer_id), actor="shop")
 
 
@@ -220,10 +220,13 @@ def before_the_send(world: PayoutWorld, act: Callable[[], object]) -> None:
 
 
 @pytest.mark.parametrize("payee_id", ["p", None])
-def test_payee_of_another_customer_by_now_is_not_paid(make_world: Make, payee_id: str | None) -> None:
+@pytest.mark.parametrize("owner", ["d", None])
+def test_payee_of_another_customer_by_now_is_not_paid(
+    make_world: Make, payee_id: str | None, owner: str | None
+) -> None:
     world = world_of_two_customers(make_world)
     before = world.account.balance
-    before_the_send(world, lambda: give_payee_to(world, "d"))
+    before_the_send(world, lambda: give_payee_to(world, owner))
     refund_id = ask(world, credits=100, payee_id=payee_id)
     run(world, DAY)
     refund = world.refund(refund_id)

@@ -244,12 +244,13 @@ def _write_in_order(connection: Connection, context: Context, replies: list[Tran
     One file may name a payment more than once, such as its payment and its return, in any order. Each step is written
     alone: a payout that came back was paid before.
     """
+    # All at once: step by step they would not be locked in the order that `engine/payouts/locking.py` has.
     lock_payouts(connection, {reply.payout_id for reply in replies})
     steps: defaultdict[int, list[TransferReplied]] = defaultdict(list)
     for reply in replies:
-        if isinstance(reply.reply, TransferAnswered):
-            state = reply.reply.object.state
-            steps[len(OBJECT_RANK) if state is None else OBJECT_RANK[state]].append(reply)
+        assert isinstance(reply.reply, TransferAnswered)
+        state = reply.reply.object.state
+        steps[len(OBJECT_RANK) if state is None else OBJECT_RANK[state]].append(reply)
     for _, step in sorted(steps.items()):
         write_transfer_replies(connection, context, step)
 

@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 RUNS_CLIENT = ":payout-runs"
 # The actor of runs that the schedule makes.
 SCHEDULE = "payout-schedule"
+CREATED = "payout_run_created"  # the kind of a run's first event
 # Two requests are the same if these fields are equal.
 BODY_FIELDS = ("processor", "currency", "minimum_minor", "dry_run")
 
@@ -47,7 +48,7 @@ def create_run(context: Context, request: RunRequest) -> tuple[PayoutRun, bool]:
             check_account(context, request.processor)
             run = _new(context, connection, request)
             if runs.insert_run(connection, run):
-                _note(connection, run, "payout_run_created", run.actor, run.created_at)
+                _note(connection, run, CREATED, run.actor, run.created_at)
                 return run, True
             earlier = runs.find_by_key(connection, request.client, request.idempotency_key)
             assert earlier is not None, "the insert has waited for the transaction that took the key"
@@ -179,7 +180,7 @@ def _make_scheduled(context: Context, processor: str, currency: str, period: str
         run = _new(context, connection, request, period)
         if not runs.insert_run(connection, run):
             return False
-        _note(connection, run, "payout_run_created", run.actor, run.created_at)
+        _note(connection, run, CREATED, run.actor, run.created_at)
         return True
 
     made = context.database.run(work)

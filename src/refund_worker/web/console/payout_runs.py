@@ -12,6 +12,7 @@ from refund_worker.domain.payouts.runs import RUN_ENDS, RunStatus
 from refund_worker.engine.access.persons import why_not_approve
 from refund_worker.engine.intake.payout_run_schemas import PayoutRunSchema
 from refund_worker.engine.intake.schemas import parse_schema
+from refund_worker.engine.payouts.runs import CREATED
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.payout_runs import find_run, row_page, rows_csv, run_events, run_page
 from refund_worker.errors import InvalidRequest, NotFound, RefundWorkerError
@@ -25,7 +26,6 @@ from refund_worker.web.csv_answers import csv_answer
 
 router = APIRouter()
 PAGE = 50
-CREATED = "payout_run_created"
 
 
 @router.get("/payout-runs")
