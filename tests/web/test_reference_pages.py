@@ -105,6 +105,7 @@ def test_the_reference_has_every_call_field_and_header(web: Web) -> None:
     assert "Idempotency-Key required header string of at most 255 characters" in words
     assert "legs required list of Leg" in words
     assert "currency string or null" in words
+    assert "200 OK: PayeeStatement or text/csv" in words
 
 
 def without_key(web: Web) -> httpx.Response:

@@ -19,6 +19,7 @@ from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup, escape
 
 from refund_worker.errors import EXPLAINED_AT
+from refund_worker.web.csv_answers import CSV
 from refund_worker.web.error_codes import COMMAND_TEXTS, ERROR_TEXTS
 from refund_worker.web.template_files import read_templates
 
@@ -125,11 +126,12 @@ def _field(name: str, schema: Json, required: bool, description: str) -> Json:
 
 
 def _answer(status: str, answer: Json) -> Json:
-    (content,) = answer["content"].values()
+    forms = sorted(answer["content"].items(), key=lambda form: form[0] == CSV)
+    kinds = [_words(CSV) if media_type == CSV else _type(content["schema"]) for media_type, content in forms]
     return {
         "status": status,
         "phrase": HTTPStatus(int(status)).phrase,
-        "body": _type(content["schema"]),
+        "body": _either(kinds),
         "headers": list(answer["headers"]),
     }
 
@@ -146,14 +148,17 @@ def _type(schema: Json) -> list[Json]:
         return [{"text": name, "link": name}]
     for word in ("anyOf", "allOf"):
         if word in schema:
-            kinds = [_type(kind) for kind in schema[word]]
-            return [part for number, kind in enumerate(kinds) for part in (*_words(" or ", number > 0), *kind)]
+            return _either([_type(kind) for kind in schema[word]])
     if "enum" in schema or "const" in schema:
         return _words(" | ".join(str(value) for value in schema.get("enum", [schema.get("const")])))
     if schema.get("type") == "array":
         return [*_words("list of "), *_type(schema["items"])]
     kind = str(schema.get("format") or schema.get("type", "any"))
     return _words(kind + _bounds(schema))
+
+
+def _either(kinds: list[list[Json]]) -> list[Json]:
+    return [part for number, kind in enumerate(kinds) for part in (*_words(" or ", number > 0), *kind)]
 
 
 def _words(text: str, wanted: bool = True) -> list[Json]:
