@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from tests.domain.builders import (
@@ -88,6 +89,21 @@ def test_own_object_in_addition_to_a_manual_payment_alarms_once(status: str | No
         assert (refund.status, refund.failure_code) == (RefundStatus.NEEDS_ATTENTION, "refunded_twice")
     assert (alarms, refund.due_at) == (1, None)
     assert available_actions(refund) == (Action.RETRY, Action.RESOLVE)
+
+
+@pytest.mark.parametrize("status", STATUSES, ids=str)
+def test_own_object_after_the_watch_alarms_once(status: str | None) -> None:
+    """Nothing is in doubt any more, and still an object of ours comes: also one of a status that we do not know."""
+    refund, alarms = paid_manually(), 0
+    legs = tuple(replace(leg, in_doubt=None, next_at=None) for leg in refund.legs)
+    refund = replace(refund, legs=legs, due_at=None)
+    for step in range(3):
+        decision = report(refund, an_object(status), START + 70_000 + step)
+        alarms += sum(event.alarm for event in decision.events)
+        refund = decision.after
+        assert refund.status is RefundStatus.NEEDS_ATTENTION
+        assert refund.failure_code == "refunded_twice"
+    assert (alarms, refund.due_at) == (1, None)
 
 
 def test_retry_acknowledges_a_refund_paid_twice() -> None:

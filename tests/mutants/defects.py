@@ -606,6 +606,13 @@ DEFECTS = (
         '    state = STATE_OF_STATUS.get(refund_object.status or "", ObjectState.SUCCEEDED)',
     ),
     Defect(
+        "an unknown status besides a manual payment needs no person",
+        DOMAIN + "refund_object.py",
+        "    if is_watched(leg) or _is_paid_manually(leg, refund_object.processor_refund_id):",
+        "    if is_watched(leg):",
+        ("tests/domain/test_manual_payment.py",),
+    ),
+    Defect(
         "a late failure forgets the credits",
         DOMAIN + "refund_object.py",
         '            values |= {"reallocated": True, "reversed_credits": uncovered(leg, builder.legs)[1]}',

@@ -266,6 +266,27 @@ PAYOUT_DEFECTS = (
         (FOUND + "clock_that_went_back_lets_no_old_key_be_sent_again",),
     ),
     Defect(
+        "payouts: a clock that went back leaves an expired key its age",
+        PAYOUTS + "builder.py",
+        "at_most(leg.first_sent_at, now) if finds else None",
+        "at_most(leg.first_sent_at, now)",
+        (FOUND + "clock_that_went_back_lets_no_old_key_be_the_look_up",),
+    ),
+    Defect(
+        "payouts: an object of unknown status besides a manual payment is not shown",
+        PAYOUTS + "objects.py",
+        "    if _is_paid_manually(leg) and leg.step is Step.PAYOUT and not",
+        "    if False and not",
+        (RESOLVED + "object_of_unknown_status_besides_a_manual_payment_is_shown",),
+    ),
+    Defect(
+        "payouts: the object that a person named is a second payment while its status is unknown",
+        PAYOUTS + "objects.py",
+        "leg.step is Step.PAYOUT and not _is_named_by_person(leg, item):",
+        "leg.step is Step.PAYOUT:",
+        (RESOLVED + "named_object_of_unknown_status_is_no_second_payment",),
+    ),
+    Defect(
         "payouts: a decision about an older version is written",
         STORE + "payouts/payouts.py",
         '.where(payouts.c.payout_id == bindparam("id"), payouts.c.version == bindparam("left"))',

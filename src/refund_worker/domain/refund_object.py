@@ -423,7 +423,7 @@ def _keep_unknown_status(builder: DecisionBuilder, leg: Leg, refund_object: Refu
     status = refund_object.status or "none"
     as_pending = KnownRefundObject(refund_object.processor_refund_id, ObjectState.PENDING)
     pending = replace(refund_object, status=ObjectState.PENDING.value)
-    if is_watched(leg):
+    if is_watched(leg) or _is_paid_manually(leg, refund_object.processor_refund_id):
         builder.objects.append(RefundObjectUpdate(leg.leg_id, None, refund_object))
         return _apply_state(builder, leg, pending, ObjectState.PENDING, (as_pending,))
     if leg.attention_code not in (UNKNOWN_STATUS, REFUNDED_TWICE):

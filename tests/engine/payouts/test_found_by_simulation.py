@@ -61,6 +61,27 @@ def test_clock_that_went_back_lets_no_old_key_be_sent_again(world: PayoutWorld) 
     assert ("find", f"{payout_id}-1:1") in world.route.calls
 
 
+def test_clock_that_went_back_lets_no_old_key_be_the_look_up(make_world: Make) -> None:
+    """Where a repeated call is the look-up, a key of unknown age pays a second time if it has expired meanwhile."""
+    world = make_world(finds=False)
+    world.earn("e1", 5_000)
+    world.route.script = ["lost"]
+    payout_id = world.ask()
+    world.step()
+    world.route.down = True
+    world.settle(3_000, step=100)
+    sent = world.route.sends()
+    world.now -= DAY
+    assert handle_clock_rollback(world.context) == 1
+    world.route.down = False
+    world.settle(5_000, step=300)
+    assert world.route.sends() == sent
+    assert (world.payout(payout_id).status, world.payout(payout_id).failure_code) == (
+        "needs_attention",
+        "outcome_unknown",
+    )
+
+
 def test_worker_that_dies_while_it_calls_off_leaves_it_canceled(world: PayoutWorld) -> None:
     world.earn("e1", 5_000)
     world.route.script = ["requires_action"]

@@ -206,6 +206,27 @@ def test_second_payment_besides_a_manual_one_is_still_shown(make_world: Make) ->
     assert world.payout(payout_id).failure_code == "paid_twice"
 
 
+def test_object_of_unknown_status_besides_a_manual_payment_is_shown(make_world: Make) -> None:
+    """It may have paid. Once it has failed, the manual payment is the only one."""
+    world, payout_id = unknown(make_world, finds=False)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    for _ in range(3):
+        world.report(payout_id, world.route.set(f"{payout_id}-1:1", None, status="resting"))
+        world.now += DAY / 4
+    assert world.payout(payout_id).legs[0].attention_code == "paid_twice"
+    assert world.events(payout_id).count("paid_twice") == 1
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.FAILED))
+    leg = world.payout(payout_id).legs[0]
+    assert (leg.status, leg.attention_code, leg.failure_code) == ("succeeded", None, None)
+
+
+def test_named_object_of_unknown_status_is_no_second_payment(make_world: Make) -> None:
+    world, payout_id = unknown(make_world, finds=False)
+    world.act_on(payout_id, "resolve", reference="tr_1")
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", None, status="resting"))
+    assert "paid_twice" not in world.events(payout_id)
+
+
 def test_paid_transfer_of_an_unknown_status_is_shown_once(make_world: Make) -> None:
     """Others reversed a part of it: that has no state that we know."""
     world = make_world(steps=TWO_STEPS)

@@ -35,6 +35,8 @@ RATES = {
     "answer lost": (0, 0, 0, 0.5),
     "request lost": (0, 0, 0, 0.5),
 }
+# For how long a processor may send a payout back. A paid one is read daily, so long windows take most of the time.
+WINDOWS = (*(DAY,) * 20, *(2 * DAY,) * 17, 7 * DAY, 7 * DAY, 30 * DAY)
 # Key life and our use of it at the processor with one step.
 KEYS = (
     (30 * DAY, 25 * DAY),
@@ -99,7 +101,7 @@ def add_payouts(plan: Plan, seed: int) -> PayoutPlan:
         rates={name: rate * random.uniform(0.3, 1) for name, rates in RATES.items() if (rate := random.choice(rates))},
         cooldown_seconds=random.choice((0.0, 0.0, 0.0, 60.0, HOUR, DAY)),
         interval_seconds=random.choice((0.0, 0.0, 0.0, HOUR)),
-        window_seconds=random.choice((7 * DAY, 7 * DAY, 2 * DAY, 2 * DAY, 30 * DAY)),
+        window_seconds=random.choice(WINDOWS),
         key_seconds=key_seconds,
         key_use_seconds=key_use_seconds,
         hold_seconds=random.choice((0.0, 0.0, 60.0, HOUR)),

@@ -48,7 +48,7 @@ PAYOUT_MOVES = {
     "rejected": frozenset(),
     **dict.fromkeys(BEGUN, BY_LEGS),
 }
-HELD_SECONDS = 3 * DAY
+HELD_SECONDS = DAY / 4
 TO_BE_SENT = ("planned", "waiting", "blocked")
 CLEARING = "house:payout_clearing"
 

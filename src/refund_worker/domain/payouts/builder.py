@@ -127,7 +127,11 @@ class PayoutBuilder:
         self.transition_payout(PayoutOutcome.POSTED)
 
     def _limit_times_to_clock(self) -> None:
-        """Correct the times that lie in the future because the clock went back, as for a refund."""
+        """Correct the times that lie in the future because the clock went back, as for a refund.
+
+        Where nothing can be looked up, a repeat under the same key would be the look-up. The age of the key is unknown
+        now, so it is not sent again, and a person decides.
+        """
         now, payout = self.now, self.payout
         lease_until = at_most(payout.lease_until, now + self.calls_policy.lease_seconds)
         self.payout = replace(
@@ -146,11 +150,12 @@ class PayoutBuilder:
             if awaits_answer:
                 self.record_event("clock_went_back", alarm=True, leg=leg, seconds=round(payout.updated_at - now))
             required = leg.lookup_required or awaits_answer
+            finds = self.calls_policy.rules_of(leg.processor).finds_refunds
             self.update_leg(
                 leg,
                 in_doubt=Doubt.of(unanswered=leg.unanswered, lookup_required=required, refusal=leg.refusal),
                 held=leg.held or leg.last_sent_at is not None,
-                first_sent_at=at_most(leg.first_sent_at, now),
+                first_sent_at=at_most(leg.first_sent_at, now) if finds else None,
                 last_sent_at=at_most(leg.last_sent_at, now),
                 next_at=at_most(leg.next_at, now),
             )

@@ -279,6 +279,8 @@ def _keep_manual_payment(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
     return builder.update_leg(
         leg,
         attention_code=PAID_TWICE if is_live else None,
+        failure_code=None,
+        failure_message=None,
         in_doubt=leg.doubt_once_answered,
         next_at=None,
     )
@@ -331,6 +333,9 @@ def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
     message = f"status: {item.status or 'none'}"
     if leg.status not in ACTIVE and leg.failure_message == message:
         return _end_question(builder, leg)  # shown before
+    if _is_paid_manually(leg) and leg.step is Step.PAYOUT and not _is_named_by_person(leg, item):
+        leg = _keep_manual_payment(builder, leg, item, is_live=True)
+        return builder.update_leg(leg, failure_code=UNKNOWN_STATUS, failure_message=message)
     if leg.attention_code not in (UNKNOWN_STATUS, PAID_TWICE):
         builder.record_event(
             UNKNOWN_STATUS, alarm=True, leg=leg, status=item.status or "none", object_id=item.object_id

@@ -36,15 +36,18 @@ def lock_payouts(connection: Connection, payout_ids: Collection[str], *, skip: b
 
 
 def facts_of(connection: Connection, locked: LockedPayouts, now: float) -> dict[str, PayeeFacts]:
-    """Return what each payout must know of its payee, by payout_id. `now` is in epoch seconds."""
-    pairs = {(payout.payee_id, payout.currency) for payout in locked.payouts}
+    """Return what each payout must know of its payee, by payout_id. `now` is in epoch seconds.
+
+    Only a payout that is not begun asks what else the payee gets: its entries are posted in this transaction.
+    """
+    pairs = {(payout.payee_id, payout.currency) for payout in locked.payouts if not payout.ledger_posted}
     begun = payouts.open_payouts(connection, pairs)
-    balances = payees.balances(connection, pairs, now)
+    paid_at = {pair: balance.last_payout_at for pair, balance in payees.balances(connection, pairs, now).items()}
     return {
         payout.payout_id: PayeeFacts(
             locked.payees[payout.payee_id],
             begun.get((payout.payee_id, payout.currency)),
-            balances[payout.payee_id, payout.currency].last_payout_at,
+            paid_at.get((payout.payee_id, payout.currency)),
         )
         for payout in locked.payouts
     }
