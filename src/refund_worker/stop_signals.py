@@ -7,6 +7,7 @@ middle of its work.
 from __future__ import annotations
 
 import _thread
+import mmap
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -52,6 +53,24 @@ def handled(
     finally:
         for number, earlier in before.items():
             signal.signal(number, earlier if afterwards is None else afterwards)
+
+
+class SharedFlag:
+    """A flag that this process shares with those that are forked from it later.
+
+    A signal's handler may set it: that takes no lock.
+    """
+
+    def __init__(self) -> None:
+        self._byte = mmap.mmap(-1, 1)
+
+    def set(self) -> None:
+        """Set the flag, here and in the forked processes."""
+        self._byte[0] = 1
+
+    def is_set(self) -> bool:
+        """Return True once the flag is set."""
+        return self._byte[0] == 1
 
 
 def set_from_handler(event: threading.Event) -> None:

@@ -4227,10 +4227,24 @@ DEFECTS = (
         ("tests/worker/test_scheduler.py::test_hang_up_stops_what_nohup_did_not_start",),
     ),
     Defect(
+        "a stopped worker goes on while something is due",
+        WORKER + "tasks.py",
+        "if worker_runtime.stopping.is_set():",
+        "if False:",
+        ("tests/worker/test_stopping.py::test_stopped_worker_soon_begins_no_further_round",),
+    ),
+    Defect(
+        "a worker's processes do not hear that it stops",
+        WORKER + "celery_app/child_process.py",
+        "        runtime.stopping,\n",
+        "",
+        ("tests/worker/test_stopping.py::test_stopped_worker_soon_begins_no_further_round",),
+    ),
+    Defect(
         "a hang-up replaces the processes of a worker that nohup started",
         WORKER + "celery_app/controller.py",
         "signal.signal(signal.SIGHUP, signal.SIG_IGN)",
-        "signal.signal(signal.SIGHUP, _finish)",
+        "signal.signal(signal.SIGHUP, self._finish)",
         ("tests/worker/test_group_signals.py::test_worker_and_scheduler_started_by_nohup_survive_a_hang_up",),
     ),
     Defect(

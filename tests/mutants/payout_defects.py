@@ -287,6 +287,27 @@ PAYOUT_DEFECTS = (
         (RESOLVED + "named_object_of_unknown_status_is_no_second_payment",),
     ),
     Defect(
+        "payouts: a payout settles before the last question about it is answered",
+        PAYOUTS + "machine.py",
+        "payout.settles_at <= now and not is_asked",
+        "payout.settles_at <= now",
+        (RETURNS + "payout_settles_by_the_answer_at_the_end_of_its_window",),
+    ),
+    Defect(
+        "payouts: nobody asks at the end of the window",
+        PAYOUTS + "builder.py",
+        "min(next_at, end) if end > self.now else next_at",
+        "next_at",
+        (RETURNS + "payout_settles_by_the_answer_at_the_end_of_its_window",),
+    ),
+    Defect(
+        "payouts: a second payment on its way is asked for only within the window",
+        PAYOUTS + "builder.py",
+        " or is_on_its_way(leg):",
+        ":",
+        (RESOLVED + "second_payment_on_its_way_is_read_until_it_ends",),
+    ),
+    Defect(
         "payouts: a decision about an older version is written",
         STORE + "payouts/payouts.py",
         '.where(payouts.c.payout_id == bindparam("id"), payouts.c.version == bindparam("left"))',

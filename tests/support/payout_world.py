@@ -38,7 +38,7 @@ class PayoutWorld(World):
         self, url: str, *, steps: tuple[Step, ...] = (Step.PAYOUT,), finds: bool = True, **options: Any
     ) -> None:
         self.route = ScriptedRoute(lambda: self.now, finds=finds)
-        rules = RouteRules(steps=steps, return_window_seconds=WINDOW, **options.pop("rules", {}))
+        rules = RouteRules(steps=steps, **{"return_window_seconds": WINDOW} | options.pop("rules", {}))
         calls = POLICY.processors["stripe"]
         policy = PayoutPolicy(
             calls=replace_rules(calls, finds),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -14,6 +15,7 @@ from refund_worker.settings import PREFIX
 from refund_worker.store import processes
 from refund_worker.worker.embedded_broker.broker import EmbeddedBroker, running_url
 from refund_worker.worker.runtime_dir import runtime_folder
+from refund_worker.worker.tasks import NO_ROUND_AFTER_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -38,6 +40,24 @@ def test_stopped_worker_finishes_its_call_and_leaves_no_process(tmp_path: Path) 
         assert not deployment.is_alive("scheduler")
         with deployment.runtime.database.read() as connection:
             assert processes.reports(connection) == []
+
+
+def test_stopped_worker_soon_begins_no_further_round(tmp_path: Path) -> None:
+    """A task goes on for 20 seconds while refunds are due, and here some are always due."""
+    clocks = {"RETRY_BASE_SECONDS": "0.001", "RETRY_MAX_SECONDS": "0.001", "SWEEP_SECONDS": "0.1"}
+    with Deployment(tmp_path, clocks) as deployment:
+        deployment.sandbox.add_fault({"rate_limit": {}}, match={"path_kind": "create"}, times=None)
+        ids = deployment.ask(count=20)
+        deployment.start("worker", "scheduler")
+        wait_until(lambda: tries(deployment) > 5 * len(ids))
+        began = time.monotonic()
+        assert deployment.stop("worker") == 0
+        assert time.monotonic() - began < NO_ROUND_AFTER_SECONDS / 2
+
+
+def tries(deployment: Deployment) -> int:
+    """Return how often a worker has sent a refund."""
+    return deployment.log("worker").count('"call sent"')
 
 
 def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from refund_worker.errors import InvalidRequest, RefundWorkerError, Refusal, Una
 from refund_worker.redaction import to_redacted
 from refund_worker.runtime import Runtime, build_runtime
 from refund_worker.settings import PREFIX, Settings
+from refund_worker.stop_signals import SharedFlag
 from refund_worker.store.database import Database
 from refund_worker.tracing import span
 from refund_worker.worker.limiter import make_limiter
@@ -54,6 +55,8 @@ ID_LENGTH_MAX = 200
 # Seconds after which no new round begins, so that it ends well before the soft limit. The remaining refunds are due and
 # come again.
 NO_ROUND_AFTER_SECONDS = 20.0
+# The same from the signal to stop on. A refund that was just claimed needs a few rounds to its answer.
+NO_ROUND_AFTER_STOP_SECONDS = 2.0
 # A request from the broker is stored nowhere else yet: while the database is down, or if it belongs to another
 # installation, it goes back to the queue, at this pace in seconds.
 REQUEST_AGAIN_SECONDS = 2.0
@@ -75,6 +78,7 @@ class WorkerRuntime:
         self._limiter = make_limiter(settings)
         self._told_at = -math.inf
         self.conditions = ConditionLog(log)
+        self.stopping = SharedFlag()
 
     def open(self) -> Context:
         """Return the context; make the runtime if needed. Raises `Unavailable` while the database cannot be used."""
@@ -170,14 +174,15 @@ def wanted_ids(ids: object) -> list[str]:
 
 
 def _process(worker_runtime: WorkerRuntime, ids: list[str] | None, *, bulk: bool | None, owner: str | None) -> None:
-    began = time.monotonic()
+    ends_at = time.monotonic() + NO_ROUND_AFTER_SECONDS
     try:
         with soft_limit():
             if worker_runtime.is_of_another(owner):
                 return  # only a hint: the sweep of its own scheduler finds the refunds
             context = worker_runtime.open()
-            while time.monotonic() - began < NO_ROUND_AFTER_SECONDS and advance_due(context, ids, bulk=bulk):
-                pass
+            while time.monotonic() < ends_at and advance_due(context, ids, bulk=bulk):
+                if worker_runtime.stopping.is_set():
+                    ends_at = min(ends_at, time.monotonic() + NO_ROUND_AFTER_STOP_SECONDS)
     except Unavailable as error:
         worker_runtime.conditions.hear(error.explained, f"not possible now, the sweep tries again: {error.explained}")
     except SoftTimeLimitExceeded:

@@ -220,6 +220,31 @@ def test_object_of_unknown_status_besides_a_manual_payment_is_shown(make_world: 
     assert (leg.status, leg.attention_code, leg.failure_code) == ("succeeded", None, None)
 
 
+def test_second_payment_on_its_way_is_read_until_it_ends(make_world: Make) -> None:
+    """A person decides about two payments after the window. One fails later, and no event tells it."""
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "lost", "succeeded"]
+    payout_id = world.ask()
+    world.settle(1)
+    world.route.down = True
+    world.settle(12_000, step=100)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.route.down = False
+    world.route.set(f"{payout_id}-2:1", ObjectState.PENDING)
+    world.settle(9 * DAY, step=3_600)
+    assert world.payout(payout_id).failure_code == "paid_twice"
+    world.act_on(payout_id, "retry")
+    assert world.payout(payout_id).status == "paid"
+    world.route.set(f"{payout_id}-2:1", ObjectState.FAILED)
+    world.settle(DAY, step=3_600)
+    world.settle(1_200)
+    payout = world.payout(payout_id)
+    assert payout.status == "paid"
+    assert [leg.step for leg in payout.legs] == ["transfer", "payout", "reversal"]
+    assert payout.legs[2].status == "succeeded"
+
+
 def test_named_object_of_unknown_status_is_no_second_payment(make_world: Make) -> None:
     world, payout_id = unknown(make_world, finds=False)
     world.act_on(payout_id, "resolve", reference="tr_1")

@@ -46,6 +46,28 @@ def test_return_within_the_window_is_found_within_a_day(world: PayoutWorld, day:
     assert world.balance().payable_minor == 5_000
 
 
+@pytest.mark.parametrize("window", [DAY / 2, 1.5 * DAY, 2 * DAY])
+def test_payout_settles_by_the_answer_at_the_end_of_its_window(make_world: Make, window: float) -> None:
+    world = make_world(rules={"return_window_seconds": window})
+    payout_id = paid(world, ("succeeded",))
+    world.settle(window - 600, step=3_600)
+    world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, failure_code="account_closed")
+    world.settle(1_200)
+    assert world.payout(payout_id).status == "returned"
+    assert "payout_settled" not in world.events(payout_id)
+
+
+def test_outage_at_the_end_of_the_window_lets_nothing_settle(world: PayoutWorld) -> None:
+    payout_id = paid(world, ("succeeded",))
+    world.settle(WINDOW - 3_600, step=3_600)
+    world.route.down = True
+    world.settle(DAY, step=600)
+    assert world.payout(payout_id).status == "paid"
+    world.route.down = False
+    world.settle(3_600)
+    assert (world.payout(payout_id).status, world.payout(payout_id).due_at) == ("settled", None)
+
+
 def test_both_steps_are_read_once_a_day_and_no_longer(make_world: Make) -> None:
     world = make_world(steps=TWO_STEPS)
     payout_id = paid(world, ("succeeded", "succeeded"))

@@ -121,7 +121,7 @@ def _check_paid_once(watch: PayoutWatch, banks: dict[str, TransferBank], payout:
             if leg["step"] == "payout"
         )
         if manual and got and not any(leg["attention_code"] for leg in legs):
-            alarmed = payout_id in watch.payout_contradicted
+            alarmed = payout_id in watch.payout_contradicted or _has_event(watch, payout_id, "answer_mismatch")
             if not alarmed and not _was_alarmed(watch, payout_id):
                 raise Violation(f"I16 {payout_id} is paid by hand and by the processor, and nobody was told")
         return

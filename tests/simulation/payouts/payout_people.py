@@ -187,8 +187,9 @@ class PayoutPeople:
     def report(self, bank: TransferBank, item: Transfer) -> None:
         """Tell of a change of an object as a webhook does: late, repeated, overtaken or never."""
         strikes, random = self.faults.strikes, self.world.random
-        if strikes("report lost"):
-            return
+        is_late = item.is_void and item.paid_at is not None and item.said_at > item.paid_at + self.plan.window_seconds
+        if strikes("report lost") and not is_late:
+            return  # after the window nothing else would tell of a return
         carries = strikes("report carries the object")
         told, event_id = bank.describe_transfer(item), f"evt_{item.id}_{len(item.words)}"
         for _ in range(3 if strikes("report three times") else 1):

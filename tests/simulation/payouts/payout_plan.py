@@ -36,7 +36,7 @@ RATES = {
     "request lost": (0, 0, 0, 0.5),
 }
 # For how long a processor may send a payout back. A paid one is read daily, so long windows take most of the time.
-WINDOWS = (*(DAY,) * 20, *(2 * DAY,) * 17, 7 * DAY, 7 * DAY, 30 * DAY)
+WINDOWS = (*(2 * DAY,) * 37, 7 * DAY, 7 * DAY, 30 * DAY)
 # Key life and our use of it at the processor with one step.
 KEYS = (
     (30 * DAY, 25 * DAY),

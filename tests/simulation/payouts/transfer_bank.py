@@ -75,6 +75,7 @@ class Transfer:
     listed_from: float
     words: list[str]
     said_at: float
+    paid_at: float | None = None
     undoes: str | None = None
     failure: str | None = None
     fault: Fault | None = None
@@ -258,6 +259,8 @@ class TransferBank(Bank):
         was = item.words[-1] if item.words else None
         item.words.append(word)
         item.said_at = self.world.now
+        if word == "paid":
+            item.paid_at = self.world.now
         item.act_by = self.world.now + CLAIM_SECONDS if word == "unclaimed" else item.act_by
         if word in VOID and item.step is Step.PAYOUT:
             self._fails(item, word)

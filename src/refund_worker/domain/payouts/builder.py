@@ -18,6 +18,7 @@ from refund_worker.domain.payouts.decision import (
 from refund_worker.domain.payouts.machine import (
     PayoutOutcome,
     combined_outcome,
+    is_on_its_way,
     is_payout_leg_ready,
     needs_undoing,
     next_payout_status,
@@ -263,16 +264,22 @@ class PayoutBuilder:
         return self.policy.route_of(self.payout.processor).return_window_seconds
 
     def _ask_for_returns(self) -> None:
-        """Let each paid step be asked for again, a transfer too, for as long as others may undo it."""
+        """Let each paid step be asked for again, a transfer too, for as long as others may undo it.
+
+        The last question is at the end of the window: the payout settles by its answer.
+        """
         for leg in self.payout.forward_legs:
             if leg.next_at is None and self._may_come_back(leg):
-                self.update_leg(leg, next_at=self.now + min(self._window, RETURN_CHECK_SECONDS))
+                next_at = self.now + min(self._window, RETURN_CHECK_SECONDS)
+                end = self.payout.settles_at or next_at
+                self.update_leg(leg, next_at=min(next_at, end) if end > self.now else next_at)
         self.payout = replace(self.payout, legs=tuple(self.legs.values()))
 
     def _may_come_back(self, leg: PayoutLeg) -> bool:
         """Return True if an object paid the leg, and the window for its return is open.
 
-        While the money is on its way the window has not begun. While a person decides it is that of the last payment.
+        While the money is on its way the window has not begun: that of a second payment too. While a person decides it
+        is that of the last payment.
         """
         payout, stands = self.payout, any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
         # Beside a person's payment too: the transfer of a second payment that comes back is to be undone.
@@ -283,7 +290,7 @@ class PayoutBuilder:
             return False
         if any(other.undoes == leg.object_id for other in payout.legs):
             return False
-        if payout.status not in (PayoutStatus.PAID, PayoutStatus.NEEDS_ATTENTION):
+        if payout.status not in (PayoutStatus.PAID, PayoutStatus.NEEDS_ATTENTION) or is_on_its_way(leg):
             return True
         began = leg.last_sent_at or payout.created_at
         return self.now < (began + self._window if payout.settles_at is None else payout.settles_at)
@@ -320,8 +327,10 @@ class PayoutBuilder:
         if any(leg.attention_code is None for leg in ready):
             return self.now
         times = [leg.next_at for leg in payout.legs if leg.next_at is not None]
-        if status is PayoutStatus.PAID and payout.settles_at is not None:
-            times.append(payout.settles_at)
+        # Once its window has passed, only the answer to the last question settles it.
+        settles_at = payout.settles_at if status is PayoutStatus.PAID else None
+        if settles_at is not None and (settles_at > self.now or not times):
+            times.append(settles_at)
         return min(times, default=None)
 
     def _why(self) -> str | None:

@@ -13,7 +13,7 @@ from refund_worker.domain.decision_builder import MANUAL_PREFIX
 from refund_worker.domain.legs import is_watched
 from refund_worker.domain.payouts.payout import PAYOUT_PAID, PAYOUT_UNPOSTED, Payout, PayoutLeg, PayoutStatus
 from refund_worker.domain.payouts.transfers import Step
-from refund_worker.domain.refund import LIVE_OBJECT_STATES, LegStatus
+from refund_worker.domain.refund import LIVE_OBJECT_STATES, LegStatus, ObjectState
 from refund_worker.domain.state_machine import ACTIVE, UNPAID_FINAL, WITH_PROCESSOR, ImpossibleMove
 
 
@@ -121,7 +121,8 @@ def combined_outcome(payout: Payout, now: float) -> PayoutOutcome:
     begun = [leg for leg in forward if leg.status in ACTIVE and leg.status is not LegStatus.PLANNED]
     # The last step is what reaches the payee: others may undo a transfer whose money the payee already has.
     if forward[-1].status is LegStatus.SUCCEEDED and not begun:
-        is_over = payout.settles_at is not None and payout.settles_at <= now
+        is_asked = any(leg.next_at is not None for leg in forward)
+        is_over = payout.settles_at is not None and payout.settles_at <= now and not is_asked
         return _O.SETTLED if is_over or payout.status is _S.SETTLED else _O.PAID
     if not begun and any(leg.status in UNPAID_FINAL for leg in forward):
         return _ended_unpaid(payout)
@@ -185,6 +186,11 @@ def is_payout_leg_ready(payout: Payout, leg: PayoutLeg) -> bool:
         for other in payout.forward_legs
         if other.number < leg.number
     )
+
+
+def is_on_its_way(leg: PayoutLeg) -> bool:
+    """Return True if an object of the leg may still pay, and has not: it is pending, or waits for the payee."""
+    return any(known.state in LIVE_OBJECT_STATES - {ObjectState.SUCCEEDED} for known in leg.objects)
 
 
 def is_paid_in_another_way(leg: PayoutLeg) -> bool:

@@ -60,6 +60,7 @@ def work(settings: Settings, queues: list[str], concurrency: int, pipe: int | No
     _log_when_ready(f"the worker is ready: {concurrency} processes, queues {', '.join(queues)}")
     worker = make_worker(
         app,
+        runtime.stopping,
         queues=[name_at_broker(settings, queue) for queue in queues],
         concurrency=concurrency,
         pool="prefork",

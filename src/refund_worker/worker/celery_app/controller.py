@@ -19,12 +19,15 @@ from celery.concurrency import prefork
 from celery.worker import state
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.stop_signals import SharedFlag
 
 log = logging.getLogger(__name__)
 
 
 class Worker(worker.Worker):
     """Celery's worker; a task that cannot be passed on is dropped with an alarm, and its slot is free again."""
+
+    stopping: SharedFlag | None = None
 
     def install_platform_tweaks(self, worker: Any) -> None:
         """Install the handlers of signals: TERM and INT, however often, finish what was begun; QUIT interrupts.
@@ -34,8 +37,13 @@ class Worker(worker.Worker):
         """
         super().install_platform_tweaks(worker)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _finish)
+            signal.signal(number, self._finish)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _finish(self, _number: int, _frame: object) -> None:
+        state.should_stop = 0
+        if self.stopping is not None:
+            self.stopping.set()
 
     def _process_task(self, request: Any) -> None:
         try:
@@ -65,12 +73,10 @@ class Worker(worker.Worker):
                 job.discard()
 
 
-def _finish(_number: int, _frame: object) -> None:
-    state.should_stop = 0
-
-
-def make_worker(app: Celery, **options: Any) -> Worker:
+def make_worker(app: Celery, stopping: SharedFlag | None = None, **options: Any) -> Worker:
     """Return the application's worker, of our class; `options` are Celery's.
+
+    The signal to stop sets `stopping`: the processes of the pool ignore the signal, and look at the flag.
 
     Celery tells about signals in plain lines on stdout, past the log: it is silenced, and the supervisor logs the end.
     A process of its pool ignores hang-ups from its beginning; the main process ends the pool in order. Celery would
@@ -80,4 +86,5 @@ def make_worker(app: Celery, **options: Any) -> Worker:
     prefork.WORKER_SIGRESET.discard("SIGHUP")
     prefork.WORKER_SIGIGNORE.add("SIGHUP")
     made: Worker = app.subclass_with_self(Worker)(**options)
+    made.stopping = stopping
     return made
