@@ -43,7 +43,7 @@ def test_stopped_worker_finishes_its_call_and_leaves_no_process(tmp_path: Path) 
 
 
 def test_stopped_worker_soon_begins_no_further_round(tmp_path: Path) -> None:
-    """A task goes on for 20 seconds while refunds are due, and here some are always due."""
+    """Refunds are always due here, so a task without the defence continues for 20 seconds."""
     clocks = {"RETRY_BASE_SECONDS": "0.001", "RETRY_MAX_SECONDS": "0.001", "SWEEP_SECONDS": "0.1"}
     with Deployment(tmp_path, clocks) as deployment:
         deployment.sandbox.add_fault({"rate_limit": {}}, match={"path_kind": "create"}, times=None)
