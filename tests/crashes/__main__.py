@@ -17,11 +17,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from tests.crashes.crash_path import Path
 from tests.crashes.crash_run import Crashed, run_path, trace_of
 from tests.crashes.paths import PATHS
+from tests.crashes.payout_paths import PAYOUT_PATHS, PayoutPath, run_payout_path, trace_of_payout
 from tests.support.progress import Progress
 
-BY_NAME = {path.name: path for path in PATHS}
+BY_NAME: dict[str, Path | PayoutPath] = {path.name: path for path in (*PATHS, *PAYOUT_PATHS)}
 Job = tuple[str, tuple[int, ...]]
 
 
@@ -29,12 +31,15 @@ def main() -> int:
     """Run the crashes with the command line's options. Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.crashes", description=__doc__)
     parser.add_argument("--path", choices=sorted(BY_NAME), help="only this one")
+    parser.add_argument("--payouts", action="store_true", help="only the paths of payouts")
     parser.add_argument("--at", type=int, nargs="+", help="show the trace of one run with crashes at these points")
     parser.add_argument("--every", type=int, default=1, help="of the pairs take only each n-th")
     parser.add_argument("--alike", type=int, default=50, help="of the pairs that are alike run each n-th")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    names = [options.path] if options.path else list(BY_NAME)
+    names = (
+        [options.path] if options.path else [each.name for each in PAYOUT_PATHS] if options.payouts else list(BY_NAME)
+    )
     if options.at:
         return show(names[0], options.at)
     return enumerate_all(names, options.every, options.alike, options.processes)
@@ -42,9 +47,10 @@ def main() -> int:
 
 def show(name: str, crash_at: list[int]) -> int:
     """Print the trace of one run. Return 1 if it broke a promise."""
-    for line in trace_of(BY_NAME[name], crash_at):
+    path = BY_NAME[name]
+    for line in trace_of_payout(path, crash_at) if isinstance(path, PayoutPath) else trace_of(path, crash_at):
         print(*line)
-    result = run_path(BY_NAME[name], crash_at)
+    result = run(name, crash_at)
     print(result.violation or "no violation", f"({result.points} points)")
     return 1 if result.violation else 0
 
@@ -73,8 +79,8 @@ def enumerate_path(pool: multiprocessing.pool.Pool, name: str, every: int, alike
 
     A second crash is at any point that the run with the first crash passes.
     """
-    failures = report(name, (), run_path(BY_NAME[name]))
-    count = run_path(BY_NAME[name]).points
+    smooth = run(name)
+    failures, count = report(name, (), smooth), smooth.points
     singles: dict[int, Crashed] = {}
     for (_, (first,)), result in pool.imap_unordered(run_job, ((name, (n,)) for n in range(1, count + 1)), 10):
         failures += report(name, (first,), result)
@@ -109,10 +115,15 @@ def pairs_of(name: str, passed: dict[int, int], every: int) -> Iterator[Job]:
                 yield name, (first, second)
 
 
+def run(name: str, crash_at: tuple[int, ...] | list[int] = ()) -> Crashed:
+    """Run the path of a refund or a payout with crashes at these points."""
+    path = BY_NAME[name]
+    return run_payout_path(path, crash_at) if isinstance(path, PayoutPath) else run_path(path, crash_at)
+
+
 def run_job(job: Job) -> tuple[Job, Crashed]:
     """Run one pair."""
-    name, crash_at = job
-    return job, run_path(BY_NAME[name], crash_at)
+    return job, run(*job)
 
 
 def report(name: str, crash_at: tuple[int, ...], result: Crashed) -> int:

@@ -125,22 +125,25 @@ class CrashRun(Schedule):
         for item in self.bank.refund_objects:
             if item.account != self.account_of[item.payment]:
                 raise Violation(f"{item.payment} of {self.account_of[item.payment]} is refunded at {item.account}")
-        if len(self.crashes.crash_at) == 1:
-            self.rest = self._digest_of_the_rest()
-
-    def _digest_of_the_rest(self) -> str:
-        """Return a hash of everything after the single crash: the trace with its times, and every row at the end."""
-        struck = max(
-            n for n, line in enumerate(self.world.trace) if f"(point {min(self.crashes.crash_at)})" in str(line)
-        )
-        digest = hashlib.sha256(repr(self.world.trace[struck + 1 :]).encode())
-        self.connection.gate = None
-        for statement in self.connection.iterdump():
-            digest.update(_RANDOM.sub("", statement).encode())
-        return digest.hexdigest()
+        self.rest = digest_of_the_rest(self, self.crashes)
 
     def _reconcile(self) -> None:
         """Do nothing, because the simulation covers this."""
+
+
+def digest_of_the_rest(run: Schedule, crashes: Crashes) -> str:
+    """Return a hash of everything after a single crash: the trace with its times, and every row at the end.
+
+    After none or several crashes it is empty.
+    """
+    if len(crashes.crash_at) != 1:
+        return ""
+    struck = max(n for n, line in enumerate(run.world.trace) if f"(point {min(crashes.crash_at)})" in str(line))
+    digest = hashlib.sha256(repr(run.world.trace[struck + 1 :]).encode())
+    run.connection.gate = None
+    for statement in run.connection.iterdump():
+        digest.update(_RANDOM.sub("", statement).encode())
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from refund_worker.domain.payouts.payee import PayeeRecord
 from refund_worker.domain.payouts.payout import PayoutRequest
 from refund_worker.domain.payouts.transfers import Method
 from tests.crashes.crash_path import LATER, Path
-from tests.crashes.crash_run import Crashes
+from tests.crashes.crash_run import Crashed, Crashes, digest_of_the_rest
 from tests.simulation.kernel import Violation
 from tests.simulation.payouts.payout_plan import PayoutPlan, destination_of
 from tests.simulation.payouts.payout_schedule import PayoutSchedule
@@ -85,6 +85,7 @@ class PayoutCrashRun(PayoutSchedule):
             bank.fails_no_sooner_than = DAY
             bank.acts_no_sooner_than = DAY
         self.world.at(self.world.start + ASKS.at, self._begin)
+        self.rest = ""
 
     def _begin(self) -> None:
         self.crashes.counting = True
@@ -101,12 +102,20 @@ class PayoutCrashRun(PayoutSchedule):
         balance = self.payout_watch.sums["payee:p1", "EUR"]
         if balance != EARNED - self.path.got:
             raise Violation(f"the balance is {balance} instead of {EARNED - self.path.got}")
+        self.rest = digest_of_the_rest(self, self.crashes)
 
     def _reconcile(self) -> None:
         """Do nothing, because the simulation covers this."""
 
 
-def run_payout_path(path: PayoutPath, crash_at: Collection[int] = ()) -> tuple[str | None, int]:
-    """Run the path with crashes at these points; return the first broken promise, and the number of points."""
+def run_payout_path(path: PayoutPath, crash_at: Collection[int] = ()) -> Crashed:
+    """Run the path with crashes at these points."""
     run = PayoutCrashRun(path, crash_at)
-    return run.outcome(), run.crashes.passed
+    return Crashed(run.outcome(), run.crashes.passed, run.rest)
+
+
+def trace_of_payout(path: PayoutPath, crash_at: Collection[int]) -> list[tuple[object, ...]]:
+    """Return the trace of the path with crashes at these points."""
+    run = PayoutCrashRun(path, crash_at)
+    run.outcome()
+    return run.world.trace

@@ -13,11 +13,12 @@ PAIRS = 5
 
 @pytest.mark.parametrize("path", PAYOUT_PATHS, ids=lambda path: path.name)
 def test_crash_at_any_point_changes_neither_end_nor_money(path: PayoutPath) -> None:
-    violation, count = run_payout_path(path)
-    assert violation is None
+    smooth = run_payout_path(path)
+    count = smooth.points
+    assert smooth.violation is None
     assert count > 40, "too few points were passed for a meaningful test"
     drawn = random.Random(path.name)
     chosen = [(first,) for first in range(1, count + 1, path.every)]
     chosen += [tuple(sorted(drawn.sample(range(1, count + 1), 2))) for _ in range(PAIRS)]
-    broken = {at: why for at in chosen if (why := run_payout_path(path, at)[0])}
+    broken = {at: why for at in chosen if (why := run_payout_path(path, at).violation)}
     assert not broken, "\n".join(f"crashes at {at}: {why}" for at, why in broken.items())
