@@ -37,9 +37,8 @@ def main() -> int:
     parser.add_argument("--alike", type=int, default=50, help="of the pairs that are alike run each n-th")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
-    names = (
-        [options.path] if options.path else [each.name for each in PAYOUT_PATHS] if options.payouts else list(BY_NAME)
-    )
+    chosen = [path.name for path in PAYOUT_PATHS] if options.payouts else list(BY_NAME)
+    names = [options.path] if options.path else chosen
     if options.at:
         return show(names[0], options.at)
     return enumerate_all(names, options.every, options.alike, options.processes)
