@@ -49,10 +49,9 @@ def begin_attempts(connection: Connection, sends: Sequence[tuple[SendTransfer, P
 
 def frozen_attempts(connection: Connection, leg_ids: Collection[str]) -> dict[str, dict[int, FrozenAttempt]]:
     """Return the attempts of these legs by leg_id and number."""
-    a = payout_attempts.c
-    query = select(a.leg_id, a.number, a.key, a.body, a.first_sent_at).where(a.leg_id.in_(sorted(leg_ids)))
     found: dict[str, dict[int, FrozenAttempt]] = {}
-    for leg_id, number, key, body, first_sent_at in connection.execute(query) if leg_ids else ():
+    rows = connection.execute(_FROZEN, {"ids": sorted(leg_ids)}) if leg_ids else ()
+    for leg_id, number, key, body, first_sent_at in rows:
         found.setdefault(leg_id, {})[number] = FrozenAttempt(key, body, first_sent_at)
     return found
 
@@ -126,6 +125,9 @@ def objects_of(connection: Connection, leg_ids: Collection[str]) -> list[RowMapp
 
 
 _A = payout_attempts.c
+_FROZEN = select(*(payout_attempts.c[name] for name in ("leg_id", "number", "key", "body", "first_sent_at"))).where(
+    payout_attempts.c.leg_id.in_(bindparam("ids", expanding=True))
+)
 _SEND_AGAIN = (
     update(payout_attempts)
     .where(_A.leg_id == bindparam("id"), _A.number == bindparam("attempt"))

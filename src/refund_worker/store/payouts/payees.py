@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, case, func, null, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, bindparam, case, func, null, select, tuple_, update
 
 from refund_worker.domain.payouts.decision import PayeeChange
 from refund_worker.domain.payouts.destination import DestinationKind
@@ -19,6 +19,7 @@ from refund_worker.store.tables import earnings, payee_balances, payees
 
 _FIELDS = tuple(field.name for field in fields(Payee))
 _COLUMNS = tuple(payees.c[name] for name in _FIELDS)
+_PAYEES = select(*_COLUMNS).where(payees.c.payee_id.in_(bindparam("ids", expanding=True))).order_by(payees.c.payee_id)
 Pair = tuple[str, str]  # (payee_id, currency)
 
 
@@ -33,8 +34,10 @@ def as_payee(row: RowMapping) -> Payee:
 
 def load(connection: Connection, payee_ids: Collection[str], *, lock: bool = False) -> dict[str, Payee]:
     """Return the payees among these ids, by id. With `lock`, their rows stay locked, in the order of their ids."""
-    query = select(*_COLUMNS).where(payees.c.payee_id.in_(sorted(payee_ids))).order_by(payees.c.payee_id)
-    rows = connection.execute(locked(connection, query) if lock else query).mappings() if payee_ids else ()
+    if not payee_ids:
+        return {}
+    query = locked(connection, _PAYEES) if lock else _PAYEES
+    rows = connection.execute(query, {"ids": sorted(payee_ids)}).mappings()
     return {row["payee_id"]: as_payee(row) for row in rows}
 
 

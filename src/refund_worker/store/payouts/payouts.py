@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, or_, select, tuple_, update
+from sqlalchemy import BindParameter, ColumnElement, Connection, RowMapping, bindparam, or_, select, tuple_, update
 
 from refund_worker.domain.payouts.decision import PayoutDecision
 from refund_worker.domain.payouts.payout import (
@@ -41,6 +41,22 @@ _CHANGES = (
     *("due_at", "lease_until", "lease_token"),
 )
 assert set(_COLUMNS) == {field.name for field in fields(Payout)} - {"legs"}, "each field of a payout has its column"
+
+# Built once: building them costs as much as running them, and each claim and each answer runs them.
+_IDS: BindParameter[Any] = bindparam("ids", expanding=True)
+_PAYOUTS = select(payouts).where(payouts.c.payout_id.in_(_IDS)).order_by(payouts.c.payout_id)
+_PAYEES_OF = select(payouts.c.payout_id, payouts.c.payee_id).where(payouts.c.payout_id.in_(_IDS))
+_LEGS = (
+    select(payout_legs).where(payout_legs.c.payout_id.in_(_IDS)).order_by(payout_legs.c.payout_id, payout_legs.c.number)
+)
+_OBJECTS = (
+    select(
+        transfer_objects.c.leg_id, transfer_objects.c.object_id, transfer_objects.c.state, transfer_objects.c.attempt
+    )
+    .join(payout_legs, transfer_objects.c.leg_id == payout_legs.c.leg_id)
+    .where(payout_legs.c.payout_id.in_(_IDS), transfer_objects.c.state.is_not(None))
+    .order_by(transfer_objects.c.created_at, transfer_objects.c.object_id)
+)
 
 
 def insert_payouts(connection: Connection, accepted: Sequence[tuple[Payout, str]]) -> None:
@@ -87,9 +103,9 @@ def is_payout_id(subject_id: str) -> bool:
 
 def payees_of(connection: Connection, payout_ids: Collection[str]) -> dict[str, str]:
     """Return the payee of each of these payouts that exist, by payout_id. Locks nothing: a payee never changes."""
-    p = payouts.c
-    query = select(p.payout_id, p.payee_id).where(p.payout_id.in_(sorted(payout_ids)))
-    return {row[0]: row[1] for row in connection.execute(query)} if payout_ids else {}
+    if not payout_ids:
+        return {}
+    return {row[0]: row[1] for row in connection.execute(_PAYEES_OF, {"ids": sorted(payout_ids)})}
 
 
 def load(
@@ -101,23 +117,14 @@ def load(
     """
     if not payout_ids:
         return []
-    query = select(payouts).where(payouts.c.payout_id.in_(sorted(payout_ids))).order_by(payouts.c.payout_id)
-    rows = connection.execute(locked(connection, query, skip=skip) if lock else query).mappings().all()
-    ids = [row["payout_id"] for row in rows]
-    o, g = transfer_objects.c, payout_legs.c
+    query = locked(connection, _PAYOUTS, skip=skip) if lock else _PAYOUTS
+    rows = connection.execute(query, {"ids": sorted(payout_ids)}).mappings().all()
+    found = {"ids": [row["payout_id"] for row in rows]}
     objects: dict[str, list[KnownTransfer]] = defaultdict(list)
-    known = (
-        select(o.leg_id, o.object_id, o.state, o.attempt)
-        .join(payout_legs, o.leg_id == g.leg_id)
-        .where(g.payout_id.in_(ids), o.state.is_not(None))
-        .order_by(o.created_at, o.object_id)
-    )
-    for leg_id, object_id, state, attempt in connection.execute(known):
+    for leg_id, object_id, state, attempt in connection.execute(_OBJECTS, found):
         objects[leg_id].append(KnownTransfer(object_id, ObjectState(state), attempt))
     legs: dict[str, list[PayoutLeg]] = defaultdict(list)
-    for row in connection.execute(
-        select(payout_legs).where(g.payout_id.in_(ids)).order_by(g.payout_id, g.number)
-    ).mappings():
+    for row in connection.execute(_LEGS, found).mappings():
         legs[row["payout_id"]].append(_leg(row, objects.get(row["leg_id"], ())))
     return [_payout(row, legs.get(row["payout_id"], ())) for row in rows]
 
