@@ -301,10 +301,17 @@ PAYOUT_DEFECTS = (
         (RETURNS + "payout_settles_by_the_answer_at_the_end_of_its_window",),
     ),
     Defect(
+        "payouts: a status that was unknown at the end of the window stays with a person",
+        PAYOUTS + "builder.py",
+        " or leg.attention_code == UNKNOWN_STATUS:",
+        ":",
+        (RETURNS + "unknown_status_at_the_end_of_the_window_is_asked_for_again",),
+    ),
+    Defect(
         "payouts: a second payment on its way is asked for only within the window",
         PAYOUTS + "builder.py",
-        " or is_on_its_way(leg):",
-        ":",
+        "is_on_its_way(leg) or leg",
+        "leg",
         (RESOLVED + "second_payment_on_its_way_is_read_until_it_ends",),
     ),
     Defect(

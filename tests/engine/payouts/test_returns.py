@@ -57,6 +57,17 @@ def test_payout_settles_by_the_answer_at_the_end_of_its_window(make_world: Make,
     assert "payout_settled" not in world.events(payout_id)
 
 
+def test_unknown_status_at_the_end_of_the_window_is_asked_for_again(world: PayoutWorld) -> None:
+    payout_id = paid(world, ("succeeded",))
+    world.settle(WINDOW - 3_600, step=3_600)
+    world.route.set(f"{payout_id}-1:1", None, status="resting")
+    world.settle(2 * 3_600, step=600)
+    assert world.payout(payout_id).failure_code == "unknown_status"
+    world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED)
+    world.settle(DAY, step=3_600)
+    assert (world.payout(payout_id).status, world.payout(payout_id).due_at) == ("settled", None)
+
+
 def test_outage_at_the_end_of_the_window_lets_nothing_settle(world: PayoutWorld) -> None:
     payout_id = paid(world, ("succeeded",))
     world.settle(WINDOW - 3_600, step=3_600)

@@ -37,6 +37,7 @@ from refund_worker.domain.payouts.payout import (
 from refund_worker.domain.payouts.postings import Payment, give_back, paid_by, payment, take_off
 from refund_worker.domain.payouts.transfers import Fault, Step
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, LegStatus
+from refund_worker.domain.refund_object import UNKNOWN_STATUS
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, LegOutcome, next_leg_status
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most
 
@@ -279,7 +280,7 @@ class PayoutBuilder:
         """Return True if an object paid the leg, and the window for its return is open.
 
         While the money is on its way the window has not begun: that of a second payment too. While a person decides it
-        is that of the last payment.
+        is that of the last payment. A status that is not known is asked for until it is, or until a person has seen it.
         """
         payout, stands = self.payout, any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
         # Beside a person's payment too: the transfer of a second payment that comes back is to be undone.
@@ -290,7 +291,9 @@ class PayoutBuilder:
             return False
         if any(other.undoes == leg.object_id for other in payout.legs):
             return False
-        if payout.status not in (PayoutStatus.PAID, PayoutStatus.NEEDS_ATTENTION) or is_on_its_way(leg):
+        if is_on_its_way(leg) or leg.attention_code == UNKNOWN_STATUS:
+            return True
+        if payout.status not in (PayoutStatus.PAID, PayoutStatus.NEEDS_ATTENTION):
             return True
         began = leg.last_sent_at or payout.created_at
         return self.now < (began + self._window if payout.settles_at is None else payout.settles_at)
