@@ -303,15 +303,43 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: a status that was unknown at the end of the window stays with a person",
         PAYOUTS + "builder.py",
-        " or leg.attention_code == UNKNOWN_STATUS:",
-        ":",
+        "NOT_UNDERSTOOD = (UNKNOWN_STATUS, ANSWER_MISMATCH)",
+        "NOT_UNDERSTOOD = (ANSWER_MISMATCH,)",
         (RETURNS + "unknown_status_at_the_end_of_the_window_is_asked_for_again",),
+    ),
+    Defect(
+        "payouts: a false answer at the end of the window is the last",
+        PAYOUTS + "builder.py",
+        "NOT_UNDERSTOOD = (UNKNOWN_STATUS, ANSWER_MISMATCH)",
+        "NOT_UNDERSTOOD = (UNKNOWN_STATUS,)",
+        (RETURNS + "false_answer_at_the_end_of_the_window_hides_no_return",),
+    ),
+    Defect(
+        "payouts: what a person has seen is not asked for again",
+        PAYOUTS + "actions.py",
+        "    builder.update_leg(leg, attention_code=None, next_at=builder.now)\n",
+        "    builder.update_leg(leg, attention_code=None)\n",
+        (RETURNS + "what_a_person_has_seen_is_asked_for_once_more",),
+    ),
+    Defect(
+        "payouts: the same false answer is shown again and again",
+        PAYOUTS + "objects.py",
+        "    if leg.status in FINAL_LEGS and leg.failure_message == message:\n",
+        "    if False:\n",
+        (RETURNS + "what_a_person_has_seen_is_asked_for_once_more",),
+    ),
+    Defect(
+        "payouts: what a person has seen counts as another payment",
+        PAYOUTS + "builder.py",
+        " or is_same) and",
+        ") and",
+        (RETURNS + "what_a_person_has_seen_is_asked_for_once_more",),
     ),
     Defect(
         "payouts: a second payment on its way is asked for only within the window",
         PAYOUTS + "builder.py",
-        "is_on_its_way(leg) or leg",
-        "leg",
+        " or is_on_its_way(leg):",
+        ":",
         (RESOLVED + "second_payment_on_its_way_is_read_until_it_ends",),
     ),
     Defect(
@@ -530,8 +558,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: a paid payout is read once, and then events alone tell of a return",
         PAYOUTS + "builder.py",
-        "        return self.now < (began + self._window if payout.settles_at is None else payout.settles_at)\n",
-        "        return self.now < began + 86_400.0\n",
+        "        end = began + self._window if payout.settles_at is None else payout.settles_at\n",
+        "        end = began + 86_400.0\n",
         (RETURNS + "return_within_the_window_is_found_within_a_day",),
     ),
     Defect(

@@ -27,6 +27,7 @@ from refund_worker.domain.money import smallest_step
 from refund_worker.domain.processor_replies import Blocked
 from tests.simulation.allowed_changes import ENDS, GONE
 from tests.simulation.bank import PLANTED_CARD, PLANTED_KEY, Bank
+from tests.simulation.bank_records import DAY
 from tests.simulation.kernel import Violation
 from tests.simulation.observer import Watch
 from tests.simulation.receiver import PLANTED_SECRET
@@ -35,6 +36,7 @@ from tests.simulation.watched import Row
 # A temporary refusal is retried 48 times automatically, and as often again after each manual retry.
 ATTEMPTS_MAX = 250
 SENDS_MAX = 400
+TRIES_A_DAY = 150  # one each ten minutes, the longest pause in a plan
 # The events whose alarm tells of a second payment of a leg.
 TOLD_OF_SECOND = {"leg_accepted", "leg_asks_customer", "leg_paid", "refunded_twice"}
 # Only a person can end these: their cause is outside this program.
@@ -108,7 +110,8 @@ def _check_all_ended(watch: Watch, bank: Bank) -> None:
 def _lasts(bank: Bank, leg: Row) -> bool:
     if leg["attention"] == "balance_insufficient":
         of_it = [sent for number in range(1, leg["attempt"] + 1) for sent in bank.sent[f"{leg['leg_id']}:{number}"]]
-        return sum(isinstance(sent.told, Blocked) for sent in of_it) >= BLOCKED_TRIES_MIN
+        # The tries whose answers were lost count too.
+        return len(of_it) >= BLOCKED_TRIES_MIN and any(isinstance(sent.told, Blocked) for sent in of_it)
     if leg["attention"] == "insufficient_funds":
         failed = [item for item in bank.refund_objects if item.leg_id == leg["leg_id"] and item.is_void]
         return len(failed) >= BLOCKED_TRIES_MIN
@@ -417,9 +420,11 @@ def _check_rooms(watch: Watch) -> None:
 
 
 def _check_budget(watch: Watch) -> None:
-    """Check L8: attempts and sends stay within their limits."""
+    """Check L8: attempts and sends stay within their limits, which grow with the days of faults."""
+    faulty = (watch.world.now if watch.calm_since is None else watch.calm_since) - watch.world.start
+    more = int(faulty / DAY) * TRIES_A_DAY
     for leg_id, number, sends in watch.connection.raw("SELECT leg_id, number, sends FROM attempts"):
-        if number > ATTEMPTS_MAX or sends > SENDS_MAX:
+        if number > ATTEMPTS_MAX + more or sends > SENDS_MAX + more:
             raise Violation(f"L8 {leg_id} is at attempt {number} with {sends} sends")
 
 

@@ -68,6 +68,35 @@ def test_unknown_status_at_the_end_of_the_window_is_asked_for_again(world: Payou
     assert (world.payout(payout_id).status, world.payout(payout_id).due_at) == ("settled", None)
 
 
+def test_false_answer_at_the_end_of_the_window_hides_no_return(world: PayoutWorld) -> None:
+    payout_id = paid(world, ("succeeded",))
+    key = f"{payout_id}-1:1"
+    world.settle(WINDOW - 3_600, step=3_600)
+    world.route.set(key, ObjectState.SUCCEEDED, amount_minor=1)
+    world.settle(2 * DAY, step=3_600)
+    assert world.payout(payout_id).failure_code == "answer_mismatch"
+    assert world.events(payout_id).count("answer_mismatch") == 1
+    world.route.set(key, ObjectState.FAILED, amount_minor=5_000, failure_code="account_closed")
+    world.settle(DAY, step=3_600)
+    assert world.payout(payout_id).status == "returned"
+
+
+@pytest.mark.parametrize(("action", "amount"), [("retry", 1), ("resolve", 1), ("retry", 5_000), ("resolve", 5_000)])
+def test_what_a_person_has_seen_is_asked_for_once_more(world: PayoutWorld, action: str, amount: int) -> None:
+    """With a false amount nothing new comes of it, and the person is not asked again. A failure is found."""
+    payout_id = paid(world, ("succeeded",))
+    key = f"{payout_id}-1:1"
+    world.settle(WINDOW - 3_600, step=3_600)
+    world.route.set(key, ObjectState.SUCCEEDED, amount_minor=1)
+    world.settle(7_200, step=600)
+    world.route.set(key, ObjectState.FAILED, amount_minor=amount, failure_code="account_closed")
+    world.act_on(payout_id, action)
+    world.settle(60)
+    assert world.payout(payout_id).status == ("settled" if amount == 1 else "returned")
+    assert world.payout(payout_id).times_paid == 1
+    assert world.events(payout_id).count("answer_mismatch") == 1
+
+
 def test_outage_at_the_end_of_the_window_lets_nothing_settle(world: PayoutWorld) -> None:
     payout_id = paid(world, ("succeeded",))
     world.settle(WINDOW - 3_600, step=3_600)

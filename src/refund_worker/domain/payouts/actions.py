@@ -111,7 +111,12 @@ def _retry(builder: PayoutBuilder, reason: str) -> None:
             in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=required, refusal=leg.refusal)
             builder.update_leg(due, in_doubt=in_doubt, held=leg.held or leg.last_sent_at is not None)
         elif leg.attention_code:
-            builder.update_leg(leg, attention_code=None)
+            _take_as_seen(builder, leg)
+
+
+def _take_as_seen(builder: PayoutBuilder, leg: PayoutLeg) -> None:
+    """Clear what a person was alerted about. The payment is asked for once more: it may have come back since."""
+    builder.update_leg(leg, attention_code=None, next_at=builder.now)
 
 
 def _never_sent_again(builder: PayoutBuilder, leg: PayoutLeg) -> RefusalKind | None:
@@ -133,7 +138,8 @@ def _resolve(builder: PayoutBuilder, reason: str, reference: str | None) -> None
         if leg.status in POLLED:
             continue
         if leg.status is LegStatus.SUCCEEDED:
-            builder.update_leg(leg, attention_code=None)
+            if leg.attention_code:
+                _take_as_seen(builder, leg)
         elif reference is not None and is_forward:
             builder.transition_leg(
                 calm,

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from refund_worker.domain.decision import Event, ProcessorDenied
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH
 from refund_worker.domain.legs import is_watched
 from refund_worker.domain.payouts.decision import (
     PayeeChange,
@@ -43,6 +44,8 @@ from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most
 
 # A paid step whose money may still come back is asked for this often: each event about it can be lost for good.
 RETURN_CHECK_SECONDS = 86_400.0
+# Why a person decides about an object whose answer may be false for once, and right the next time.
+NOT_UNDERSTOOD = (UNKNOWN_STATUS, ANSWER_MISMATCH)
 NOT_UNDONE = "transfer_not_undone"  # why a person decides: the processor does not give the transfer back
 
 
@@ -251,10 +254,15 @@ class PayoutBuilder:
             self.postings.append(give_back(payout, count) if ended else take_off(payout, again=count))
 
     def _note_payment(self) -> None:
-        """Note when the payout became paid, and until when its money may come back."""
+        """Note when the payout became paid, and until when its money may come back.
+
+        It stays the same payment when a person has decided about it, and when the transfer was taken back beside it.
+        """
         if self.payout.status not in PAYOUT_PAID:
             return
-        if self.before.status in PAYOUT_PAID and self.payout.paid_at is not None:
+        was, last = self.before.forward_legs[-1], self.payout.forward_legs[-1]
+        is_same = was.status is LegStatus.SUCCEEDED and was.object_id == last.object_id
+        if (self.before.status in PAYOUT_PAID or is_same) and self.payout.paid_at is not None:
             return
         self.payout = replace(
             self.payout, times_paid=self.payout.times_paid + 1, paid_at=self.now, settles_at=self.now + self._window
@@ -280,7 +288,7 @@ class PayoutBuilder:
         """Return True if an object paid the leg, and the window for its return is open.
 
         While the money is on its way the window has not begun: that of a second payment too. While a person decides it
-        is that of the last payment. A status that is not known is asked for until it is, or until a person has seen it.
+        is that of the last payment. An object that was not understood in its window is asked for through one more.
         """
         payout, stands = self.payout, any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
         # Beside a person's payment too: the transfer of a second payment that comes back is to be undone.
@@ -291,12 +299,11 @@ class PayoutBuilder:
             return False
         if any(other.undoes == leg.object_id for other in payout.legs):
             return False
-        if is_on_its_way(leg) or leg.attention_code == UNKNOWN_STATUS:
-            return True
-        if payout.status not in (PayoutStatus.PAID, PayoutStatus.NEEDS_ATTENTION):
+        if payout.status not in (PayoutStatus.PAID, PayoutStatus.NEEDS_ATTENTION) or is_on_its_way(leg):
             return True
         began = leg.last_sent_at or payout.created_at
-        return self.now < (began + self._window if payout.settles_at is None else payout.settles_at)
+        end = began + self._window if payout.settles_at is None else payout.settles_at
+        return self.now < end + (self._window if leg.attention_code in NOT_UNDERSTOOD else 0.0)
 
     def _post_payments(self) -> None:
         """Post what each leg paid that was not posted before, and take back what it did not pay after all."""

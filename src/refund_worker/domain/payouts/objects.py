@@ -151,9 +151,11 @@ def _mismatch(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> s
 
 def _reject(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject, fault: str) -> PayoutLeg:
     """Let a person compare the object with the leg; its state is not believed."""
+    message = f"{item.object_id} at the processor is not what was asked for: {fault}"
+    if leg.status in FINAL_LEGS and leg.failure_message == message:
+        return _end_question(builder, leg)  # shown before
     if leg.attention_code != ANSWER_MISMATCH:
         builder.record_event(ANSWER_MISMATCH, alarm=True, leg=leg, object_id=item.object_id, what=fault)
-    message = f"{item.object_id} at the processor is not what was asked for: {fault}"
     next_at = None if leg.status not in POLLED else leg.next_at
     if leg.status in AWAITING_ANSWER:
         # Something was made, though not what was asked for: a list without it does not prove that nothing exists.
