@@ -289,7 +289,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: a payout settles before the last question about it is answered",
         PAYOUTS + "machine.py",
-        "payout.settles_at <= now and not is_asked",
+        "payout.settles_at <= now and not is_still_asked(payout)",
         "payout.settles_at <= now",
         (RETURNS + "payout_settles_by_the_answer_at_the_end_of_its_window",),
     ),
@@ -334,6 +334,13 @@ PAYOUT_DEFECTS = (
         " or is_same) and",
         ") and",
         (RETURNS + "what_a_person_has_seen_is_asked_for_once_more",),
+    ),
+    Defect(
+        "payouts: a payout settles although a second payment is on its way",
+        PAYOUTS + "machine.py",
+        "leg.next_at is not None or is_on_its_way(leg) for",
+        "leg.next_at is not None for",
+        (RESOLVED + "second_payment_on_its_way_is_read_until_it_ends",),
     ),
     Defect(
         "payouts: a second payment on its way is asked for only within the window",

@@ -21,6 +21,7 @@ from refund_worker.domain.payouts.machine import (
     combined_outcome,
     is_on_its_way,
     is_payout_leg_ready,
+    is_still_asked,
     needs_undoing,
     next_payout_status,
 )
@@ -339,7 +340,7 @@ class PayoutBuilder:
         times = [leg.next_at for leg in payout.legs if leg.next_at is not None]
         # Once its window has passed, only the answer to the last question settles it.
         settles_at = payout.settles_at if status is PayoutStatus.PAID else None
-        if settles_at is not None and (settles_at > self.now or not times):
+        if settles_at is not None and (settles_at > self.now or not is_still_asked(payout)):
             times.append(settles_at)
         return min(times, default=None)
 

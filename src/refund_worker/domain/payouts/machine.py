@@ -121,8 +121,7 @@ def combined_outcome(payout: Payout, now: float) -> PayoutOutcome:
     begun = [leg for leg in forward if leg.status in ACTIVE and leg.status is not LegStatus.PLANNED]
     # The last step is what reaches the payee: others may undo a transfer whose money the payee already has.
     if forward[-1].status is LegStatus.SUCCEEDED and not begun:
-        is_asked = any(leg.next_at is not None for leg in forward)
-        is_over = payout.settles_at is not None and payout.settles_at <= now and not is_asked
+        is_over = payout.settles_at is not None and payout.settles_at <= now and not is_still_asked(payout)
         return _O.SETTLED if is_over or payout.status is _S.SETTLED else _O.PAID
     if not begun and any(leg.status in UNPAID_FINAL for leg in forward):
         return _ended_unpaid(payout)
@@ -191,6 +190,11 @@ def is_payout_leg_ready(payout: Payout, leg: PayoutLeg) -> bool:
 def is_on_its_way(leg: PayoutLeg) -> bool:
     """Return True if an object of the leg may still pay, and has not: it is pending, or waits for the payee."""
     return any(known.state in LIVE_OBJECT_STATES - {ObjectState.SUCCEEDED} for known in leg.objects)
+
+
+def is_still_asked(payout: Payout) -> bool:
+    """Return True if a step waits for an answer about a payment, or for the end of one: it does not settle before."""
+    return any(leg.next_at is not None or is_on_its_way(leg) for leg in payout.forward_legs)
 
 
 def is_paid_in_another_way(leg: PayoutLeg) -> bool:
