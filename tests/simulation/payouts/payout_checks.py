@@ -112,7 +112,7 @@ def _check_paid_once(watch: PayoutWatch, banks: dict[str, TransferBank], payout:
         legs = legs_of(watch, payout)
         ids = {f"manual:{item.id}" for item in bank.transfers}  # the person named what the processor had paid
         known = dict(watch.connection.raw("SELECT object_id, leg_id FROM transfer_objects"))
-        theirs = {t.id for t in bank.transfers if t.payout_id == payout_id}
+        theirs = {t.id for t in bank.transfers if t.payout_id == payout_id and not t.is_void}
         if not bank.two_steps and not theirs & (known.keys() | bank.told):
             return  # without a list, an object is known by an event alone, and none arrived
         manual = any(
