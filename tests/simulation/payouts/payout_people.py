@@ -191,7 +191,7 @@ class PayoutPeople:
         if strikes("report lost") and not is_late:
             return  # after the window nothing else would tell of a return
         carries = strikes("report carries the object")
-        told, event_id = bank.describe_transfer(item), f"evt_{item.id}_{len(item.words)}"
+        told, event_id = bank.describe_transfer(item, in_event=True), f"evt_{item.id}_{len(item.words)}"
         for _ in range(3 if strikes("report three times") else 1):
             late = random.uniform(HOUR, 3 * DAY) if strikes("report late") else random.uniform(0, 3)
             reply = TransferReplied(item.payout_id, item.leg_id, None, TransferAnswered(told))

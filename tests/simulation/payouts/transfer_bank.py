@@ -321,12 +321,12 @@ class TransferBank(Bank):
 
     # --- answers -----------------------------------------------------------------------------------------------------
 
-    def describe_transfer(self, item: Transfer) -> TransferObject:
-        """Return the object as an answer shows it."""
+    def describe_transfer(self, item: Transfer, *, in_event: bool = False) -> TransferObject:
+        """Return the object as an answer shows it, or as an event does, which is made when the object changes."""
         word = item.words[-1]
         # A replica of the processor's database is behind for a while, and not for days.
         is_fresh = self.world.now - item.said_at < HOUR
-        if len(item.words) > 1 and self.faults.strikes("stale answer") and is_fresh:
+        if len(item.words) > 1 and self.faults.strikes("stale answer") and is_fresh and not in_event:
             word = item.words[-2]
         is_void = word in VOID
         return TransferObject(
