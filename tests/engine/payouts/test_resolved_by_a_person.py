@@ -296,6 +296,7 @@ def test_second_payment_that_comes_back_leaves_no_transfer(make_world: Make) -> 
     world.settle(3_600, step=600)
     assert world.payout(payout_id).failure_code == "paid_twice"
     world.act_on(payout_id, "resolve")
+    world.settle(600)
     world.route.set(f"{payout_id}-2:1", ObjectState.FAILED, failure_code="could_not_process")
     world.route.script = ["succeeded"]
     world.settle(2 * DAY, step=3_600)
