@@ -15,12 +15,12 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from tests.crashes.crash_path import Path
-from tests.crashes.crash_run import Crashed, run_path, trace_of
+from tests.crashes.crash_run import Crashed, CrashRun, Run, result_of
 from tests.crashes.paths import PATHS
-from tests.crashes.payout_paths import PAYOUT_PATHS, PayoutPath, run_payout_path, trace_of_payout
+from tests.crashes.payout_paths import PAYOUT_PATHS, PayoutCrashRun, PayoutPath
 from tests.support.progress import Progress
 
 BY_NAME: dict[str, Path | PayoutPath] = {path.name: path for path in (*PATHS, *PAYOUT_PATHS)}
@@ -46,10 +46,10 @@ def main() -> int:
 
 def show(name: str, crash_at: list[int]) -> int:
     """Print the trace of one run. Return 1 if it broke a promise."""
-    path = BY_NAME[name]
-    for line in trace_of_payout(path, crash_at) if isinstance(path, PayoutPath) else trace_of(path, crash_at):
+    run = prepared(name, crash_at)
+    result = result_of(run)
+    for line in run.world.trace:
         print(*line)
-    result = run(name, crash_at)
     print(result.violation or "no violation", f"({result.points} points)")
     return 1 if result.violation else 0
 
@@ -78,7 +78,7 @@ def enumerate_path(pool: multiprocessing.pool.Pool, name: str, every: int, alike
 
     A second crash is at any point that the run with the first crash passes.
     """
-    smooth = run(name)
+    smooth = result_of(prepared(name))
     failures, count = report(name, (), smooth), smooth.points
     singles: dict[int, Crashed] = {}
     for (_, (first,)), result in pool.imap_unordered(run_job, ((name, (n,)) for n in range(1, count + 1)), 10):
@@ -114,15 +114,15 @@ def pairs_of(name: str, passed: dict[int, int], every: int) -> Iterator[Job]:
                 yield name, (first, second)
 
 
-def run(name: str, crash_at: tuple[int, ...] | list[int] = ()) -> Crashed:
-    """Run the path of a refund or a payout with crashes at these points."""
+def prepared(name: str, crash_at: Collection[int] = ()) -> Run:
+    """Return a run of the path of a refund or a payout, with crashes at these points."""
     path = BY_NAME[name]
-    return run_payout_path(path, crash_at) if isinstance(path, PayoutPath) else run_path(path, crash_at)
+    return PayoutCrashRun(path, crash_at) if isinstance(path, PayoutPath) else CrashRun(path, crash_at)
 
 
 def run_job(job: Job) -> tuple[Job, Crashed]:
     """Run one pair."""
-    return job, run(*job)
+    return job, result_of(prepared(*job))
 
 
 def report(name: str, crash_at: tuple[int, ...], result: Crashed) -> int:

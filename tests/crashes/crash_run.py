@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from refund_worker.engine.processor_sync.reread import reread
 from tests.crashes.crash_path import PAYPAL, Path, payment_id_at
@@ -17,7 +17,7 @@ from tests.simulation.bank import Bank
 from tests.simulation.bank_records import DAY, HOUR, SILENT, STRIPE
 from tests.simulation.faults import Faults
 from tests.simulation.final_checks import check_ends
-from tests.simulation.kernel import Violation
+from tests.simulation.kernel import Violation, World
 from tests.simulation.schedule import Schedule
 
 # Salts are random, so their hashes are random too.
@@ -159,10 +159,24 @@ class Crashed:
     rest: str = ""
 
 
+class Run(Protocol):
+    """A run of a refund's path or of a payout's."""
+
+    world: World
+    crashes: Crashes
+    rest: str
+
+    def outcome(self) -> str | None: ...
+
+
+def result_of(run: Run) -> Crashed:
+    """Run it to its end, and return its result."""
+    return Crashed(run.outcome(), run.crashes.passed, run.rest)
+
+
 def run_path(path: Path, crash_at: Collection[int] = ()) -> Crashed:
     """Run the path with crashes at these points."""
-    run = CrashRun(path, crash_at)
-    return Crashed(run.outcome(), run.crashes.passed, run.rest)
+    return result_of(CrashRun(path, crash_at))
 
 
 def trace_of(path: Path, crash_at: Collection[int]) -> list[tuple[object, ...]]:

@@ -11,7 +11,7 @@ from refund_worker.domain.payouts.payee import PayeeRecord
 from refund_worker.domain.payouts.payout import PayoutRequest
 from refund_worker.domain.payouts.transfers import Method
 from tests.crashes.crash_path import LATER, Path
-from tests.crashes.crash_run import Crashed, Crashes, digest_of_the_rest
+from tests.crashes.crash_run import Crashed, Crashes, digest_of_the_rest, result_of
 from tests.simulation.kernel import Violation
 from tests.simulation.payouts.payout_plan import PayoutPlan, destination_of
 from tests.simulation.payouts.payout_schedule import PayoutSchedule
@@ -110,12 +110,4 @@ class PayoutCrashRun(PayoutSchedule):
 
 def run_payout_path(path: PayoutPath, crash_at: Collection[int] = ()) -> Crashed:
     """Run the path with crashes at these points."""
-    run = PayoutCrashRun(path, crash_at)
-    return Crashed(run.outcome(), run.crashes.passed, run.rest)
-
-
-def trace_of_payout(path: PayoutPath, crash_at: Collection[int]) -> list[tuple[object, ...]]:
-    """Return the trace of the path with crashes at these points."""
-    run = PayoutCrashRun(path, crash_at)
-    run.outcome()
-    return run.world.trace
+    return result_of(PayoutCrashRun(path, crash_at))

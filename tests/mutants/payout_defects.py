@@ -324,8 +324,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: the same false answer is shown again and again",
         PAYOUTS + "objects.py",
-        "    if leg.status in FINAL_LEGS and leg.failure_message == message:\n",
-        "    if False:\n",
+        "    return leg.status in FINAL_LEGS and leg.failure_message == message\n",
+        "    return False\n",
         (RETURNS + "what_a_person_has_seen_is_asked_for_once_more",),
     ),
     Defect(

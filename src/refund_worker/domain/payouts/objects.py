@@ -103,6 +103,11 @@ def _end_question(builder: PayoutBuilder, leg: PayoutLeg) -> PayoutLeg:
     return leg if is_watched(leg) else builder.update_leg(leg, next_at=None, retry_count=0)
 
 
+def _was_shown(leg: PayoutLeg, message: str) -> bool:
+    """Return True if a person was alerted about the same answer since the leg ended: it is not shown again."""
+    return leg.status in FINAL_LEGS and leg.failure_message == message
+
+
 def _is_end_of_older_attempt(leg: PayoutLeg, item: TransferObject) -> bool:
     """Return True if the leg is open, no object of it is live, and this one may be of an older attempt.
 
@@ -152,8 +157,8 @@ def _mismatch(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> s
 def _reject(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject, fault: str) -> PayoutLeg:
     """Let a person compare the object with the leg; its state is not believed."""
     message = f"{item.object_id} at the processor is not what was asked for: {fault}"
-    if leg.status in FINAL_LEGS and leg.failure_message == message:
-        return _end_question(builder, leg)  # shown before
+    if _was_shown(leg, message):
+        return _end_question(builder, leg)
     if leg.attention_code != ANSWER_MISMATCH:
         builder.record_event(ANSWER_MISMATCH, alarm=True, leg=leg, object_id=item.object_id, what=fault)
     next_at = None if leg.status not in POLLED else leg.next_at
@@ -333,8 +338,8 @@ def _next_poll(builder: PayoutBuilder, leg: PayoutLeg) -> float:
 def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
     """Treat an object with an unknown status as pending, show it to a person, and ask again."""
     message = f"status: {item.status or 'none'}"
-    if leg.status not in ACTIVE and leg.failure_message == message:
-        return _end_question(builder, leg)  # shown before
+    if _was_shown(leg, message):
+        return _end_question(builder, leg)
     if _is_paid_manually(leg) and leg.step is Step.PAYOUT and not _is_named_by_person(leg, item):
         leg = _keep_manual_payment(builder, leg, item, is_live=True)
         return builder.update_leg(leg, failure_code=UNKNOWN_STATUS, failure_message=message)

@@ -42,7 +42,7 @@ _CHANGES = (
 )
 assert set(_COLUMNS) == {field.name for field in fields(Payout)} - {"legs"}, "each field of a payout has its column"
 
-# Built once: building them costs as much as running them, and each claim and each answer runs them.
+# Built once, because each claim and each answer runs them.
 _IDS: BindParameter[Any] = bindparam("ids", expanding=True)
 _PAYOUTS = select(payouts).where(payouts.c.payout_id.in_(_IDS)).order_by(payouts.c.payout_id)
 _PAYEES_OF = select(payouts.c.payout_id, payouts.c.payee_id).where(payouts.c.payout_id.in_(_IDS))
