@@ -336,6 +336,27 @@ PAYOUT_DEFECTS = (
         (RETURNS + "what_a_person_has_seen_is_asked_for_once_more",),
     ),
     Defect(
+        "payouts: another object that pays gets no window of its own",
+        PAYOUTS + "builder.py",
+        " and was.object_id == last.object_id",
+        "",
+        (RETURNS + "another_object_that_pays_has_its_own_window",),
+    ),
+    Defect(
+        "payouts: an object that is not understood is asked for without an end",
+        PAYOUTS + "builder.py",
+        "(self._window if leg.attention_code in NOT_UNDERSTOOD else 0.0)",
+        "(1e9 if leg.attention_code in NOT_UNDERSTOOD else 0.0)",
+        (RETURNS + "object_never_understood_is_asked_for_one_more_window",),
+    ),
+    Defect(
+        "payouts: a second payment that waits for the payee is not on its way",
+        PAYOUTS + "machine.py",
+        "LIVE_OBJECT_STATES - {ObjectState.SUCCEEDED}",
+        "(ObjectState.PENDING,)",
+        (RESOLVED + "second_payment_on_its_way_is_read_until_it_ends",),
+    ),
+    Defect(
         "payouts: a payout settles although a second payment is on its way",
         PAYOUTS + "machine.py",
         "leg.next_at is not None or is_on_its_way(leg) for",

@@ -220,7 +220,8 @@ def test_object_of_unknown_status_besides_a_manual_payment_is_shown(make_world: 
     assert (leg.status, leg.attention_code, leg.failure_code) == ("succeeded", None, None)
 
 
-def test_second_payment_on_its_way_is_read_until_it_ends(make_world: Make) -> None:
+@pytest.mark.parametrize("state", [ObjectState.PENDING, ObjectState.REQUIRES_ACTION])
+def test_second_payment_on_its_way_is_read_until_it_ends(make_world: Make, state: ObjectState) -> None:
     """A person decides about two payments after the window. One fails later, and no event tells it."""
     world = make_world(steps=TWO_STEPS)
     world.earn("e1", 5_000)
@@ -231,7 +232,7 @@ def test_second_payment_on_its_way_is_read_until_it_ends(make_world: Make) -> No
     world.settle(12_000, step=100)
     world.act_on(payout_id, "resolve", reference="wire-7")
     world.route.down = False
-    world.route.set(f"{payout_id}-2:1", ObjectState.PENDING)
+    world.route.set(f"{payout_id}-2:1", state)
     world.settle(9 * DAY, step=3_600)
     assert world.payout(payout_id).failure_code == "paid_twice"
     world.act_on(payout_id, "retry")

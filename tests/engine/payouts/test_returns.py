@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import stripe
@@ -66,6 +67,29 @@ def test_unknown_status_at_the_end_of_the_window_is_asked_for_again(world: Payou
     world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED)
     world.settle(DAY, step=3_600)
     assert (world.payout(payout_id).status, world.payout(payout_id).due_at) == ("settled", None)
+
+
+def test_object_never_understood_is_asked_for_one_more_window(world: PayoutWorld) -> None:
+    payout_id = paid(world, ("succeeded",))
+    world.settle(WINDOW - 3_600, step=3_600)
+    world.route.set(f"{payout_id}-1:1", None, status="resting")
+    world.settle(3 * WINDOW, step=3_600)
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.failure_code, payout.due_at) == ("needs_attention", "unknown_status", None)
+    assert 13 <= fetched(world).count("tr_1") <= 16
+
+
+def test_another_object_that_pays_has_its_own_window(world: PayoutWorld) -> None:
+    """Two objects paid, and the first comes back while a person decides."""
+    payout_id = paid(world, ("succeeded",))
+    item = world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED)
+    world.settle(2 * DAY, step=3_600)
+    world.report(payout_id, replace(item, object_id="tr_9"))
+    assert world.payout(payout_id).failure_code == "paid_twice"
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.FAILED))
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.legs[0].object_id) == ("paid", "tr_9")
+    assert payout.settles_at == world.now + WINDOW
 
 
 def test_false_answer_at_the_end_of_the_window_hides_no_return(world: PayoutWorld) -> None:
