@@ -65,6 +65,7 @@ class GatedCursor(sqlite3.Cursor):
         if gate is None:
             return super().executemany(sql, rows)
         connection.before(gate, sql)
+        connection.cursors.append(self)
         super().executemany(sql, rows)
         gate.executed(sql)
         return self
@@ -130,7 +131,9 @@ class GatedConnection(sqlite3.Connection):
     def rollback(self) -> None:
         """Roll back, and make a lost connection usable again."""
         self.lost = False
-        for cursor in self.cursors:  # cursors that a dead process had not read to the end
+        # Cursors that a dead process left open. Python's garbage collector would reset their cached statements at any
+        # time, also while another process runs one of them: "bad parameter or other API misuse".
+        for cursor in self.cursors:
             cursor.close()
         self.cursors.clear()
         if self.in_transaction:
