@@ -29,6 +29,7 @@ from tests.domain.builders import (
 )
 
 from refund_worker.domain.decision import Event, PaymentDelta, Policy, ProcessorDenied
+from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
 from refund_worker.domain.payment_check import PaymentFacts
@@ -171,6 +172,21 @@ def test_repeated_block_alarms_once() -> None:
         alarms += sum(event.alarm for event in reported.events)
         refund = sent_again(reported.after, START + 700 * (number + 1)).after
     assert (refund.legs[0].attempt, alarms) == (6, 1)
+
+
+@pytest.mark.parametrize("without_answer", [0, 100])
+def test_only_refused_tries_end_the_tries_of_a_blocked_leg(without_answer: int) -> None:
+    refund, tried_again = begun(), []
+    for number in range(BLOCKED_TRIES + 1):
+        if number:
+            refund = sent_again(refund, START + 700 * number).after
+        refund = replace(refund, legs=(replace(refund.legs[0], retry_count=without_answer),))
+        refund = answer(refund, Blocked("balance_insufficient", "not now"), START + 1 + 700 * number).after
+        tried_again.append(refund.legs[0].next_at is not None)
+        assert refund.legs[0].retry_count == 0, "the processor has answered"
+    assert tried_again == [True] * BLOCKED_TRIES + [False]
+    retried = apply_action(refund, Action.RETRY, START + 10**6, POLICY, actor="anna", reason="topped up")
+    assert retried.after.legs[0].blocked_count == 0
 
 
 @pytest.mark.parametrize("reply", [NO_ANSWER, FIVE_HUNDRED])

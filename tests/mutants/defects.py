@@ -320,8 +320,8 @@ DEFECTS = (
     Defect(
         "an object of ours that paid makes a manual payment forgotten",
         DOMAIN + "refund_object.py",
-        '        "retry_count": 0,\n        "attention_code"',
-        '        "retry_count": 0,\n        "manual_reference": None,\n        "attention_code"',
+        '        "retry_count": 0,\n        "blocked_count": 0,',
+        '        "retry_count": 0,\n        "manual_reference": None,\n        "blocked_count": 0,',
         ("tests/domain/test_manual_payment.py",),
     ),
     Defect(
@@ -2835,8 +2835,8 @@ DEFECTS = (
     Defect(
         "a retry by hand counts the attempts anew",
         DOMAIN + "operator_action.py",
-        "next_at=builder.now, retry_count=0, listed_at=None)",
-        "next_at=builder.now, retry_count=0, attempt=1, sends=0, listed_at=None)",
+        "retry_count=0, blocked_count=0, listed_at=None)",
+        "retry_count=0, blocked_count=0, attempt=1, sends=0, listed_at=None)",
     ),
     Defect(
         "a retry by hand forgets that an answer is missing",

@@ -814,4 +814,32 @@ PAYOUT_DEFECTS = (
         'wanted == "csv" or (',
         ("tests/web/test_payees_over_http.py::test_statement_is_csv_by_header_unless_the_format_says_otherwise",),
     ),
+    Defect(
+        "refunds: tries without an answer end the tries of a blocked leg",
+        DOMAIN + "handle_reply.py",
+        "leg.blocked_count < BLOCKED_TRIES",
+        "max(leg.blocked_count, leg.retry_count) < BLOCKED_TRIES",
+        ("tests/domain/test_handle_reply.py",),
+    ),
+    Defect(
+        "refunds: a person's retry gives a blocked leg no new tries",
+        DOMAIN + "operator_action.py",
+        "retry_count=0, blocked_count=0, listed_at",
+        "retry_count=0, listed_at",
+        ("tests/domain/test_handle_reply.py",),
+    ),
+    Defect(
+        "payouts: tries without an answer end the tries of a blocked payout",
+        PAYOUTS + "replies.py",
+        "leg.blocked_count < BLOCKED_TRIES",
+        "max(leg.blocked_count, leg.retry_count) < BLOCKED_TRIES",
+        (FUNDS + "only_refused_tries_end_the_tries_of_a_blocked_payout",),
+    ),
+    Defect(
+        "payouts: a blocked payout is tried for ever",
+        PAYOUTS + "replies.py",
+        "        blocked_count=leg.blocked_count + 1,\n",
+        "",
+        (FUNDS + "only_refused_tries_end_the_tries_of_a_blocked_payout",),
+    ),
 )

@@ -110,8 +110,7 @@ def _check_all_ended(watch: Watch, bank: Bank) -> None:
 def _lasts(bank: Bank, leg: Row) -> bool:
     if leg["attention"] == "balance_insufficient":
         of_it = [sent for number in range(1, leg["attempt"] + 1) for sent in bank.sent[f"{leg['leg_id']}:{number}"]]
-        # The tries whose answers were lost count too.
-        return len(of_it) >= BLOCKED_TRIES_MIN and any(isinstance(sent.told, Blocked) for sent in of_it)
+        return sum(isinstance(sent.told, Blocked) for sent in of_it) >= BLOCKED_TRIES_MIN
     if leg["attention"] == "insufficient_funds":
         failed = [item for item in bank.refund_objects if item.leg_id == leg["leg_id"] and item.is_void]
         return len(failed) >= BLOCKED_TRIES_MIN

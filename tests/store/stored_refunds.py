@@ -19,6 +19,7 @@ SENT: Mapping[str, Any] = {
     "attempt": 3,
     "sends": 2,
     "retry_count": 7,
+    "blocked_count": 4,
     "first_sent_at": 1.25,
     "last_sent_at": 2.5,
     "in_doubt": Doubt(unanswered=True, lookup_required=True, refusal=RefusalKind.REFUSED),

@@ -147,6 +147,7 @@ NOT_SENT: dict[str, Any] = {
     "attempt": 1,
     "sends": 0,
     "retry_count": 0,
+    "blocked_count": 0,
     "held": False,
     "canceling": False,
     **dict.fromkeys(("first_sent_at", "last_sent_at", "in_doubt", "failure_code", "failure_message", "fault")),

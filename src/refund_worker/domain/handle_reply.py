@@ -216,7 +216,7 @@ def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> 
         if leg.canceling is not None:  # it was an attempt after the one whose object a person canceled
             builder.update_leg(ended, **given_back(builder, ended))
         return
-    again = refusal is RefusalKind.BLOCKED and leg.retry_count < BLOCKED_TRIES
+    again = refusal is RefusalKind.BLOCKED and leg.blocked_count < BLOCKED_TRIES
     attention_code = leg.failure_code or str(refusal)
     builder.transition_leg(
         leg,
@@ -226,7 +226,8 @@ def _apply_refusal(builder: DecisionBuilder, leg: Leg, refusal: RefusalKind) -> 
         detail={"said": leg.failure_message} if refusal is RefusalKind.UNKNOWN else None,
         attention_code=attention_code,
         next_at=builder.now + builder.policy.retry_max_seconds if again else None,
-        retry_count=leg.retry_count + 1,
+        retry_count=0,
+        blocked_count=leg.blocked_count + 1,
         in_doubt=None,
     )
 

@@ -155,7 +155,7 @@ def _never_sent_again(policy: Policy, leg: Leg) -> RefusalKind | None:
 
 
 def _due_now(builder: DecisionBuilder, leg: Leg) -> Leg:
-    return replace(leg, attention_code=None, next_at=builder.now, retry_count=0, listed_at=None)
+    return replace(leg, attention_code=None, next_at=builder.now, retry_count=0, blocked_count=0, listed_at=None)
 
 
 def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> None:

@@ -193,8 +193,8 @@ def checked(builder: DecisionBuilder, leg: Leg, facts: PaymentFacts | None) -> L
     objection = objection_to(facts, builder.policy.rules_of(leg.processor).live)
     if objection is not None and not _is_acknowledged(objection, leg):
         passes = objection.passes and _can_be_read(facts, builder.policy)
-        again = passes and leg.retry_count < BLOCKED_TRIES
-        leg = builder.update_leg(leg, retry_count=leg.retry_count + passes)
+        again = passes and leg.blocked_count < BLOCKED_TRIES
+        leg = builder.update_leg(leg, blocked_count=leg.blocked_count + passes)
         next_at = facts.read_at + builder.policy.retry_max_seconds if again else None
         hold_for_payment(builder, leg, objection.code, objection.message, next_at=next_at, alarm=not passes)
         return None

@@ -220,6 +220,7 @@ class Leg(SendState):
     attempt: int = 1
     sends: int = 0
     retry_count: int = 0
+    blocked_count: int = 0
     first_intent_at: float | None = None  # of any attempt: refunds of others since then concern this leg
     first_sent_at: float | None = None  # of the current attempt: a key's life counts from here
     last_sent_at: float | None = None  # of any attempt: the quiet window counts from here
@@ -260,6 +261,7 @@ class LegChanges(TypedDict, total=False):
     attempt: int
     sends: int
     retry_count: int
+    blocked_count: int
     times_restored: int
     first_intent_at: float | None
     first_sent_at: float | None

@@ -13,7 +13,8 @@ class SendState:
 
     `attempt` is the number of the current or next attempt; `sends` counts the intents to send that were committed under
     its key. `first_sent_at` is the time of the attempt's first intent, `last_sent_at` that of the last one over all
-    attempts. `retry_count` is about waiting: how long to wait next, when a person is alerted and when tries end.
+    attempts. `retry_count` counts the tries without an answer: how long to wait next, and when a person is alerted.
+    `blocked_count` counts the tries that were refused for a reason that passes: when the automatic tries end.
     `in_doubt` are the open questions, and `processor` is the account that is called. Times are in epoch seconds.
     """
 
@@ -33,6 +34,8 @@ class SendState:
         def sends(self) -> int: ...
         @property
         def retry_count(self) -> int: ...
+        @property
+        def blocked_count(self) -> int: ...
         @property
         def first_sent_at(self) -> float | None: ...
         @property

@@ -13,6 +13,7 @@ from tests.support.payout_runs import approve, begin, drive, start
 from tests.support.payout_world import DAY, TWO_STEPS, PayoutWorld
 
 from refund_worker.domain.account_names import PAYOUT
+from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.payouts.runs import RunStatus
 from refund_worker.domain.processor_replies import BalanceRead, Refused
@@ -69,12 +70,33 @@ def test_payout_that_awaits_approval_is_needed_once_approved(make_world: Make) -
     assert needs(world) == {"approved": 700}
 
 
-def test_blocked_payout_is_needed_and_an_unknown_outcome_is_not(make_world: Make) -> None:
+def account_that_runs_low() -> Accounts:
+    """Return the account "stripe", where a blocked call means that its balance is too low."""
     stripe = payout_accounts()["stripe"]
     assert stripe.entry.payouts is not None
     empty = replace(stripe.entry.payouts.capabilities, low_balance_codes=frozenset({"balance_insufficient"}))
     route = replace(stripe.entry.payouts, capabilities=empty)
-    world = make_world(accounts=Accounts({"stripe": replace(stripe, entry=replace(stripe.entry, payouts=route))}))
+    return Accounts({"stripe": replace(stripe, entry=replace(stripe.entry, payouts=route))})
+
+
+@pytest.mark.parametrize("without_answer", [0, 100])
+def test_only_refused_tries_end_the_tries_of_a_blocked_payout(make_world: Make, without_answer: int) -> None:
+    world = make_world(accounts=account_that_runs_low())
+    world.earn("e1", 1_000)
+    world.route.script = ["blocked"] * 2 * BLOCKED_TRIES
+    payout_id = world.ask(700)
+    for _ in range(BLOCKED_TRIES + 5):
+        world.settle(POLICY.retry_max_seconds, step=POLICY.retry_max_seconds)
+        world.database.run(lambda c: c.execute(update(payout_legs).values(retry_count=without_answer)))
+    assert len(world.route.sends()) == BLOCKED_TRIES + 1
+    assert world.payout(payout_id).status == "needs_attention"
+    world.act_on(payout_id, "retry")
+    world.settle(5 * POLICY.retry_max_seconds, step=POLICY.retry_max_seconds)
+    assert len(world.route.sends()) >= BLOCKED_TRIES + 4, "a person's retry begins the tries again"
+
+
+def test_blocked_payout_is_needed_and_an_unknown_outcome_is_not(make_world: Make) -> None:
+    world = make_world(accounts=account_that_runs_low())
     world.earn("e1", 1_000)
     world.route.script = ["blocked", "nothing"]
     world.ask(700)

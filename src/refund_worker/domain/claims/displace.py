@@ -79,7 +79,13 @@ def resume_disputed(refund: Refund, payment_id: str, now: float, policy: Policy)
     for leg in stopped:
         builder.record_event("dispute_ended", leg=leg)
         builder.update_leg(
-            leg, attention_code=None, failure_code=None, failure_message=None, next_at=now, retry_count=0
+            leg,
+            attention_code=None,
+            failure_code=None,
+            failure_message=None,
+            next_at=now,
+            retry_count=0,
+            blocked_count=0,
         )
         builder.read_again[payment_id] = Reread(always=False, takes_as_seen=False)
     return builder.build().released()

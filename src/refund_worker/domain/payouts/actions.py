@@ -100,7 +100,7 @@ def _retry(builder: PayoutBuilder, reason: str) -> None:
     """Ask the processor first, always. A new attempt follows only if the processor has nothing."""
     builder.record_event("retry_requested", reason=reason)
     for leg in tuple(builder.legs.values()):
-        due = replace(leg, attention_code=None, next_at=builder.now, retry_count=0, listed_at=None)
+        due = replace(leg, attention_code=None, next_at=builder.now, retry_count=0, blocked_count=0, listed_at=None)
         if leg.status is LegStatus.BLOCKED:
             in_doubt = Doubt.of(
                 unanswered=leg.unanswered, lookup_required=True, refusal=_never_sent_again(builder, leg)

@@ -205,6 +205,7 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
         object_id=best.object_id if best else item.object_id,
         in_doubt=None,
         retry_count=0,
+        blocked_count=0,
         attention_code=PAID_TWICE if twice else None,
         failure_code=None if best else item.failure_code or str(item.state),
         failure_message=None if best else f"the processor says {item.status}: {item.failure_code or 'no reason given'}",
@@ -274,7 +275,8 @@ def _wait_to_try_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObj
         fault=item.fault,
         object_id=item.object_id,
         in_doubt=None,
-        retry_count=max(failures, leg.retry_count + 1),
+        retry_count=0,
+        blocked_count=leg.blocked_count + 1,
         next_at=builder.now + builder.calls_policy.retry_max_seconds if failures <= limit else None,
     )
 

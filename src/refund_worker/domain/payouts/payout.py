@@ -80,6 +80,7 @@ class PayoutLeg(SendState):
     attempt: int = 1
     sends: int = 0
     retry_count: int = 0
+    blocked_count: int = 0
     first_sent_at: float | None = None
     last_sent_at: float | None = None
     in_doubt: Doubt | None = None
@@ -104,6 +105,7 @@ class PayoutLegChanges(TypedDict, total=False):
     attempt: int
     sends: int
     retry_count: int
+    blocked_count: int
     first_sent_at: float | None
     last_sent_at: float | None
     in_doubt: Doubt | None

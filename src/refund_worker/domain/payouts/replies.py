@@ -182,7 +182,7 @@ def apply_refusal(builder: PayoutBuilder, leg: PayoutLeg, refusal: RefusalKind) 
             fault=fault,
         )
     else:
-        again = refusal is RefusalKind.BLOCKED and leg.retry_count < BLOCKED_TRIES
+        again = refusal is RefusalKind.BLOCKED and leg.blocked_count < BLOCKED_TRIES
         _block(builder, leg, leg.failure_code or str(refusal), again=again)
 
 
@@ -194,7 +194,8 @@ def _block(builder: PayoutBuilder, leg: PayoutLeg, attention_code: str, *, again
         alarm=leg.attention_code != attention_code,  # only once, however often it is retried
         attention_code=attention_code,
         next_at=builder.now + builder.calls_policy.retry_max_seconds if again else None,
-        retry_count=leg.retry_count + 1,
+        retry_count=0,
+        blocked_count=leg.blocked_count + 1,
         in_doubt=None,
     )
 
