@@ -842,4 +842,18 @@ PAYOUT_DEFECTS = (
         "",
         (FUNDS + "only_refused_tries_end_the_tries_of_a_blocked_payout",),
     ),
+    Defect(
+        "payouts: a transfer of an unknown status is a second payment",
+        PAYOUTS + "objects.py",
+        "_is_paid_manually(leg) and leg.step is Step.PAYOUT and not",
+        "_is_paid_manually(leg) and not",
+        (RESOLVED + "transfer_of_unknown_status_is_no_second_payment",),
+    ),
+    Defect(
+        "payouts: one that never comes back is not settled",
+        PAYOUTS + "builder.py",
+        "(settles_at > self.now or not is_still_asked(payout))",
+        "settles_at > self.now",
+        (RETURNS + "payout_without_a_window_settles_at_once",),
+    ),
 )

@@ -223,7 +223,6 @@ def _values_of(
         "processor_refund_id": paying.processor_refund_id,
         "in_doubt": None,
         "retry_count": 0,
-        "blocked_count": 0,
         "attention_code": REFUNDED_TWICE if meaning.twice else failure if meaning.disputed else None,
         "failure_code": None,
         "failure_message": None,

@@ -220,6 +220,25 @@ def test_object_of_unknown_status_besides_a_manual_payment_is_shown(make_world: 
     assert (leg.status, leg.attention_code, leg.failure_code) == ("succeeded", None, None)
 
 
+def test_transfer_of_unknown_status_is_no_second_payment(make_world: Make) -> None:
+    """Its money is at most at the payee's account with the processor. An alarm names the status."""
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["lost"]
+    payout_id = world.ask()
+    world.step()
+    world.route.down = True
+    world.settle(12_000, step=100)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", None, status="resting"))
+    assert world.events(payout_id).count("unknown_status") == 1
+    assert "paid_twice" not in world.events(payout_id)
+    world.route.down = False
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED))
+    world.settle(600)
+    assert [leg.undoes for leg in world.payout(payout_id).legs if leg.step == "reversal"] == ["tr_1"]
+
+
 @pytest.mark.parametrize("state", [ObjectState.PENDING, ObjectState.REQUIRES_ACTION])
 def test_second_payment_on_its_way_is_read_until_it_ends(make_world: Make, state: ObjectState) -> None:
     """A person decides about two payments after the window. One fails later, and no event tells it."""

@@ -58,6 +58,15 @@ def test_payout_settles_by_the_answer_at_the_end_of_its_window(make_world: Make,
     assert "payout_settled" not in world.events(payout_id)
 
 
+def test_payout_without_a_window_settles_at_once(make_world: Make) -> None:
+    world = make_world(rules={"return_window_seconds": 0.0})
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded"]
+    payout_id = world.ask()
+    world.settle(DAY, step=3_600)
+    assert world.payout(payout_id).status == "settled"
+
+
 def test_unknown_status_at_the_end_of_the_window_is_asked_for_again(world: PayoutWorld) -> None:
     payout_id = paid(world, ("succeeded",))
     world.settle(WINDOW - 3_600, step=3_600)

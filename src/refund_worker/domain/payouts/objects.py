@@ -205,7 +205,6 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
         object_id=best.object_id if best else item.object_id,
         in_doubt=None,
         retry_count=0,
-        blocked_count=0,
         attention_code=PAID_TWICE if twice else None,
         failure_code=None if best else item.failure_code or str(item.state),
         failure_message=None if best else f"the processor says {item.status}: {item.failure_code or 'no reason given'}",
