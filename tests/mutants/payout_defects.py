@@ -856,4 +856,18 @@ PAYOUT_DEFECTS = (
         "settles_at > self.now",
         (RETURNS + "payout_without_a_window_settles_at_once",),
     ),
+    Defect(
+        "refunds: a dispute that ended gives a stopped leg no new tries",
+        DOMAIN + "claims/displace.py",
+        "            blocked_count=0,\n",
+        "",
+        ("tests/engine/refunds/test_payment_check_money_gone.py",),
+    ),
+    Defect(
+        "payouts: after a refusal the waits stay as long as in the outage before it",
+        PAYOUTS + "replies.py",
+        "        retry_count=0,\n        blocked_count",
+        "        blocked_count",
+        (FUNDS + "only_refused_tries_end_the_tries_of_a_blocked_payout",),
+    ),
 )

@@ -85,8 +85,10 @@ def test_only_refused_tries_end_the_tries_of_a_blocked_payout(make_world: Make, 
     world.earn("e1", 1_000)
     world.route.script = ["blocked"] * 2 * BLOCKED_TRIES
     payout_id = world.ask(700)
-    for _ in range(BLOCKED_TRIES + 5):
+    for number in range(BLOCKED_TRIES + 5):
         world.settle(POLICY.retry_max_seconds, step=POLICY.retry_max_seconds)
+        if number < BLOCKED_TRIES:
+            assert world.payout(payout_id).legs[0].retry_count == 0, "the processor has answered"
         world.database.run(lambda c: c.execute(update(payout_legs).values(retry_count=without_answer)))
     assert len(world.route.sends()) == BLOCKED_TRIES + 1
     assert world.payout(payout_id).status == "needs_attention"

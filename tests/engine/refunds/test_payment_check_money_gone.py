@@ -8,6 +8,7 @@ import pytest
 from tests.support.engine_world import World, assert_books_balance
 from tests.support.payment_check import HOUR, paid_in, says, shown, stopped
 
+from refund_worker.domain.claims.displace import resume_disputed
 from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.refund import RefundStatus
 from refund_worker.domain.state_machine import Action
@@ -26,6 +27,17 @@ def test_lasting_dispute_ends_readings_and_needs_a_person(asked: World) -> None:
     assert len(asked.processor.read) == read
     assert asked.refund(refund_id).failure_code == "charge_disputed"
     assert asked.processor.sends == []
+
+
+def test_dispute_that_ended_gives_all_tries_again(asked: World) -> None:
+    paid_in(asked)
+    says(asked, disputed=True)
+    refund_id = asked.withdraw(100)
+    asked.work_for((BLOCKED_TRIES + 5) * HOUR)
+    resumed = resume_disputed(asked.refund(refund_id), "pay1", asked.now, asked.context.policy)
+    assert resumed is not None
+    (leg,) = resumed.after.legs
+    assert (leg.blocked_count, leg.next_at) == (0, asked.now)
 
 
 def test_disputed_payment_blocks_until_the_dispute_is_over(asked: World) -> None:
