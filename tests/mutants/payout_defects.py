@@ -870,4 +870,32 @@ PAYOUT_DEFECTS = (
         "        blocked_count",
         (FUNDS + "only_refused_tries_end_the_tries_of_a_blocked_payout",),
     ),
+    Defect(
+        "payouts: an amount that only a later report tells is lost",
+        PAYOUTS + "objects.py",
+        "        leg = _note_late_amount(builder, leg, before, item)\n",
+        "",
+        (FILES + "amount_that_a_later_file_tells_is_posted_once",),
+    ),
+    Defect(
+        "payouts: an amount that is told again is lost again",
+        PAYOUTS + "objects.py",
+        " or before.returned_minor is not None or ",
+        " or ",
+        (FILES + "amount_that_a_later_file_tells_is_posted_once",),
+    ),
+    Defect(
+        "payouts: the store forgets how much of an object came back",
+        STORE + "payouts/payouts.py",
+        "KnownTransfer(object_id, ObjectState(state), attempt, returned_minor)",
+        "KnownTransfer(object_id, ObjectState(state), attempt)",
+        (FILES + "amount_that_a_later_file_tells_is_posted_once",),
+    ),
+    Defect(
+        "payouts: a later report takes the reason of a failure away",
+        PAYOUTS + "objects.py",
+        "failure_code=item.failure_code or leg.failure_code",
+        "failure_code=item.failure_code",
+        (FILES + "amount_that_a_later_file_tells_is_posted_once",),
+    ),
 )

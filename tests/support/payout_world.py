@@ -170,9 +170,9 @@ class PayoutWorld(World):
         with self.database.read() as connection:
             return [row["kind"] for row in timeline.events_about(connection, payout_id)]
 
-    def accounts(self) -> dict[str, int]:
-        """Return the ledger's accounts in USD that are not zero."""
-        query = select(ledger_entries.c.account, ledger_entries.c.amount).where(ledger_entries.c.unit == "USD")
+    def accounts(self, currency: str = "USD") -> dict[str, int]:
+        """Return the ledger's accounts in the currency that are not zero."""
+        query = select(ledger_entries.c.account, ledger_entries.c.amount).where(ledger_entries.c.unit == currency)
         sums: dict[str, int] = {}
         with self.database.read() as connection:
             for account, amount in connection.execute(query):

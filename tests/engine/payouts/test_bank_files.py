@@ -30,6 +30,7 @@ from refund_worker.errors import InvalidRequest, NotFound, UnreadableFile
 from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.bank_file.entry import ENTRY
 from refund_worker.sealing import Box
+from refund_worker.store.payouts.attempts import objects_of
 from refund_worker.store.tables import bank_files, payout_attempts
 
 ACCOUNT = "bank_file"
@@ -128,6 +129,38 @@ def test_answer_pays_rejects_and_returns(make_world: Make) -> None:
     assert world.payout(paid).status == "returned"
     assert world.payout(paid).lost_minor == 100
     assert world.balance("b1", "EUR").payable_minor == 10_000
+
+
+@pytest.mark.parametrize("first", ["rejected", "returned"])
+def test_amount_that_a_later_file_tells_is_posted_once(make_world: Make, first: str) -> None:
+    """The bank's statement tells what came back, after its answer told that the payment failed."""
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    answer(world, f"{reference(world, payout_id)},{first},AC04,2026-11-02,,")
+    ended = world.payout(payout_id)
+    assert ended.lost_minor == 0
+    for _ in range(2):
+        answer(world, f"{reference(world, payout_id)},returned,,2026-11-09,2400,EUR")
+        again = world.payout(payout_id)
+        assert (again.status, again.lost_minor, again.failure_code) == (ended.status, 100, ended.failure_code)
+        assert world.accounts("EUR")["house:payout_losses"] == 100
+        assert world.accounts("EUR")[f"processor:{ACCOUNT}"] == -100
+    assert world.events(payout_id).count("returned_less") == 1
+    with world.database.read() as connection:
+        (stored,) = objects_of(connection, [again.legs[0].leg_id])
+    assert (stored["returned_minor"], stored["failure_code"]) == (2_400, ended.legs[0].failure_code)
+    assert world.balance("b1", "EUR").payable_minor == 10_000
+
+
+def test_whole_amount_that_a_later_file_tells_is_no_loss(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    answer(world, f"{reference(world, payout_id)},rejected,AC04,2026-11-02,,")
+    answer(world, f"{reference(world, payout_id)},returned,,2026-11-09,2500,EUR")
+    assert world.payout(payout_id).lost_minor == 0
+    assert "returned_less" not in world.events(payout_id)
 
 
 @pytest.mark.parametrize("first", ["paid", "returned"])

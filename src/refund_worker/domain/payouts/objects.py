@@ -43,10 +43,11 @@ def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject)
     if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[state]:
         if before.state is ObjectState.FAILED and state is ObjectState.SUCCEEDED:
             builder.record_event("paid_after_failure", alarm=True, leg=leg, object_id=item.object_id)
+        leg = _note_late_amount(builder, leg, before, item)
         if before.state in LIVE_OBJECT_STATES and _is_named_by_person(leg, item):
             return _apply_state(builder, leg, item)  # a later report also has the id by which the person named it
         return _apply_repeat(builder, leg, item)
-    known[item.object_id] = KnownTransfer(item.object_id, state, item.attempt)
+    known[item.object_id] = KnownTransfer(item.object_id, state, item.attempt, item.returned_minor)
     builder.objects.append(TransferUpdate(leg.leg_id, state, item))
     leg = builder.update_leg(leg, objects=tuple(known.values()))
     _post_loss(builder, leg, item)
@@ -247,6 +248,22 @@ def _post_loss(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> 
     builder.postings.append(loss(builder.payout, leg, item.object_id, lost_minor))
     in_total = min(builder.payout.lost_minor + lost_minor, builder.payout.amount_minor)
     builder.payout = replace(builder.payout, lost_minor=in_total)
+
+
+def _note_late_amount(builder: PayoutBuilder, leg: PayoutLeg, before: KnownTransfer, item: TransferObject) -> PayoutLeg:
+    """Post what did not come back with an object that had ended, if only this report tells how much came back.
+
+    A bank rejects a payment in one file, and states the amount in another.
+    """
+    if before.state is not item.state or before.returned_minor is not None or item.returned_minor is None:
+        return leg
+    if leg.object_id == item.object_id:  # the first report told the reason
+        item = replace(item, failure_code=item.failure_code or leg.failure_code, fault=item.fault or leg.fault)
+    now_known = replace(before, returned_minor=item.returned_minor)
+    builder.objects.append(TransferUpdate(leg.leg_id, item.state, item))
+    leg = builder.update_leg(leg, objects=tuple(now_known if known is before else known for known in leg.objects))
+    _post_loss(builder, leg, item)
+    return leg
 
 
 def _tries_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> bool:

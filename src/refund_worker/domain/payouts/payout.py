@@ -53,11 +53,15 @@ class PayoutSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class KnownTransfer:
-    """A transfer object of the processor, in the last state that was applied to this leg."""
+    """A transfer object of the processor, in the last state that was applied to this leg.
+
+    `returned_minor` is how much of it came back, in minor units, if a report told that.
+    """
 
     object_id: str
     state: ObjectState
     attempt: int | None = None
+    returned_minor: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,11 @@ _LEGS = (
 )
 _OBJECTS = (
     select(
-        transfer_objects.c.leg_id, transfer_objects.c.object_id, transfer_objects.c.state, transfer_objects.c.attempt
+        transfer_objects.c.leg_id,
+        transfer_objects.c.object_id,
+        transfer_objects.c.state,
+        transfer_objects.c.attempt,
+        transfer_objects.c.returned_minor,
     )
     .join(payout_legs, transfer_objects.c.leg_id == payout_legs.c.leg_id)
     .where(payout_legs.c.payout_id.in_(_IDS), transfer_objects.c.state.is_not(None))
@@ -121,8 +125,8 @@ def load(
     rows = connection.execute(query, {"ids": sorted(payout_ids)}).mappings().all()
     found = {"ids": [row["payout_id"] for row in rows]}
     objects: dict[str, list[KnownTransfer]] = defaultdict(list)
-    for leg_id, object_id, state, attempt in connection.execute(_OBJECTS, found):
-        objects[leg_id].append(KnownTransfer(object_id, ObjectState(state), attempt))
+    for leg_id, object_id, state, attempt, returned_minor in connection.execute(_OBJECTS, found):
+        objects[leg_id].append(KnownTransfer(object_id, ObjectState(state), attempt, returned_minor))
     legs: dict[str, list[PayoutLeg]] = defaultdict(list)
     for row in connection.execute(_LEGS, found).mappings():
         legs[row["payout_id"]].append(_leg(row, objects.get(row["leg_id"], ())))
