@@ -133,7 +133,7 @@ def test_answer_pays_rejects_and_returns(make_world: Make) -> None:
 
 @pytest.mark.parametrize("first", ["rejected", "returned"])
 def test_amount_that_a_later_file_tells_is_posted_once(make_world: Make, first: str) -> None:
-    """The bank's statement tells what came back, after its answer told that the payment failed."""
+    """The bank's answer says that the payment failed. Its statement, later, has the amount that came back."""
     world = bank_world(make_world)
     payout_id = ask(world, "b1", "k1")
     export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")

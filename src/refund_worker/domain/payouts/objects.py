@@ -251,13 +251,13 @@ def _post_loss(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> 
 
 
 def _note_late_amount(builder: PayoutBuilder, leg: PayoutLeg, before: KnownTransfer, item: TransferObject) -> PayoutLeg:
-    """Post what did not come back with an object that had ended, if only this report tells how much came back.
+    """Post what did not come back with an object that had ended, if only this report has the amount.
 
     A bank rejects a payment in one file, and states the amount in another.
     """
     if before.state is not item.state or before.returned_minor is not None or item.returned_minor is None:
         return leg
-    if leg.object_id == item.object_id:  # the first report told the reason
+    if leg.object_id == item.object_id:  # the first report has the reason
         item = replace(item, failure_code=item.failure_code or leg.failure_code, fault=item.fault or leg.fault)
     now_known = replace(before, returned_minor=item.returned_minor)
     builder.objects.append(TransferUpdate(leg.leg_id, item.state, item))

@@ -55,7 +55,7 @@ class PayoutSource(StrEnum):
 class KnownTransfer:
     """A transfer object of the processor, in the last state that was applied to this leg.
 
-    `returned_minor` is how much of it came back, in minor units, if a report told that.
+    `returned_minor` is the amount that came back, in minor units, or None if no report has it.
     """
 
     object_id: str
