@@ -81,12 +81,13 @@ class Processes:
 
     def client(self, name: str, work: Callable[[Context], object], tries: int = 12) -> None:
         """Start a client that repeats its request if it gets no answer, or the answer to try again."""
+        healing = self.wiring.healing  # a try that began before may have met a fault, however late it ends
 
         def done(finished: bool) -> None:
             if not finished and tries > 1:
                 wait = self.world.random.choice((0.1, 1, 5, 60, 600))
                 self.world.after(wait, lambda: self.client(name, work, tries - 1))
-            elif not finished and not self.wiring.healing:
+            elif not finished and not healing:
                 self.world.after(HOUR, lambda: self.client(name, work, tries))
             elif not finished:
                 raise Violation(f"L1 {name} was never served")

@@ -129,7 +129,7 @@ PAYOUT = Payout(
     legs=(LEG,),
 )
 # The objects have a table of their own, and the others name rows that these tests do not make.
-LEFT_OUT = {"objects", "refund_id", "file_id"}
+LEFT_OUT = {"objects", "unknown_objects", "refund_id", "file_id"}
 
 
 # A payout and a leg that were just accepted have the defaults in all fields that a decision may change.

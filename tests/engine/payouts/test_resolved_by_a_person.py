@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from tests.support.payout_world import DAY, TWO_STEPS, PayoutWorld
@@ -264,6 +265,50 @@ def test_second_payment_on_its_way_is_read_until_it_ends(make_world: Make, state
     assert (payout.status, payout.times_paid) == ("settled", 1)
     assert [leg.step for leg in payout.legs] == ["transfer", "payout", "reversal"]
     assert payout.legs[2].status == "succeeded"
+
+
+ANSWERS = [
+    (None, {"status": "resting"}, "paid_twice"),
+    (ObjectState.PENDING, {"amount_minor": 4_000}, "answer_mismatch"),
+]
+
+
+@pytest.mark.parametrize(("state", "values", "code"), ANSWERS)
+@pytest.mark.parametrize("reference", [None, "wire-8"])
+def test_transfer_stays_while_an_object_not_understood_may_use_it(
+    make_world: Make, reference: str | None, state: ObjectState | None, values: dict[str, Any], code: str
+) -> None:
+    """Seed 1502562: a person took the second payment as seen, and the transfer was undone below it."""
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "lost", "succeeded"]
+    payout_id = world.ask()
+    world.settle(1)
+    world.route.down = True
+    world.settle(12_000, step=100)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.route.down = False
+    world.route.set(f"{payout_id}-2:1", state, **values)
+    world.settle(3_600, step=600)
+    assert world.payout(payout_id).failure_code == code
+    world.act_on(payout_id, "resolve", reference=reference)
+    world.settle(3 * DAY, step=3_600)
+    assert (world.payout(payout_id).status, len(world.payout(payout_id).legs)) == ("paid", 2)
+    assert world.events(payout_id).count(code) == 1
+    world.route.set(f"{payout_id}-2:1", ObjectState.FAILED, amount_minor=5_000)  # and no event is sent
+    world.settle(DAY + 3_600, step=3_600)
+    assert [leg.undoes for leg in world.payout(payout_id).legs if leg.step == "reversal"] == ["tr_1"]
+
+
+def test_report_of_an_unknown_status_takes_no_known_state_away(make_world: Make) -> None:
+    world = make_world()
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle()
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", None, status="resting"))
+    (leg,) = world.payout(payout_id).legs
+    assert [known.state for known in leg.objects] == [ObjectState.PENDING]
+    assert leg.unknown_objects == ()
 
 
 def test_named_object_of_unknown_status_is_no_second_payment(make_world: Make) -> None:

@@ -19,6 +19,7 @@ from refund_worker.domain.payouts.decision import (
 from refund_worker.domain.payouts.machine import (
     PayoutOutcome,
     combined_outcome,
+    has_object_that_may_pay,
     is_on_its_way,
     is_payout_leg_ready,
     is_still_asked,
@@ -38,7 +39,7 @@ from refund_worker.domain.payouts.payout import (
 )
 from refund_worker.domain.payouts.postings import Payment, give_back, paid_by, payment, take_off
 from refund_worker.domain.payouts.transfers import Fault, Step
-from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, LegStatus
+from refund_worker.domain.refund import Doubt, LegStatus
 from refund_worker.domain.refund_object import UNKNOWN_STATUS
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, LegOutcome, next_leg_status
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most
@@ -291,10 +292,11 @@ class PayoutBuilder:
         While the money is on its way the window has not begun: that of a second payment too. While a person decides it
         is that of the last payment. An object that was not understood in its window is asked for through one more.
         """
-        payout, stands = self.payout, any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
+        payout = self.payout
         # Beside a person's payment too: the transfer of a second payment that comes back is to be undone.
-        is_paid_by_object = leg.status is LegStatus.SUCCEEDED and (leg.manual_reference is None or stands)
-        if not is_paid_by_object or not leg.objects or is_watched(leg) or payout.status in PAYOUT_ENDS:
+        is_paid = leg.status is LegStatus.SUCCEEDED and (leg.manual_reference is None or has_object_that_may_pay(leg))
+        has_object = bool(leg.objects or leg.unknown_objects)
+        if not is_paid or not has_object or is_watched(leg) or payout.status in PAYOUT_ENDS:
             return False
         if not self.calls_policy.rules_of(leg.processor).reads_refunds:
             return False

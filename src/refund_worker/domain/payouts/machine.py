@@ -197,11 +197,15 @@ def is_still_asked(payout: Payout) -> bool:
     return any(leg.next_at is not None or is_on_its_way(leg) for leg in payout.forward_legs)
 
 
+def has_object_that_may_pay(leg: PayoutLeg) -> bool:
+    """Return True if an object of the leg has paid or may still pay. One whose status is not known may."""
+    return bool(leg.unknown_objects) or any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
+
+
 def is_paid_in_another_way(leg: PayoutLeg) -> bool:
     """Return True if a person's payment pays the leg, and no call of ours pays it or may still pay it."""
     manual = leg.object_id is not None and leg.object_id.startswith(MANUAL_PREFIX)
-    live = any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
-    return leg.status is LegStatus.SUCCEEDED and manual and not live and not is_watched(leg)
+    return leg.status is LegStatus.SUCCEEDED and manual and not has_object_that_may_pay(leg) and not is_watched(leg)
 
 
 def needs_undoing(payout: Payout) -> PayoutLeg | None:

@@ -182,7 +182,7 @@ def _plan_reread(builder: PayoutBuilder, leg: PayoutLeg, block: SendBlock | None
     Without an object, the payment that a person named may be the one that our call made.
     """
     live = [known.object_id for known in leg.objects if known.state in LIVE_OBJECT_STATES]
-    ids = live or [known.object_id for known in leg.objects[-1:]]
+    ids = [*live, *leg.unknown_objects] or [known.object_id for known in leg.objects[-1:]]
     if not ids and leg.manual_reference is not None and leg.last_sent_at is not None:
         ids = [leg.manual_reference]
     if not ids or not builder.calls_policy.rules_of(leg.processor).reads_refunds:

@@ -49,7 +49,8 @@ def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject)
         return _apply_repeat(builder, leg, item)
     known[item.object_id] = KnownTransfer(item.object_id, state, item.attempt, item.returned_minor)
     builder.objects.append(TransferUpdate(leg.leg_id, state, item))
-    leg = builder.update_leg(leg, objects=tuple(known.values()))
+    unknown = tuple(object_id for object_id in leg.unknown_objects if object_id != item.object_id)
+    leg = builder.update_leg(leg, objects=tuple(known.values()), unknown_objects=unknown)
     _post_loss(builder, leg, item)
     if _is_end_of_older_attempt(leg, item):
         return _ask_for_current_attempt(builder, leg)
@@ -160,6 +161,8 @@ def _reject(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject, fault:
     message = f"{item.object_id} at the processor is not what was asked for: {fault}"
     if _was_shown(leg, message):
         return _end_question(builder, leg)
+    if _is_paid_manually(leg) and item.leg_id == leg.leg_id:
+        leg = _record_unknown(builder, leg, item)  # a false answer about an object that may pay
     if leg.attention_code != ANSWER_MISMATCH:
         builder.record_event(ANSWER_MISMATCH, alarm=True, leg=leg, object_id=item.object_id, what=fault)
     next_at = None if leg.status not in POLLED else leg.next_at
@@ -359,7 +362,7 @@ def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
     if _was_shown(leg, message):
         return _end_question(builder, leg)
     if _is_paid_manually(leg) and leg.step is Step.PAYOUT and not _is_named_by_person(leg, item):
-        leg = _keep_manual_payment(builder, leg, item, is_live=True)
+        leg = _record_unknown(builder, _keep_manual_payment(builder, leg, item, is_live=True), item)
         return builder.update_leg(leg, failure_code=UNKNOWN_STATUS, failure_message=message)
     if leg.attention_code not in (UNKNOWN_STATUS, PAID_TWICE):
         builder.record_event(
@@ -370,7 +373,7 @@ def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
         code = leg.attention_code or (UNKNOWN_STATUS if paid else None)
         leg = builder.update_leg(leg, attention_code=code, failure_code=UNKNOWN_STATUS, failure_message=message)
         return _end_question(builder, leg)
-    builder.objects.append(TransferUpdate(leg.leg_id, None, item))
+    leg = _record_unknown(builder, leg, item)
     if leg.status not in POLLED:
         if not builder.payout.ledger_posted:
             _post_after_all(builder)
@@ -384,3 +387,11 @@ def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
         failure_code=UNKNOWN_STATUS,
         failure_message=message,
     )
+
+
+def _record_unknown(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
+    """Record an object whose status is not known. A state that an earlier report had stays."""
+    if any(known.object_id == item.object_id for known in leg.objects):
+        return leg
+    builder.objects.append(TransferUpdate(leg.leg_id, None, item))
+    return builder.update_leg(leg, unknown_objects=tuple(dict.fromkeys((*leg.unknown_objects, item.object_id))))

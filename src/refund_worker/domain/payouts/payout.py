@@ -70,7 +70,7 @@ class PayoutLeg(SendState):
 
     `object_id` is what pays the leg: its object, or "manual:" and a reference. `canceling`: a person calls off its
     object, which waits for the payee. `undoes` is the object that a reversal undoes. `file_id` is the bank file that
-    carries the leg.
+    carries the leg. `unknown_objects` are the ids of its objects whose status is not known: they may pay.
     """
 
     leg_id: str
@@ -101,6 +101,7 @@ class PayoutLeg(SendState):
     undoes: str | None = None
     file_id: str | None = None
     objects: tuple[KnownTransfer, ...] = ()
+    unknown_objects: tuple[str, ...] = ()
 
 
 class PayoutLegChanges(TypedDict, total=False):
@@ -125,6 +126,7 @@ class PayoutLegChanges(TypedDict, total=False):
     canceling: bool
     file_id: str | None
     objects: tuple[KnownTransfer, ...]
+    unknown_objects: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

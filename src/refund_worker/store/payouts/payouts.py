@@ -58,7 +58,7 @@ _OBJECTS = (
         transfer_objects.c.returned_minor,
     )
     .join(payout_legs, transfer_objects.c.leg_id == payout_legs.c.leg_id)
-    .where(payout_legs.c.payout_id.in_(_IDS), transfer_objects.c.state.is_not(None))
+    .where(payout_legs.c.payout_id.in_(_IDS))
     .order_by(transfer_objects.c.created_at, transfer_objects.c.object_id)
 )
 
@@ -125,15 +125,20 @@ def load(
     rows = connection.execute(query, {"ids": sorted(payout_ids)}).mappings().all()
     found = {"ids": [row["payout_id"] for row in rows]}
     objects: dict[str, list[KnownTransfer]] = defaultdict(list)
+    unknown: dict[str, list[str]] = defaultdict(list)
     for leg_id, object_id, state, attempt, returned_minor in connection.execute(_OBJECTS, found):
-        objects[leg_id].append(KnownTransfer(object_id, ObjectState(state), attempt, returned_minor))
+        if state is None:
+            unknown[leg_id].append(object_id)
+        else:
+            objects[leg_id].append(KnownTransfer(object_id, ObjectState(state), attempt, returned_minor))
     legs: dict[str, list[PayoutLeg]] = defaultdict(list)
     for row in connection.execute(_LEGS, found).mappings():
-        legs[row["payout_id"]].append(_leg(row, objects.get(row["leg_id"], ())))
+        leg_id = row["leg_id"]
+        legs[row["payout_id"]].append(_leg(row, objects.get(leg_id, ()), unknown.get(leg_id, ())))
     return [_payout(row, legs.get(row["payout_id"], ())) for row in rows]
 
 
-def _leg(row: RowMapping, objects: Iterable[KnownTransfer]) -> PayoutLeg:
+def _leg(row: RowMapping, objects: Iterable[KnownTransfer], unknown: Iterable[str]) -> PayoutLeg:
     values = {name: row[name] for name in _LEG_COLUMNS if name not in _IN_DOUBT}
     values["step"], values["status"] = Step(row["step"]), LegStatus(row["status"])
     values["fault"] = Fault(row["fault"]) if row["fault"] else None
@@ -142,7 +147,7 @@ def _leg(row: RowMapping, objects: Iterable[KnownTransfer]) -> PayoutLeg:
         lookup_required=row["lookup_required"],
         refusal=RefusalKind(row["refusal"]) if row["refusal"] else None,
     )
-    return PayoutLeg(**values, in_doubt=in_doubt, objects=tuple(objects))
+    return PayoutLeg(**values, in_doubt=in_doubt, objects=tuple(objects), unknown_objects=tuple(unknown))
 
 
 def _payout(row: RowMapping, legs: Iterable[PayoutLeg]) -> Payout:
