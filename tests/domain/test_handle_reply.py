@@ -47,7 +47,7 @@ from refund_worker.domain.processor_replies import (
     Reply,
     UnknownRefusal,
 )
-from refund_worker.domain.refund import LegStatus, RefundStatus, RefusalKind
+from refund_worker.domain.refund import LegStatus, ObjectState, RefundStatus, RefusalKind
 from refund_worker.domain.retrying import BACKOFFS_BEFORE_ATTENTION
 from refund_worker.domain.state_machine import Action, available_actions
 from refund_worker.domain.timing import backoff_seconds
@@ -187,6 +187,13 @@ def test_only_refused_tries_end_the_tries_of_a_blocked_leg(without_answer: int) 
     assert tried_again == [True] * BLOCKED_TRIES + [False]
     retried = apply_action(refund, Action.RETRY, START + 10**6, POLICY, actor="anna", reason="topped up")
     assert retried.after.legs[0].blocked_count == 0
+
+
+def test_object_that_was_accepted_begins_the_tries_again() -> None:
+    blocked = answer(begun(), Blocked("balance_insufficient", "not now")).after
+    assert blocked.legs[0].blocked_count == 1
+    accepted = answer(sent_again(blocked, START + 700).after, Answered(an_object(ObjectState.PENDING)), START + 701)
+    assert accepted.after.legs[0].blocked_count == 0
 
 
 @pytest.mark.parametrize("reply", [NO_ANSWER, FIVE_HUNDRED])

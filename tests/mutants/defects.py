@@ -320,8 +320,8 @@ DEFECTS = (
     Defect(
         "an object of ours that paid makes a manual payment forgotten",
         DOMAIN + "refund_object.py",
-        '        "retry_count": 0,\n        "attention_code"',
-        '        "retry_count": 0,\n        "manual_reference": None,\n        "attention_code"',
+        '        "retry_count": 0,\n        "blocked_count": 0,',
+        '        "retry_count": 0,\n        "manual_reference": None,\n        "blocked_count": 0,',
         ("tests/domain/test_manual_payment.py",),
     ),
     Defect(

@@ -223,6 +223,7 @@ def _values_of(
         "processor_refund_id": paying.processor_refund_id,
         "in_doubt": None,
         "retry_count": 0,
+        "blocked_count": 0,
         "attention_code": REFUNDED_TWICE if meaning.twice else failure if meaning.disputed else None,
         "failure_code": None,
         "failure_message": None,
@@ -267,7 +268,7 @@ def _wait_for_funds(builder: DecisionBuilder, leg: Leg, refund_object: RefundObj
     often it was tried.
     """
     tries = sum(known.state is ObjectState.FAILED for known in leg.objects)
-    again = max(tries - 1, leg.blocked_count) < BLOCKED_TRIES
+    again = tries <= BLOCKED_TRIES
     return builder.transition_leg(
         replace(fresh_attempt(leg), attempt=leg.attempt + 1),
         LegOutcome.UNFUNDED,
@@ -280,7 +281,6 @@ def _wait_for_funds(builder: DecisionBuilder, leg: Leg, refund_object: RefundObj
         processor_refund_id=refund_object.processor_refund_id,
         in_doubt=None,
         retry_count=0,
-        blocked_count=max(tries, leg.blocked_count + 1),
         next_at=builder.now + builder.policy.retry_max_seconds if again else None,
     )
 

@@ -97,6 +97,18 @@ def test_only_refused_tries_end_the_tries_of_a_blocked_payout(make_world: Make, 
     assert len(world.route.sends()) >= BLOCKED_TRIES + 4, "a person's retry begins the tries again"
 
 
+def test_object_that_was_accepted_begins_the_tries_again(make_world: Make) -> None:
+    world = make_world(accounts=account_that_runs_low())
+    world.earn("e1", 1_000)
+    world.route.script = ["blocked", "pending"]
+    payout_id = world.ask(700)
+    world.settle()
+    assert world.payout(payout_id).legs[0].blocked_count == 1
+    world.settle(POLICY.retry_max_seconds, step=POLICY.retry_max_seconds)
+    leg = world.payout(payout_id).legs[0]
+    assert (leg.status, leg.blocked_count) == ("pending", 0)
+
+
 def test_blocked_payout_is_needed_and_an_unknown_outcome_is_not(make_world: Make) -> None:
     world = make_world(accounts=account_that_runs_low())
     world.earn("e1", 1_000)

@@ -13,6 +13,7 @@ from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.payouts.process import process_due_payouts
 from refund_worker.engine.processor_sync.pause import pause_processor, resume_processor
 from refund_worker.errors import ActionNotAllowed, InsufficientEarnings, KeyReused
+from refund_worker.store.payouts.attempts import objects_of
 
 Make = Callable[..., PayoutWorld]
 
@@ -168,6 +169,18 @@ def test_return_of_less_is_a_loss_of_ours(world: PayoutWorld) -> None:
         "processor:stripe": -200,
         "house:payout_losses": 200,
     }
+
+
+def test_later_report_keeps_what_only_an_earlier_one_had(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle()
+    ended = world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, failure_code="x", trace="T1", fee_minor=30)
+    world.report(payout_id, ended)
+    world.report(payout_id, replace(ended, trace=None, fee_minor=None, returned_minor=4_900))
+    with world.database.read() as connection:
+        (stored,) = objects_of(connection, [f"{payout_id}-1"])
+    assert (stored["trace"], stored["fee_minor"], stored["returned_minor"]) == ("T1", 30, 4_900)
 
 
 @pytest.mark.parametrize("fault", [Fault.OURS, Fault.PROCESSOR])

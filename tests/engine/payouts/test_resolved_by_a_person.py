@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -235,9 +236,10 @@ def test_transfer_of_unknown_status_is_no_second_payment(make_world: Make) -> No
     assert world.events(payout_id).count("unknown_status") == 1
     assert "paid_twice" not in world.events(payout_id)
     world.route.down = False
-    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED))
-    world.settle(600)
-    assert [leg.undoes for leg in world.payout(payout_id).legs if leg.step == "reversal"] == ["tr_1"]
+    world.settle(DAY)
+    world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED)  # and no event is sent
+    world.settle(DAY + 3_600, step=3_600)
+    assert undone(world, payout_id) == ["tr_1"]
 
 
 @pytest.mark.parametrize("state", [ObjectState.PENDING, ObjectState.REQUIRES_ACTION])
@@ -265,6 +267,90 @@ def test_second_payment_on_its_way_is_read_until_it_ends(make_world: Make, state
     assert (payout.status, payout.times_paid) == ("settled", 1)
     assert [leg.step for leg in payout.legs] == ["transfer", "payout", "reversal"]
     assert payout.legs[2].status == "succeeded"
+
+
+def undone(world: PayoutWorld, payout_id: str) -> list[str | None]:
+    """Return the transfers that are taken back."""
+    return [leg.undoes for leg in world.payout(payout_id).legs if leg.step == "reversal"]
+
+
+def lost_payout(make_world: Make) -> tuple[PayoutWorld, str]:
+    """Return a payout whose transfer paid, and whose second call made tr_2 without an answer; the processor is down."""
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "lost", "succeeded"]
+    payout_id = world.ask()
+    world.settle(1)
+    world.route.down = True
+    return world, payout_id
+
+
+def test_object_seen_before_the_manual_payment_keeps_the_transfer(make_world: Make) -> None:
+    """A person was alerted about its amount, and recorded another payment then."""
+    world, payout_id = lost_payout(make_world)
+    world.route.down = False
+    world.route.set(f"{payout_id}-2:1", ObjectState.PENDING, amount_minor=4_000)
+    world.settle(12_000, step=100)
+    assert world.payout(payout_id).failure_code == "answer_mismatch"
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.settle(3 * DAY, step=3_600)
+    assert undone(world, payout_id) == []
+    assert world.events(payout_id).count("answer_mismatch") == 1
+    world.route.set(f"{payout_id}-2:1", ObjectState.FAILED, amount_minor=5_000)
+    world.settle(DAY + 3_600, step=3_600)
+    assert undone(world, payout_id) == ["tr_1"]
+
+
+def test_each_object_of_unknown_status_keeps_the_transfer(make_world: Make) -> None:
+    world, payout_id = lost_payout(make_world)
+    world.settle(12_000, step=100)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.route.down = False
+    first = world.route.set(f"{payout_id}-2:1", None, status="resting")
+    world.settle(3_600, step=600)
+    world.route.book["another"] = replace(first, object_id="tr_9", status="musing")
+    world.report(payout_id, world.route.book["another"])
+    for _ in range(3):
+        world.act_on(payout_id, "resolve")
+        world.settle(DAY + 3_600, step=3_600)
+        if world.payout(payout_id).status != "needs_attention":
+            break
+    assert world.events(payout_id).count("paid_twice") <= 2, "once for each object"
+    world.report(payout_id, world.route.set(f"{payout_id}-2:1", ObjectState.FAILED))
+    assert undone(world, payout_id) == []
+    world.settle(DAY + 3_600, step=3_600)
+    assert undone(world, payout_id) == []
+    assert world.payout(payout_id).legs[1].unknown_objects == ("tr_9",)
+    world.route.set("another", ObjectState.FAILED)
+    world.settle(DAY + 3_600, step=3_600)
+    assert undone(world, payout_id) == ["tr_1"]
+
+
+@pytest.mark.parametrize("values", [{"status": "resting"}, {"state": ObjectState.PENDING, "amount_minor": 4_000}])
+def test_transfer_stays_if_the_person_names_the_payout_as_payment(make_world: Make, values: dict[str, Any]) -> None:
+    world, payout_id = lost_payout(make_world)
+    world.settle(12_000, step=100)
+    world.act_on(payout_id, "resolve", reference="tr_2")
+    world.route.down = False
+    world.route.set(f"{payout_id}-2:1", **({"state": None} | values))
+    world.settle(DAY, step=3_600)
+    assert undone(world, payout_id) == []
+    world.route.set(f"{payout_id}-2:1", ObjectState.SUCCEEDED, amount_minor=5_000)
+    world.settle(DAY + 3_600, step=3_600)
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.legs[1].object_id, undone(world, payout_id)) == ("paid", "tr_2", [])
+
+
+def test_object_that_names_another_payout_is_not_recorded(make_world: Make) -> None:
+    world, payout_id = lost_payout(make_world)
+    world.settle(12_000, step=100)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.route.down = False
+    own = world.route.book.pop(f"{payout_id}-2:1")
+    world.route.book["another"] = replace(own, object_id="tr_9", leg_id="po_other-2")
+    world.settle(3_600, step=600)
+    assert ("find", f"{payout_id}-2:1") in world.route.calls
+    assert world.payout(payout_id).legs[1].unknown_objects == ()
 
 
 ANSWERS = [
@@ -297,7 +383,7 @@ def test_transfer_stays_while_an_object_not_understood_may_use_it(
     assert world.events(payout_id).count(code) == 1
     world.route.set(f"{payout_id}-2:1", ObjectState.FAILED, amount_minor=5_000)  # and no event is sent
     world.settle(DAY + 3_600, step=3_600)
-    assert [leg.undoes for leg in world.payout(payout_id).legs if leg.step == "reversal"] == ["tr_1"]
+    assert undone(world, payout_id) == ["tr_1"]
 
 
 def test_report_of_an_unknown_status_takes_no_known_state_away(make_world: Make) -> None:

@@ -177,7 +177,7 @@ def _plan_call(builder: PayoutBuilder, leg: PayoutLeg, paused: Mapping[str, Send
 
 
 def _plan_reread(builder: PayoutBuilder, leg: PayoutLeg, block: SendBlock | None) -> None:
-    """Ask about each object of an ended leg that stands, else about the last. It can wait for an open circuit.
+    """Ask about each object of an ended leg that may pay, else about the last. It can wait for an open circuit.
 
     Without an object, the payment that a person named may be the one that our call made.
     """

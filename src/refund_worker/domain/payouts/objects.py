@@ -31,6 +31,7 @@ def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject)
     """Merge one report of a transfer object into its leg, and return the leg as it is then."""
     fault = _mismatch(builder, leg, item)
     if _is_named_by_person(leg, item) and (fault or item.leg_id is None):
+        leg = _record_unknown(builder, leg, item)
         return _end_question(builder, leg)  # it is not ours, or not as we asked: the person has compared it
     if fault:
         return _reject(builder, leg, item, fault)
@@ -105,9 +106,10 @@ def _end_question(builder: PayoutBuilder, leg: PayoutLeg) -> PayoutLeg:
     return leg if is_watched(leg) else builder.update_leg(leg, next_at=None, retry_count=0)
 
 
-def _was_shown(leg: PayoutLeg, message: str) -> bool:
-    """Return True if a person was alerted about the same answer since the leg ended: it is not shown again."""
-    return leg.status in FINAL_LEGS and leg.failure_message == message
+def _was_shown(leg: PayoutLeg, item: TransferObject, message: str) -> bool:
+    """Return True if the leg has ended, and a person was alerted about this object or answer: it is not shown again."""
+    was_recorded = item.object_id in leg.unknown_objects
+    return leg.status in FINAL_LEGS and (was_recorded or leg.failure_message == message)
 
 
 def _is_end_of_older_attempt(leg: PayoutLeg, item: TransferObject) -> bool:
@@ -159,10 +161,10 @@ def _mismatch(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> s
 def _reject(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject, fault: str) -> PayoutLeg:
     """Let a person compare the object with the leg; its state is not believed."""
     message = f"{item.object_id} at the processor is not what was asked for: {fault}"
-    if _was_shown(leg, message):
+    was_shown = _was_shown(leg, item, message)
+    leg = _record_unknown(builder, leg, item)
+    if was_shown:
         return _end_question(builder, leg)
-    if _is_paid_manually(leg) and item.leg_id == leg.leg_id:
-        leg = _record_unknown(builder, leg, item)  # a false answer about an object that may pay
     if leg.attention_code != ANSWER_MISMATCH:
         builder.record_event(ANSWER_MISMATCH, alarm=True, leg=leg, object_id=item.object_id, what=fault)
     next_at = None if leg.status not in POLLED else leg.next_at
@@ -209,6 +211,7 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
         object_id=best.object_id if best else item.object_id,
         in_doubt=None,
         retry_count=0,
+        blocked_count=0,
         attention_code=PAID_TWICE if twice else None,
         failure_code=None if best else item.failure_code or str(item.state),
         failure_message=None if best else f"the processor says {item.status}: {item.failure_code or 'no reason given'}",
@@ -295,7 +298,6 @@ def _wait_to_try_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObj
         object_id=item.object_id,
         in_doubt=None,
         retry_count=0,
-        blocked_count=leg.blocked_count + 1,
         next_at=builder.now + builder.calls_policy.retry_max_seconds if failures <= limit else None,
     )
 
@@ -359,10 +361,13 @@ def _next_poll(builder: PayoutBuilder, leg: PayoutLeg) -> float:
 def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
     """Treat an object with an unknown status as pending, show it to a person, and ask again."""
     message = f"status: {item.status or 'none'}"
-    if _was_shown(leg, message):
+    was_shown = _was_shown(leg, item, message)
+    if _is_paid_manually(leg):
+        leg = _record_unknown(builder, leg, item)
+    if was_shown:
         return _end_question(builder, leg)
     if _is_paid_manually(leg) and leg.step is Step.PAYOUT and not _is_named_by_person(leg, item):
-        leg = _record_unknown(builder, _keep_manual_payment(builder, leg, item, is_live=True), item)
+        leg = _keep_manual_payment(builder, leg, item, is_live=True)
         return builder.update_leg(leg, failure_code=UNKNOWN_STATUS, failure_message=message)
     if leg.attention_code not in (UNKNOWN_STATUS, PAID_TWICE):
         builder.record_event(
@@ -390,8 +395,9 @@ def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
 
 
 def _record_unknown(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
-    """Record an object whose status is not known. A state that an earlier report had stays."""
-    if any(known.object_id == item.object_id for known in leg.objects):
+    """Record an object of this leg that is not understood, and may pay. A state that an earlier report had stays."""
+    is_over = item.state is not None and item.state not in LIVE_OBJECT_STATES
+    if is_over or item.leg_id != leg.leg_id or any(known.object_id == item.object_id for known in leg.objects):
         return leg
     builder.objects.append(TransferUpdate(leg.leg_id, None, item))
     return builder.update_leg(leg, unknown_objects=tuple(dict.fromkeys((*leg.unknown_objects, item.object_id))))

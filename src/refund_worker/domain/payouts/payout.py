@@ -70,7 +70,8 @@ class PayoutLeg(SendState):
 
     `object_id` is what pays the leg: its object, or "manual:" and a reference. `canceling`: a person calls off its
     object, which waits for the payee. `undoes` is the object that a reversal undoes. `file_id` is the bank file that
-    carries the leg. `unknown_objects` are the ids of its objects whose status is not known: they may pay.
+    carries the leg. `unknown_objects` are the ids of its objects that may pay and are not understood: their
+    status is not known, or they are not as asked for.
     """
 
     leg_id: str

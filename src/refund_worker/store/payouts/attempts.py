@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, bindparam, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, bindparam, func, select, tuple_, update
 
 from refund_worker.domain.payouts.decision import SendTransfer, TransferUpdate
 from refund_worker.domain.payouts.payout import PayoutLeg
@@ -88,7 +88,9 @@ def write_objects(connection: Connection, seen: Iterable[tuple[str, TransferUpda
         }
     if rows:
         insert = insert_into(connection, transfer_objects)
-        new = {name: insert.excluded[name] for name in ("state", "seen_at", *_REPORTED)}
+        new: dict[str, Any] = {name: insert.excluded[name] for name in ("state", "seen_at", *_REPORTED)}
+        # Facts that only an earlier report had are kept.
+        new |= {name: func.coalesce(insert.excluded[name], transfer_objects.c[name]) for name in _KEPT}
         upsert = insert.on_conflict_do_update(index_elements=["processor", "object_id"], set_=new)
         connection.execute(upsert, list(rows.values()))
 
@@ -97,6 +99,7 @@ _REPORTED = (
     *("status", "amount_minor", "currency", "failure_code", "fault", "refs", "act_by", "arrives_at"),
     *("returned_minor", "fee_minor", "trace"),
 )
+_KEPT = ("returned_minor", "fee_minor", "trace")
 
 
 def owners_of(connection: Connection, objects: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
