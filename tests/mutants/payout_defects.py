@@ -968,4 +968,11 @@ PAYOUT_DEFECTS = (
         "",
         (FUNDS + "object_that_was_accepted_begins_the_tries_again",),
     ),
+    Defect(
+        "payouts: a late report of an unknown status opens an object that has ended",
+        PAYOUTS + "objects.py",
+        "    if state is None and (before is None or before.state in LIVE_OBJECT_STATES):\n",
+        "    if state is None:\n",
+        (WAY + "unknown_status_after_the_end_of_an_object_changes_nothing",),
+    ),
 )

@@ -171,6 +171,21 @@ def test_return_of_less_is_a_loss_of_ours(world: PayoutWorld) -> None:
     }
 
 
+def test_unknown_status_after_the_end_of_an_object_changes_nothing(world: PayoutWorld) -> None:
+    """Seed 1801303: an old report came after the end, and the object was asked about for ever."""
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle()
+    key = f"{payout_id}-1:1"
+    failed = world.route.set(key, ObjectState.FAILED, failure_code="bank_error", fault=Fault.PROCESSOR)
+    world.report(payout_id, failed)
+    assert world.payout(payout_id).legs[0].status == "blocked"
+    world.report(payout_id, replace(failed, state=None, status="resting"))
+    assert world.payout(payout_id).legs[0].status == "blocked"
+    world.settle(2 * DAY, step=3_600)
+    assert world.payout(payout_id).legs[0].attempt == 2
+
+
 def test_later_report_keeps_what_only_an_earlier_one_had(world: PayoutWorld) -> None:
     world.earn("e1", 5_000)
     payout_id = world.ask()

@@ -36,11 +36,13 @@ def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject)
     if fault:
         return _reject(builder, leg, item, fault)
     state = item.state
-    if state is None:
-        return _keep_unknown_status(builder, leg, item)
     known = {known.object_id: known for known in leg.objects}
     before = known.get(item.object_id)
+    if state is None and (before is None or before.state in LIVE_OBJECT_STATES):
+        return _keep_unknown_status(builder, leg, item)
     item = replace(item, attempt=_attempt_of(leg, before, item))
+    if state is None:
+        return _apply_repeat(builder, leg, item)  # it has ended: a report of before came late
     if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[state]:
         if before.state is ObjectState.FAILED and state is ObjectState.SUCCEEDED:
             builder.record_event("paid_after_failure", alarm=True, leg=leg, object_id=item.object_id)
