@@ -20,7 +20,6 @@ from tests.web.client import PAYMENT, SPEND, settings_for
 from refund_worker.engine.access.api_keys import create_key
 from refund_worker.runtime import build_runtime
 from refund_worker.store.database import Database
-from refund_worker.web.server import GRACE_SECONDS
 
 
 @pytest.fixture(params=[1, pytest.param(2, marks=pytest.mark.slow)], ids=["one process", "two processes"])
@@ -73,7 +72,7 @@ def test_server_shuts_down_quickly_and_in_order(migrated_sqlite_url: str, how: s
         server.stop_signal = how
         started = time.monotonic()
         server.stop()
-        assert time.monotonic() - started < GRACE_SECONDS, "nothing is in progress, so nothing is waited for"
+        assert time.monotonic() - started < 5
         assert "Traceback" not in server.log
         (line,) = map(json.loads, server.log.splitlines())
         assert line["message"] == f"refund-worker web listens on {server.url}"
