@@ -936,8 +936,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an object that is not understood is recorded for a manual payment only",
         PAYOUTS + "objects.py",
-        "item, message)\n    leg = _record_unknown(builder, leg, item)\n",
-        "item, message)\n",
+        "item, message)\n    if item.leg_id == leg.leg_id:\n        leg",
+        "item, message)\n    if _is_paid_manually(leg) and leg.unanswered:\n        leg",
         (RESOLVED + "object_seen_before_the_manual_payment_keeps_the_transfer",),
     ),
     Defect(
@@ -950,8 +950,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: the transfer below the payout that a person names is undone",
         PAYOUTS + "objects.py",
-        "        leg = _record_unknown(builder, leg, item)\n        return",
-        "        return",
+        "            leg = _record_unknown(builder, leg, item)\n        return",
+        "            pass\n        return",
         (RESOLVED + "transfer_stays_if_the_person_names_the_payout_as_payment",),
     ),
     Defect(
@@ -974,5 +974,12 @@ PAYOUT_DEFECTS = (
         "    if state is None and (before is None or before.state in LIVE_OBJECT_STATES):\n",
         "    if state is None:\n",
         (WAY + "unknown_status_after_the_end_of_an_object_changes_nothing",),
+    ),
+    Defect(
+        "payouts: an object of unknown status without our mark is not recorded",
+        PAYOUTS + "objects.py",
+        "    if is_over or any(",
+        "    if is_over or item.leg_id is None or any(",
+        (RESOLVED + "object_of_unknown_status_without_our_mark_is_recorded",),
     ),
 )

@@ -13,6 +13,7 @@ from refund_worker.domain.ledger import MANUAL
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.domain.refund import ObjectState
 from refund_worker.errors import ActionNotAllowed
+from refund_worker.store.payouts.attempts import owners_of
 
 Make = Callable[..., PayoutWorld]
 CONNECTED = "processor:stripe/acct_p000"
@@ -149,9 +150,9 @@ def test_object_that_failed_is_no_payment(make_world: Make) -> None:
         world.act_on(payout_id, "resolve", reference="tr_3")
 
 
-def unknown(make_world: Make, *, finds: bool) -> tuple[PayoutWorld, str]:
+def unknown(make_world: Make, *, finds: bool, **options: Any) -> tuple[PayoutWorld, str]:
     """Return a world and its payout whose answer was lost, and which a person looks up at the processor."""
-    world = make_world(finds=finds)
+    world = make_world(finds=finds, **options)
     world.earn("e1", 5_000)
     world.route.script = ["lost"]
     payout_id = world.ask()
@@ -160,6 +161,32 @@ def unknown(make_world: Make, *, finds: bool) -> tuple[PayoutWorld, str]:
     world.settle(12_000, step=100)
     assert world.payout(payout_id).status == "needs_attention"
     world.route.down = False
+    return world, payout_id
+
+
+def undone(world: PayoutWorld, payout_id: str) -> list[str | None]:
+    """Return the transfers that are taken back."""
+    return [leg.undoes for leg in world.payout(payout_id).legs if leg.step == "reversal"]
+
+
+def lost_payout(make_world: Make) -> tuple[PayoutWorld, str]:
+    """Return a payout whose transfer paid, and whose second call made tr_2 without an answer; the processor is down."""
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "lost", "succeeded"]
+    payout_id = world.ask()
+    world.settle(1)
+    world.route.down = True
+    return world, payout_id
+
+
+def second_payment(make_world: Make, state: ObjectState | None, **values: Any) -> tuple[PayoutWorld, str]:
+    """Return a payout that a person has paid by wire-7, and whose lost second call turns out to have made tr_2."""
+    world, payout_id = lost_payout(make_world)
+    world.settle(12_000, step=100)
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.route.down = False
+    world.route.set(f"{payout_id}-2:1", state, **values)
     return world, payout_id
 
 
@@ -224,18 +251,11 @@ def test_object_of_unknown_status_besides_a_manual_payment_is_shown(make_world: 
 
 def test_transfer_of_unknown_status_is_no_second_payment(make_world: Make) -> None:
     """Its money is at most at the payee's account with the processor. An alarm names the status."""
-    world = make_world(steps=TWO_STEPS)
-    world.earn("e1", 5_000)
-    world.route.script = ["lost"]
-    payout_id = world.ask()
-    world.step()
-    world.route.down = True
-    world.settle(12_000, step=100)
+    world, payout_id = unknown(make_world, finds=True, steps=TWO_STEPS)
     world.act_on(payout_id, "resolve", reference="wire-7")
     world.report(payout_id, world.route.set(f"{payout_id}-1:1", None, status="resting"))
     assert world.events(payout_id).count("unknown_status") == 1
     assert "paid_twice" not in world.events(payout_id)
-    world.route.down = False
     world.settle(DAY)
     world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED)  # and no event is sent
     world.settle(DAY + 3_600, step=3_600)
@@ -245,16 +265,7 @@ def test_transfer_of_unknown_status_is_no_second_payment(make_world: Make) -> No
 @pytest.mark.parametrize("state", [ObjectState.PENDING, ObjectState.REQUIRES_ACTION])
 def test_second_payment_on_its_way_is_read_until_it_ends(make_world: Make, state: ObjectState) -> None:
     """A person decides about two payments after the window. One fails later, and no event tells it."""
-    world = make_world(steps=TWO_STEPS)
-    world.earn("e1", 5_000)
-    world.route.script = ["succeeded", "lost", "succeeded"]
-    payout_id = world.ask()
-    world.settle(1)
-    world.route.down = True
-    world.settle(12_000, step=100)
-    world.act_on(payout_id, "resolve", reference="wire-7")
-    world.route.down = False
-    world.route.set(f"{payout_id}-2:1", state)
+    world, payout_id = second_payment(make_world, state)
     world.settle(9 * DAY, step=3_600)
     assert world.payout(payout_id).failure_code == "paid_twice"
     world.act_on(payout_id, "retry")
@@ -267,22 +278,6 @@ def test_second_payment_on_its_way_is_read_until_it_ends(make_world: Make, state
     assert (payout.status, payout.times_paid) == ("settled", 1)
     assert [leg.step for leg in payout.legs] == ["transfer", "payout", "reversal"]
     assert payout.legs[2].status == "succeeded"
-
-
-def undone(world: PayoutWorld, payout_id: str) -> list[str | None]:
-    """Return the transfers that are taken back."""
-    return [leg.undoes for leg in world.payout(payout_id).legs if leg.step == "reversal"]
-
-
-def lost_payout(make_world: Make) -> tuple[PayoutWorld, str]:
-    """Return a payout whose transfer paid, and whose second call made tr_2 without an answer; the processor is down."""
-    world = make_world(steps=TWO_STEPS)
-    world.earn("e1", 5_000)
-    world.route.script = ["succeeded", "lost", "succeeded"]
-    payout_id = world.ask()
-    world.settle(1)
-    world.route.down = True
-    return world, payout_id
 
 
 def test_object_seen_before_the_manual_payment_keeps_the_transfer(make_world: Make) -> None:
@@ -302,11 +297,8 @@ def test_object_seen_before_the_manual_payment_keeps_the_transfer(make_world: Ma
 
 
 def test_each_object_of_unknown_status_keeps_the_transfer(make_world: Make) -> None:
-    world, payout_id = lost_payout(make_world)
-    world.settle(12_000, step=100)
-    world.act_on(payout_id, "resolve", reference="wire-7")
-    world.route.down = False
-    first = world.route.set(f"{payout_id}-2:1", None, status="resting")
+    world, payout_id = second_payment(make_world, None, status="resting")
+    first = world.route.book[f"{payout_id}-2:1"]
     world.settle(3_600, step=600)
     world.route.book["another"] = replace(first, object_id="tr_9", status="musing")
     world.report(payout_id, world.route.book["another"])
@@ -341,6 +333,21 @@ def test_transfer_stays_if_the_person_names_the_payout_as_payment(make_world: Ma
     assert (payout.status, payout.legs[1].object_id, undone(world, payout_id)) == ("paid", "tr_2", [])
 
 
+def test_object_of_unknown_status_without_our_mark_is_recorded(make_world: Make) -> None:
+    """An event about it names no payout of ours: only this record leads to one."""
+    world = make_world(finds=False)
+    world.earn("e1", 5_000)
+    world.route.script = ["lost"]  # its repeat under the same key is answered
+    payout_id = world.ask()
+    world.step()
+    world.route.set(f"{payout_id}-1:1", None, status="resting", leg_id=None)
+    world.settle(600)
+    (leg,) = world.payout(payout_id).legs
+    assert (leg.status, leg.unknown_objects) == ("pending", ("tr_1",))
+    with world.database.read() as connection:
+        assert owners_of(connection, [("stripe", "tr_1")]) == {("stripe", "tr_1"): (payout_id, leg.leg_id)}
+
+
 def test_object_that_names_another_payout_is_not_recorded(make_world: Make) -> None:
     world, payout_id = lost_payout(make_world)
     world.settle(12_000, step=100)
@@ -365,16 +372,7 @@ def test_transfer_stays_while_an_object_not_understood_may_use_it(
     make_world: Make, reference: str | None, state: ObjectState | None, values: dict[str, Any], code: str
 ) -> None:
     """Seed 1502562: a person took the second payment as seen, and the transfer was undone below it."""
-    world = make_world(steps=TWO_STEPS)
-    world.earn("e1", 5_000)
-    world.route.script = ["succeeded", "lost", "succeeded"]
-    payout_id = world.ask()
-    world.settle(1)
-    world.route.down = True
-    world.settle(12_000, step=100)
-    world.act_on(payout_id, "resolve", reference="wire-7")
-    world.route.down = False
-    world.route.set(f"{payout_id}-2:1", state, **values)
+    world, payout_id = second_payment(make_world, state, **values)
     world.settle(3_600, step=600)
     assert world.payout(payout_id).failure_code == code
     world.act_on(payout_id, "resolve", reference=reference)

@@ -31,7 +31,8 @@ def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject)
     """Merge one report of a transfer object into its leg, and return the leg as it is then."""
     fault = _mismatch(builder, leg, item)
     if _is_named_by_person(leg, item) and (fault or item.leg_id is None):
-        leg = _record_unknown(builder, leg, item)
+        if item.leg_id == leg.leg_id:
+            leg = _record_unknown(builder, leg, item)
         return _end_question(builder, leg)  # it is not ours, or not as we asked: the person has compared it
     if fault:
         return _reject(builder, leg, item, fault)
@@ -164,7 +165,8 @@ def _reject(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject, fault:
     """Let a person compare the object with the leg; its state is not believed."""
     message = f"{item.object_id} at the processor is not what was asked for: {fault}"
     was_shown = _was_shown(leg, item, message)
-    leg = _record_unknown(builder, leg, item)
+    if item.leg_id == leg.leg_id:
+        leg = _record_unknown(builder, leg, item)
     if was_shown:
         return _end_question(builder, leg)
     if leg.attention_code != ANSWER_MISMATCH:
@@ -364,8 +366,7 @@ def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
     """Treat an object with an unknown status as pending, show it to a person, and ask again."""
     message = f"status: {item.status or 'none'}"
     was_shown = _was_shown(leg, item, message)
-    if _is_paid_manually(leg):
-        leg = _record_unknown(builder, leg, item)
+    leg = _record_unknown(builder, leg, item)
     if was_shown:
         return _end_question(builder, leg)
     if _is_paid_manually(leg) and leg.step is Step.PAYOUT and not _is_named_by_person(leg, item):
@@ -380,7 +381,6 @@ def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
         code = leg.attention_code or (UNKNOWN_STATUS if paid else None)
         leg = builder.update_leg(leg, attention_code=code, failure_code=UNKNOWN_STATUS, failure_message=message)
         return _end_question(builder, leg)
-    leg = _record_unknown(builder, leg, item)
     if leg.status not in POLLED:
         if not builder.payout.ledger_posted:
             _post_after_all(builder)
@@ -399,7 +399,7 @@ def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
 def _record_unknown(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
     """Record an object of this leg that is not understood, and may pay. A state that an earlier report had stays."""
     is_over = item.state is not None and item.state not in LIVE_OBJECT_STATES
-    if is_over or item.leg_id != leg.leg_id or any(known.object_id == item.object_id for known in leg.objects):
+    if is_over or any(known.object_id == item.object_id for known in leg.objects):
         return leg
     builder.objects.append(TransferUpdate(leg.leg_id, None, item))
     return builder.update_leg(leg, unknown_objects=tuple(dict.fromkeys((*leg.unknown_objects, item.object_id))))

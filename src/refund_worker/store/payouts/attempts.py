@@ -95,11 +95,8 @@ def write_objects(connection: Connection, seen: Iterable[tuple[str, TransferUpda
         connection.execute(upsert, list(rows.values()))
 
 
-_REPORTED = (
-    *("status", "amount_minor", "currency", "failure_code", "fault", "refs", "act_by", "arrives_at"),
-    *("returned_minor", "fee_minor", "trace"),
-)
 _KEPT = ("returned_minor", "fee_minor", "trace")
+_REPORTED = ("status", "amount_minor", "currency", "failure_code", "fault", "refs", "act_by", "arrives_at", *_KEPT)
 
 
 def owners_of(connection: Connection, objects: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
