@@ -982,4 +982,32 @@ PAYOUT_DEFECTS = (
         "    if is_over or item.leg_id is None or any(",
         (RESOLVED + "object_of_unknown_status_without_our_mark_is_recorded",),
     ),
+    Defect(
+        "payouts: a false object that has ended keeps the transfer",
+        PAYOUTS + "objects.py",
+        "    is_over = item.state is not None and item.state not in LIVE_OBJECT_STATES\n",
+        "    is_over = False\n",
+        (RESOLVED + "rejected_object_that_has_failed_does_not_keep_the_transfer",),
+    ),
+    Defect(
+        "payouts: an object of unknown status is read only without a live one",
+        PAYOUTS + "next_step.py",
+        "    ids = [*live, *leg.unknown_objects] or",
+        "    ids = live or [*leg.unknown_objects] or",
+        (RESOLVED + "object_of_unknown_status_beside_a_live_one_is_read_and_shown_once",),
+    ),
+    Defect(
+        "payouts: an overtaken report with an amount opens an object again",
+        PAYOUTS + "objects.py",
+        "before.state is not item.state or before.returned",
+        "before.returned",
+        (WAY + "overtaken_report_with_an_amount_opens_no_object_again",),
+    ),
+    Defect(
+        "payouts: an object that was recorded is shown again",
+        PAYOUTS + "objects.py",
+        "(was_recorded or leg.failure_message == message)",
+        "leg.failure_message == message",
+        (RESOLVED + "each_object_of_unknown_status_keeps_the_transfer",),
+    ),
 )

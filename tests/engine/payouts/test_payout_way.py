@@ -186,6 +186,17 @@ def test_unknown_status_after_the_end_of_an_object_changes_nothing(world: Payout
     assert world.payout(payout_id).legs[0].attempt == 2
 
 
+def test_overtaken_report_with_an_amount_opens_no_object_again(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle()
+    ended = world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, failure_code="x")
+    world.report(payout_id, ended)
+    world.report(payout_id, replace(ended, state=ObjectState.PENDING, status="pending", returned_minor=4_900))
+    (leg,) = world.payout(payout_id).legs
+    assert [(known.state, known.returned_minor) for known in leg.objects] == [(ObjectState.FAILED, None)]
+
+
 def test_later_report_keeps_what_only_an_earlier_one_had(world: PayoutWorld) -> None:
     world.earn("e1", 5_000)
     payout_id = world.ask()

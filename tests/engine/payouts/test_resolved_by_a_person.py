@@ -296,6 +296,30 @@ def test_object_seen_before_the_manual_payment_keeps_the_transfer(make_world: Ma
     assert undone(world, payout_id) == ["tr_1"]
 
 
+def test_object_of_unknown_status_beside_a_live_one_is_read_and_shown_once(make_world: Make) -> None:
+    world, payout_id = second_payment(make_world, ObjectState.PENDING)
+    world.settle(3_600, step=600)
+    live = world.route.book[f"{payout_id}-2:1"]
+    world.route.book["another"] = replace(live, object_id="tr_9", state=None, status="resting")
+    world.report(payout_id, world.route.book["another"])
+    for _ in range(3):
+        world.act_on(payout_id, "retry")
+        world.settle(DAY + 3_600, step=3_600)
+        if world.payout(payout_id).status != "needs_attention":
+            break
+    assert {("fetch", "tr_2"), ("fetch", "tr_9")} <= set(world.route.calls)
+    assert world.events(payout_id).count("paid_twice") <= 2, "once for each object"
+    assert world.payout(payout_id).status == "paid"
+
+
+def test_rejected_object_that_has_failed_does_not_keep_the_transfer(make_world: Make) -> None:
+    world, payout_id = second_payment(make_world, ObjectState.FAILED, amount_minor=4_000)
+    world.settle(3_600, step=600)
+    world.act_on(payout_id, "resolve")
+    world.settle(DAY, step=3_600)
+    assert undone(world, payout_id) == ["tr_1"]
+
+
 def test_each_object_of_unknown_status_keeps_the_transfer(make_world: Make) -> None:
     world, payout_id = second_payment(make_world, None, status="resting")
     first = world.route.book[f"{payout_id}-2:1"]
