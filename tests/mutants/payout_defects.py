@@ -994,7 +994,7 @@ PAYOUT_DEFECTS = (
         PAYOUTS + "next_step.py",
         "    ids = [*live, *leg.unknown_objects] or",
         "    ids = live or [*leg.unknown_objects] or",
-        (RESOLVED + "object_of_unknown_status_beside_a_live_one_is_read_and_shown_once",),
+        (RESOLVED + "unknown_object_beside_a_live_one_is_read_and_shown_once",),
     ),
     Defect(
         "payouts: an overtaken report with an amount opens an object again",

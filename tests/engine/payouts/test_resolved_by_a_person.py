@@ -296,7 +296,7 @@ def test_object_seen_before_the_manual_payment_keeps_the_transfer(make_world: Ma
     assert undone(world, payout_id) == ["tr_1"]
 
 
-def test_object_of_unknown_status_beside_a_live_one_is_read_and_shown_once(make_world: Make) -> None:
+def test_unknown_object_beside_a_live_one_is_read_and_shown_once(make_world: Make) -> None:
     world, payout_id = second_payment(make_world, ObjectState.PENDING)
     world.settle(3_600, step=600)
     live = world.route.book[f"{payout_id}-2:1"]
