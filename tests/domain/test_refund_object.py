@@ -104,6 +104,28 @@ def test_unknown_status_is_shown_and_polled_again() -> None:
     assert report(held, an_object("succeeded")).after.status is RefundStatus.SUCCEEDED
 
 
+def test_late_report_of_an_unknown_status_keeps_the_state_beside_a_manual_payment() -> None:
+    """Two payments were made, and a stale answer shows the processor's in a status that we do not know."""
+    lost = answer(begun(), Unanswered("500", server_error=True)).after
+    parked = found(lost, Found(()), START + 80_000).after
+    paid = apply_action(parked, Action.RESOLVE, START + 80_001, POLICY, actor="op", reason="x", reference="t-1").after
+    twice = report(paid, an_object(), START + 80_100).after
+    stale = report(twice, an_object("thinking"), START + 80_200)
+    assert [item.state for item in stale.objects] == [ObjectState.SUCCEEDED]
+    assert (stale.after.legs[0].objects, stale.after.status) == (twice.legs[0].objects, RefundStatus.NEEDS_ATTENTION)
+    assert (stale.after.failure_code, stale.postings) == ("refunded_twice", ())
+
+
+def test_late_report_of_an_unknown_status_opens_no_failed_object() -> None:
+    """The first attempt's object has failed. Its report of before comes while the second attempt waits."""
+    failed = an_object("failed", failure_code="insufficient_funds")
+    blocked = answer(begun(), Answered(failed)).after
+    stale = report(blocked, an_object("thinking"), START + 6)
+    assert [item.state for item in stale.objects] == [ObjectState.FAILED]
+    assert [event.kind for event in stale.events if event.alarm] == ["unknown_status"]
+    assert stale.after.legs == blocked.legs
+
+
 def test_late_failure_returns_the_credits_once_with_an_alarm() -> None:
     paid = answer(begun(), Answered(an_object())).after
     failed = report(paid, an_object("failed"))

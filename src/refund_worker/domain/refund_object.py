@@ -420,24 +420,26 @@ def _next_poll(builder: DecisionBuilder, leg: Leg) -> float:
 
 
 def _keep_unknown_status(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> Leg:
-    """Treat an object with an unknown status as pending, show it to a person, and ask again."""
-    status = refund_object.status or "none"
-    as_pending = KnownRefundObject(refund_object.processor_refund_id, ObjectState.PENDING)
+    """Treat an object with an unknown status as pending, show it to a person, and ask again.
+
+    A state that an earlier report had stays: an object that has ended does not open its leg again.
+    """
+    status, object_id = refund_object.status or "none", refund_object.processor_refund_id
+    known = next((known for known in leg.objects if known.processor_refund_id == object_id), None)
+    as_pending = KnownRefundObject(object_id, ObjectState.PENDING)
     pending = replace(refund_object, status=ObjectState.PENDING.value)
-    if is_watched(leg) or _is_paid_manually(leg, refund_object.processor_refund_id):
-        builder.objects.append(RefundObjectUpdate(leg.leg_id, None, refund_object))
+    store_status(builder, leg, refund_object)
+    if known is None and (is_watched(leg) or _is_paid_manually(leg, object_id)):
         return _apply_state(builder, leg, pending, ObjectState.PENDING, (as_pending,))
     if leg.attention_code not in (UNKNOWN_STATUS, REFUNDED_TWICE):
         builder.record_event(
             UNKNOWN_STATUS, alarm=True, leg=leg, status=status, processor_refund_id=refund_object.processor_refund_id
         )
     if leg.status not in ACTIVE:
-        store_status(builder, leg, refund_object)
         return leg
-    if leg.status in POLLED:
-        store_status(builder, leg, refund_object)
-    else:
-        builder.objects.append(RefundObjectUpdate(leg.leg_id, None, refund_object))
+    if known is not None and known.state not in LIVE_OBJECT_STATES:
+        return _apply_repeat(builder, leg, refund_object)
+    if leg.status not in POLLED:
         leg = _apply_state(builder, leg, pending, ObjectState.PENDING, (as_pending,))
     return builder.update_leg(
         leg,
