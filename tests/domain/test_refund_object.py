@@ -104,7 +104,7 @@ def test_unknown_status_is_shown_and_polled_again() -> None:
     assert report(held, an_object("succeeded")).after.status is RefundStatus.SUCCEEDED
 
 
-def test_late_report_of_an_unknown_status_keeps_the_state_beside_a_manual_payment() -> None:
+def test_late_unknown_status_keeps_the_state_beside_a_manual_payment() -> None:
     """Two payments were made, and a stale answer shows the processor's in a status that we do not know."""
     lost = answer(begun(), Unanswered("500", server_error=True)).after
     parked = found(lost, Found(()), START + 80_000).after
@@ -116,7 +116,7 @@ def test_late_report_of_an_unknown_status_keeps_the_state_beside_a_manual_paymen
     assert (stale.after.failure_code, stale.postings) == ("refunded_twice", ())
 
 
-def test_late_report_of_an_unknown_status_opens_no_failed_object() -> None:
+def test_late_unknown_status_opens_no_failed_object() -> None:
     """The first attempt's object has failed. Its report of before comes while the second attempt waits."""
     failed = an_object("failed", failure_code="insufficient_funds")
     blocked = answer(begun(), Answered(failed)).after

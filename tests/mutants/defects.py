@@ -177,6 +177,18 @@ DEFECTS = (
         WITHOUT_LIST,
     ),
     Defect(
+        "a late report of an unknown status takes a known state away",
+        DOMAIN + "refund_object.py",
+        "    store_status(builder, leg, refund_object)\n    if known is None and",
+        "    builder.objects.append(RefundObjectUpdate(leg.leg_id, None, refund_object))\n    if known is None and",
+    ),
+    Defect(
+        "a late report of an unknown status opens an object that has failed",
+        DOMAIN + "refund_object.py",
+        "    if known is not None and known.state not in LIVE_OBJECT_STATES:\n",
+        "    if False:\n",
+    ),
+    Defect(
         "a success told after a failure passes unnoticed",
         DOMAIN + "refund_object.py",
         "if before.state is ObjectState.FAILED and state is ObjectState.SUCCEEDED:",
@@ -608,8 +620,8 @@ DEFECTS = (
     Defect(
         "an unknown status besides a manual payment needs no person",
         DOMAIN + "refund_object.py",
-        "    if is_watched(leg) or _is_paid_manually(leg, refund_object.processor_refund_id):",
-        "    if is_watched(leg):",
+        "    if known is None and (is_watched(leg) or _is_paid_manually(leg, object_id)):",
+        "    if known is None and is_watched(leg):",
         ("tests/domain/test_manual_payment.py",),
     ),
     Defect(

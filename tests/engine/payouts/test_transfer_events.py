@@ -10,12 +10,12 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import select
 from tests.support.payees import payout_accounts
-from tests.support.payout_world import DAY, PayoutWorld
+from tests.support.payout_world import DAY, WINDOW, PayoutWorld
 
 from refund_worker.domain.payouts.transfers import TransferReply
 from refund_worker.domain.processor_replies import Denied
 from refund_worker.domain.refund import ObjectState
-from refund_worker.engine.processor_sync import webhook_inbox
+from refund_worker.engine.processor_sync import transfer_events, webhook_inbox
 from refund_worker.processors.accounts import Accounts
 from refund_worker.processors.stripe.payout_events import transfer_hint
 from refund_worker.store import inbox, processors, tables
@@ -176,3 +176,51 @@ def test_refused_key_opens_the_circuit_and_the_event_waits(lost: tuple[PayoutWor
     world.now += 3_600
     webhook_inbox.process_inbox(world.context)
     assert outcome(world) == "taken in: a new object of the payout"
+
+
+@pytest.fixture
+def settled(make_world: Make) -> tuple[PayoutWorld, str]:
+    """Return a world and its payout that was paid by tr_1, and is settled."""
+    world = with_events(make_world)
+    world.route.script = ["succeeded"]
+    payout_id = world.ask()
+    world.settle(WINDOW + DAY, step=3_600)
+    assert (world.payout(payout_id).status, world.payout(payout_id).due_at) == ("settled", None)
+    world.route.calls.clear()
+    return world, payout_id
+
+
+def test_event_after_settling_is_asked_about_again_a_day_later(settled: tuple[PayoutWorld, str]) -> None:
+    """The money comes back after the window, and the answer to the first question is older than the event."""
+    world, payout_id = settled
+    assert told(world, "tr_1", f"{payout_id}-1") == transfer_events.ASKED
+    world.settle(60)
+    assert world.payout(payout_id).status == "settled"
+    world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, failure_code="account_closed")
+    world.settle(DAY + 3_600, step=3_600)
+    assert (world.payout(payout_id).status, world.balance().payable_minor) == ("returned", 5_000)
+    assert world.payout(payout_id).due_at is None
+
+
+def test_event_without_news_after_settling_is_asked_about_twice(settled: tuple[PayoutWorld, str]) -> None:
+    world, payout_id = settled
+    told(world, "tr_1", f"{payout_id}-1")
+    world.settle(7 * DAY, step=3_600)
+    assert world.route.calls == [("fetch", "tr_1")] * 2
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.due_at, payout.times_paid) == ("settled", None, 1)
+    assert world.events(payout_id).count("payout_settled") == 1
+
+
+def test_event_at_the_end_of_the_window_is_asked_about_twice(make_world: Make) -> None:
+    world = with_events(make_world)
+    world.route.script = ["succeeded"]
+    payout_id = world.ask()
+    world.settle(WINDOW - 60)
+    told(world, "tr_1", f"{payout_id}-1")
+    world.settle(120, step=60)
+    assert world.payout(payout_id).status == "paid"
+    world.route.set(f"{payout_id}-1:1", ObjectState.FAILED)
+    world.settle(DAY, step=3_600)
+    assert world.payout(payout_id).status == "returned"
+    assert "payout_settled" not in world.events(payout_id)

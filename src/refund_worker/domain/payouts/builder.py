@@ -28,9 +28,10 @@ from refund_worker.domain.payouts.machine import (
 )
 from refund_worker.domain.payouts.payee import REFUSED_BY_PROCESSOR, BalanceDelta
 from refund_worker.domain.payouts.payout import (
-    PAYOUT_ENDS,
     PAYOUT_PAID,
+    PAYOUT_UNPAID_ENDS,
     PAYOUT_UNPOSTED,
+    RETURN_CHECK_SECONDS,
     Payout,
     PayoutLeg,
     PayoutLegChanges,
@@ -44,8 +45,6 @@ from refund_worker.domain.refund_object import UNKNOWN_STATUS
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, LegOutcome, next_leg_status
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most
 
-# A paid step whose money may still come back is asked for this often: each event about it can be lost for good.
-RETURN_CHECK_SECONDS = 86_400.0
 # Why a person decides about an object whose answer may be false for once, and right the next time.
 NOT_UNDERSTOOD = (UNKNOWN_STATUS, ANSWER_MISMATCH)
 NOT_UNDONE = "transfer_not_undone"  # why a person decides: the processor does not give the transfer back
@@ -187,6 +186,7 @@ class PayoutBuilder:
             self._take_again_or_give_back(outcome)
             self.transition_payout(outcome, reason=self._why())
             self._note_payment()
+            self._note_never_understood()
             self._ask_for_returns()
         self._post_payments()
         self.payout = replace(
@@ -270,6 +270,17 @@ class PayoutBuilder:
             self.payout, times_paid=self.payout.times_paid + 1, paid_at=self.now, settles_at=self.now + self._window
         )
 
+    def _note_never_understood(self) -> None:
+        """Alert a person when the payout settles with an object that may have paid and was never understood.
+
+        Nothing asks about it any more, and a transfer that it may use stays with the payee.
+        """
+        if self.payout.status is not PayoutStatus.SETTLED or self.before.status is PayoutStatus.SETTLED:
+            return
+        for leg in self.payout.forward_legs:
+            for object_id in leg.unknown_objects:
+                self.record_event("object_never_understood", alarm=True, leg=leg, object_id=object_id)
+
     @property
     def _window(self) -> float:
         return self.policy.route_of(self.payout.processor).return_window_seconds
@@ -290,19 +301,21 @@ class PayoutBuilder:
         """Return True if an object paid the leg, and the window for its return is open.
 
         While the money is on its way the window has not begun: that of a second payment too. While a person decides it
-        is that of the last payment. An object that was not understood in its window is asked for through one more.
+        is that of the last payment. An object that was not understood in its window is asked for through one more. The
+        window of a settled payout is open again if an event came about it.
         """
         payout = self.payout
         # Beside a person's payment too: the transfer of a second payment that comes back is to be undone.
         is_paid = leg.status is LegStatus.SUCCEEDED and (leg.manual_reference is None or has_object_that_may_pay(leg))
         has_object = bool(leg.objects or leg.unknown_objects)
-        if not is_paid or not has_object or is_watched(leg) or payout.status in PAYOUT_ENDS:
+        if not is_paid or not has_object or is_watched(leg) or payout.status in PAYOUT_UNPAID_ENDS:
             return False
         if not self.calls_policy.rules_of(leg.processor).reads_refunds:
             return False
         if any(other.undoes == leg.object_id for other in payout.legs):
             return False
-        if payout.status not in (PayoutStatus.PAID, PayoutStatus.NEEDS_ATTENTION) or is_on_its_way(leg):
+        has_window = payout.status in (*PAYOUT_PAID, PayoutStatus.NEEDS_ATTENTION)
+        if not has_window or (is_on_its_way(leg) and payout.status is not PayoutStatus.SETTLED):
             return True
         began = leg.last_sent_at or payout.created_at
         end = began + self._window if payout.settles_at is None else payout.settles_at

@@ -20,7 +20,7 @@ from refund_worker.domain.payouts.decision import (
     SendTransfer,
 )
 from refund_worker.domain.payouts.holds import PayeeFacts, hold_of
-from refund_worker.domain.payouts.machine import PayoutOutcome, is_payout_leg_ready
+from refund_worker.domain.payouts.machine import PayoutOutcome, has_object_that_may_pay, is_payout_leg_ready
 from refund_worker.domain.payouts.payee import Payee
 from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout, PayoutLeg, PayoutStatus
 from refund_worker.domain.payouts.replies import conclude_nothing_there
@@ -105,7 +105,7 @@ def is_unsent(payout: Payout) -> bool:
     return payout.ledger_posted and all(
         leg.status in (*TO_BE_SENT, LegStatus.BLOCKED)
         and not leg.unanswered
-        and not any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
+        and not has_object_that_may_pay(leg)
         and (leg.attention_code is None or leg.next_at is not None)
         for leg in payout.legs
     )

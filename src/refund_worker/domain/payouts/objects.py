@@ -210,20 +210,30 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
         leg,
         outcome,
         reason=item.failure_code,
-        alarm=twice or late,
+        alarm=twice or late or (best is None and bool(leg.unknown_objects)),
         detail={"object_id": item.object_id},
         object_id=best.object_id if best else item.object_id,
         in_doubt=None,
         retry_count=0,
         blocked_count=0,
-        attention_code=PAID_TWICE if twice else None,
+        attention_code=PAID_TWICE if twice else _of_unknown_objects(leg) if best is None else None,
         failure_code=None if best else item.failure_code or str(item.state),
-        failure_message=None if best else f"the processor says {item.status}: {item.failure_code or 'no reason given'}",
+        failure_message=None if best else _why_ended(leg, item),
         fault=item.fault if best is None or outcome is LegOutcome.REQUIRES_CUSTOMER else None,
         next_at=_next_poll(builder, leg) if outcome in (LegOutcome.ACCEPTED, LegOutcome.REQUIRES_CUSTOMER) else None,
     )
     _note_payee_must_act(builder, item if outcome is LegOutcome.REQUIRES_CUSTOMER else None)
     return _ask_about_undone_transfer(builder, leg) if late else leg
+
+
+def _of_unknown_objects(leg: PayoutLeg) -> str | None:
+    """Return why a person decides about a leg whose objects ended, beside one that is not understood and may pay."""
+    return UNKNOWN_STATUS if leg.unknown_objects else None
+
+
+def _why_ended(leg: PayoutLeg, item: TransferObject) -> str:
+    message = f"the processor says {item.status}: {item.failure_code or 'no reason given'}"
+    return f"{message}; {', '.join(leg.unknown_objects)} may have paid" if leg.unknown_objects else message
 
 
 def _note_payee_must_act(builder: PayoutBuilder, item: TransferObject | None) -> None:
@@ -278,7 +288,8 @@ def _note_late_amount(builder: PayoutBuilder, leg: PayoutLeg, before: KnownTrans
 
 def _tries_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> bool:
     """Return True if the failure was ours or the processor's, so that a later try can succeed."""
-    return item.state is ObjectState.FAILED and item.fault in (Fault.OURS, Fault.PROCESSOR) and not leg.canceling
+    may_pay_twice = leg.canceling or leg.unknown_objects
+    return item.state is ObjectState.FAILED and item.fault in (Fault.OURS, Fault.PROCESSOR) and not may_pay_twice
 
 
 def _wait_to_try_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:

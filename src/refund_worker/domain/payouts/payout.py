@@ -32,10 +32,13 @@ class PayoutStatus(StrEnum):
     REJECTED = "rejected"
 
 
+# A paid step whose money may still come back is asked for this often: each event about it can be lost for good.
+RETURN_CHECK_SECONDS = 86_400.0
 _S = PayoutStatus
 PAYOUT_ENDS = (_S.SETTLED, _S.FAILED, _S.RETURNED, _S.CANCELED, _S.REJECTED)
 PAYOUT_UNPOSTED = (_S.QUEUED, _S.AWAITING_APPROVAL, _S.HELD)  # its ledger entries follow
 PAYOUT_PAID = (_S.PAID, _S.SETTLED)
+PAYOUT_UNPAID_ENDS = tuple(status for status in PAYOUT_ENDS if status not in PAYOUT_PAID)
 # Neither paid nor ended: a payee has at most one of these in a currency that is not held.
 PAYOUT_OPEN = tuple(status for status in _S if status not in (*PAYOUT_ENDS, _S.PAID))
 # Open, and begun or about to begin: another payout to the payee waits for it.

@@ -80,7 +80,8 @@ _MISMATCH = Explanation(
 )
 _UNKNOWN_STATUS = Explanation(
     "The payout has a status that we do not know",
-    "The processor reports a status of the payout that this version does not know.",
+    "The processor reports a status of the payout that this version does not know. If an object beside the one that "
+    "paid still has such a status when the payout settles, one more alarm says so: nothing asks about it from then on.",
     "Look at the payout at the processor; a newer version of this program may know the status.",
     at_end=_ENDED,
     course=PAYOUT_KEEPS_ASKING,

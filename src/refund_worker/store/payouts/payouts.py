@@ -12,7 +12,9 @@ from sqlalchemy import BindParameter, ColumnElement, Connection, RowMapping, bin
 from refund_worker.domain.payouts.decision import PayoutDecision
 from refund_worker.domain.payouts.payout import (
     PAYOUT_BEGUN,
+    PAYOUT_PAID,
     PAYOUT_UNPOSTED,
+    RETURN_CHECK_SECONDS,
     KnownTransfer,
     Payout,
     PayoutLeg,
@@ -297,6 +299,8 @@ def ask_again(connection: Connection, legs: Mapping[str, str], now: float) -> No
 
     A leg whose call is under way is left alone: its answer comes, or its lease ends. So is one that is sent next, or
     that waits for a person who decides if it is sent: to be woken would send it.
+
+    A payout that is paid or settled is asked about again a day later: the answer of now may be older than the event.
     """
     if legs:
         p, g = payouts.c, payout_legs.c
@@ -305,6 +309,9 @@ def ask_again(connection: Connection, legs: Mapping[str, str], now: float) -> No
         # Its status may have changed before the lock.
         connection.execute(update(payout_legs).where(g.leg_id.in_(sorted(legs)), _may_be_asked()).values(next_at=now))
         connection.execute(update(payouts).where(its).values(due_at=now, version=p.version + 1))
+        again_at = now + RETURN_CHECK_SECONDS
+        ends_before = p.status.in_(PAYOUT_PAID) & (p.settles_at < again_at)
+        connection.execute(update(payouts).where(its, ends_before).values(settles_at=again_at))
 
 
 def of_refund_leg(connection: Connection, leg_id: str) -> list[str]:

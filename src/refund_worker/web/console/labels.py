@@ -319,6 +319,7 @@ EVENT_LABELS: Mapping[str, str] = {
     "late_transfer_found": "The transfer whose answer was missing exists: it is taken back",
     "manual_payment_linked": "The payment that a person named is the processor's own",
     "returned_less": "Less came back than was sent",
+    "object_never_understood": "Settled, and an object at the processor was never understood: compare it there",
     "paid_twice": "More than one payment is there",
     "payout_run_created": "Made",
     "payout_run_approved": "Approved",
