@@ -99,6 +99,23 @@ def _is_void(refund_object: RefundObject) -> bool:
     return STATE_OF_STATUS.get(refund_object.status or "") not in (None, *LIVE_OBJECT_STATES)
 
 
+def not_understood(builder: DecisionBuilder, leg: Leg) -> tuple[str, ...]:
+    """Return the ids of the leg's objects that may have paid and are not understood, by their last reports.
+
+    Their status is not known, or they carry the leg's mark and are not what it asked for.
+    """
+    reported = {report.processor_refund_id: report.status for report in leg.reports}
+    now = (update.object for update in builder.objects if update.leg_id == leg.leg_id)
+    reported |= {refund_object.processor_refund_id: refund_object.status for refund_object in now}
+    known = {known.processor_refund_id for known in leg.objects}
+    return tuple(object_id for object_id, status in reported.items() if object_id not in known and _may_pay(status))
+
+
+def _may_pay(stored_status: str | None) -> bool:
+    status = (stored_status or "").split(MISMATCH_SEPARATOR)[0]
+    return STATE_OF_STATUS.get(status) in (None, *LIVE_OBJECT_STATES)
+
+
 def store_status(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> None:
     """Store the reported status, so that the same report is no change the next time. The object's state stays."""
     state = next((k.state for k in leg.objects if k.processor_refund_id == refund_object.processor_refund_id), None)

@@ -26,6 +26,7 @@ from refund_worker.domain.refund import (
     RefundStatus,
     RefusalKind,
 )
+from refund_worker.domain.refund_object import UNKNOWN_STATUS
 from refund_worker.domain.replacements import uncovered
 from refund_worker.domain.state_machine import (
     ACTIVE,
@@ -139,8 +140,17 @@ def _retry(builder: DecisionBuilder, reason: str, *, takes_as_seen: bool) -> Non
             required = leg.lookup_required or leg.status is LegStatus.UNKNOWN
             in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=required, refusal=leg.refusal)
             builder.update_leg(_due_now(builder, leg), in_doubt=in_doubt, held=lists_before_sending(leg))
-        elif leg.attention_code and leg.failure_code not in builder.policy.rules_of(leg.processor).disputed_codes:
+        elif leg.attention_code and not _only_resolve_ends(builder.policy, leg):
             builder.update_leg(leg, attention_code=None)
+
+
+def _only_resolve_ends(policy: Policy, leg: Leg) -> bool:
+    """Return True if a retry must not let the failed leg's money go another way.
+
+    A dispute returns it, or an object beside the one that failed may have paid.
+    """
+    is_disputed = leg.failure_code in policy.rules_of(leg.processor).disputed_codes
+    return is_disputed or (leg.status in UNPAID_FINAL and leg.attention_code == UNKNOWN_STATUS)
 
 
 def _never_sent_again(policy: Policy, leg: Leg) -> RefusalKind | None:

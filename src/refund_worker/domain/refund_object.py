@@ -27,7 +27,7 @@ from refund_worker.domain.legs import (
     is_watched,
     leg_number,
 )
-from refund_worker.domain.mismatch import STATE_OF_STATUS, mismatch, reject_mismatch, store_status
+from refund_worker.domain.mismatch import STATE_OF_STATUS, mismatch, not_understood, reject_mismatch, store_status
 from refund_worker.domain.processor_replies import CHARGE_PENDING, RefundObject
 from refund_worker.domain.refund import (
     LIVE_OBJECT_STATES,
@@ -123,7 +123,8 @@ class _Meaning:
 
     `live` is the object that pays the leg, if one may still pay it. `twice`: more than one may pay, or one in addition
     to a manual payment or to the legs that replaced this one. `late`: the leg had succeeded and is not paid any more.
-    `disputed`: a dispute returns the money.
+    `disputed`: a dispute returns the money. `beside` are the leg's objects that are not understood and may have paid,
+    if no other object pays it.
     """
 
     outcome: LegOutcome
@@ -132,6 +133,7 @@ class _Meaning:
     paid_manually: bool
     late: bool
     disputed: bool
+    beside: tuple[str, ...]
 
 
 def _meaning(
@@ -158,6 +160,7 @@ def _meaning(
         paid_manually=paid_manually,
         late=late,
         disputed=best is None and not late and refund_object.failure_code in rules.disputed_codes,
+        beside=not_understood(builder, leg) if best is None else (),
     )
 
 
@@ -179,7 +182,7 @@ def _apply_state(
     meaning = _meaning(builder, leg, refund_object, state, _live(leg.objects) if live is None else live)
     if meaning.paid_manually and meaning.outcome is not LegOutcome.PAID:
         return _keep_manual_payment(builder, leg, refund_object, meaning.live)
-    may_send = leg.canceling is None and not builder.refund.unapproved
+    may_send = leg.canceling is None and not builder.refund.unapproved and not meaning.beside
     sends_again = leg.status in ACTIVE and _lacked_funds(builder, leg, refund_object) and may_send
     if meaning.outcome is LegOutcome.OBJECT_FAILED and sends_again:
         return _wait_for_funds(builder, leg, refund_object)
@@ -192,7 +195,7 @@ def _apply_state(
         leg,
         meaning.outcome,
         reason=refund_object.failure_code,
-        alarm=meaning.twice or meaning.late or meaning.disputed,
+        alarm=meaning.twice or meaning.late or meaning.disputed or bool(meaning.beside),
         detail={"processor_refund_id": refund_object.processor_refund_id},
         **_values_of(builder, leg, refund_object, state, meaning),
     )
@@ -224,7 +227,7 @@ def _values_of(
         "in_doubt": None,
         "retry_count": 0,
         "blocked_count": 0,
-        "attention_code": REFUNDED_TWICE if meaning.twice else failure if meaning.disputed else None,
+        "attention_code": _why_a_person_decides(meaning, failure),
         "failure_code": None,
         "failure_message": None,
         "canceling": None,
@@ -232,7 +235,9 @@ def _values_of(
     }
     if meaning.live is None:
         values["failure_code"] = failure or str(state)
-        values["failure_message"] = f"the processor says {state}: {failure or 'no reason given'}"
+        reason = f"the processor says {state}: {failure or 'no reason given'}"
+        doubt = f"; {', '.join(meaning.beside)} may have paid, and is not understood" if meaning.beside else ""
+        values["failure_message"] = reason + doubt
         values["manual_reference"] = None
         if meaning.late:
             values |= {"reallocated": True, "reversed_credits": uncovered(leg, builder.legs)[1]}
@@ -241,6 +246,14 @@ def _values_of(
     if meaning.outcome in (LegOutcome.ACCEPTED, LegOutcome.REQUIRES_CUSTOMER):
         values["next_at"] = _next_poll(builder, leg)
     return values
+
+
+def _why_a_person_decides(meaning: _Meaning, failure_code: str | None) -> str | None:
+    if meaning.twice:
+        return REFUNDED_TWICE
+    if meaning.disputed:
+        return failure_code
+    return UNKNOWN_STATUS if meaning.beside else None
 
 
 def _is_canceled(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject, meaning: _Meaning) -> bool:

@@ -358,8 +358,11 @@ _REPORT_OVERDUE = Explanation(
 )
 _UNKNOWN_STATUS = Explanation(
     "A status that we do not know",
-    "The processor reports a status of the refund that this version does not know.",
-    "Check the refund at the processor; a newer version of this program may know the status.",
+    "The processor reports a status of the refund that this version does not know. Or the refund failed, and another "
+    "object of it at the processor may have paid and is not understood: `failure_message` names it.",
+    "Check the refund at the processor; a newer version of this program may know the status. A retry does not end "
+    "the doubt about a second object: compare it at the processor, then resolve the refund.",
+    at_end="Check the refund at the processor; a newer version of this program may know the status.",
     course=KEEPS_ASKING,
 )
 _INTERNAL_ERROR = Explanation(
