@@ -893,10 +893,13 @@ PAYOUT_DEFECTS = (
     ),
     Defect(
         "payouts: a later report takes the reason of a failure away",
-        PAYOUTS + "objects.py",
-        "failure_code=item.failure_code or leg.failure_code",
-        "failure_code=item.failure_code",
-        (FILES + "amount_that_a_later_file_tells_is_posted_once",),
+        STORE + "payouts/attempts.py",
+        "        kept |= {n: case((is_same, kept[n]),",
+        "        kept |= {n: case((~is_same, kept[n]),",
+        (
+            WAY + "later_report_keeps_what_only_an_earlier_one_had",
+            FILES + "amount_that_a_later_file_tells_is_posted_once",
+        ),
     ),
     Defect(
         "payouts: the transfer is undone below an object of unknown status",
@@ -957,8 +960,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: a later report takes the trace of a payment away",
         STORE + "payouts/attempts.py",
-        "        new |= {name: func.coalesce(",
-        "        _ = {name: func.coalesce(",
+        "        new |= kept\n",
+        "",
         (WAY + "later_report_keeps_what_only_an_earlier_one_had",),
     ),
     Defect(
@@ -1058,5 +1061,12 @@ PAYOUT_DEFECTS = (
         "    may_pay_twice = leg.canceling or leg.unknown_objects\n",
         "    may_pay_twice = leg.canceling\n",
         (RESOLVED + "failure_beside_an_unknown_status_is_a_persons",),
+    ),
+    Defect(
+        "payouts: the reason of an earlier state stays",
+        STORE + "payouts/attempts.py",
+        "        kept |= {n: case((is_same, kept[n]),",
+        "        _ = {n: case((is_same, kept[n]),",
+        (WAY + "reason_of_an_earlier_state_is_not_that_of_the_next",),
     ),
 )

@@ -201,12 +201,30 @@ def test_later_report_keeps_what_only_an_earlier_one_had(world: PayoutWorld) -> 
     world.earn("e1", 5_000)
     payout_id = world.ask()
     world.settle()
-    ended = world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, failure_code="x", trace="T1", fee_minor=30)
+    ended = world.route.set(
+        f"{payout_id}-1:1", ObjectState.FAILED, failure_code="x", fault=Fault.PAYEE, trace="T1", fee_minor=30
+    )
     world.report(payout_id, ended)
-    world.report(payout_id, replace(ended, trace=None, fee_minor=None, returned_minor=4_900))
+    later = replace(ended, trace=None, fee_minor=None, failure_code=None, fault=None, returned_minor=4_900)
+    world.report(payout_id, later)
     with world.database.read() as connection:
         (stored,) = objects_of(connection, [f"{payout_id}-1"])
     assert (stored["trace"], stored["fee_minor"], stored["returned_minor"]) == ("T1", 30, 4_900)
+    assert (stored["failure_code"], stored["fault"]) == ("x", "payee")
+
+
+def test_reason_of_an_earlier_state_is_not_that_of_the_next(world: PayoutWorld) -> None:
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle()
+    waits = world.route.set(
+        f"{payout_id}-1:1", ObjectState.REQUIRES_ACTION, failure_code="unclaimed", fault=Fault.PAYEE
+    )
+    world.report(payout_id, waits)
+    world.report(payout_id, replace(waits, state=ObjectState.SUCCEEDED, failure_code=None, fault=None))
+    with world.database.read() as connection:
+        (stored,) = objects_of(connection, [f"{payout_id}-1"])
+    assert (stored["state"], stored["failure_code"], stored["fault"]) == ("succeeded", None, None)
 
 
 @pytest.mark.parametrize("fault", [Fault.OURS, Fault.PROCESSOR])

@@ -277,8 +277,6 @@ def _note_late_amount(builder: PayoutBuilder, leg: PayoutLeg, before: KnownTrans
     """
     if before.state is not item.state or before.returned_minor is not None or item.returned_minor is None:
         return leg
-    if leg.object_id == item.object_id:  # the first report has the reason
-        item = replace(item, failure_code=item.failure_code or leg.failure_code, fault=item.fault or leg.fault)
     now_known = replace(before, returned_minor=item.returned_minor)
     builder.objects.append(TransferUpdate(leg.leg_id, item.state, item))
     leg = builder.update_leg(leg, objects=tuple(now_known if known is before else known for known in leg.objects))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, bindparam, case, func, select, tuple_, update
 
 from refund_worker.domain.payouts.decision import SendTransfer, TransferUpdate
 from refund_worker.domain.payouts.payout import PayoutLeg
@@ -89,14 +89,20 @@ def write_objects(connection: Connection, seen: Iterable[tuple[str, TransferUpda
     if rows:
         insert = insert_into(connection, transfer_objects)
         new: dict[str, Any] = {name: insert.excluded[name] for name in ("state", "seen_at", *_REPORTED)}
-        # Facts that only an earlier report had are kept.
-        new |= {name: func.coalesce(insert.excluded[name], transfer_objects.c[name]) for name in _KEPT}
+        # Facts that only an earlier report had are kept, and the reason of the same state.
+        kept: dict[str, ColumnElement[Any]] = {
+            n: func.coalesce(insert.excluded[n], transfer_objects.c[n]) for n in (*_KEPT, *_KEPT_WITH_STATE)
+        }
+        is_same = insert.excluded.state == transfer_objects.c.state
+        kept |= {n: case((is_same, kept[n]), else_=insert.excluded[n]) for n in _KEPT_WITH_STATE}
+        new |= kept
         upsert = insert.on_conflict_do_update(index_elements=["processor", "object_id"], set_=new)
         connection.execute(upsert, list(rows.values()))
 
 
 _KEPT = ("returned_minor", "fee_minor", "trace")
-_REPORTED = ("status", "amount_minor", "currency", "failure_code", "fault", "refs", "act_by", "arrives_at", *_KEPT)
+_KEPT_WITH_STATE = ("failure_code", "fault")
+_REPORTED = (*("status", "amount_minor", "currency", "refs", "act_by", "arrives_at"), *_KEPT, *_KEPT_WITH_STATE)
 
 
 def owners_of(connection: Connection, objects: Collection[tuple[str, str]]) -> dict[tuple[str, str], tuple[str, str]]:
