@@ -1069,4 +1069,11 @@ PAYOUT_DEFECTS = (
         "        _ = {n: case((is_same, kept[n]),",
         (WAY + "reason_of_an_earlier_state_is_not_that_of_the_next",),
     ),
+    Defect(
+        "payouts: the timeline of a run lacks what the program made of it",
+        ENGINE + "payouts/drive_runs.py",
+        "        note_progress(connection, run, after, now)\n",
+        "",
+        (RUNS + "each_payee_is_paid_once_and_the_same_run_again_pays_nobody",),
+    ),
 )

@@ -91,6 +91,8 @@ def test_dry_run_shows_the_plan_and_pays_nothing(shop: PayoutShop) -> None:
     assert (run["status"], run["planned_minor"], run["carried_minor"]) == ("planned", 0, 600)
     assert run["codes"] == {"below_minimum": 1, "nothing_payable": 1}
     assert shop.get("/v1/payouts")["data"] == []
+    events = shop.get(f"/v1/payout-runs/{run['run_id']}/events")["data"]
+    assert [event["what"] for event in events] == ["payout_run_created", "payout_run_planned"]
 
 
 def test_second_person_approves(shop: PayoutShop) -> None:
@@ -107,7 +109,12 @@ def test_second_person_approves(shop: PayoutShop) -> None:
     done = drive(shop, run_id)
     assert (done["status"], done["paid_minor"], done["reason"]) == ("done", 600, "checked")
     events = shop.get(f"/v1/payout-runs/{run_id}/events")["data"]
-    assert [event["what"] for event in events] == ["payout_run_created", "payout_run_approved"]
+    assert [(event["what"], event["to"], event["why"]) for event in events] == [
+        ("payout_run_created", "planning", None),
+        ("payout_run_awaits_approval", "awaiting_approval", "approval_threshold"),
+        ("payout_run_approved", "paying", "checked"),
+        ("payout_run_done", "done", None),
+    ]
 
 
 def test_canceled_run_pays_nobody(shop: PayoutShop) -> None:

@@ -56,6 +56,7 @@ def test_each_payee_is_paid_once_and_the_same_run_again_pays_nobody(world: Payou
     world.settle()
     assert sum(world.route.paid_minor().values()) == 3_000
     assert drive(world, start(world)) == run  # the same key
+    assert world.events(run.run_id) == ["payout_run_created", "payout_run_pays", "payout_run_done"]
     again = drive(world, start(world, key="k2"))
     assert (again.status, again.paid_payees, again.planned_payees) == ("done", 0, 0)
     world.settle()

@@ -33,7 +33,7 @@ from refund_worker.engine.context import Context
 from refund_worker.engine.notifications.run_messages import announce_run
 from refund_worker.engine.payouts.accept import AcceptedPayout, accept_payouts
 from refund_worker.engine.payouts.limit_usage import payout_usage_before
-from refund_worker.engine.payouts.runs import RUNS_CLIENT
+from refund_worker.engine.payouts.runs import RUNS_CLIENT, note_progress
 from refund_worker.engine.refunds.quarantine import run_or_error
 from refund_worker.engine.views.funds import funds_view
 from refund_worker.metrics import PAYOUTS_ACCEPTED, count
@@ -80,8 +80,10 @@ def drive_piece(connection: Connection, context: Context, run_id: str) -> bool:
     now = context.clock(connection)
     piece = _plan_piece if run.status is RunStatus.PLANNING else _pay_piece
     after = runs.write_run(connection, run, piece(connection, context, run, now), now)
-    if context.notify and after.status is not run.status:
-        announce_run(connection, after, now)
+    if after.status is not run.status:
+        note_progress(connection, run, after, now)
+        if context.notify:
+            announce_run(connection, after, now)
     return True
 
 

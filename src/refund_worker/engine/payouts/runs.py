@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from refund_worker.domain import persons as domain
 from refund_worker.domain.account_names import connected_of
-from refund_worker.domain.decision import Event
+from refund_worker.domain.decision import SYSTEM, Event
 from refund_worker.domain.payouts.runs import PayoutRun, RunRequest, RunStatus
 from refund_worker.engine.context import Context
 from refund_worker.engine.notifications.run_messages import announce_run
@@ -32,6 +32,13 @@ RUNS_CLIENT = ":payout-runs"
 # The actor of runs that the schedule makes.
 SCHEDULE = "payout-schedule"
 CREATED = "payout_run_created"  # the kind of a run's first event
+# The kinds of events about what the program itself made of a run, by its new status.
+_PROGRESS = {
+    RunStatus.PLANNED: "payout_run_planned",
+    RunStatus.AWAITING_APPROVAL: "payout_run_awaits_approval",
+    RunStatus.PAYING: "payout_run_pays",
+    RunStatus.DONE: "payout_run_done",
+}
 # Two requests are the same if these fields are equal.
 BODY_FIELDS = ("processor", "currency", "minimum_minor", "dry_run")
 
@@ -150,6 +157,21 @@ def _decide(
     kind = "payout_run_approved" if approved_by else "payout_run_canceled"
     _note(connection, run, kind, actor, now, to=status, reason=reason)
     return runs.write_run(connection, run, after, now)
+
+
+def note_progress(connection: Connection, run: PayoutRun, after: PayoutRun, now: float) -> None:
+    """Note the new status that the program gave a run: it waits for approval, pays, is planned or done."""
+    waits = after.status is RunStatus.AWAITING_APPROVAL
+    reason = ", ".join(after.approval_codes) if waits else None
+    _note(
+        connection,
+        replace(after, status=run.status),
+        _PROGRESS[after.status],
+        SYSTEM,
+        now,
+        to=after.status,
+        reason=reason,
+    )
 
 
 def make_scheduled_runs(context: Context) -> int:
