@@ -111,10 +111,11 @@ def test_second_person_approves(shop: PayoutShop) -> None:
     events = shop.get(f"/v1/payout-runs/{run_id}/events")["data"]
     assert [(event["what"], event["to"], event["why"]) for event in events] == [
         ("payout_run_created", "planning", None),
-        ("payout_run_awaits_approval", "awaiting_approval", "approval_threshold"),
+        ("payout_run_awaits_approval", "awaiting_approval", None),
         ("payout_run_approved", "paying", "checked"),
         ("payout_run_done", "done", None),
     ]
+    assert events[1]["detail"]["approval_codes"] == "approval_threshold"
 
 
 def test_canceled_run_pays_nobody(shop: PayoutShop) -> None:

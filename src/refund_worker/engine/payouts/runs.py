@@ -161,17 +161,9 @@ def _decide(
 
 def note_progress(connection: Connection, run: PayoutRun, after: PayoutRun, now: float) -> None:
     """Note the new status that the program gave a run: it waits for approval, pays, is planned or done."""
-    waits = after.status is RunStatus.AWAITING_APPROVAL
-    reason = ", ".join(after.approval_codes) if waits else None
-    _note(
-        connection,
-        replace(after, status=run.status),
-        _PROGRESS[after.status],
-        SYSTEM,
-        now,
-        to=after.status,
-        reason=reason,
-    )
+    codes = ", ".join(after.approval_codes) if after.status is RunStatus.AWAITING_APPROVAL else None
+    as_planned = replace(after, status=run.status)
+    _note(connection, as_planned, _PROGRESS[after.status], SYSTEM, now, to=after.status, approval_codes=codes)
 
 
 def make_scheduled_runs(context: Context) -> int:
@@ -220,6 +212,7 @@ def _note(
     *,
     to: RunStatus | None = None,
     reason: str | None = None,
+    approval_codes: str | None = None,
 ) -> None:
     """Note an event about the run. Its detail names the run, because only the detail is sealed."""
     detail: dict[str, str | int | None] = {
@@ -228,6 +221,8 @@ def _note(
         "currency": run.currency,
         "planned_minor": run.planned_minor,
     }
+    if approval_codes is not None:
+        detail["approval_codes"] = approval_codes
     before = None if to is None else run.status
     event = Event(kind, actor, None, before, to or run.status, reason, detail)
     timeline.insert_events_about(connection, [(run.run_id, event)], now)
