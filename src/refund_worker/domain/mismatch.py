@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from refund_worker.domain.decision import AskedReading, RefundObjectUpdate
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, DecisionBuilder
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, UNKNOWN_STATUS, DecisionBuilder
 from refund_worker.domain.legs import is_watched, void_objects_of_older_attempts, waits_for_person
 from refund_worker.domain.payment_check import proved_by
 from refund_worker.domain.processor_replies import RefundObject
@@ -17,7 +17,7 @@ from refund_worker.domain.refund import (
     ObjectState,
     RefusalKind,
 )
-from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, TO_BE_SENT, LegOutcome
+from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, TO_BE_SENT, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import backoff_seconds
 
 STATE_OF_STATUS = {state.value: state for state in ObjectState}
@@ -92,7 +92,7 @@ def _distrust(builder: DecisionBuilder, leg: Leg, shown: Leg, fault: str) -> Leg
     if is_watched(leg) and leg.refusal is not RefusalKind.ANSWER_MISMATCH:
         in_doubt = Doubt(unanswered=True, lookup_required=leg.lookup_required, refusal=RefusalKind.ANSWER_MISMATCH)
         return builder.update_leg(leg, attention_code=ANSWER_MISMATCH, in_doubt=in_doubt)
-    return leg
+    return hold_failed_leg(builder, leg)
 
 
 def _is_void(refund_object: RefundObject) -> bool:
@@ -102,13 +102,33 @@ def _is_void(refund_object: RefundObject) -> bool:
 def not_understood(builder: DecisionBuilder, leg: Leg) -> tuple[str, ...]:
     """Return the ids of the leg's objects that may have paid and are not understood, by their last reports.
 
-    Their status is not known, or they carry the leg's mark and are not what it asked for.
+    Their status is not known, or they name the leg and are not what it asked for.
     """
     reported = {report.processor_refund_id: report.status for report in leg.reports}
     now = (update.object for update in builder.objects if update.leg_id == leg.leg_id)
     reported |= {refund_object.processor_refund_id: refund_object.status for refund_object in now}
     known = {known.processor_refund_id for known in leg.objects}
     return tuple(object_id for object_id, status in reported.items() if object_id not in known and _may_pay(status))
+
+
+def hold_failed_leg(builder: DecisionBuilder, leg: Leg) -> Leg:
+    """Let a person decide about a failed leg beside which an object may have paid, before its money goes another way.
+
+    Return the leg. It is unchanged if its credits went back, or another payment pays its money.
+    """
+    beside = not_understood(builder, leg)
+    if leg.status not in UNPAID_FINAL or leg.attention_code or not beside or not builder.refund.ledger_posted:
+        return leg
+    reversed_now = sum(other.reversed_credits for other in builder.legs.values()) > builder.refund.reversed_credits
+    if leg.reallocated and not (leg.reversed_credits and reversed_now):
+        return leg
+    message = f"{leg.failure_message}{doubt_about(beside)}"
+    return builder.update_leg(leg, attention_code=UNKNOWN_STATUS, failure_message=message)
+
+
+def doubt_about(beside: tuple[str, ...]) -> str:
+    """Return the end of a message that names the objects which are not understood, empty without any."""
+    return f"; not understood, and may have paid: {', '.join(beside)}" if beside else ""
 
 
 def _may_pay(stored_status: str | None) -> bool:

@@ -11,7 +11,7 @@ from refund_worker.domain.decision import (
     Policy,
     Reread,
 )
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, MANUAL_PREFIX, DecisionBuilder
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, MANUAL_PREFIX, UNKNOWN_STATUS, DecisionBuilder
 from refund_worker.domain.legs import lists_before_sending
 from refund_worker.domain.payment_check import CHARGE_DISPUTED, STOPS
 from refund_worker.domain.persons import Link, why_not_approve
@@ -26,7 +26,6 @@ from refund_worker.domain.refund import (
     RefundStatus,
     RefusalKind,
 )
-from refund_worker.domain.refund_object import UNKNOWN_STATUS
 from refund_worker.domain.replacements import uncovered
 from refund_worker.domain.state_machine import (
     ACTIVE,
@@ -149,8 +148,12 @@ def _only_resolve_ends(policy: Policy, leg: Leg) -> bool:
 
     A dispute returns it, or an object beside the one that failed may have paid.
     """
-    is_disputed = leg.failure_code in policy.rules_of(leg.processor).disputed_codes
-    return is_disputed or (leg.status in UNPAID_FINAL and leg.attention_code == UNKNOWN_STATUS)
+    return leg.failure_code in policy.rules_of(leg.processor).disputed_codes or _is_failed_in_doubt(leg)
+
+
+def _is_failed_in_doubt(leg: Leg) -> bool:
+    """Return True if the leg failed and waits for a person, because another object of it may have paid."""
+    return leg.status in UNPAID_FINAL and leg.attention_code == UNKNOWN_STATUS
 
 
 def _never_sent_again(policy: Policy, leg: Leg) -> RefusalKind | None:
@@ -174,6 +177,8 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
     A leg whose object is at the processor stays there, unless the event about it is overdue. A call that may still land
     is looked up until it cannot land.
     """
+    if reference is not None:
+        _keep_credits_of_doubtful_legs(builder)
     for leg in tuple(builder.legs.values()):
         if leg.status in POLLED and not lacks_its_event(leg):
             continue
@@ -207,6 +212,13 @@ def _resolve(builder: DecisionBuilder, reason: str, reference: str | None) -> No
                 reallocated=True,
                 reversed_credits=credits,
             )
+
+
+def _keep_credits_of_doubtful_legs(builder: DecisionBuilder) -> None:
+    """Return no credits for a failed leg that a person calls paid: perhaps by the object that is not understood."""
+    for leg in tuple(builder.legs.values()):
+        if _is_failed_in_doubt(leg):
+            builder.update_leg(leg, reallocated=False, reversed_credits=0)
 
 
 def _without_attention(leg: Leg) -> Leg:

@@ -18,6 +18,7 @@ from refund_worker.domain.decision_builder import (
     ANSWER_MISMATCH,
     BLOCKED_TRIES,
     MANUAL_PREFIX,
+    UNKNOWN_STATUS,
     DecisionBuilder,
 )
 from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind, customer_account, transfer
@@ -27,7 +28,15 @@ from refund_worker.domain.legs import (
     is_watched,
     leg_number,
 )
-from refund_worker.domain.mismatch import STATE_OF_STATUS, mismatch, not_understood, reject_mismatch, store_status
+from refund_worker.domain.mismatch import (
+    STATE_OF_STATUS,
+    doubt_about,
+    hold_failed_leg,
+    mismatch,
+    not_understood,
+    reject_mismatch,
+    store_status,
+)
 from refund_worker.domain.processor_replies import CHARGE_PENDING, RefundObject
 from refund_worker.domain.refund import (
     LIVE_OBJECT_STATES,
@@ -51,7 +60,6 @@ from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, POLLED, 
 from refund_worker.domain.timing import POLL_SECONDS_MAX, report_due_at
 
 REFUNDED_TWICE = "refunded_twice"
-UNKNOWN_STATUS = "unknown_status"
 OUTCOME_OF_STATE = {
     ObjectState.PENDING: LegOutcome.ACCEPTED,
     ObjectState.REQUIRES_ACTION: LegOutcome.REQUIRES_CUSTOMER,
@@ -123,8 +131,8 @@ class _Meaning:
 
     `live` is the object that pays the leg, if one may still pay it. `twice`: more than one may pay, or one in addition
     to a manual payment or to the legs that replaced this one. `late`: the leg had succeeded and is not paid any more.
-    `disputed`: a dispute returns the money. `beside` are the leg's objects that are not understood and may have paid,
-    if no other object pays it.
+    `disputed`: a dispute returns the money. `beside`: no object pays the leg, but these may have, and are not
+    understood. It is empty once the leg's money goes another way.
     """
 
     outcome: LegOutcome
@@ -153,6 +161,7 @@ def _meaning(
     paid_manually = _is_paid_manually(leg, best.processor_refund_id if best else refund_object.processor_refund_id)
     late = leg.status is LegStatus.SUCCEEDED and outcome is not LegOutcome.PAID
     rules = builder.policy.rules_of(leg.processor)
+    is_placed = leg.status in UNPAID_FINAL and leg.reallocated and leg.attention_code is None
     return _Meaning(
         outcome=outcome,
         live=best,
@@ -160,7 +169,7 @@ def _meaning(
         paid_manually=paid_manually,
         late=late,
         disputed=best is None and not late and refund_object.failure_code in rules.disputed_codes,
-        beside=not_understood(builder, leg) if best is None else (),
+        beside=not_understood(builder, leg) if best is None and not is_placed else (),
     )
 
 
@@ -235,14 +244,14 @@ def _values_of(
     }
     if meaning.live is None:
         values["failure_code"] = failure or str(state)
-        reason = f"the processor says {state}: {failure or 'no reason given'}"
-        doubt = f"; {', '.join(meaning.beside)} may have paid, and is not understood" if meaning.beside else ""
-        values["failure_message"] = reason + doubt
+        values["failure_message"] = f"the processor says {state}: {failure or 'no reason given'}"
         values["manual_reference"] = None
         if meaning.late:
             values |= {"reallocated": True, "reversed_credits": uncovered(leg, builder.legs)[1]}
         if _is_canceled(builder, leg, refund_object, meaning):
             values |= given_back(builder, leg)
+        if meaning.beside:
+            values["failure_message"] = f"{values['failure_message']}{doubt_about(meaning.beside)}"
     if meaning.outcome in (LegOutcome.ACCEPTED, LegOutcome.REQUIRES_CUSTOMER):
         values["next_at"] = _next_poll(builder, leg)
     return values
@@ -439,19 +448,19 @@ def _keep_unknown_status(builder: DecisionBuilder, leg: Leg, refund_object: Refu
     """
     status, object_id = refund_object.status or "none", refund_object.processor_refund_id
     known = next((known for known in leg.objects if known.processor_refund_id == object_id), None)
+    has_ended = known is not None and known.state not in LIVE_OBJECT_STATES
     as_pending = KnownRefundObject(object_id, ObjectState.PENDING)
     pending = replace(refund_object, status=ObjectState.PENDING.value)
     store_status(builder, leg, refund_object)
     if known is None and (is_watched(leg) or _is_paid_manually(leg, object_id)):
         return _apply_state(builder, leg, pending, ObjectState.PENDING, (as_pending,))
-    if leg.attention_code not in (UNKNOWN_STATUS, REFUNDED_TWICE):
-        builder.record_event(
-            UNKNOWN_STATUS, alarm=True, leg=leg, status=status, processor_refund_id=refund_object.processor_refund_id
-        )
+    was_shown = (has_ended or leg.status not in ACTIVE) and _was_reported(leg, refund_object)
+    if leg.attention_code not in (UNKNOWN_STATUS, REFUNDED_TWICE) and not was_shown:
+        builder.record_event(UNKNOWN_STATUS, alarm=True, leg=leg, status=status, processor_refund_id=object_id)
+    if has_ended:
+        return _apply_repeat(builder, leg, refund_object) if leg.status in AWAITING_ANSWER else leg
     if leg.status not in ACTIVE:
-        return leg
-    if known is not None and known.state not in LIVE_OBJECT_STATES:
-        return _apply_repeat(builder, leg, refund_object)
+        return hold_failed_leg(builder, leg)
     if leg.status not in POLLED:
         leg = _apply_state(builder, leg, pending, ObjectState.PENDING, (as_pending,))
     return builder.update_leg(
@@ -461,3 +470,9 @@ def _keep_unknown_status(builder: DecisionBuilder, leg: Leg, refund_object: Refu
         failure_code=UNKNOWN_STATUS,
         failure_message=f"status: {status}",
     )
+
+
+def _was_reported(leg: Leg, refund_object: RefundObject) -> bool:
+    """Return True if the object's last report had the same status."""
+    object_id, status = refund_object.processor_refund_id, refund_object.status
+    return any(report.processor_refund_id == object_id and report.status == status for report in leg.reports)

@@ -11,6 +11,7 @@ from refund_worker.domain.payouts.decision import PayoutDecision, PayoutPolicy
 from refund_worker.domain.payouts.machine import (
     PayoutAction,
     PayoutOutcome,
+    is_failed_in_doubt,
     is_payout_action_allowed,
     is_payout_leg_cancelable,
     payout_answer_is_missing,
@@ -110,6 +111,8 @@ def _retry(builder: PayoutBuilder, reason: str) -> None:
             required = leg.lookup_required or leg.status is LegStatus.UNKNOWN
             in_doubt = Doubt.of(unanswered=leg.unanswered, lookup_required=required, refusal=leg.refusal)
             builder.update_leg(due, in_doubt=in_doubt, held=leg.held or leg.last_sent_at is not None)
+        elif is_failed_in_doubt(leg):
+            builder.update_leg(leg, next_at=builder.now)  # the answer decides, or the person by `resolve`
         elif leg.attention_code:
             _take_as_seen(builder, leg)
 

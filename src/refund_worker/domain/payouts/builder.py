@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Unpack
 
 from refund_worker.domain.decision import Event, ProcessorDenied
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, UNKNOWN_STATUS
 from refund_worker.domain.legs import is_watched
 from refund_worker.domain.payouts.decision import (
     PayeeChange,
@@ -20,6 +20,7 @@ from refund_worker.domain.payouts.machine import (
     PayoutOutcome,
     combined_outcome,
     has_object_that_may_pay,
+    is_failed_in_doubt,
     is_on_its_way,
     is_payout_leg_ready,
     is_still_asked,
@@ -41,7 +42,6 @@ from refund_worker.domain.payouts.payout import (
 from refund_worker.domain.payouts.postings import Payment, give_back, paid_by, payment, take_off
 from refund_worker.domain.payouts.transfers import Fault, Step
 from refund_worker.domain.refund import Doubt, LegStatus
-from refund_worker.domain.refund_object import UNKNOWN_STATUS
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, LegOutcome, next_leg_status
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most
 
@@ -277,8 +277,9 @@ class PayoutBuilder:
         """
         if self.payout.status is not PayoutStatus.SETTLED or self.before.status is PayoutStatus.SETTLED:
             return
+        named = {leg.manual_reference for leg in self.payout.legs}
         for leg in self.payout.forward_legs:
-            for object_id in leg.unknown_objects:
+            for object_id in set(leg.unknown_objects) - named:
                 self.record_event("object_never_understood", alarm=True, leg=leg, object_id=object_id)
 
     @property
@@ -288,21 +289,26 @@ class PayoutBuilder:
     def _ask_for_returns(self) -> None:
         """Let each paid step be asked for again, a transfer too, for as long as others may undo it.
 
+        So is a failed step, for as long as a person decides because another object of it may have paid.
+
         The last question is at the end of the window: the payout settles by its answer.
         """
         for leg in self.payout.forward_legs:
-            if leg.next_at is None and self._may_come_back(leg):
+            if leg.next_at is None and (self._may_come_back(leg) or self._may_have_paid(leg)):
                 next_at = self.now + min(self._window, RETURN_CHECK_SECONDS)
                 end = self.payout.settles_at or next_at
                 self.update_leg(leg, next_at=min(next_at, end) if end > self.now else next_at)
         self.payout = replace(self.payout, legs=tuple(self.legs.values()))
 
+    def _may_have_paid(self, leg: PayoutLeg) -> bool:
+        return is_failed_in_doubt(leg) and self.calls_policy.rules_of(leg.processor).reads_refunds
+
     def _may_come_back(self, leg: PayoutLeg) -> bool:
         """Return True if an object paid the leg, and the window for its return is open.
 
         While the money is on its way the window has not begun: that of a second payment too. While a person decides it
-        is that of the last payment. An object that was not understood in its window is asked for through one more. The
-        window of a settled payout is open again if an event came about it.
+        is that of the last payment. An object that was not understood in its window is asked for through one more. An
+        event about a settled payout extends its window by a day (`ask_again`).
         """
         payout = self.payout
         # Beside a person's payment too: the transfer of a second payment that comes back is to be undone.
@@ -315,7 +321,7 @@ class PayoutBuilder:
         if any(other.undoes == leg.object_id for other in payout.legs):
             return False
         has_window = payout.status in (*PAYOUT_PAID, PayoutStatus.NEEDS_ATTENTION)
-        if not has_window or (is_on_its_way(leg) and payout.status is not PayoutStatus.SETTLED):
+        if not has_window or is_on_its_way(leg):
             return True
         began = leg.last_sent_at or payout.created_at
         end = began + self._window if payout.settles_at is None else payout.settles_at

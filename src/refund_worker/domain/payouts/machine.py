@@ -202,6 +202,11 @@ def has_object_that_may_pay(leg: PayoutLeg) -> bool:
     return bool(leg.unknown_objects) or any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
 
 
+def is_failed_in_doubt(leg: PayoutLeg) -> bool:
+    """Return True if the step failed and waits for a person, because another object of it may have paid."""
+    return leg.status in UNPAID_FINAL and leg.attention_code is not None and bool(leg.unknown_objects)
+
+
 def is_paid_in_another_way(leg: PayoutLeg) -> bool:
     """Return True if a person's payment pays the leg, and no call of ours pays it or may still pay it."""
     manual = leg.object_id is not None and leg.object_id.startswith(MANUAL_PREFIX)

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES, MANUAL_PREFIX
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES, MANUAL_PREFIX, UNKNOWN_STATUS
 from refund_worker.domain.legs import fresh_attempt, is_watched
-from refund_worker.domain.payouts.builder import PayoutBuilder
+from refund_worker.domain.payouts.builder import NOT_UNDONE, PayoutBuilder
 from refund_worker.domain.payouts.decision import TransferUpdate
 from refund_worker.domain.payouts.payout import KnownTransfer, PayoutLeg
 from refund_worker.domain.payouts.postings import loss
 from refund_worker.domain.payouts.transfers import Fault, Step, TransferObject
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, OBJECT_RANK, Doubt, LegStatus, ObjectState, RefusalKind
-from refund_worker.domain.refund_object import OUTCOME_OF_STATE, UNKNOWN_STATUS
+from refund_worker.domain.refund_object import OUTCOME_OF_STATE
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, FINAL_LEGS, POLLED, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import POLL_SECONDS_MAX, backoff_seconds
 
@@ -25,6 +25,7 @@ PAID_TWICE = "paid_twice"
 TRANSFER_UNDONE = "transfer_undone"  # by others, while the step after it may have paid
 # Failures of the processor's or a bank's own are tried again this often, each under a new key. Then a person decides.
 FAILURES_TRIED_AGAIN = 1
+TRIED_AGAIN = (Fault.OURS, Fault.PROCESSOR)
 
 
 def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
@@ -196,7 +197,7 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
     elif _is_paid_manually(leg):
         return _keep_manual_payment(builder, leg, item, is_live=best is not None)
     outcome = OUTCOME_OF_STATE[best.state if best else item.state or ObjectState.PENDING]
-    if outcome is LegOutcome.OBJECT_FAILED and leg.status in ACTIVE and _tries_again(builder, leg, item):
+    if best is None and item.state is not None and leg.status in ACTIVE and _tries_again(builder, leg, item):
         return _wait_to_try_again(builder, leg, item)
     was_paid = leg.status is LegStatus.SUCCEEDED
     late, twice = was_paid and best is None, len(live) > 1
@@ -233,7 +234,11 @@ def _of_unknown_objects(leg: PayoutLeg) -> str | None:
 
 def _why_ended(leg: PayoutLeg, item: TransferObject) -> str:
     message = f"the processor says {item.status}: {item.failure_code or 'no reason given'}"
-    return f"{message}; {', '.join(leg.unknown_objects)} may have paid" if leg.unknown_objects else message
+    return (
+        f"{message}; not understood, and may have paid: {', '.join(leg.unknown_objects)}"
+        if leg.unknown_objects
+        else message
+    )
 
 
 def _note_payee_must_act(builder: PayoutBuilder, item: TransferObject | None) -> None:
@@ -285,19 +290,26 @@ def _note_late_amount(builder: PayoutBuilder, leg: PayoutLeg, before: KnownTrans
 
 
 def _tries_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> bool:
-    """Return True if the failure was ours or the processor's, so that a later try can succeed."""
-    may_pay_twice = leg.canceling or leg.unknown_objects
-    return item.state is ObjectState.FAILED and item.fault in (Fault.OURS, Fault.PROCESSOR) and not may_pay_twice
+    """Return True if the failure was ours or the processor's, so that a later try can succeed.
+
+    A transfer that is to be undone stays to be undone. A step is not sent again beside an object that may have paid.
+    """
+    if leg.step is Step.REVERSAL:
+        return True
+    is_called_off = leg.canceling or leg.unknown_objects
+    return item.state is ObjectState.FAILED and item.fault in TRIED_AGAIN and not is_called_off
 
 
 def _wait_to_try_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
     """Block the leg: its object failed, which proves that nothing was paid, so the next attempt gets a new key.
 
-    Our own faults are tried again for long, as a top-up ends them; those of the processor once.
+    Our own faults are tried again for long, as a top-up ends them; those of the processor once. A transfer that is not
+    given back for any other reason is a person's.
     """
     failures = sum(known.state is ObjectState.FAILED for known in leg.objects)
     limit = BLOCKED_TRIES if item.fault is Fault.OURS else FAILURES_TRIED_AGAIN
-    code = item.failure_code or str(item.fault)
+    again = item.fault in TRIED_AGAIN and failures <= limit
+    code = NOT_UNDONE if item.fault not in TRIED_AGAIN else item.failure_code or str(item.fault)
     return builder.transition_leg(
         replace(fresh_attempt(leg), attempt=leg.attempt + 1),
         LegOutcome.UNFUNDED,
@@ -311,7 +323,7 @@ def _wait_to_try_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObj
         object_id=item.object_id,
         in_doubt=None,
         retry_count=0,
-        next_at=builder.now + builder.calls_policy.retry_max_seconds if failures <= limit else None,
+        next_at=builder.now + builder.calls_policy.retry_max_seconds if again else None,
     )
 
 
@@ -355,7 +367,7 @@ def _apply_repeat(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) 
     if leg.status in AWAITING_ANSWER and (item.attempt == leg.attempt or (item.attempt is None and is_live)):
         return _apply_state(builder, leg, replace(item, state=known.state))
     if leg.status in FINAL_LEGS and leg.next_at is not None and not is_watched(leg):
-        if leg.status is LegStatus.SUCCEEDED and leg.failure_code == UNKNOWN_STATUS:
+        if leg.status is LegStatus.SUCCEEDED and leg.failure_code == UNKNOWN_STATUS and not leg.unknown_objects:
             code = None if leg.attention_code == UNKNOWN_STATUS else leg.attention_code
             leg = builder.update_leg(leg, attention_code=code, failure_code=None, failure_message=None)
         return _end_question(builder, leg)  # the builder plans the next one
@@ -387,7 +399,8 @@ def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
         )
     if leg.status not in ACTIVE:
         paid = leg.status is LegStatus.SUCCEEDED and leg.manual_reference is None
-        code = leg.attention_code or (UNKNOWN_STATUS if paid else None)
+        undecided = leg.status in UNPAID_FINAL and not builder.payout.given_back
+        code = leg.attention_code or (UNKNOWN_STATUS if paid or undecided else None)
         leg = builder.update_leg(leg, attention_code=code, failure_code=UNKNOWN_STATUS, failure_message=message)
         return _end_question(builder, leg)
     if leg.status not in POLLED:

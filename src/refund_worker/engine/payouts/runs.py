@@ -162,8 +162,8 @@ def _decide(
 def note_progress(connection: Connection, run: PayoutRun, after: PayoutRun, now: float) -> None:
     """Note the new status that the program gave a run: it waits for approval, pays, is planned or done."""
     codes = ", ".join(after.approval_codes) if after.status is RunStatus.AWAITING_APPROVAL else None
-    as_planned = replace(after, status=run.status)
-    _note(connection, as_planned, _PROGRESS[after.status], SYSTEM, now, to=after.status, approval_codes=codes)
+    kind = _PROGRESS[after.status]
+    _note(connection, after, kind, SYSTEM, now, was=run.status, to=after.status, approval_codes=codes)
 
 
 def make_scheduled_runs(context: Context) -> int:
@@ -210,6 +210,7 @@ def _note(
     actor: str,
     now: float,
     *,
+    was: RunStatus | None = None,
     to: RunStatus | None = None,
     reason: str | None = None,
     approval_codes: str | None = None,
@@ -223,6 +224,6 @@ def _note(
     }
     if approval_codes is not None:
         detail["approval_codes"] = approval_codes
-    before = None if to is None else run.status
+    before = None if to is None else was or run.status
     event = Event(kind, actor, None, before, to or run.status, reason, detail)
     timeline.insert_events_about(connection, [(run.run_id, event)], now)

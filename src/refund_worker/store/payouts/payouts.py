@@ -300,7 +300,7 @@ def ask_again(connection: Connection, legs: Mapping[str, str], now: float) -> No
     A leg whose call is under way is left alone: its answer comes, or its lease ends. So is one that is sent next, or
     that waits for a person who decides if it is sent: to be woken would send it.
 
-    A payout that is paid or settled is asked about again a day later: the answer of now may be older than the event.
+    A payout that is paid or settled is asked about again a day later: an answer given now may be older than the event.
     """
     if legs:
         p, g = payouts.c, payout_legs.c
