@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.domain.builders import POLICY, START, an_object, answer, begun, found, report
+from tests.domain.builders import POLICY, START, a_leg, a_refund, an_object, answer, begun, found, report
 
+from refund_worker.domain.handle_reply import apply_replies
 from refund_worker.domain.mismatch import mismatched_status
 from refund_worker.domain.next_step import next_step
 from refund_worker.domain.operator_action import apply_action
+from refund_worker.domain.processor_calls import RecordedReply
 from refund_worker.domain.processor_replies import Answered, Found, RefundObject
-from refund_worker.domain.refund import ObjectReport, Refund, RefundStatus
+from refund_worker.domain.refund import KnownRefundObject, LegStatus, ObjectReport, ObjectState, Refund, RefundStatus
 from refund_worker.domain.state_machine import Action
 
 UNKNOWN = an_object("thinking", name="re_9")
@@ -52,18 +54,109 @@ def test_failure_beside_it_is_a_persons(second: RefundObject, failure_code: str)
     assert (given_back.after.status, given_back.customer.balance) == (RefundStatus.FAILED, 100)
 
 
-def test_both_in_one_list_are_a_persons() -> None:
+@pytest.mark.parametrize("second", [UNKNOWN, FALSE_AMOUNT])
+@pytest.mark.parametrize("ended", ["failed", "canceled"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_order_in_a_list_decides_nothing(second: RefundObject, ended: str, first: int) -> None:
     pending = answer(begun(), Answered(an_object("pending"))).after
-    both = found(pending, Found((UNKNOWN, an_object("failed"))), START + 6).after
-    assert (both.status, both.failure_code) == (RefundStatus.NEEDS_ATTENTION, "unknown_status")
+    both = (second, an_object(ended))
+    after = found(pending, Found(both if first == 0 else both[::-1]), START + 6).after
+    assert (after.status, after.failure_code) == (RefundStatus.NEEDS_ATTENTION, "unknown_status")
+    assert next_step(after, START + 80_000, POLICY).postings == ()
 
 
-def test_late_failure_beside_it_returns_no_credits() -> None:
-    paid = answer(begun(), Answered(an_object())).after
-    failed = report(seen(paid, UNKNOWN), an_object("failed"), START + 6)
-    assert (failed.after.status, failed.customer.balance) == (RefundStatus.NEEDS_ATTENTION, 0)
-    resolved = apply_action(failed.after, Action.RESOLVE, START + 9, POLICY, actor="anna", reason="nothing came").after
+def test_it_is_in_time_until_the_money_goes_another_way() -> None:
+    """The failure came first, and the object is reported before the next step. Later it only raises an alarm."""
+    failed = report(answer(begun(), Answered(an_object("pending"))).after, an_object("failed"), START + 5).after
+    in_time = report(failed, UNKNOWN, START + 6).after
+    assert (in_time.status, in_time.failure_code) == (RefundStatus.NEEDS_ATTENTION, "unknown_status")
+    placed = next_step(next_step(failed, START + 6, POLICY).after, START + 7, POLICY).after
+    assert placed.status is RefundStatus.FAILED
+    late = report(placed, UNKNOWN, START + 8)
+    assert (late.after.legs[0].attention_code, late.after.legs[0].reallocated) == (None, True)
+    assert [event.kind for event in late.events if event.alarm] == ["unknown_status"]
+
+
+def ended_beside(state: str, first: str) -> Refund:
+    """Return a refund whose object, `first` pending or succeeded, ended as `state` beside one of an unknown status."""
+    shown = seen(answer(begun(), Answered(an_object(first))).after, UNKNOWN)
+    after = report(shown, an_object(state), START + 6)
+    assert (after.after.status, after.customer.balance) == (RefundStatus.NEEDS_ATTENTION, 0)
+    return after.after
+
+
+@pytest.mark.parametrize(("state", "first"), [("failed", "succeeded"), ("canceled", "pending")])
+def test_credits_go_back_once_a_person_says_that_nothing_was_paid(state: str, first: str) -> None:
+    refund = ended_beside(state, first)
+    resolved = apply_action(refund, Action.RESOLVE, START + 9, POLICY, actor="anna", reason="nothing came").after
     assert next_step(resolved, START + 10, POLICY).customer.balance == 100
+
+
+@pytest.mark.parametrize("reference", ["re_9", "bank-1"])
+@pytest.mark.parametrize(("state", "first"), [("failed", "succeeded"), ("canceled", "pending"), ("failed", "pending")])
+def test_person_who_names_the_payment_returns_no_credits(state: str, first: str, reference: str) -> None:
+    paid = apply_action(
+        ended_beside(state, first), Action.RESOLVE, START + 9, POLICY, actor="anna", reason="x", reference=reference
+    ).after
+    assert (paid.status, paid.legs[0].manual_reference) == (RefundStatus.SUCCEEDED, reference)
+    assert next_step(paid, START + 10, POLICY).customer.balance == 0
+
+
+def test_resolved_refund_is_not_opened_by_what_a_person_has_seen() -> None:
+    refund = failed_beside(UNKNOWN)
+    resolved = apply_action(refund, Action.RESOLVE, START + 9, POLICY, actor="anna", reason="nothing came").after
+    ended = next_step(resolved, START + 10, POLICY).after
+    third = report(ended, an_object("failed", name="re_3"), START + 20).after
+    assert (third.status, third.legs[0].attention_code) == (RefundStatus.FAILED, None)
+
+
+def sent_a_second_time() -> Refund:
+    """Return a refund whose first object failed for funds, and whose second attempt made re_2, which waits."""
+    blocked = answer(begun(), Answered(an_object("failed", failure_code="insufficient_funds"))).after
+    at = blocked.legs[0].next_at or 0
+    listed = found(next_step(blocked, at, POLICY).after, Found((an_object("failed"),)), at).after
+    sent = next_step(listed, at + 1, POLICY).after
+    return answer(sent, Answered(an_object("pending", name="re_2", attempt=2)), at + 2).after
+
+
+def test_object_that_ended_is_no_doubt_with_any_later_status() -> None:
+    refund = seen(sent_a_second_time(), an_object("thinking"))
+    after = report(refund, an_object("failed", name="re_2", attempt=2), START + 90_000).after
+    assert after.legs[0].attention_code is None
+
+
+def test_late_status_of_an_ended_object_is_shown_once() -> None:
+    refund = sent_a_second_time()
+    first = report(refund, an_object("thinking"), START + 90_000)
+    assert [event.kind for event in first.events if event.alarm] == ["unknown_status"]
+    assert first.after.legs == refund.legs
+    again = report(seen(refund, an_object("thinking")), an_object("thinking"), START + 90_001)
+    assert [event for event in again.events if event.alarm] == []
+
+
+def test_late_status_of_an_ended_object_takes_no_attention_away() -> None:
+    refund = sent_a_second_time()
+    waits = report(refund, an_object("musing", name="re_2", attempt=2), START + 90_000).after
+    assert waits.legs[0].attention_code == "unknown_status"
+    assert report(waits, an_object("thinking"), START + 90_001).after.legs[0].attention_code == "unknown_status"
+
+
+def test_awaited_answer_about_an_ended_object_still_ends_its_leg() -> None:
+    known = KnownRefundObject("re_1", ObjectState.FAILED, 1)
+    leg = a_leg(status=LegStatus.UNKNOWN, sends=1, objects=(known,), last_sent_at=START, first_sent_at=START)
+    refund = a_refund(leg, status=RefundStatus.SENDING, ledger_posted=True)
+    assert report(refund, an_object("thinking"), START + 9).after.legs[0].status is LegStatus.FAILED
+
+
+def test_object_of_one_leg_is_no_doubt_about_another() -> None:
+    legs = (a_leg(status=LegStatus.PENDING, processor_refund_id="re_1"), a_leg(2, status=LegStatus.PENDING))
+    refund = a_refund(*legs, status=RefundStatus.PENDING, ledger_posted=True)
+    replies = [
+        RecordedReply("r", "r-1", None, Answered(an_object("thinking"))),
+        RecordedReply("r", "r-2", None, Answered(an_object("failed", name="re_2", number=2))),
+    ]
+    after = apply_replies(refund, replies, START + 9, POLICY).after
+    assert [leg.attention_code for leg in after.legs] == ["unknown_status", None]
 
 
 def test_its_payment_counts_once_it_is_understood() -> None:

@@ -64,7 +64,11 @@ def check_attention(watch: Watched, leg: Row) -> None:
         "balance_insufficient": lambda: _was_told(watch, leg, Blocked),
         "outcome_unknown": lambda: _was_silent_too_long(watch, leg, refund_objects),
         "answer_mismatch": lambda: _was_told_falsely(watch, leg_id),
-        "unknown_status": lambda: any(word not in REACHED for item in refund_objects for word in item.words),
+        "unknown_status": lambda: (
+            any(word not in REACHED for item in refund_objects for word in item.words)
+            # It failed beside an object that names it and is something else.
+            or (leg["status"] in ("failed", "canceled") and _was_told_falsely(watch, leg_id))
+        ),
         "processor_unreachable": lambda: not calm,
         "report_overdue": lambda: _is_report_overdue(watch, leg),
         "refunds_off": lambda: watch.world.running is not None and leg["processor"] in watch.world.running.off,

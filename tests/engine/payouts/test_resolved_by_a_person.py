@@ -356,45 +356,6 @@ def test_object_never_understood_is_shown_at_the_end(make_world: Make, caplog: p
     assert [line.alarm for line in caplog.records if hasattr(line, "alarm")] == ["unknown_status"]
 
 
-def beside_unknown(make_world: Make, **values: Any) -> tuple[PayoutWorld, str]:
-    """Return a payout whose object tr_1 failed, beside tr_9 of an unknown status. `values` are those of the failure."""
-    world = make_world()
-    world.earn("e1", 5_000)
-    world.route.script = ["pending"]
-    payout_id = world.ask()
-    world.settle(60)
-    pending = world.route.book[f"{payout_id}-1:1"]
-    world.route.book["another"] = replace(pending, object_id="tr_9", state=None, status="resting")
-    world.report(payout_id, world.route.book["another"])
-    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, **values))
-    world.settle(DAY, step=3_600)
-    return world, payout_id
-
-
-@pytest.mark.parametrize("fault", [None, Fault.OURS, Fault.PROCESSOR])
-def test_failure_beside_an_unknown_status_is_a_persons(make_world: Make, fault: Fault | None) -> None:
-    world, payout_id = beside_unknown(make_world, fault=fault, failure_code="declined")
-    payout = world.payout(payout_id)
-    assert (payout.status, payout.failure_code) == ("needs_attention", "unknown_status")
-    assert payout.failure_message is not None
-    assert "tr_9" in payout.failure_message
-    assert len(world.route.sends()) == 1
-    assert (world.balance().in_flight_minor, world.balance().payable_minor) == (5_000, 0)
-    world.act_on(payout_id, "resolve")
-    world.settle(DAY, step=3_600)
-    assert (world.payout(payout_id).status, world.balance().payable_minor) == ("failed", 5_000)
-
-
-def test_payment_beside_a_failure_is_found_by_a_retry(make_world: Make) -> None:
-    world, payout_id = beside_unknown(make_world)
-    world.route.set("another", ObjectState.SUCCEEDED)
-    world.act_on(payout_id, "retry")
-    world.settle(60)
-    payout = world.payout(payout_id)
-    assert (payout.status, payout.legs[0].object_id, world.balance().paid_minor) == ("paid", "tr_9", 5_000)
-    assert len(world.route.sends()) == 1
-
-
 @pytest.mark.parametrize("values", [{"status": "resting"}, {"state": ObjectState.PENDING, "amount_minor": 4_000}])
 def test_transfer_stays_if_the_person_names_the_payout_as_payment(make_world: Make, values: dict[str, Any]) -> None:
     world, payout_id = lost_payout(make_world)
