@@ -99,9 +99,7 @@ def test_it_is_asked_about_daily_while_a_person_decides(make_world: Make, state:
 
 
 @pytest.mark.parametrize(("reference", "undone"), [(None, True), ("tr_9", False), ("wire-7", False)])
-def test_transfer_is_undone_once_nothing_was_paid(
-    make_world: Make, reference: str | None, undone: bool
-) -> None:
+def test_transfer_is_undone_once_nothing_was_paid(make_world: Make, reference: str | None, undone: bool) -> None:
     world, payout_id = failed_beside(make_world, steps=2)
     assert steps_of(world, payout_id) == ["transfer", "payout"]
     world.act_on(payout_id, "resolve", reference=reference)
@@ -111,9 +109,7 @@ def test_transfer_is_undone_once_nothing_was_paid(
 
 
 @pytest.mark.parametrize(("reference", "alarms"), [("tr_9", 0), ("wire-7", 1)])
-def test_named_payment_raises_no_alarm_at_the_end(
-    make_world: Make, reference: str, alarms: int
-) -> None:
+def test_named_payment_raises_no_alarm_at_the_end(make_world: Make, reference: str, alarms: int) -> None:
     world, payout_id = failed_beside(make_world)
     world.act_on(payout_id, "resolve", reference=reference)
     world.settle(3 * WINDOW, step=3_600)
@@ -185,9 +181,7 @@ def undoing(make_world: Make, fault: Fault | None, *, beside: bool) -> tuple[Pay
 
 @pytest.mark.parametrize("beside", [True, False])
 @pytest.mark.parametrize("fault", [None, Fault.OURS])
-def test_failed_reversal_gives_nothing_back(
-    make_world: Make, fault: Fault | None, beside: bool
-) -> None:
+def test_failed_reversal_gives_nothing_back(make_world: Make, fault: Fault | None, beside: bool) -> None:
     """The payee has the money of the transfer: the amount goes back only once a person lets the transfer stand."""
     world, payout_id = undoing(make_world, fault, beside=beside)
     world.act_on(payout_id, "retry")
