@@ -1147,4 +1147,11 @@ PAYOUT_DEFECTS = (
         "    again = failures <= limit\n",
         (DOUBTFUL + "reversal_that_failed_for_good_is_a_persons",),
     ),
+    Defect(
+        "payouts: a later failure takes a compliance outcome away",
+        STORE + "payouts/payees.py",
+        "case((same & ~stays, change",
+        "case((same, change",
+        (DEFENCES + "compliance_outcome_stays_whatever_fails_later",),
+    ),
 )

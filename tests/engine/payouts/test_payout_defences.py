@@ -302,3 +302,17 @@ def test_object_of_an_unclear_attempt_is_a_persons(world: PayoutWorld) -> None:
     world.settle(2 * DAY, step=600)
     assert len(world.route.sends()) == 2
     assert world.payout(payout_id).status == "needs_attention"
+
+
+def test_compliance_outcome_stays_whatever_fails_later(world: PayoutWorld) -> None:
+    """The first payout comes back with a code that the payee could correct alone. The destination stays refused."""
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "pending"]
+    first = world.ask(1_000)
+    world.settle(60)
+    second = world.ask(1_000, key="k2")
+    world.settle(60)
+    for payout_id, fault in ((second, Fault.COMPLIANCE), (first, Fault.PAYEE)):
+        failed = world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, failure_code="account_closed", fault=fault)
+        world.report(payout_id, failed)
+    assert (world.payee_row().destination_failure, world.payee_row().status) == ("refused_by_processor", "under_review")

@@ -11,7 +11,14 @@ from sqlalchemy import Connection, RowMapping, bindparam, case, func, null, sele
 
 from refund_worker.domain.payouts.decision import PayeeChange
 from refund_worker.domain.payouts.destination import DestinationKind
-from refund_worker.domain.payouts.payee import BalanceDelta, DestinationSince, Payee, PayeeBalance, PayeeStatus
+from refund_worker.domain.payouts.payee import (
+    REFUSED_BY_PROCESSOR,
+    BalanceDelta,
+    DestinationSince,
+    Payee,
+    PayeeBalance,
+    PayeeStatus,
+)
 from refund_worker.domain.payouts.transfers import Method, PayeeState
 from refund_worker.store import snapshots
 from refund_worker.store.database import insert_into, locked
@@ -76,12 +83,16 @@ def _balance(row: RowMapping | None, held_minor: int) -> PayeeBalance:
 
 
 def note_payout(connection: Connection, payee_id: str, payout_id: str, change: PayeeChange, now: float) -> None:
-    """Note what a payout says about its payee's destination. A destination that changed meanwhile is not concerned."""
+    """Note what a payout says about its payee's destination. A destination that changed meanwhile is not concerned.
+
+    A compliance outcome stays: a failure of another kind that comes later would let the payee correct it alone.
+    """
     p = payees.c
     values: dict[str, Any] = {"updated_at": now, "version": p.version + 1}
     if change.destination_failure is not None:
         same = p.destination_id == change.destination_id
-        values["destination_failure"] = case((same, change.destination_failure), else_=p.destination_failure)
+        stays = func.coalesce(p.destination_failure, "") == REFUSED_BY_PROCESSOR
+        values["destination_failure"] = case((same & ~stays, change.destination_failure), else_=p.destination_failure)
     if change.blocked is not None:
         mine = case((p.blocked_by == payout_id, null()), else_=p.blocked_by)
         values["blocked_by"] = payout_id if change.blocked else mine
