@@ -70,7 +70,6 @@ from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most, clock_went
 MANUAL_PREFIX = "manual:"
 # A temporary refusal is retried automatically this often, at the longest interval. After that only a person retries.
 BLOCKED_TRIES = 48
-UNKNOWN_STATUS = "unknown_status"  # an object has a status that this version does not know
 ANSWER_MISMATCH = "answer_mismatch"  # why a leg waits for a person: an object bears its name and is something else
 
 

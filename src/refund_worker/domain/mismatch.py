@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from refund_worker.domain.decision import AskedReading, RefundObjectUpdate
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, UNKNOWN_STATUS, DecisionBuilder
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, DecisionBuilder
 from refund_worker.domain.legs import is_watched, void_objects_of_older_attempts, waits_for_person
 from refund_worker.domain.payment_check import proved_by
 from refund_worker.domain.processor_replies import RefundObject
@@ -20,6 +20,7 @@ from refund_worker.domain.refund import (
 from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, TO_BE_SENT, UNPAID_FINAL, LegOutcome
 from refund_worker.domain.timing import backoff_seconds
 
+UNKNOWN_STATUS = "unknown_status"  # an object has a status that this version does not know
 STATE_OF_STATUS = {state.value: state for state in ObjectState}
 
 

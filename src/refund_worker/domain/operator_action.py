@@ -11,8 +11,9 @@ from refund_worker.domain.decision import (
     Policy,
     Reread,
 )
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, MANUAL_PREFIX, UNKNOWN_STATUS, DecisionBuilder
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, MANUAL_PREFIX, DecisionBuilder
 from refund_worker.domain.legs import lists_before_sending
+from refund_worker.domain.mismatch import UNKNOWN_STATUS
 from refund_worker.domain.payment_check import CHARGE_DISPUTED, STOPS
 from refund_worker.domain.persons import Link, why_not_approve
 from refund_worker.domain.processor_replies import KEY_CONFLICT

@@ -137,7 +137,7 @@ class KnownRefundObject:
 
 @dataclass(frozen=True, slots=True)
 class ObjectReport:
-    """The processor's last report of a refund object, in its own words. It is shown, and pays no leg.
+    """The processor's last report of a refund object, in its own words. It is shown, and makes no leg paid.
 
     `status` is as stored: that of a mismatched object says what does not fit. Times are in epoch seconds.
     `moving_since` is the time of the report that ended its wait for a customer, a payment or our balance. It is
@@ -241,7 +241,7 @@ class Leg(SendState):
     blocked_by: tuple[str, ...] = ()  # refunds that others made over its payment, by their ids at the processor
     acknowledged_outside: tuple[str, ...] = ()  # those that a person has seen and accepted
     objects: tuple[KnownRefundObject, ...] = ()
-    # Of its objects. The unknown and mismatched ones may have paid: beside one, a failure is a person's to decide.
+    # The last report of each of its objects. One that is not understood may have paid.
     reports: tuple[ObjectReport, ...] = field(default=(), compare=False)
     unreturnable_minor: int = 0  # paid by the customer, but no refund can return it: less than a step
 

@@ -18,7 +18,6 @@ from refund_worker.domain.decision_builder import (
     ANSWER_MISMATCH,
     BLOCKED_TRIES,
     MANUAL_PREFIX,
-    UNKNOWN_STATUS,
     DecisionBuilder,
 )
 from refund_worker.domain.ledger import CLEARING, CREDITS, EntryKind, customer_account, transfer
@@ -30,6 +29,7 @@ from refund_worker.domain.legs import (
 )
 from refund_worker.domain.mismatch import (
     STATE_OF_STATUS,
+    UNKNOWN_STATUS,
     doubt_about,
     hold_failed_leg,
     mismatch,

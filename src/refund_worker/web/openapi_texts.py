@@ -136,7 +136,7 @@ FIELDS: Mapping[str, str] = {
     "payee_text": "What to tell the payee, from the table of messages.",
     "payout_id": "The payout's id, po_…",
     "run_id": "The run of payouts that made it; null without one.",
-    "settles_at": "Until when its money may come back.",
+    "settles_at": "Until when its money may come back. An event after it extends it by a day.",
     "source": "Whether it pays earnings or a withdrawal of credits.",
     "step": "The step: to the payee's account there, to the payee, or back.",
     "steps": "The steps of the route, in order.",

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Unpack
 
 from refund_worker.domain.decision import Event, ProcessorDenied
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, UNKNOWN_STATUS
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH
 from refund_worker.domain.legs import is_watched
+from refund_worker.domain.mismatch import UNKNOWN_STATUS
 from refund_worker.domain.payouts.decision import (
     PayeeChange,
     PayoutDecision,

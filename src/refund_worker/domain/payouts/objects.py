@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES, MANUAL_PREFIX, UNKNOWN_STATUS
+from refund_worker.domain.decision_builder import ANSWER_MISMATCH, BLOCKED_TRIES, MANUAL_PREFIX
 from refund_worker.domain.legs import fresh_attempt, is_watched
+from refund_worker.domain.mismatch import UNKNOWN_STATUS, doubt_about
 from refund_worker.domain.payouts.builder import NOT_UNDONE, PayoutBuilder
 from refund_worker.domain.payouts.decision import TransferUpdate
 from refund_worker.domain.payouts.payout import KnownTransfer, PayoutLeg
@@ -233,12 +234,8 @@ def _of_unknown_objects(leg: PayoutLeg) -> str | None:
 
 
 def _why_ended(leg: PayoutLeg, item: TransferObject) -> str:
-    message = f"the processor says {item.status}: {item.failure_code or 'no reason given'}"
-    return (
-        f"{message}; not understood, and may have paid: {', '.join(leg.unknown_objects)}"
-        if leg.unknown_objects
-        else message
-    )
+    reason = f"the processor says {item.status}: {item.failure_code or 'no reason given'}"
+    return reason + doubt_about(leg.unknown_objects)
 
 
 def _note_payee_must_act(builder: PayoutBuilder, item: TransferObject | None) -> None:

@@ -358,10 +358,11 @@ _REPORT_OVERDUE = Explanation(
 )
 _UNKNOWN_STATUS = Explanation(
     "A status that we do not know",
-    "The processor reports a status of the refund that this version does not know. Or the refund failed, and another "
-    "object of it at the processor may have paid and is not understood: `failure_message` names it.",
-    "Check the refund at the processor; a newer version of this program may know the status. A retry does not end "
-    "the doubt about a second object: compare it at the processor, then resolve the refund.",
+    "The processor reports a status of the refund that this version does not know. Or the refund failed, and the "
+    "processor has a second refund for it that may have paid: `failure_message` names it.",
+    "Check the refund at the processor; a newer version of this program may know the status. If it failed and a second "
+    "one may have paid, a retry changes nothing: resolve it, as `paid_manually` if the second one paid, else as "
+    "`reverse`.",
     at_end="Check the refund at the processor; a newer version of this program may know the status.",
     course=KEEPS_ASKING,
 )

@@ -80,9 +80,10 @@ _MISMATCH = Explanation(
 )
 _UNKNOWN_STATUS = Explanation(
     "The payout has a status that we do not know",
-    "The processor reports a status of the payout that this version does not know. If an object beside the one that "
-    "paid still has such a status when the payout settles, one more alarm says so: nothing asks about it from then on.",
-    "Look at the payout at the processor; a newer version of this program may know the status.",
+    "The processor reports a status of the payout that this version does not know. Or the payout failed, and the "
+    "processor has a second one for it that may have paid: `failure_message` names it.",
+    "Look at the payout at the processor; a newer version of this program may know the status. If the alarm comes when "
+    "the payout settles, nothing asks about the second one any more: compare it there.",
     at_end=_ENDED,
     course=PAYOUT_KEEPS_ASKING,
 )
