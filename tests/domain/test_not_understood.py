@@ -16,6 +16,7 @@ from refund_worker.domain.processor_replies import Answered, Found, RefundObject
 from refund_worker.domain.refund import KnownRefundObject, LegStatus, ObjectReport, ObjectState, Refund, RefundStatus
 from refund_worker.domain.state_machine import Action
 
+FAILED = KnownRefundObject("re_1", ObjectState.FAILED, 1)
 UNKNOWN = an_object("thinking", name="re_9")
 FALSE_AMOUNT = an_object("pending", name="re_9", amount_minor=1)
 
@@ -175,3 +176,17 @@ def test_failed_object_is_no_doubt_though_its_amount_is_false() -> None:
     false = an_object("failed", name="re_9", amount_minor=1)
     after = report(seen(pending, false), an_object("failed"), START + 6).after
     assert after.legs[0].attention_code is None
+
+
+def test_credits_that_went_back_are_not_in_doubt_again() -> None:
+    """The credits of the first leg are back. The second leg fails late, and its credits are about to go back."""
+    first = a_leg(status=LegStatus.FAILED, reallocated=True, reversed_credits=100, objects=(FAILED,))
+    second = a_leg(2, status=LegStatus.SUCCEEDED, processor_refund_id="re_2")
+    refund = a_refund(first, second, status=RefundStatus.PARTIALLY_SUCCEEDED, ledger_posted=True, reversed_credits=100)
+    failed = report(refund, an_object("failed", name="re_2", number=2), START + 5).after
+    late = report(failed, UNKNOWN, START + 6).after
+    assert late.legs[0].attention_code is None
+    done = late
+    for second_later in range(5):
+        done = next_step(done, START + 7 + second_later, POLICY).after
+    assert (done.status, done.reversed_credits, done.due_at) == (RefundStatus.FAILED, 200, None)

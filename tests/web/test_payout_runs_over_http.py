@@ -109,11 +109,11 @@ def test_second_person_approves(shop: PayoutShop) -> None:
     done = drive(shop, run_id)
     assert (done["status"], done["paid_minor"], done["reason"]) == ("done", 600, "checked")
     events = shop.get(f"/v1/payout-runs/{run_id}/events")["data"]
-    assert [(event["what"], event["to"], event["why"]) for event in events] == [
-        ("payout_run_created", "planning", None),
-        ("payout_run_awaits_approval", "awaiting_approval", None),
-        ("payout_run_approved", "paying", "checked"),
-        ("payout_run_done", "done", None),
+    assert [(event["what"], event["from"], event["to"], event["why"]) for event in events] == [
+        ("payout_run_created", None, "planning", None),
+        ("payout_run_awaits_approval", "planning", "awaiting_approval", None),
+        ("payout_run_approved", "awaiting_approval", "paying", "checked"),
+        ("payout_run_done", "paying", "done", None),
     ]
     assert events[1]["detail"]["approval_codes"] == "approval_threshold"
 

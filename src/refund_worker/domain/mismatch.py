@@ -115,13 +115,14 @@ def not_understood(builder: DecisionBuilder, leg: Leg) -> tuple[str, ...]:
 def hold_failed_leg(builder: DecisionBuilder, leg: Leg) -> Leg:
     """Let a person decide about a failed leg beside which an object may have paid, before its money goes another way.
 
-    Return the leg. It is unchanged if its credits went back, or another payment pays its money.
+    Return the leg. It is unchanged if its credits went back, or another payment pays its money. Once
+    credits of any leg went back, it is not known of which: no leg is held then.
     """
     beside = not_understood(builder, leg)
     if leg.status not in UNPAID_FINAL or leg.attention_code or not beside or not builder.refund.ledger_posted:
         return leg
-    reversed_now = sum(other.reversed_credits for other in builder.legs.values()) > builder.refund.reversed_credits
-    if leg.reallocated and not (leg.reversed_credits and reversed_now):
+    is_about_to_reverse = leg.reversed_credits > 0 and builder.refund.reversed_credits == 0
+    if leg.reallocated and not is_about_to_reverse:
         return leg
     message = f"{leg.failure_message}{doubt_about(beside)}"
     return builder.update_leg(leg, attention_code=UNKNOWN_STATUS, failure_message=message)

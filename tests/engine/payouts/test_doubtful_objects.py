@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from tests.support.payout_world import DAY, TWO_STEPS, WINDOW, PayoutWorld
+from tests.support.payout_world import DAY, START, TWO_STEPS, WINDOW, PayoutWorld
 
+from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.payouts.decision import TransferReplied
 from refund_worker.domain.payouts.transfers import Fault, TransferObject, TransfersFound
 from refund_worker.domain.refund import ObjectState
@@ -163,9 +165,11 @@ def test_answer_about_one_object_ends_no_doubt_about_the_other(make_world: Make)
     assert world.payout(payout_id).status == "needs_attention"
 
 
-def undoing(make_world: Make, fault: Fault | None, *, beside: bool) -> tuple[PayoutWorld, str]:
-    """Return a payout whose reversal failed with this fault, perhaps beside another of an unknown status."""
-    world = make_world(steps=TWO_STEPS)
+def undoing(
+    make_world: Make, state: ObjectState, fault: Fault | None, *, beside: bool, **options: Any
+) -> tuple[PayoutWorld, str]:
+    """Return a payout whose reversal ended as `state` with this fault, perhaps beside trr_9 of an unknown status."""
+    world = make_world(steps=TWO_STEPS, **options)
     world.earn("e1", 5_000)
     world.route.script = ["succeeded", "failed", "pending", "pending"]
     payout_id = world.ask()
@@ -174,30 +178,135 @@ def undoing(make_world: Make, fault: Fault | None, *, beside: bool) -> tuple[Pay
     if beside:
         world.route.book["another"] = replace(pending, object_id="trr_9", state=None, status="resting")
         world.report(payout_id, world.route.book["another"])
-    failed = world.route.set(f"{payout_id}-3:1", ObjectState.FAILED, fault=fault, failure_code="balance_insufficient")
-    world.report(payout_id, failed)
+    ended = world.route.set(f"{payout_id}-3:1", state, fault=fault, failure_code="balance_insufficient")
+    world.report(payout_id, ended)
     return world, payout_id
 
 
 @pytest.mark.parametrize("beside", [True, False])
-@pytest.mark.parametrize("fault", [None, Fault.OURS])
-def test_failed_reversal_gives_nothing_back(make_world: Make, fault: Fault | None, beside: bool) -> None:
+@pytest.mark.parametrize("finds", [True, False])
+@pytest.mark.parametrize(
+    ("state", "fault"), [(ObjectState.FAILED, None), (ObjectState.FAILED, Fault.OURS), (ObjectState.CANCELED, None)]
+)
+def test_failed_reversal_gives_nothing_back(
+    make_world: Make, state: ObjectState, fault: Fault | None, finds: bool, beside: bool
+) -> None:
     """The payee has the money of the transfer: the amount goes back only once a person lets the transfer stand."""
-    world, payout_id = undoing(make_world, fault, beside=beside)
+    world, payout_id = undoing(make_world, state, fault, beside=beside, finds=finds)
+    sent = len(world.route.sends())
     world.act_on(payout_id, "retry")
-    world.settle(600, step=60)
+    world.settle(2 * DAY, step=3_600)
     assert world.balance().payable_minor == 0
     assert world.accounts()[CONNECTED] == 5_000
-    assert world.payout(payout_id).status in ("needs_attention", "returning")
+    if beside:
+        assert len(world.route.sends()) == sent, "the other one may have worked"
+        assert world.payout(payout_id).status == "needs_attention"
+        assert world.payee_row().blocked_by == payout_id
+        world.act_on(payout_id, "resolve")
+        assert world.events(payout_id).count("transfer_stands") == 1
+        assert (world.payout(payout_id).status, world.payee_row().blocked_by) == ("failed", None)
+    else:
+        assert len(world.route.sends()) > sent, "a retry undoes the transfer again"
 
 
-def test_reversal_that_failed_for_good_is_a_persons(make_world: Make) -> None:
-    world, payout_id = undoing(make_world, None, beside=False)
+@pytest.mark.parametrize(("state", "status"), [(ObjectState.SUCCEEDED, "failed"), (ObjectState.FAILED, None)])
+def test_reversal_in_doubt_ends_with_the_other_object(make_world: Make, state: ObjectState, status: str | None) -> None:
+    world, payout_id = undoing(make_world, ObjectState.FAILED, None, beside=True)
+    world.route.set("another", state)
+    world.settle(DAY + 3_600, step=3_600)
+    payout = world.payout(payout_id)
+    if status:
+        assert (payout.status, world.balance().payable_minor) == (status, 5_000)
+        assert world.payee_row().blocked_by is None
+    else:
+        assert (payout.status, payout.failure_code) == ("needs_attention", "transfer_not_undone")
+        assert world.balance().payable_minor == 0
+
+
+@pytest.mark.parametrize("state", [ObjectState.FAILED, ObjectState.CANCELED])
+def test_reversal_that_failed_for_good_is_a_persons(
+    make_world: Make, state: ObjectState, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, payout_id = undoing(make_world, state, None, beside=False)
     payout = world.payout(payout_id)
     assert (payout.status, payout.failure_code) == ("needs_attention", "transfer_not_undone")
+    assert [line.alarm for line in caplog.records if hasattr(line, "alarm")].count("payout_stopped") == 1
+    assert world.payee_row().blocked_by == payout_id
     sent = len(world.route.sends())
     world.settle(2 * DAY, step=3_600)
     assert len(world.route.sends()) == sent
     world.act_on(payout_id, "resolve")
     assert "transfer_stands" in world.events(payout_id)
     assert world.payout(payout_id).status == "failed"
+
+
+@pytest.mark.parametrize("fault", [Fault.PROCESSOR, Fault.OURS])
+@pytest.mark.parametrize("state", [ObjectState.FAILED, ObjectState.CANCELED])
+def test_reversal_is_tried_again_a_bounded_number_of_times(
+    make_world: Make, state: ObjectState, fault: Fault, caplog: pytest.LogCaptureFixture
+) -> None:
+    world, payout_id = undoing(make_world, state, fault, beside=False)
+    for _ in range(BLOCKED_TRIES + 2):
+        world.settle(3_700, step=1_850)
+        leg = world.payout(payout_id).legs[2]
+        world.report(payout_id, world.route.set(f"{leg.leg_id}:{leg.attempt}", state, fault=fault, failure_code="x"))
+        if world.payout(payout_id).failure_code == "transfer_not_undone":
+            break
+    assert world.payout(payout_id).failure_code == "transfer_not_undone"
+    assert world.payee_row().blocked_by == payout_id
+    alarms = [line.alarm for line in caplog.records if hasattr(line, "alarm")]
+    assert alarms.count("payout_stopped") == 2, "when it failed first, and when it became a person's"
+
+
+def test_reversal_that_fails_late_takes_the_amount_again(make_world: Make) -> None:
+    world = make_world(steps=TWO_STEPS)
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "failed", "succeeded"]
+    payout_id = world.ask()
+    world.settle(60)
+    assert (world.payout(payout_id).status, world.balance().payable_minor) == ("failed", 5_000)
+    world.report(payout_id, world.route.set(f"{payout_id}-3:1", ObjectState.FAILED))
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.failure_code) == ("needs_attention", "transfer_not_undone")
+    assert (world.balance().payable_minor, world.payee_row().blocked_by) == (0, payout_id)
+    world.act_on(payout_id, "retry")
+    world.settle(3_600, step=600)
+    assert world.payout(payout_id).status == "needs_attention"
+    world.act_on(payout_id, "resolve")
+    assert (world.payout(payout_id).status, world.balance().payable_minor) == ("failed", 5_000)
+    assert "transfer_stands" in world.events(payout_id)
+
+
+def test_report_after_a_persons_decision_takes_nothing_again(make_world: Make) -> None:
+    world, payout_id, key = with_two(make_world)
+    world.route.book["third"] = replace(world.route.book["another"], object_id="tr_10")
+    world.report(payout_id, world.route.book["third"])
+    world.report(payout_id, world.route.set(key, ObjectState.CANCELED))
+    world.act_on(payout_id, "resolve")
+    assert world.balance().payable_minor == 5_000
+    for name in (key, "third"):
+        world.report(payout_id, world.route.set(name, ObjectState.FAILED))
+    assert (world.payout(payout_id).due_at, world.balance().payable_minor) == (None, 5_000)
+    assert world.payout(payout_id).legs[0].attention_code is None
+
+
+def test_unknown_status_of_a_canceled_payout_is_only_an_alarm(make_world: Make) -> None:
+    world = make_world()
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.act_on(payout_id, "cancel")
+    leg = world.payout(payout_id).legs[0]
+    item = TransferObject(
+        object_id="tr_9",
+        step=leg.step,
+        state=None,
+        status="resting",
+        amount_minor=5_000,
+        currency="USD",
+        leg_id=leg.leg_id,
+        attempt=1,
+        created_at=datetime.fromtimestamp(START, UTC),
+    )
+    world.report(payout_id, item)
+    assert (world.payout(payout_id).status, world.payout(payout_id).legs[0].attention_code) == ("canceled", None)
+    assert "unknown_status" in world.events(payout_id)

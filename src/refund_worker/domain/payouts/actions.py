@@ -155,11 +155,17 @@ def _resolve(builder: PayoutBuilder, reason: str, reference: str | None) -> None
             )
         elif leg.status in UNPAID_FINAL:
             builder.update_leg(leg, attention_code=None)
+            if leg.attention_code and not is_forward:
+                _note_transfer_stands(builder, leg)
         else:
             builder.transition_leg(calm, LegOutcome.ABANDONED, reason=reason)
             if not is_forward:
-                account = builder.payout.connected_account
-                builder.record_event("transfer_stands", leg=leg, object_id=leg.undoes, account=account)
+                _note_transfer_stands(builder, leg)
+
+
+def _note_transfer_stands(builder: PayoutBuilder, leg: PayoutLeg) -> None:
+    account = builder.payout.connected_account
+    builder.record_event("transfer_stands", leg=leg, object_id=leg.undoes, account=account)
 
 
 def _check_named_object(payout: Payout, reference: str) -> None:

@@ -213,7 +213,7 @@ class PayoutBuilder:
 
     def _payee(self) -> PayeeChange | None:
         """Return the change of the payee: also a person's decision about a transfer that is not undone, or its end."""
-        was, now = (any(leg.attention_code == NOT_UNDONE for leg in p.legs) for p in (self.before, self.payout))
+        was, now = (any(_keeps_transfer(leg) for leg in p.legs) for p in (self.before, self.payout))
         if was == now:
             return self.payee
         change = self.payee or PayeeChange(self.payout.destination_id)
@@ -294,8 +294,9 @@ class PayoutBuilder:
 
         The last question is at the end of the window: the payout settles by its answer.
         """
-        for leg in self.payout.forward_legs:
-            if leg.next_at is None and (self._may_come_back(leg) or self._may_have_paid(leg)):
+        for leg in self.payout.legs:
+            may_come_back = leg.step is not Step.REVERSAL and self._may_come_back(leg)
+            if leg.next_at is None and (may_come_back or self._may_have_paid(leg)):
                 next_at = self.now + min(self._window, RETURN_CHECK_SECONDS)
                 end = self.payout.settles_at or next_at
                 self.update_leg(leg, next_at=min(next_at, end) if end > self.now else next_at)
@@ -387,6 +388,11 @@ class PayoutBuilder:
         if self.payout.status in PAYOUT_PAID:
             return None
         return next((leg.fault for leg in self.payout.legs if leg.fault is not None), None)
+
+
+def _keeps_transfer(leg: PayoutLeg) -> bool:
+    """Return True if a person decides about a transfer that is not undone: nothing is paid to its payee meanwhile."""
+    return leg.attention_code == NOT_UNDONE or (leg.step is Step.REVERSAL and is_failed_in_doubt(leg))
 
 
 def counted(payout: Payout) -> BalanceDelta:

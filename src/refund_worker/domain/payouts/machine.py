@@ -203,8 +203,12 @@ def has_object_that_may_pay(leg: PayoutLeg) -> bool:
 
 
 def is_failed_in_doubt(leg: PayoutLeg) -> bool:
-    """Return True if the step failed and waits for a person, because another object of it may have paid."""
-    return leg.status in UNPAID_FINAL and leg.attention_code is not None and bool(leg.unknown_objects)
+    """Return True if the step failed and waits for a person: only `resolve` or another report ends that.
+
+    Another object of it may have paid, or the payee still has the money of a transfer that was to be undone.
+    """
+    is_open = leg.step is Step.REVERSAL or bool(leg.unknown_objects)
+    return leg.status in UNPAID_FINAL and leg.attention_code is not None and is_open
 
 
 def is_paid_in_another_way(leg: PayoutLeg) -> bool:

@@ -206,19 +206,20 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
         _post_after_all(builder)
     if best is not None and leg.status in UNPAID_FINAL:
         builder.record_event("processor_contradicts", alarm=True, leg=leg, object_id=best.object_id)
+    doubt = None if best else _why_a_person_decides(builder, leg)
     if best is None:
         _note_end_without_payment(builder, leg, item)
     leg = builder.transition_leg(
         leg,
         outcome,
         reason=item.failure_code,
-        alarm=twice or late or (best is None and bool(leg.unknown_objects)),
+        alarm=twice or late or doubt is not None,
         detail={"object_id": item.object_id},
         object_id=best.object_id if best else item.object_id,
         in_doubt=None,
         retry_count=0,
         blocked_count=0,
-        attention_code=PAID_TWICE if twice else _of_unknown_objects(leg) if best is None else None,
+        attention_code=PAID_TWICE if twice else doubt,
         failure_code=None if best else item.failure_code or str(item.state),
         failure_message=None if best else _why_ended(leg, item),
         fault=item.fault if best is None or outcome is LegOutcome.REQUIRES_CUSTOMER else None,
@@ -228,9 +229,14 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
     return _ask_about_undone_transfer(builder, leg) if late else leg
 
 
-def _of_unknown_objects(leg: PayoutLeg) -> str | None:
-    """Return why a person decides about a leg whose objects ended, beside one that is not understood and may pay."""
-    return UNKNOWN_STATUS if leg.unknown_objects else None
+def _why_a_person_decides(builder: PayoutBuilder, leg: PayoutLeg) -> str | None:
+    """Return why a person decides about a step whose objects ended, or None.
+
+    Another object of it may have paid, and nothing went back yet. Or the payee still has the money of the transfer.
+    """
+    if leg.unknown_objects and not builder.payout.given_back:
+        return UNKNOWN_STATUS
+    return NOT_UNDONE if leg.step is Step.REVERSAL else None
 
 
 def _why_ended(leg: PayoutLeg, item: TransferObject) -> str:
@@ -289,12 +295,11 @@ def _note_late_amount(builder: PayoutBuilder, leg: PayoutLeg, before: KnownTrans
 def _tries_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> bool:
     """Return True if the failure was ours or the processor's, so that a later try can succeed.
 
-    A transfer that is to be undone stays to be undone. A step is not sent again beside an object that may have paid.
+    A transfer that is to be undone stays to be undone. No step is sent again beside an object that may have paid.
     """
-    if leg.step is Step.REVERSAL:
-        return True
-    is_called_off = leg.canceling or leg.unknown_objects
-    return item.state is ObjectState.FAILED and item.fault in TRIED_AGAIN and not is_called_off
+    if leg.canceling or leg.unknown_objects:
+        return False
+    return leg.step is Step.REVERSAL or (item.state is ObjectState.FAILED and item.fault in TRIED_AGAIN)
 
 
 def _wait_to_try_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> PayoutLeg:
@@ -303,15 +308,17 @@ def _wait_to_try_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObj
     Our own faults are tried again for long, as a top-up ends them; those of the processor once. A transfer that is not
     given back for any other reason is a person's.
     """
-    failures = sum(known.state is ObjectState.FAILED for known in leg.objects)
+    failures = sum(known.state not in LIVE_OBJECT_STATES for known in leg.objects)
     limit = BLOCKED_TRIES if item.fault is Fault.OURS else FAILURES_TRIED_AGAIN
     again = item.fault in TRIED_AGAIN and failures <= limit
-    code = NOT_UNDONE if item.fault not in TRIED_AGAIN else item.failure_code or str(item.fault)
+    code = item.failure_code or str(item.fault)
+    if leg.step is Step.REVERSAL and not again:
+        code = NOT_UNDONE
     return builder.transition_leg(
         replace(fresh_attempt(leg), attempt=leg.attempt + 1),
         LegOutcome.UNFUNDED,
         reason=code,
-        alarm=failures == 1,
+        alarm=failures == 1 or not again,
         detail={"object_id": item.object_id},
         attention_code=code,
         failure_code=code,
@@ -396,7 +403,8 @@ def _keep_unknown_status(builder: PayoutBuilder, leg: PayoutLeg, item: TransferO
         )
     if leg.status not in ACTIVE:
         paid = leg.status is LegStatus.SUCCEEDED and leg.manual_reference is None
-        undecided = leg.status in UNPAID_FINAL and not builder.payout.given_back
+        has_money = builder.payout.ledger_posted and not builder.payout.given_back
+        undecided = leg.status in UNPAID_FINAL and has_money
         code = leg.attention_code or (UNKNOWN_STATUS if paid or undecided else None)
         leg = builder.update_leg(leg, attention_code=code, failure_code=UNKNOWN_STATUS, failure_message=message)
         return _end_question(builder, leg)
