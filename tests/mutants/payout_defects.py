@@ -1052,7 +1052,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an amount is given back beside an object of unknown status",
         PAYOUTS + "objects.py",
-        "    if leg.unknown_objects and not builder.payout.given_back:\n        return UNKNOWN_STATUS\n",
+        "    if leg.unknown_objects:\n        return UNKNOWN_STATUS\n",
         "",
         (DOUBTFUL + "failure_beside_an_unknown_status_is_a_persons",),
     ),
@@ -1094,15 +1094,15 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: the payment that a person named raises an alarm at the end",
         PAYOUTS + "builder.py",
-        "            for object_id in set(leg.unknown_objects) - named:\n",
+        "            for object_id in (each for each in leg.unknown_objects if each not in named):\n",
         "            for object_id in leg.unknown_objects:\n",
         (DOUBTFUL + "named_payment_raises_no_alarm_at_the_end",),
     ),
     Defect(
         "payouts: a transfer that was never understood is not shown at the end",
         PAYOUTS + "builder.py",
-        "        for leg in self.payout.forward_legs:\n            for object_id in set(",
-        "        for leg in self.payout.forward_legs[-1:]:\n            for object_id in set(",
+        "        for leg in self.payout.forward_legs:\n            for object_id in (",
+        "        for leg in self.payout.forward_legs[-1:]:\n            for object_id in (",
         (DOUBTFUL + "transfer_never_understood_is_shown_at_the_end",),
     ),
     Defect(
@@ -1192,8 +1192,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: a report after a person's decision takes the amount again",
         PAYOUTS + "objects.py",
-        "    if leg.unknown_objects and not builder.payout.given_back:\n",
-        "    if leg.unknown_objects:\n",
+        "    if leg.status in UNPAID_FINAL and leg.attention_code is None:\n        return None\n",
+        "",
         (DOUBTFUL + "report_after_a_persons_decision_takes_nothing_again",),
     ),
     Defect(
@@ -1223,5 +1223,19 @@ PAYOUT_DEFECTS = (
         "    is_open = leg.step is Step.REVERSAL or bool(leg.unknown_objects)\n",
         "    is_open = bool(leg.unknown_objects)\n",
         (DOUBTFUL + "reversal_that_fails_late_takes_the_amount_again",),
+    ),
+    Defect(
+        "payouts: a reversal that a person gave up is in doubt again",
+        PAYOUTS + "objects.py",
+        "    if leg.status in UNPAID_FINAL and leg.attention_code is None:\n        return None\n    if leg",
+        "    if leg",
+        (DOUBTFUL + "reversal_that_a_person_gave_up_is_not_in_doubt_again",),
+    ),
+    Defect(
+        "payouts: a person's payment cannot be recorded beside a reversal without an answer",
+        PAYOUTS + "actions.py",
+        "        if leg.status in POLLED or (leg.status is LegStatus.UNKNOWN and not is_forward):\n",
+        "        if leg.status in POLLED:\n",
+        (DOUBTFUL + "payment_in_another_way_leaves_a_reversal_to_its_look_up",),
     ),
 )

@@ -310,3 +310,42 @@ def test_unknown_status_of_a_canceled_payout_is_only_an_alarm(make_world: Make) 
     world.report(payout_id, item)
     assert (world.payout(payout_id).status, world.payout(payout_id).legs[0].attention_code) == ("canceled", None)
     assert "unknown_status" in world.events(payout_id)
+
+
+def unanswered_reversal(make_world: Make, *, finds: bool) -> tuple[PayoutWorld, str]:
+    """Return a payout whose reversal was sent and not answered, so that a person looks it up."""
+    world = make_world(steps=TWO_STEPS, finds=finds)
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "failed", "lost"]
+    payout_id = world.ask()
+    world.step()
+    world.step()
+    world.step()
+    world.route.down = True
+    world.settle(12_000, step=100)
+    assert world.payout(payout_id).status == "needs_attention"
+    world.route.down = False
+    return world, payout_id
+
+
+@pytest.mark.parametrize("state", [ObjectState.FAILED, ObjectState.CANCELED])
+def test_reversal_that_a_person_gave_up_is_not_in_doubt_again(make_world: Make, state: ObjectState) -> None:
+    world, payout_id = unanswered_reversal(make_world, finds=False)
+    world.act_on(payout_id, "resolve")
+    assert "transfer_stands" in world.events(payout_id)
+    world.report(payout_id, world.route.set(f"{payout_id}-3:1", state))
+    world.settle(DAY, step=3_600)
+    assert (world.payout(payout_id).status, world.balance().payable_minor) == ("failed", 5_000)
+    assert (world.payout(payout_id).due_at, world.payee_row().blocked_by) == (None, None)
+
+
+def test_payment_in_another_way_leaves_a_reversal_to_its_look_up(make_world: Make) -> None:
+    world, payout_id = unanswered_reversal(make_world, finds=True)
+    assert world.payout(payout_id).legs[2].status == "unknown"
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    assert "transfer_stands" not in world.events(payout_id)
+    world.route.set(f"{payout_id}-3:1", ObjectState.SUCCEEDED)
+    world.settle(2 * DAY, step=3_600)
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.legs[2].status) == ("paid", "succeeded")
+    assert world.accounts().get(CONNECTED, 0) == 0

@@ -133,12 +133,13 @@ def _never_sent_again(builder: PayoutBuilder, leg: PayoutLeg) -> RefusalKind | N
 def _resolve(builder: PayoutBuilder, reason: str, reference: str | None) -> None:
     """End every open leg by the person's decision: paid manually under `reference`, or given back to the balance.
 
-    A leg whose object is at the processor stays there. A call that may still land is looked up until it cannot land.
+    A leg whose object is at the processor stays there. A call that may still land is looked up until it cannot land. So
+    is a reversal whose answer is missing: a payment in another way says nothing about it.
     """
     for leg in tuple(builder.legs.values()):
         calm = replace(leg, attention_code=None, next_at=None, in_doubt=Doubt.of(unanswered=leg.unanswered))
         is_forward = leg.step is not Step.REVERSAL
-        if leg.status in POLLED:
+        if leg.status in POLLED or (leg.status is LegStatus.UNKNOWN and not is_forward):
             continue
         if leg.status is LegStatus.SUCCEEDED:
             if leg.attention_code:

@@ -280,7 +280,7 @@ class PayoutBuilder:
             return
         named = {leg.manual_reference for leg in self.payout.legs}
         for leg in self.payout.forward_legs:
-            for object_id in set(leg.unknown_objects) - named:
+            for object_id in (each for each in leg.unknown_objects if each not in named):
                 self.record_event("object_never_understood", alarm=True, leg=leg, object_id=object_id)
 
     @property

@@ -206,7 +206,7 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
         _post_after_all(builder)
     if best is not None and leg.status in UNPAID_FINAL:
         builder.record_event("processor_contradicts", alarm=True, leg=leg, object_id=best.object_id)
-    doubt = None if best else _why_a_person_decides(builder, leg)
+    doubt = None if best else _why_a_person_decides(leg)
     if best is None:
         _note_end_without_payment(builder, leg, item)
     leg = builder.transition_leg(
@@ -229,12 +229,14 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
     return _ask_about_undone_transfer(builder, leg) if late else leg
 
 
-def _why_a_person_decides(builder: PayoutBuilder, leg: PayoutLeg) -> str | None:
-    """Return why a person decides about a step whose objects ended, or None.
+def _why_a_person_decides(leg: PayoutLeg) -> str | None:
+    """Return why a person decides about a step whose objects ended, or None, as for one that had ended before.
 
-    Another object of it may have paid, and nothing went back yet. Or the payee still has the money of the transfer.
+    Another object of it may have paid, or the payee still has the money of the transfer.
     """
-    if leg.unknown_objects and not builder.payout.given_back:
+    if leg.status in UNPAID_FINAL and leg.attention_code is None:
+        return None
+    if leg.unknown_objects:
         return UNKNOWN_STATUS
     return NOT_UNDONE if leg.step is Step.REVERSAL else None
 
