@@ -20,13 +20,19 @@ Make = Callable[..., PayoutWorld]
 CONNECTED = "processor:stripe/acct_p000"
 
 
-def with_two(make_world: Make, words: tuple[str, ...] = ("pending",), **options: Any) -> tuple[PayoutWorld, str, str]:
-    """Return a world, its payout and the key of its last step: its object waits, beside tr_9 of an unknown status."""
+def begun(make_world: Make, *words: str, seconds: float = 60, **options: Any) -> tuple[PayoutWorld, str]:
+    """Return a world and its payout of 50.00 USD after some seconds. `words` are the answers to its calls."""
     world = make_world(**options)
     world.earn("e1", 5_000)
     world.route.script = list(words)
     payout_id = world.ask()
-    world.settle(60)
+    world.settle(seconds)
+    return world, payout_id
+
+
+def with_two(make_world: Make, words: tuple[str, ...] = ("pending",), **options: Any) -> tuple[PayoutWorld, str, str]:
+    """Return a world, its payout and the key of its last step: its object waits, beside tr_9 of an unknown status."""
+    world, payout_id = begun(make_world, *words, **options)
     key = list(world.route.book)[-1]
     world.route.book["another"] = replace(world.route.book[key], object_id="tr_9", state=None, status="resting")
     world.report(payout_id, world.route.book["another"])
@@ -120,11 +126,7 @@ def test_named_payment_raises_no_alarm_at_the_end(make_world: Make, reference: s
 
 
 def test_transfer_never_understood_is_shown_at_the_end(make_world: Make) -> None:
-    world = make_world(steps=TWO_STEPS)
-    world.earn("e1", 5_000)
-    world.route.script = ["succeeded", "succeeded"]
-    payout_id = world.ask()
-    world.settle(60)
+    world, payout_id = begun(make_world, "succeeded", "succeeded", steps=TWO_STEPS)
     world.report(payout_id, replace(world.route.book[f"{payout_id}-1:1"], object_id="tr_9", state=None, status="x"))
     world.act_on(payout_id, "retry")
     world.settle(3 * WINDOW, step=3_600)
@@ -154,11 +156,7 @@ def test_order_in_a_list_decides_nothing(make_world: Make, unknown_first: bool) 
 
 
 def test_answer_about_one_object_ends_no_doubt_about_the_other(make_world: Make) -> None:
-    world = make_world()
-    world.earn("e1", 5_000)
-    world.route.script = ["succeeded"]
-    payout_id = world.ask()
-    world.settle(60)
+    world, payout_id = begun(make_world, "succeeded")
     world.report(payout_id, replace(world.route.book[f"{payout_id}-1:1"], object_id="tr_9", state=None, status="x"))
     assert world.payout(payout_id).status == "needs_attention"
     world.settle(2 * DAY, step=3_600)
@@ -169,11 +167,7 @@ def undoing(
     make_world: Make, state: ObjectState, fault: Fault | None, *, beside: bool, **options: Any
 ) -> tuple[PayoutWorld, str]:
     """Return a payout whose reversal ended as `state` with this fault, perhaps beside trr_9 of an unknown status."""
-    world = make_world(steps=TWO_STEPS, **options)
-    world.earn("e1", 5_000)
-    world.route.script = ["succeeded", "failed", "pending", "pending"]
-    payout_id = world.ask()
-    world.settle(60)
+    world, payout_id = begun(make_world, "succeeded", "failed", "pending", "pending", steps=TWO_STEPS, **options)
     pending = world.route.book[f"{payout_id}-3:1"]
     if beside:
         world.route.book["another"] = replace(pending, object_id="trr_9", state=None, status="resting")
@@ -259,11 +253,7 @@ def test_reversal_is_tried_again_a_bounded_number_of_times(
 
 
 def test_reversal_that_fails_late_takes_the_amount_again(make_world: Make) -> None:
-    world = make_world(steps=TWO_STEPS)
-    world.earn("e1", 5_000)
-    world.route.script = ["succeeded", "failed", "succeeded"]
-    payout_id = world.ask()
-    world.settle(60)
+    world, payout_id = begun(make_world, "succeeded", "failed", "succeeded", steps=TWO_STEPS)
     assert (world.payout(payout_id).status, world.balance().payable_minor) == ("failed", 5_000)
     world.report(payout_id, world.route.set(f"{payout_id}-3:1", ObjectState.FAILED))
     payout = world.payout(payout_id)
@@ -314,13 +304,7 @@ def test_unknown_status_of_a_canceled_payout_is_only_an_alarm(make_world: Make) 
 
 def unanswered_reversal(make_world: Make, *, finds: bool) -> tuple[PayoutWorld, str]:
     """Return a payout whose reversal was sent and not answered, so that a person looks it up."""
-    world = make_world(steps=TWO_STEPS, finds=finds)
-    world.earn("e1", 5_000)
-    world.route.script = ["succeeded", "failed", "lost"]
-    payout_id = world.ask()
-    world.step()
-    world.step()
-    world.step()
+    world, payout_id = begun(make_world, "succeeded", "failed", "lost", steps=TWO_STEPS, finds=finds, seconds=1)
     world.route.down = True
     world.settle(12_000, step=100)
     assert world.payout(payout_id).status == "needs_attention"
