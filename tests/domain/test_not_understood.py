@@ -190,3 +190,10 @@ def test_credits_that_went_back_are_not_in_doubt_again() -> None:
     for second_later in range(5):
         done = next_step(done, START + 7 + second_later, POLICY).after
     assert (done.status, done.reversed_credits, done.due_at) == (RefundStatus.FAILED, 200, None)
+
+
+def test_refund_that_was_never_posted_is_not_held() -> None:
+    leg = a_leg(status=LegStatus.CANCELED, failure_message="called off")
+    late = report(a_refund(leg, status=RefundStatus.CANCELED), UNKNOWN, START + 5)
+    assert (late.after.status, late.after.legs[0].attention_code) == (RefundStatus.CANCELED, None)
+    assert [event.kind for event in late.events if event.alarm] == ["unknown_status"]

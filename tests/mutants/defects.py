@@ -266,6 +266,13 @@ DEFECTS = (
         ("tests/domain/test_not_understood.py",),
     ),
     Defect(
+        "a refund that was never posted waits for a person",
+        DOMAIN + "mismatch.py",
+        " or not beside or not builder.refund.ledger_posted:\n",
+        " or not beside:\n",
+        ("tests/domain/test_not_understood.py",),
+    ),
+    Defect(
         "credits that went back are in doubt again",
         DOMAIN + "mismatch.py",
         "leg.reversed_credits > 0 and builder.refund.reversed_credits == 0\n",

@@ -1238,4 +1238,11 @@ PAYOUT_DEFECTS = (
         "        if leg.status in POLLED:\n",
         (DOUBTFUL + "payment_in_another_way_leaves_a_reversal_to_its_look_up",),
     ),
+    Defect(
+        "payouts: an unknown status after the amount went back waits for a person",
+        PAYOUTS + "objects.py",
+        "        has_money = builder.payout.ledger_posted and not builder.payout.given_back\n",
+        "        has_money = builder.payout.ledger_posted\n",
+        (DOUBTFUL + "unknown_status_after_the_amount_went_back_is_only_an_alarm",),
+    ),
 )

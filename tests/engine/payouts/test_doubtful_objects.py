@@ -333,3 +333,13 @@ def test_payment_in_another_way_leaves_a_reversal_to_its_look_up(make_world: Mak
     payout = world.payout(payout_id)
     assert (payout.status, payout.legs[2].status) == ("paid", "succeeded")
     assert world.accounts().get(CONNECTED, 0) == 0
+
+
+def test_unknown_status_after_the_amount_went_back_is_only_an_alarm(make_world: Make) -> None:
+    world, payout_id = begun(make_world, "pending")
+    key = f"{payout_id}-1:1"
+    world.report(payout_id, world.route.set(key, ObjectState.FAILED, failure_code="declined"))
+    assert (world.payout(payout_id).status, world.balance().payable_minor) == ("failed", 5_000)
+    world.report(payout_id, replace(world.route.book[key], object_id="tr_9", state=None, status="resting"))
+    assert (world.payout(payout_id).status, world.balance().payable_minor) == ("failed", 5_000)
+    assert world.events(payout_id).count("unknown_status") == 1
