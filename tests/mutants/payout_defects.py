@@ -580,8 +580,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: a transfer that paid is not read again",
         PAYOUTS + "builder.py",
-        "            may_come_back = leg.step is not Step.REVERSAL and",
-        "            may_come_back = leg.step is not Step.REVERSAL and leg is self.payout.forward_legs[-1] and",
+        "(leg.step is not Step.REVERSAL and self._may_come_back(leg))\n",
+        "(leg is self.payout.forward_legs[-1] and self._may_come_back(leg))\n",
         (RETURNS + "transfer_that_others_undo_is_found", RETURNS + "transfer_reversed_in_the_dashboard_is_found"),
     ),
     Defect(
@@ -1087,8 +1087,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: a failed step in doubt is not asked about while a person decides",
         PAYOUTS + "builder.py",
-        "        return is_failed_in_doubt(leg) and",
-        "        return False and",
+        "        return is_failed_in_doubt(leg) or (leg.step",
+        "        return False or (leg.step",
         (DOUBTFUL + "it_is_asked_about_daily_while_a_person_decides",),
     ),
     Defect(

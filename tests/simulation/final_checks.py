@@ -114,11 +114,10 @@ def _lasts(bank: Bank, leg: Row) -> bool:
     if leg["attention"] == "insufficient_funds":
         failed = [item for item in bank.refund_objects if item.leg_id == leg["leg_id"] and item.is_void]
         return len(failed) >= BLOCKED_TRIES_MIN
-    if leg["attention"] == "answer_mismatch":  # a false answer passes, a refund of others with our metadata stays
+    has_failed = leg["status"] in ("failed", "canceled")
+    if leg["attention"] == "answer_mismatch" or (leg["attention"] == "unknown_status" and has_failed):
+        # A false answer passes, a refund of others with our metadata stays. Beside a failure, it may be ours.
         return any(item.mark == leg["leg_id"] for item in bank.of_others())
-    if leg["attention"] == "unknown_status":  # only beside a failure: such a refund of others may be ours
-        marked = any(item.mark == leg["leg_id"] for item in bank.of_others())
-        return leg["status"] in ("failed", "canceled") and marked
     if leg["attention"] == "charge_disputed":  # a dispute that has ended in our favour lets the leg continue
         return bank.payments[leg["processor_payment_id"]].disputed
     return leg["attention"] in LASTING

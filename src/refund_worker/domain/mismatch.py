@@ -66,7 +66,7 @@ def reject_mismatch(builder: DecisionBuilder, leg: Leg, refund_object: RefundObj
     is_the_legs = refund_object.leg_id == leg.leg_id
     if is_the_legs:
         store_status(builder, leg, replace(refund_object, status=mismatched_status(refund_object, fault)))
-    if _is_void(refund_object) and refund_object.processor_refund_id in void_objects_of_older_attempts(leg):
+    if _is_void(refund_object.status) and refund_object.processor_refund_id in void_objects_of_older_attempts(leg):
         return leg
     if proof := proved_by(leg, refund_object):
         builder.readings[leg.payment_id] = AskedReading(proof, builder.now)
@@ -96,10 +96,6 @@ def _distrust(builder: DecisionBuilder, leg: Leg, shown: Leg, fault: str) -> Leg
     return hold_failed_leg(builder, leg)
 
 
-def _is_void(refund_object: RefundObject) -> bool:
-    return STATE_OF_STATUS.get(refund_object.status or "") not in (None, *LIVE_OBJECT_STATES)
-
-
 def not_understood(builder: DecisionBuilder, leg: Leg) -> tuple[str, ...]:
     """Return the ids of the leg's objects that may have paid and are not understood, by their last reports.
 
@@ -118,11 +114,11 @@ def hold_failed_leg(builder: DecisionBuilder, leg: Leg) -> Leg:
     Return the leg. It is unchanged if its credits went back, or another payment pays its money. Once
     credits of any leg went back, it is not known of which: no leg is held then.
     """
-    beside = not_understood(builder, leg)
-    if leg.status not in UNPAID_FINAL or leg.attention_code or not beside or not builder.refund.ledger_posted:
+    if leg.status not in UNPAID_FINAL or leg.attention_code or not builder.refund.ledger_posted:
         return leg
     is_about_to_reverse = leg.reversed_credits > 0 and builder.refund.reversed_credits == 0
-    if leg.reallocated and not is_about_to_reverse:
+    beside = not_understood(builder, leg)
+    if not beside or (leg.reallocated and not is_about_to_reverse):
         return leg
     message = f"{leg.failure_message}{doubt_about(beside)}"
     return builder.update_leg(leg, attention_code=UNKNOWN_STATUS, failure_message=message)
@@ -134,8 +130,11 @@ def doubt_about(beside: tuple[str, ...]) -> str:
 
 
 def _may_pay(stored_status: str | None) -> bool:
-    status = (stored_status or "").split(MISMATCH_SEPARATOR)[0]
-    return STATE_OF_STATUS.get(status) in (None, *LIVE_OBJECT_STATES)
+    return not _is_void((stored_status or "").split(MISMATCH_SEPARATOR)[0])
+
+
+def _is_void(status: str | None) -> bool:
+    return STATE_OF_STATUS.get(status or "") not in (None, *LIVE_OBJECT_STATES)
 
 
 def store_status(builder: DecisionBuilder, leg: Leg, refund_object: RefundObject) -> None:

@@ -190,6 +190,15 @@ def second_payment(make_world: Make, state: ObjectState | None, **values: Any) -
     return world, payout_id
 
 
+def decide_all(world: PayoutWorld, payout_id: str, action: str) -> None:
+    """Take the action, at most three times, until the payout needs no person a day later."""
+    for _ in range(3):
+        world.act_on(payout_id, action)
+        world.settle(DAY + 3_600, step=3_600)
+        if world.payout(payout_id).status != "needs_attention":
+            break
+
+
 @pytest.mark.parametrize("finds", [True, False])
 @pytest.mark.parametrize("reference", ["tr_1", "item_1"])
 def test_named_object_of_the_processor_is_linked(make_world: Make, finds: bool, reference: str) -> None:
@@ -302,11 +311,7 @@ def test_unknown_object_beside_a_live_one_is_read_and_shown_once(make_world: Mak
     live = world.route.book[f"{payout_id}-2:1"]
     world.route.book["another"] = replace(live, object_id="tr_9", state=None, status="resting")
     world.report(payout_id, world.route.book["another"])
-    for _ in range(3):
-        world.act_on(payout_id, "retry")
-        world.settle(DAY + 3_600, step=3_600)
-        if world.payout(payout_id).status != "needs_attention":
-            break
+    decide_all(world, payout_id, "retry")
     assert {("fetch", "tr_2"), ("fetch", "tr_9")} <= set(world.route.calls)
     assert world.events(payout_id).count("paid_twice") <= 2, "once for each object"
     assert world.payout(payout_id).status == "paid"
@@ -326,11 +331,7 @@ def test_each_object_of_unknown_status_keeps_the_transfer(make_world: Make) -> N
     world.settle(3_600, step=600)
     world.route.book["another"] = replace(first, object_id="tr_9", status="musing")
     world.report(payout_id, world.route.book["another"])
-    for _ in range(3):
-        world.act_on(payout_id, "resolve")
-        world.settle(DAY + 3_600, step=3_600)
-        if world.payout(payout_id).status != "needs_attention":
-            break
+    decide_all(world, payout_id, "resolve")
     assert world.events(payout_id).count("paid_twice") <= 2, "once for each object"
     world.report(payout_id, world.route.set(f"{payout_id}-2:1", ObjectState.FAILED))
     assert undone(world, payout_id) == []

@@ -290,20 +290,20 @@ class PayoutBuilder:
     def _ask_for_returns(self) -> None:
         """Let each paid step be asked for again, a transfer too, for as long as others may undo it.
 
-        So is a failed step, for as long as a person decides because another object of it may have paid.
-
-        The last question is at the end of the window: the payout settles by its answer.
+        So is a failed step, for as long as a person decides because another object of it may have paid. The last
+        question is at the end of the window: the payout settles by its answer.
         """
         for leg in self.payout.legs:
-            may_come_back = leg.step is not Step.REVERSAL and self._may_come_back(leg)
-            if leg.next_at is None and (may_come_back or self._may_have_paid(leg)):
+            if leg.next_at is None and self._is_asked_about(leg):
                 next_at = self.now + min(self._window, RETURN_CHECK_SECONDS)
                 end = self.payout.settles_at or next_at
                 self.update_leg(leg, next_at=min(next_at, end) if end > self.now else next_at)
         self.payout = replace(self.payout, legs=tuple(self.legs.values()))
 
-    def _may_have_paid(self, leg: PayoutLeg) -> bool:
-        return is_failed_in_doubt(leg) and self.calls_policy.rules_of(leg.processor).reads_refunds
+    def _is_asked_about(self, leg: PayoutLeg) -> bool:
+        if not self.calls_policy.rules_of(leg.processor).reads_refunds:
+            return False
+        return is_failed_in_doubt(leg) or (leg.step is not Step.REVERSAL and self._may_come_back(leg))
 
     def _may_come_back(self, leg: PayoutLeg) -> bool:
         """Return True if an object paid the leg, and the window for its return is open.
@@ -317,8 +317,6 @@ class PayoutBuilder:
         is_paid = leg.status is LegStatus.SUCCEEDED and (leg.manual_reference is None or has_object_that_may_pay(leg))
         has_object = bool(leg.objects or leg.unknown_objects)
         if not is_paid or not has_object or is_watched(leg) or payout.status in PAYOUT_UNPAID_ENDS:
-            return False
-        if not self.calls_policy.rules_of(leg.processor).reads_refunds:
             return False
         if any(other.undoes == leg.object_id for other in payout.legs):
             return False

@@ -198,7 +198,7 @@ def _apply_state(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -
     elif _is_paid_manually(leg):
         return _keep_manual_payment(builder, leg, item, is_live=best is not None)
     outcome = OUTCOME_OF_STATE[best.state if best else item.state or ObjectState.PENDING]
-    if best is None and item.state is not None and leg.status in ACTIVE and _tries_again(builder, leg, item):
+    if best is None and item.state is not None and leg.status in ACTIVE and _tries_again(leg, item):
         return _wait_to_try_again(builder, leg, item)
     was_paid = leg.status is LegStatus.SUCCEEDED
     late, twice = was_paid and best is None, len(live) > 1
@@ -294,7 +294,7 @@ def _note_late_amount(builder: PayoutBuilder, leg: PayoutLeg, before: KnownTrans
     return leg
 
 
-def _tries_again(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> bool:
+def _tries_again(leg: PayoutLeg, item: TransferObject) -> bool:
     """Return True if the failure was ours or the processor's, so that a later try can succeed.
 
     A transfer that is to be undone stays to be undone. No step is sent again beside an object that may have paid.

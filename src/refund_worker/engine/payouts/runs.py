@@ -155,7 +155,7 @@ def _decide(
 ) -> PayoutRun:
     after = replace(run.become(status, now), reason=reason, approved_by=approved_by or run.approved_by)
     kind = "payout_run_approved" if approved_by else "payout_run_canceled"
-    _note(connection, run, kind, actor, now, to=status, reason=reason)
+    _note(connection, after, kind, actor, now, was=run.status, reason=reason)
     return runs.write_run(connection, run, after, now)
 
 
@@ -163,7 +163,7 @@ def note_progress(connection: Connection, run: PayoutRun, after: PayoutRun, now:
     """Note the new status that the program gave a run: it waits for approval, pays, is planned or done."""
     codes = ", ".join(after.approval_codes) if after.status is RunStatus.AWAITING_APPROVAL else None
     kind = _PROGRESS[after.status]
-    _note(connection, after, kind, SYSTEM, now, was=run.status, to=after.status, approval_codes=codes)
+    _note(connection, after, kind, SYSTEM, now, was=run.status, approval_codes=codes)
 
 
 def make_scheduled_runs(context: Context) -> int:
@@ -211,11 +211,10 @@ def _note(
     now: float,
     *,
     was: RunStatus | None = None,
-    to: RunStatus | None = None,
     reason: str | None = None,
     approval_codes: str | None = None,
 ) -> None:
-    """Note an event about the run. Its detail names the run, because only the detail is sealed."""
+    """Note an event about the run as it is now. Its detail names the run, because only the detail is sealed."""
     detail: dict[str, str | int | None] = {
         "run_id": run.run_id,
         "processor_account": run.processor,
@@ -224,6 +223,5 @@ def _note(
     }
     if approval_codes is not None:
         detail["approval_codes"] = approval_codes
-    before = None if to is None else was or run.status
-    event = Event(kind, actor, None, before, to or run.status, reason, detail)
+    event = Event(kind, actor, None, was, run.status, reason, detail)
     timeline.insert_events_about(connection, [(run.run_id, event)], now)

@@ -7,7 +7,18 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, RowMapping, bindparam, or_, select, tuple_, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    RowMapping,
+    bindparam,
+    case,
+    or_,
+    select,
+    tuple_,
+    update,
+)
 
 from refund_worker.domain.payouts.decision import PayoutDecision
 from refund_worker.domain.payouts.payout import (
@@ -308,10 +319,11 @@ def ask_again(connection: Connection, legs: Mapping[str, str], now: float) -> No
         connection.execute(locked(connection, select(p.payout_id).where(its).order_by(p.payout_id)))
         # Its status may have changed before the lock.
         connection.execute(update(payout_legs).where(g.leg_id.in_(sorted(legs)), _may_be_asked()).values(next_at=now))
-        connection.execute(update(payouts).where(its).values(due_at=now, version=p.version + 1))
         again_at = now + RETURN_CHECK_SECONDS
         ends_before = p.status.in_(PAYOUT_PAID) & (p.settles_at < again_at)
-        connection.execute(update(payouts).where(its, ends_before).values(settles_at=again_at))
+        settles_at = case((ends_before, again_at), else_=p.settles_at)
+        asked = {"due_at": now, "settles_at": settles_at, "version": p.version + 1}
+        connection.execute(update(payouts).where(its).values(**asked))
 
 
 def of_refund_leg(connection: Connection, leg_id: str) -> list[str]:
