@@ -116,6 +116,17 @@ def test_late_unknown_status_keeps_the_state_beside_a_manual_payment() -> None:
     assert (stale.after.failure_code, stale.postings) == ("refunded_twice", ())
 
 
+def test_late_unknown_status_asks_nobody_again_about_two_payments() -> None:
+    lost = answer(begun(), Unanswered("500", server_error=True)).after
+    parked = found(lost, Found(()), START + 80_000).after
+    paid = apply_action(parked, Action.RESOLVE, START + 80_001, POLICY, actor="op", reason="x", reference="t-1").after
+    twice = report(paid, an_object(), START + 80_100).after
+    seen = apply_action(twice, Action.RESOLVE, START + 80_200, POLICY, actor="op", reason="both are right").after
+    stale = report(seen, an_object("thinking"), START + 80_300).after
+    assert (seen.status, stale.status) == (RefundStatus.SUCCEEDED, RefundStatus.SUCCEEDED)
+    assert stale.legs[0].attention_code is None
+
+
 def test_late_unknown_status_opens_no_failed_object() -> None:
     """The first attempt's object has failed. Its report of before comes while the second attempt waits."""
     failed = an_object("failed", failure_code="insufficient_funds")

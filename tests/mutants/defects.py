@@ -273,6 +273,12 @@ DEFECTS = (
         ("tests/domain/test_not_understood.py",),
     ),
     Defect(
+        "a late unknown status asks again about two payments that a person has seen",
+        DOMAIN + "refund_object.py",
+        "    if known is None and (is_watched(leg) or",
+        "    if (is_watched(leg) or",
+    ),
+    Defect(
         "credits that went back are in doubt again",
         DOMAIN + "mismatch.py",
         "leg.reversed_credits > 0 and builder.refund.reversed_credits == 0\n",
