@@ -46,8 +46,8 @@ def _explain(result: Result) -> None:
         _say(f"with a person: {text}")
     for text in result.broken_promises[:SHOWN_MAX]:
         _say(f"broken promise: {text}")
-    for pid in result.left_behind:
-        _say(f"left behind: process {pid}, which was then killed")
+    for process in result.left_behind:
+        _say(f"left behind, and then killed: {process}")
 
 
 def _say(text: str) -> None:

@@ -34,7 +34,7 @@ class Result:
     findings: Findings
     payouts: PayoutFindings
     broken_promises: tuple[str, ...]
-    left_behind: tuple[int, ...]
+    left_behind: tuple[str, ...]
     heal_seconds: float
     done: dict[str, int]
     ways: dict[str, int]

@@ -94,7 +94,7 @@ class Stage:
         self.promises = Promises()
         self.payees = Payees(seed, self.web_port, self.sandbox, self.paypal)
         self.clients: list[Client | PayeeClient] = []
-        self.left_behind: list[int] = []
+        self.left_behind: list[str] = []
         self._count_at = 0.0
 
     def __enter__(self) -> Self:

@@ -4385,6 +4385,13 @@ DEFECTS = (
         ("tests/worker/test_stopping.py::test_stopped_worker_soon_begins_no_further_round",),
     ),
     Defect(
+        "a process of the pool waits half a minute at its end for a result that nobody reads",
+        WORKER + "celery_app/controller.py",
+        '    vars(pool)["GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT"] = LAST_RESULT_TRIES\n',
+        "",
+        ("tests/worker/test_stopping.py::test_worker_stops_quickly_while_a_process_begins_a_task",),
+    ),
+    Defect(
         "a worker's processes do not hear that it stops",
         WORKER + "celery_app/child_process.py",
         "        runtime.stopping,\n",

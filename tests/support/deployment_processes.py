@@ -126,11 +126,12 @@ class Parts:
         _signal(stubborn, signal.SIGKILL)
         psutil.wait_procs(families, 5)
 
-    def kill_left_behind(self) -> list[int]:
-        """Kill the processes that still run shortly after `stop`, and return their ids."""
+    def kill_left_behind(self) -> list[str]:
+        """Kill the processes that still run shortly after `stop`, and return the id and the command of each."""
         _, left = psutil.wait_procs(self._marked(), LAST_SECONDS_MAX)
+        described = [_described(process) for process in left]
         _signal(left, signal.SIGKILL)
-        return [process.pid for process in left]
+        return described
 
     def _marked(self) -> list[psutil.Process]:
         found = []
@@ -139,6 +140,12 @@ class Parts:
                 if process.environ().get(MARK) == self._mark and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
         return found
+
+
+def _described(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return f"{process.pid} of {process.ppid()}: {' '.join(process.cmdline())}"
+    return f"{process.pid}"
 
 
 def _signal(processes: list[psutil.Process], what: signal.Signals) -> None:

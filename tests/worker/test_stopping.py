@@ -19,6 +19,11 @@ from refund_worker.worker.tasks import NO_ROUND_AFTER_SECONDS
 
 pytestmark = pytest.mark.slow
 
+# In this time a worker passes on a task that its broker handed out, and begins to stop after a signal.
+TAKEN_IN_SECONDS = 1.5
+# Celery's own limit is 30 s, which is all that Kubernetes gives a stop.
+LAST_RESULT_SECONDS_MAX = 15.0
+
 
 def _delay_creates(sandbox: Sandbox, seconds: float) -> None:
     sandbox.add_fault({"delay_seconds": seconds}, match={"path_kind": "create"}, times=1)
@@ -53,6 +58,27 @@ def test_stopped_worker_soon_begins_no_further_round(tmp_path: Path) -> None:
         began = time.monotonic()
         assert deployment.stop("worker") == 0
         assert time.monotonic() - began < NO_ROUND_AFTER_SECONDS / 2
+
+
+def test_worker_stops_quickly_while_a_process_begins_a_task(tmp_path: Path) -> None:
+    """Celery forgets the task that no process has accepted yet, and a process waits until its result has been read."""
+    with Deployment(tmp_path) as deployment:
+        deployment.start("worker")
+        family = deployment.celery().children()
+        for process in family:
+            process.suspend()
+        with deployment.broker() as broker:
+            ids = deployment.ask(publish=True)
+            wait_until(lambda: broker.hlen("unacked") == 1)
+        time.sleep(TAKEN_IN_SECONDS)
+        began = time.monotonic()
+        deployment.process("worker").send_signal(signal.SIGTERM)
+        time.sleep(TAKEN_IN_SECONDS)
+        for process in family:
+            process.resume()
+        assert deployment.stop("worker") == 0
+        assert time.monotonic() - began < LAST_RESULT_SECONDS_MAX
+        assert deployment.statuses(ids) == ["succeeded"]
 
 
 def tries(deployment: Deployment) -> int:
