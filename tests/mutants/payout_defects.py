@@ -1155,6 +1155,13 @@ PAYOUT_DEFECTS = (
         (DEFENCES + "compliance_outcome_stays_whatever_fails_later",),
     ),
     Defect(
+        "payouts: a held payout keeps its old reason after a return",
+        ENGINE + "payouts/apply.py",
+        "if d.payee is not None or _is_open_no_more(d)}",
+        "if _is_open_no_more(d)}",
+        (DEFENCES + "held_payout_shows_at_once_that_its_payee_is_under_review",),
+    ),
+    Defect(
         "payouts: a canceled reversal is never sent again",
         PAYOUTS + "objects.py",
         "    return leg.step is Step.REVERSAL or (item.state",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from tests.support.payout_world import DAY, START, TWO_STEPS, PayoutWorld
+from tests.support.payout_world import DAY, START, TWO_STEPS, WINDOW, PayoutWorld
 
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.payouts.actions import apply_payout_action
@@ -302,6 +302,25 @@ def test_object_of_an_unclear_attempt_is_a_persons(world: PayoutWorld) -> None:
     world.settle(2 * DAY, step=600)
     assert len(world.route.sends()) == 2
     assert world.payout(payout_id).status == "needs_attention"
+
+
+def test_held_payout_shows_at_once_that_its_payee_is_under_review(world: PayoutWorld) -> None:
+    """The payee could correct the destination. Then a payout that had settled comes back with a compliance outcome."""
+    world.earn("e1", 5_000)
+    world.route.script = ["succeeded", "succeeded"]
+    settled = world.ask(1_000)
+    world.settle(WINDOW + DAY, step=3_600)
+    paid = world.ask(1_000, key="k2")
+    world.settle(60)
+    held = world.ask(1_000, key="k3")
+    for payout_id, fault, code in (
+        (paid, Fault.PAYEE, "payee_incomplete"),
+        (settled, Fault.COMPLIANCE, "payee_under_review"),
+    ):
+        failed = world.route.set(f"{payout_id}-1:1", ObjectState.FAILED, failure_code="account_closed", fault=fault)
+        world.report(payout_id, failed)
+        world.settle(60)
+        assert (world.payout(held).status, world.payout(held).hold_code) == ("held", code)
 
 
 def test_compliance_outcome_stays_whatever_fails_later(world: PayoutWorld) -> None:

@@ -54,7 +54,7 @@ def apply_payouts(
     for d in decisions:
         if d.payee is not None:
             payees.note_payout(connection, d.after.payee_id, d.after.payout_id, d.payee, now)
-    payouts.requeue_held(connection, _freed(decisions), now)
+    payouts.requeue_held(connection, _payees_to_look_at(decisions), now)
     _tell_refunds(connection, decisions, now)
     open_circuits(connection, {p.processor: p for d in decisions for p in d.pauses}.values(), now)
     after_commit(connection, lambda: _note_ends(decisions))
@@ -81,13 +81,18 @@ def _change_balances(connection: Connection, decisions: Iterable[PayoutDecision]
     payees.change_balances(connection, deltas, begun)
 
 
-def _freed(decisions: Iterable[PayoutDecision]) -> set[str]:
-    """Return the payees of payouts that are open no more: another payout may have waited for them."""
-    return {
-        d.after.payee_id
-        for d in decisions
-        if d.before is not None and d.before.status in PAYOUT_OPEN and d.after.status not in PAYOUT_OPEN
-    }
+def _payees_to_look_at(decisions: Iterable[PayoutDecision]) -> set[str]:
+    """Return the payees whose held payouts are due now.
+
+    A payout of such a payee is open no more, and another one may have waited for it. Or the payout noted something about
+    its payee.
+    """
+    return {d.after.payee_id for d in decisions if d.payee is not None or _is_open_no_more(d)}
+
+
+def _is_open_no_more(decision: PayoutDecision) -> bool:
+    before, after = decision.before, decision.after
+    return before is not None and before.status in PAYOUT_OPEN and after.status not in PAYOUT_OPEN
 
 
 def _note_ends(decisions: Iterable[PayoutDecision]) -> None:
