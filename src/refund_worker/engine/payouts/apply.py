@@ -84,8 +84,8 @@ def _change_balances(connection: Connection, decisions: Iterable[PayoutDecision]
 def _payees_to_look_at(decisions: Iterable[PayoutDecision]) -> set[str]:
     """Return the payees whose held payouts are due now.
 
-    A payout of such a payee is open no more, and another one may have waited for it. Or the payout noted something about
-    its payee.
+    A payout of such a payee is open no more, and another one may have waited for it. Or it noted something about the
+    payee.
     """
     return {d.after.payee_id for d in decisions if d.payee is not None or _is_open_no_more(d)}
 
