@@ -4385,6 +4385,20 @@ DEFECTS = (
         ("tests/worker/test_stopping.py::test_stopped_worker_soon_begins_no_further_round",),
     ),
     Defect(
+        "a background thread is made once, for every process that is forked later",
+        "src/refund_worker/background.py",
+        "        self._thread = threading.Thread(target=self.run",
+        "        self._thread = self._thread or threading.Thread(target=self.run",
+        ("tests/test_background.py",),
+    ),
+    Defect(
+        "a background block that begins again ends at once",
+        "src/refund_worker/background.py",
+        "        self.stopped.clear()\n",
+        "",
+        ("tests/test_background.py",),
+    ),
+    Defect(
         "a process of the pool waits half a minute at its end for a result that nobody reads",
         WORKER + "celery_app/controller.py",
         '    vars(pool)["GUARANTEE_MESSAGE_CONSUMPTION_RETRY_LIMIT"] = LAST_RESULT_TRIES\n',
