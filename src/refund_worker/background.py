@@ -11,7 +11,7 @@ from typing import Self
 class Background(ABC):
     """A thread that begins and ends with a `with` block. A subclass says what it does until `stopped` is set.
 
-    The thread is made when the block begins: Python 3.13 starts no thread in a process that was forked after it was made.
+    The thread is made when the block begins: Python 3.13 starts no thread that was made before the process was forked.
     """
 
     def __init__(self, name: str, stop_seconds_max: float) -> None:

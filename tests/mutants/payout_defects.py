@@ -7,6 +7,7 @@ from tests.mutants.defects import DOMAIN, ENGINE, STORE, WEB, Defect
 PAYOUTS = DOMAIN + "payouts/"
 WAY = "tests/engine/payouts/test_payout_way.py::test_"
 DEFENCES = "tests/engine/payouts/test_payout_defences.py::test_"
+CLAWED_BACK = "tests/engine/payouts/test_clawed_back_before_sent.py"
 FILES = "tests/engine/payouts/test_bank_files.py::test_"
 RUNS = "tests/engine/payouts/test_runs.py::test_"
 WITHDRAWALS = "tests/engine/payouts/test_withdrawals.py::test_"
@@ -1153,6 +1154,83 @@ PAYOUT_DEFECTS = (
         "case((same & ~stays, change",
         "case((same, change",
         (DEFENCES + "compliance_outcome_stays_whatever_fails_later",),
+    ),
+    Defect(
+        "payouts: an unsent payout pays what was clawed back",
+        PAYOUTS + "next_step.py",
+        "    if payout.source is PayoutSource.EARNINGS and facts.debt_minor > 0:\n",
+        "    if False:\n",
+        (CLAWED_BACK,),
+    ),
+    Defect(
+        "payouts: a withdrawal's payout is reduced by a debt of earnings",
+        PAYOUTS + "next_step.py",
+        "payout.source is PayoutSource.EARNINGS and facts.debt_minor > 0",
+        "facts.debt_minor > 0",
+        (WITHDRAWALS + "debt_of_earnings_takes_nothing_from_a_withdrawal",),
+    ),
+    Defect(
+        "payouts: a reduced payout keeps the amount of its legs",
+        PAYOUTS + "builder.py",
+        "            self.update_leg(leg, amount_minor=amount_minor)\n",
+        "            pass\n",
+        (CLAWED_BACK,),
+    ),
+    Defect(
+        "payouts: a reduced payout below the minimum is sent",
+        PAYOUTS + "next_step.py",
+        "if left < policy.minimum_for(payout.processor, payout.currency):",
+        "if left <= 0:",
+        (CLAWED_BACK,),
+    ),
+    Defect(
+        "payouts: a payout of the least amount is canceled",
+        PAYOUTS + "next_step.py",
+        "if left < policy.minimum_for(",
+        "if left <= policy.minimum_for(",
+        (CLAWED_BACK,),
+    ),
+    Defect(
+        "payouts: each payout of a batch is reduced by the whole debt",
+        ENGINE + "payouts/process.py",
+        "known.debt_minor - freed[pair]",
+        "known.debt_minor",
+        (CLAWED_BACK,),
+    ),
+    Defect(
+        "payouts: a reduced amount is not in whole steps",
+        PAYOUTS + "next_step.py",
+        "left = down_to_step(payout.amount_minor - debt_minor, step)",
+        "left = payout.amount_minor - debt_minor",
+        (CLAWED_BACK,),
+    ),
+    Defect(
+        "payouts: a held payout learns of a claw-back after hours",
+        ENGINE + "payees/clawbacks.py",
+        "    payouts.requeue_held(connection, {payee_id for payee_id, _ in deltas}, now)\n",
+        "",
+        (CLAWED_BACK,),
+    ),
+    Defect(
+        "payouts: a changed destination ends a payout without a code",
+        ENGINE + "payouts/actions.py",
+        "            cancel_unsent(builder, why, code=why)\n",
+        "            cancel_unsent(builder, why)\n",
+        ("tests/engine/payees/test_payees_with_payouts.py::test_changed_destination_cancels_what_is_unsent",),
+    ),
+    Defect(
+        "payouts: a posted payout to an old destination ends without a code",
+        PAYOUTS + "next_step.py",
+        "    builder.payout = replace(builder.payout, failure_code=reason)\n",
+        "",
+        (DEFENCES + "retry_sends_nothing_to_an_old_destination",),
+    ),
+    Defect(
+        "payouts: a payout that claw-backs end has no code",
+        PAYOUTS + "next_step.py",
+        "cancel_unsent(builder, CLAWED_BACK, code=CLAWED_BACK)",
+        "cancel_unsent(builder, CLAWED_BACK)",
+        (CLAWED_BACK,),
     ),
     Defect(
         "payouts: a held payout keeps its old reason after a return",

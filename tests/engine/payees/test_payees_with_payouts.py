@@ -38,7 +38,7 @@ def test_changed_destination_cancels_what_is_unsent(site: PayoutWorld) -> None:
         before = load_payee(connection, "p")
     after = change_payee(site.context, a_payee("p", destination=CONNECTED), actor="shop")
     assert after.destination_id != before.destination_id
-    assert site.payout(payout_id).status == "canceled"
+    assert (site.payout(payout_id).status, site.payout(payout_id).failure_code) == ("canceled", "destination_changed")
     assert site.balance().payable_minor == 500
     site.settle(DAY)
     assert site.route.sends() == []

@@ -235,6 +235,7 @@ def test_retry_sends_nothing_to_an_old_destination(world: PayoutWorld) -> None:
     world.settle(DAY, step=600)
     assert len(world.route.sends()) == 1
     assert (world.payout(payout_id).status, world.balance().payable_minor) == ("canceled", 5_000)
+    assert world.payout(payout_id).failure_code == "destination_changed"
 
 
 def with_failure_of_ours(world: PayoutWorld) -> tuple[str, TransferObject]:

@@ -401,7 +401,7 @@ def test_changed_destination_cancels_what_is_unsent(world: PayoutWorld) -> None:
     payout_id = world.ask()
     world.change_payee(destination_id="p-2", destination_changed_at=world.now)
     world.settle(60)
-    assert world.payout(payout_id).status == "canceled"
+    assert (world.payout(payout_id).status, world.payout(payout_id).failure_code) == ("canceled", "destination_changed")
     assert world.route.book == {}
     assert world.balance().payable_minor == 5_000
 

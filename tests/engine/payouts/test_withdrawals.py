@@ -12,6 +12,7 @@ from tests.support.payees import CONNECTED, a_payee
 from tests.support.payout_world import DAY, PayoutWorld
 
 from refund_worker.domain.account_names import PAYOUT
+from refund_worker.domain.payouts.payee import BalanceDelta
 from refund_worker.domain.processor_replies import Refused, Unanswered
 from refund_worker.domain.refund import ObjectState
 from refund_worker.domain.state_machine import Action
@@ -22,6 +23,7 @@ from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.errors import UnknownPayee
 from refund_worker.setting_values import check_client_names
+from refund_worker.store.payouts import payees
 
 Make = Callable[..., PayoutWorld]
 
@@ -79,6 +81,18 @@ def test_refused_money_goes_to_the_customers_payee(make_world: Make) -> None:
     assert accounts["house:refunds"] == second.amount_minor
     assert "processor:payout" not in accounts
     assert "house:payout_clearing" not in accounts
+
+
+def test_debt_of_earnings_takes_nothing_from_a_withdrawal(make_world: Make) -> None:
+    """The credits are the customer's own. The payee owes for another reason."""
+    world = world_of_customer(make_world, "payments", "payout", "balance")
+    debt = {("p", "USD"): BalanceDelta(earned_minor=300, clawed_back_minor=300, paid_minor=300)}
+    world.database.run(lambda c: payees.change_balances(c, debt))
+    refund_id = ask(world, credits=100)
+    run(world, DAY)
+    leg = world.refund(refund_id).legs[1]
+    payout = world.payout(leg.processor_refund_id or "")
+    assert (payout.status, payout.amount_minor) == ("pending", leg.amount_minor)
 
 
 def test_returned_payout_gives_the_credits_back_once(make_world: Make) -> None:

@@ -126,6 +126,17 @@ class PayoutBuilder:
         elif fault is Fault.COMPLIANCE:
             self.payee = PayeeChange(self.payout.destination_id, destination_failure=REFUSED_BY_PROCESSOR)
 
+    def reduce_to(self, amount_minor: int, reason: str) -> None:
+        """Give a payout of which nothing was sent a smaller amount, in minor units."""
+        assert self.payout.status in PAYOUT_UNPOSTED
+        assert 0 < amount_minor < self.payout.amount_minor
+        before, currency = self.payout.amount_minor, self.payout.currency
+        detail: dict[str, str | int] = {"before_minor": before, "amount_minor": amount_minor, "currency": currency}
+        self.events.append(Event("payout_reduced", self.actor, reason=reason, detail=detail))
+        self.payout = replace(self.payout, amount_minor=amount_minor)
+        for leg in tuple(self.legs.values()):
+            self.update_leg(leg, amount_minor=amount_minor)
+
     def post_entries(self) -> None:
         """Take the amount off the payee's balance: the internal step, before any money is asked for."""
         self.payout = replace(self.payout, ledger_posted=True, hold_code=None, hold_until=None)

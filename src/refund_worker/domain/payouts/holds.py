@@ -38,12 +38,14 @@ class PayeeFacts:
     """The facts about a payee that one payout depends on, read under the payee's lock.
 
     `open_payout` is another payout to the payee in the same currency that is open and not held. `last_payout_at` is
-    when the last one in that currency was begun (epoch seconds).
+    when the last one in that currency was begun (epoch seconds). `debt_minor` is what the payee owes in it, in minor
+    units, with all open payouts counted as paid.
     """
 
     payee: Payee
     open_payout: str | None = None
     last_payout_at: float | None = None
+    debt_minor: int = 0
 
 
 _OF_STATUS = {

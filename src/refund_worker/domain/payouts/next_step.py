@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from refund_worker.domain.decision import SYSTEM, SendBlock
 from refund_worker.domain.legs import fresh_attempt, is_watched
+from refund_worker.domain.money import down_to_step
 from refund_worker.domain.next_step import attempt_key
 from refund_worker.domain.outside_refunds import LIST_LEASES
 from refund_worker.domain.payouts.builder import PayoutBuilder
@@ -22,13 +23,15 @@ from refund_worker.domain.payouts.decision import (
 from refund_worker.domain.payouts.holds import PayeeFacts, hold_of
 from refund_worker.domain.payouts.machine import PayoutOutcome, has_object_that_may_pay, is_payout_leg_ready
 from refund_worker.domain.payouts.payee import Payee
-from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout, PayoutLeg, PayoutStatus
+from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout, PayoutLeg, PayoutSource, PayoutStatus
 from refund_worker.domain.payouts.replies import conclude_nothing_there
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, LegStatus
 from refund_worker.domain.state_machine import FINAL_LEGS, POLLED, TO_BE_SENT, LegOutcome
 from refund_worker.domain.timing import backoff_seconds, may_replay, quiet_end
 
 DESTINATION_CHANGED = "destination_changed"
+# The spends that the earnings came from were refunded before anything was sent.
+CLAWED_BACK = "earnings_clawed_back"
 PAID_BY_A_PERSON = "manual_payout"
 # A payout that waits for a file is due only to be seen again.
 FILE_CHECK_SECONDS = 86_400.0
@@ -71,8 +74,12 @@ def _begin(builder: PayoutBuilder, facts: PayeeFacts, paused: Mapping[str, SendB
     """Post the internal step, or hold the payout. While its processor is paused it stays queued, to be canceled."""
     payout = builder.payout
     if payout.destination_id != facts.payee.destination_id:
-        cancel_unsent(builder, DESTINATION_CHANGED)
+        cancel_unsent(builder, DESTINATION_CHANGED, code=DESTINATION_CHANGED)
         return
+    if payout.source is PayoutSource.EARNINGS and facts.debt_minor > 0:
+        _reduce_by(builder, facts.debt_minor)
+        if builder.payout.status is PayoutStatus.CANCELED:
+            return
     hold = hold_of(payout, facts, builder.now, builder.policy)
     if hold is not None:
         builder.transition_payout(PayoutOutcome.HELD, reason=hold.code)
@@ -87,13 +94,36 @@ def _begin(builder: PayoutBuilder, facts: PayeeFacts, paused: Mapping[str, SendB
     builder.post_entries()
 
 
-def cancel_unsent(builder: PayoutBuilder, reason: str, outcome: PayoutOutcome = PayoutOutcome.CANCELED) -> None:
-    """End a payout before its entries: nothing was sent, and its amount is free again."""
+def _reduce_by(builder: PayoutBuilder, debt_minor: int) -> None:
+    """Take from the payout what its payee owes: it was earned by spends that were refunded since it was accepted.
+
+    The payout is canceled if less is left than the route pays.
+    """
+    payout, policy = builder.payout, builder.policy
+    step = builder.calls_policy.rules_of(payout.processor).steps.get(payout.currency, 1)
+    left = down_to_step(payout.amount_minor - debt_minor, step)
+    if left < policy.minimum_for(payout.processor, payout.currency):
+        cancel_unsent(builder, CLAWED_BACK, code=CLAWED_BACK)
+    else:
+        builder.reduce_to(left, CLAWED_BACK)
+
+
+def cancel_unsent(
+    builder: PayoutBuilder,
+    reason: str,
+    outcome: PayoutOutcome = PayoutOutcome.CANCELED,
+    *,
+    code: str | None = None,
+) -> None:
+    """End a payout before its entries: nothing was sent, and its amount is free again.
+
+    `code` is the failure code that explains it, if no person canceled it.
+    """
     assert builder.payout.status in PAYOUT_UNPOSTED
     for leg in tuple(builder.legs.values()):
         builder.transition_leg(leg, LegOutcome.RELEASED, next_at=None)
     builder.transition_payout(outcome, reason=reason)
-    builder.payout = replace(builder.payout, hold_code=None, hold_until=None)
+    builder.payout = replace(builder.payout, hold_code=None, hold_until=None, failure_code=code)
 
 
 def is_unsent(payout: Payout) -> bool:
@@ -125,6 +155,7 @@ def goes_to_an_old_destination(payout: Payout, payee: Payee, policy: PayoutPolic
 def call_off_unsent(builder: PayoutBuilder, reason: str) -> None:
     """Cancel a payout for which `is_unsent` is True: its amount goes back to the balance."""
     assert is_unsent(builder.payout)
+    builder.payout = replace(builder.payout, failure_code=reason)
     for leg in tuple(builder.legs.values()):
         builder.transition_leg(
             leg,

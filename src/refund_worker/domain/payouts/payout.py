@@ -111,6 +111,7 @@ class PayoutLeg(SendState):
 class PayoutLegChanges(TypedDict, total=False):
     """The fields of a payout's leg that a decision may change, except its status."""
 
+    amount_minor: int
     attempt: int
     sends: int
     retry_count: int

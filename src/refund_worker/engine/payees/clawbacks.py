@@ -15,7 +15,7 @@ from refund_worker.domain.payouts.earnings import Clawback, Earning, claw_back
 from refund_worker.domain.payouts.payee import BalanceDelta
 from refund_worker.engine.payees.messages import announce_clawbacks
 from refund_worker.store import ledger, timeline
-from refund_worker.store.payouts import earnings, payees
+from refund_worker.store.payouts import earnings, payees, payouts
 
 CLAWED_BACK, UNDONE = "earning_clawed_back", "clawback_undone"
 
@@ -57,6 +57,7 @@ def write_clawbacks(
     for change in changes:
         deltas[change.earning.payee_id, change.earning.currency] += change.delta
     payees.change_balances(connection, deltas)
+    payouts.requeue_held(connection, {payee_id for payee_id, _ in deltas}, now)
     events = [(change.earning.payee_id, _event(change, actor)) for change in changes]
     timeline.insert_events_about(connection, events, now)
     if notify:

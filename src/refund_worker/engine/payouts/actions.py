@@ -97,7 +97,7 @@ def cancel_unsent_payouts(
             continue
         builder = PayoutBuilder.open(payout, now, context.payout_policy, actor)
         if payout.status in PAYOUT_UNPOSTED:
-            cancel_unsent(builder, why)
+            cancel_unsent(builder, why, code=why)
         elif is_unsent(payout):
             call_off_unsent(builder, why)
         else:

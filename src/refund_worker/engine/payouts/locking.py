@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from refund_worker.domain.payouts.holds import PayeeFacts
-from refund_worker.domain.payouts.payee import Payee
+from refund_worker.domain.payouts.payee import Payee, PayeeBalance
 from refund_worker.domain.payouts.payout import Payout
 from refund_worker.store.payouts import payees, payouts
 
@@ -42,12 +42,11 @@ def facts_of(connection: Connection, locked: LockedPayouts, now: float) -> dict[
     """
     pairs = {(payout.payee_id, payout.currency) for payout in locked.payouts if not payout.ledger_posted}
     begun = payouts.open_payouts(connection, pairs)
-    paid_at = {pair: balance.last_payout_at for pair, balance in payees.balances(connection, pairs, now).items()}
-    return {
-        payout.payout_id: PayeeFacts(
-            locked.payees[payout.payee_id],
-            begun.get((payout.payee_id, payout.currency)),
-            paid_at.get((payout.payee_id, payout.currency)),
-        )
-        for payout in locked.payouts
-    }
+    balances = payees.balances(connection, pairs, now)
+    facts = {}
+    for payout in locked.payouts:
+        pair = (payout.payee_id, payout.currency)
+        balance = balances.get(pair, PayeeBalance())
+        payee = locked.payees[payout.payee_id]
+        facts[payout.payout_id] = PayeeFacts(payee, begun.get(pair), balance.last_payout_at, balance.debt_minor)
+    return facts

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
@@ -151,13 +151,17 @@ def claim_due_payouts(
     lease_until = now + context.policy.lease_seconds
     decisions: list[PayoutDecision] = []
     begun: set[tuple[str, str]] = set()
+    freed: Counter[tuple[str, str]] = Counter()
     for payout in free:
         known, pair = facts[payout.payout_id], (payout.payee_id, payout.currency)
+        known = replace(known, debt_minor=known.debt_minor - freed[pair])
         if pair in begun and not payout.ledger_posted:  # one of its payee's was begun in this batch
             known = replace(known, open_payout="another", last_payout_at=now)
         decision = next_payout_step(readable_again(payout), now, context.payout_policy, facts=known, paused=paused)
         if decision.after.ledger_posted and not payout.ledger_posted:
             begun.add(pair)
+        if not payout.ledger_posted:
+            freed[pair] -= decision.balance.in_flight_minor
         decisions.append(decision.leased(token, lease_until) if decision.calls else decision.released())
     freezer = _Freezer(connection, context, decisions)
     frozen = freezer.freeze(decisions)

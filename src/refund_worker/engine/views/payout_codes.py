@@ -67,6 +67,11 @@ _CHANGED = _of_the_payee(
     "The destination was changed before anything was sent, so the payout was canceled.",
     "Request another payout: it goes to the new destination after its cool-down.",
 )
+_CLAWED_BACK = _of_the_payee(
+    "What it would pay was clawed back",
+    "The spends that the earnings came from were refunded before anything was sent, so the payout was canceled.",
+    "See the payee's balance: `refund-worker payees show PAYEE`. Request another payout once enough can be paid out.",
+)
 _FAILED = Explanation(
     "The processor or a bank could not pay it",
     "The payout failed there, for no fault of the payee's.",
@@ -214,6 +219,7 @@ PAYOUT_GROUPS: Final[Mapping[Explanation, str]] = {
     _REFUSED: "payee_refused",
     _BY_PROCESSOR: "refused_by_processor",
     _CHANGED: "destination_changed",
+    _CLAWED_BACK: "earnings_clawed_back",
     _FAILED: "payout_failed could_not_process debit_not_authorized",
     _LIMIT: "payout_limit payouts_limit_exceeded instant_payouts_limit_exceeded",
     _CONNECTED_EMPTY: "connected_balance_insufficient",

@@ -177,6 +177,10 @@ PAYOUT_CODE_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "You changed where your money goes. Please ask for the payout again.",
             "The destination was changed before anything was sent. A new payout goes to the new one.",
         ),
+        "earnings_clawed_back": Message(
+            "Customers got their money back for what you had earned, so less can be paid out than was asked for.",
+            "Its earnings were clawed back before anything was sent, and too little was left to pay.",
+        ),
         "refused_by_processor": Message(
             "We cannot pay to this account.",
             "The processor does not pay to this destination. Operators see its code in the timeline. Say no more than "

@@ -46,12 +46,12 @@ _IN_DOUBT = ("unanswered", "lookup_required", "refusal")
 _LEG_CHANGES = tuple(
     name
     for name in _LEG_COLUMNS
-    if name not in ("leg_id", "payout_id", "number", "step", "processor", "amount_minor", "currency", "undoes")
+    if name not in ("leg_id", "payout_id", "number", "step", "processor", "currency", "undoes")
 )
 _CHANGES = (
     *("status", "version", "updated_at", "ledger_posted", "given_back", "return_count", "times_paid", "paid_at"),
     *("settles_at", "hold_code", "hold_until", "failure_code", "failure_message", "fault", "act_by", "lost_minor"),
-    *("due_at", "lease_until", "lease_token"),
+    *("due_at", "lease_until", "lease_token", "amount_minor"),
 )
 assert set(_COLUMNS) == {field.name for field in fields(Payout)} - {"legs"}, "each field of a payout has its column"
 

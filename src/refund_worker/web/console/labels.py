@@ -300,6 +300,7 @@ EVENT_LABELS: Mapping[str, str] = {
     "payout_accepted": "Accepted",
     "payout_held": "Held",
     "payout_released": "No longer held",
+    "payout_reduced": "Reduced: earnings were clawed back before it was sent",
     "payout_posted": "Taken off the payee's balance",
     "payout_approved": "Approved",
     "payout_rejected": "Rejected",
