@@ -74,8 +74,16 @@ class TestRequest:
     )
     def test_unusable_request_is_refused(self, web: Web, change: dict[str, object], status: int, code: str) -> None:
         shop = PayoutShop(web, minimum_minor={"EUR": 100}, maximum_minor={"EUR": 550})
-        assert is_problem(shop.ask(**change), status, code)
+        refused = shop.ask(**change)
+        assert is_problem(refused, status, code)
+        assert refused.json()["fields"] == list(change)
         assert shop.get("/v1/payouts")["data"] == []
+
+    def test_nothing_payable_is_no_fields_fault(self, shop: PayoutShop) -> None:
+        shop.ask("k-1")
+        refused = shop.ask("k-2")
+        assert is_problem(refused, 422, "insufficient_earnings")
+        assert "fields" not in refused.json()
 
     def test_key_is_required(self, shop: PayoutShop) -> None:
         answer = shop.web.call("POST", "/v1/payouts", {"payee_id": "p1", "currency": "EUR"})
@@ -126,7 +134,42 @@ class TestPreview:
         assert isinstance(hold, dict)
         assert hold["code"] == "destination_cooldown"
         assert hold["until"][:10] in hold["payee_text"]
-        assert is_problem(shop.web.call("POST", "/v1/payouts/preview", {"payee_id": "none"}), 422, "unknown_payee")
+
+    def test_unknown_payee_is_named(self, shop: PayoutShop) -> None:
+        answer = shop.web.call("POST", "/v1/payouts/preview", {"payee_id": "none"})
+        assert is_problem(answer, 422, "unknown_payee")
+        assert answer.json()["fields"] == ["payee_id"]
+
+    def test_it_takes_the_body_of_a_request(self, shop: PayoutShop) -> None:
+        body = {"payee_id": "p1", "amount_minor": 500, "currency": "EUR", "description": "October"}
+        found = self.preview(shop, **body, requested_by="ann")
+        assert (found["would_be"], found["amount_minor"]) == ("accepted", 500)
+        answer = shop.web.call("POST", "/v1/payouts/preview", body | {"destination": {}})
+        assert is_problem(answer, 422, "invalid_request")
+        assert answer.json()["fields"] == ["destination"]
+
+    def test_figures_of_another_currency_are_not_the_payees(self, web: Web) -> None:
+        shop = PayoutShop(web, minimum_minor={"EUR": 100, "USD": 200}, maximum_minor={"EUR": 550, "USD": 900})
+        later = {"earning_id": "earn-2", "available_at": "2100-01-01T00:00:00Z"}
+        shop.web.call("POST", "/v1/earnings", EARNING | later)
+        shop.ask(amount_minor=100)
+        found = self.preview(shop, currency="USD", amount_minor=300)
+        assert found["would_be"] == {
+            "code": "currency_mismatch",
+            "message": "the payee is paid in EUR, not in USD",
+        }
+        assert {name: found[name] for name in found if name.endswith("_minor") or "held" in name} == {
+            "amount_minor": 300,
+            "payable_minor": 0,
+            "held_minor": 0,
+            "held_until": None,
+            "debt_minor": 0,
+            "in_flight_minor": 0,
+            "minimum_minor": 200,
+            "maximum_minor": 900,
+            "fee_minor": None,
+        }
+        assert (found["currency"], found["not_payable_code"]) == ("USD", "currency_mismatch")
 
     def test_open_payout_is_named(self, shop: PayoutShop) -> None:
         shop.ask(amount_minor=100)

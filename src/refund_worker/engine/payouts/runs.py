@@ -39,8 +39,13 @@ _PROGRESS = {
     RunStatus.PAYING: "payout_run_pays",
     RunStatus.DONE: "payout_run_done",
 }
-# Two requests are the same if these fields are equal.
-BODY_FIELDS = ("processor", "currency", "minimum_minor", "dry_run")
+# Two requests are the same if these attributes are equal; each has the name of its field in a request.
+BODY_FIELDS = {
+    "processor": "processor_account",
+    "currency": "currency",
+    "minimum_minor": "minimum_minor",
+    "dry_run": "dry_run",
+}
 
 
 def create_run(context: Context, request: RunRequest) -> tuple[PayoutRun, bool]:
@@ -59,7 +64,9 @@ def create_run(context: Context, request: RunRequest) -> tuple[PayoutRun, bool]:
                 return run, True
             earlier = runs.find_by_key(connection, request.client, request.idempotency_key)
             assert earlier is not None, "the insert has waited for the transaction that took the key"
-        different = tuple(name for name in BODY_FIELDS if getattr(earlier, name) != getattr(request, name))
+        different = tuple(
+            field for name, field in BODY_FIELDS.items() if getattr(earlier, name) != getattr(request, name)
+        )
         if different:
             raise KeyReused(request.idempotency_key, different)
         return earlier, False
