@@ -70,7 +70,7 @@ def find_ids(connection: Connection, filters: PayoutFilters) -> list[str]:
 
 
 def _page(filters: PayoutFilters, statuses: Collection[str]) -> Select[Any]:
-    """Return the query for a page of ids that match the filters, in these statuses, whoever sees them."""
+    """Return the query for a page of ids that match the filters, in these statuses, of all clients."""
     p = payouts.c
     query = select(p.payout_id)
     for name in ("payee_id", "run_id", "processor", "idempotency_key"):
