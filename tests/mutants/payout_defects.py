@@ -30,6 +30,56 @@ MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_
 
 PAYOUT_DEFECTS = (
     Defect(
+        "payouts: a preview in another currency shows the payee's figures",
+        ENGINE + "payouts/preview.py",
+        "    now, pair = context.clock(connection), (payee.payee_id, request.currency)\n",
+        "    now, pair = context.clock(connection), (payee.payee_id, payee.currency)\n",
+        ("tests/web/test_payouts_over_http.py::TestPreview",),
+    ),
+    Defect(
+        "payouts: something is payable in a currency that is not the payee's",
+        ENGINE + "payouts/preview.py",
+        "    most = payable(payee, balance, policy) if currency == payee.currency else _NOTHING_PAYABLE\n",
+        "    most = payable(payee, balance, policy)\n",
+        ("tests/web/test_payouts_over_http.py::TestPreview",),
+    ),
+    Defect(
+        "payouts: a preview refuses a field of the request",
+        ENGINE + "intake/payee_schemas.py",
+        "class PayoutPreviewSchema(_PayoutFields):",
+        "class PayoutPreviewSchema(Schema):\n    payee_id: KnownId\n    amount_minor: Positive | None = None\n"
+        "    currency: Currency | None = None\n",
+        ("tests/web/test_payouts_over_http.py::TestPreview",),
+    ),
+    Defect(
+        "payouts: an unknown payee is named in no field",
+        ENGINE + "payouts/accept.py",
+        ' is not known", field="payee_id")',
+        ' is not known")',
+        ("tests/web/test_payouts_over_http.py::TestRequest",),
+    ),
+    Defect(
+        "payouts: a wrong amount is named in no field",
+        PAYOUTS + "acceptance.py",
+        'field="amount_minor" if request.amount_minor else None',
+        "field=None",
+        ("tests/web/test_payouts_over_http.py::TestRequest",),
+    ),
+    Defect(
+        "payouts: a run's key names an attribute and not the field",
+        ENGINE + "payouts/runs.py",
+        '    "processor": "processor_account",\n',
+        '    "processor": "processor",\n',
+        ("tests/web/test_payout_runs_over_http.py::test_run_is_made_once_and_pays",),
+    ),
+    Defect(
+        "payouts: the unknown payee of a refund is named in no field",
+        ENGINE + "refunds/accept.py",
+        'UnknownPayee(message, field="payee_id")',
+        "UnknownPayee(message)",
+        ("tests/web/test_refunds_over_http.py::test_what_is_not_known_is_named_in_fields",),
+    ),
+    Defect(
         "payouts: two requests at once take the same balance",
         ENGINE + "payouts/accept.py",
         "    locked = payees.load(connection, {request.payee_id for request in requests}, lock=True)\n",

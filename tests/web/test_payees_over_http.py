@@ -86,6 +86,20 @@ class TestPayees:
         assert (answer.status_code, answer.json()["code"]) == (422, "destinations_key_missing")
         assert "REFUND_WORKER_DESTINATIONS_KEY" in answer.json()["detail"]
 
+    @pytest.mark.parametrize(
+        ("change", "code"),
+        [
+            ({"customer_id": "nobody"}, "unknown_customer"),
+            ({"processor_account": "none"}, "processor_account_unknown"),
+            ({"destination": {"kind": "paypal", "email": "a@b.example"}}, "destination_not_payable"),
+            ({"method": "instant"}, "destination_not_payable"),
+            ({"country": "DEU"}, "invalid_request"),
+        ],
+    )
+    def test_unusable_field_is_named(self, shop: Web, change: dict[str, object], code: str) -> None:
+        answer = shop.call("POST", "/v1/payees", PAYEE | change)
+        assert (answer.status_code, answer.json()["code"], answer.json()["fields"]) == (422, code, list(change))
+
     def test_change_pause_and_resume(self, shop: Web) -> None:
         record(shop)
         first = shop.call("GET", PATH).json()
@@ -135,7 +149,7 @@ class TestEarnings:
     def test_unusable_earning_is_refused(self, shop: Web, change: dict[str, object], code: str) -> None:
         record(shop)
         answer = shop.call("POST", "/v1/earnings", EARNING | change)
-        assert (answer.status_code, answer.json()["code"]) == (422, code)
+        assert (answer.status_code, answer.json()["code"], answer.json()["fields"]) == (422, code, list(change))
         assert shop.call("GET", "/v1/earnings").json()["data"] == []
 
     def test_earning_is_held_for_the_set_time(self, shop: Web) -> None:

@@ -104,6 +104,7 @@ def test_a_spend_that_the_balance_does_not_cover_is_refused(web: Web) -> None:
     assert is_problem(answer, 422, "insufficient_balance")
     answer = web.call("POST", "/v1/transactions", SPEND | {"transaction_id": "tx-2", "customer_id": "nobody"})
     assert is_problem(answer, 422, "unknown_customer")
+    assert answer.json()["fields"] == ["customer_id"]
 
 
 def test_a_correction_is_made_once_for_each_key(web: Web) -> None:

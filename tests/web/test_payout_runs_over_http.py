@@ -9,11 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.web.client import Web
+from tests.web.client import Web, is_problem
 from tests.web.payout_shop import PAYEE, PayoutShop
 
 from refund_worker.domain.limits import Limits
+from refund_worker.domain.payouts.runs import RunSchedule
 from refund_worker.engine.payouts.drive_runs import drive_due_runs
+from refund_worker.engine.payouts.runs import make_scheduled_runs
 from refund_worker.web.dependencies import AppState
 
 BODY = {"processor_account": "stripe", "currency": "EUR"}
@@ -54,7 +56,9 @@ def test_run_is_made_once_and_pays(shop: PayoutShop) -> None:
     assert made.headers["Location"] == f"/v1/payout-runs/{run_id}"
     again = make(shop)
     assert (again.status_code, again.headers["Idempotent-Replayed"], again.json()["run_id"]) == (200, "true", run_id)
-    assert make(shop, minimum_minor=1).json()["code"] == "idempotency_key_reused"
+    other = make(shop, minimum_minor=1, processor_account="paypal")
+    assert is_problem(other, 422, "idempotency_key_reused")
+    assert other.json()["fields"] == ["processor_account", "minimum_minor"]
     run = drive(shop, run_id)
     assert (run["status"], run["planned_minor"], run["paid_minor"], run["paid_payees"]) == ("done", 600, 600, 1)
     assert run["codes"] == {"nothing_payable": 1}
@@ -138,7 +142,48 @@ def test_canceled_run_pays_nobody(shop: PayoutShop) -> None:
 )
 def test_wrong_request_is_refused(shop: PayoutShop, changes: dict[str, Any], code: str) -> None:
     answer = make(shop, **changes)
-    assert (answer.status_code, answer.json()["code"]) == (422, code)
+    assert (answer.status_code, answer.json()["code"], answer.json()["fields"]) == (422, code, list(changes))
+
+
+def test_run_is_seen_by_its_client_and_who_decides(shop: PayoutShop) -> None:
+    run_id = make(shop, api_key=shop.web.key("operator", client="shop")).json()["run_id"]
+    drive(shop, run_id)
+    (paid,) = shop.get(f"/v1/payout-runs/{run_id}/rows?skipped=false")["data"]
+    for role, client in (("viewer", "shop"), ("requester", "shop"), ("approver", "other"), ("operator", "other")):
+        key = shop.web.key(role, client=client)
+        assert [run["run_id"] for run in shop.get("/v1/payout-runs", key=key)["data"]] == [run_id]
+        assert shop.get(f"/v1/payout-runs/{run_id}", key=key)["client"] == "shop"
+        assert shop.get(f"/v1/payout-runs/{run_id}/rows", key=key)["data"][0] == paid
+        assert shop.get(f"/v1/payout-runs/{run_id}/events", key=key)["data"]
+        assert [each["id"] for each in shop.get(f"/v1/payouts?run_id={run_id}", key=key)["data"]] == [paid["payout_id"]]
+        assert shop.get(f"/v1/payouts/{paid['payout_id']}", key=key)["run_id"] == run_id
+        assert shop.get(f"/v1/payouts/{paid['payout_id']}/events", key=key)["data"]
+
+
+@pytest.mark.parametrize("role", ["viewer", "requester"])
+def test_run_of_another_client_is_not_found(shop: PayoutShop, role: str) -> None:
+    run_id = make(shop, api_key=shop.web.key("operator", client="shop")).json()["run_id"]
+    drive(shop, run_id)
+    (paid,) = shop.get(f"/v1/payout-runs/{run_id}/rows?skipped=false")["data"]
+    stranger = shop.web.key(role, client="other")
+    assert shop.get("/v1/payout-runs", key=stranger)["data"] == []
+    paths = [f"/v1/payout-runs/{run_id}{part}" for part in ("", "/rows", "/rows?format=csv", "/events")]
+    for path in (*paths, f"/v1/payouts/{paid['payout_id']}"):
+        assert is_problem(shop.web.call("GET", path, key=stranger), 404, "not_found"), path
+    after = shop.web.call("GET", f"/v1/payout-runs?starting_after={run_id}", key=stranger)
+    assert is_problem(after, 422, "invalid_request")
+    assert shop.get(f"/v1/payouts?run_id={run_id}", key=stranger)["data"] == []
+    assert shop.get(f"/v1/search?q={run_id}", key=stranger) == shop.get("/v1/search?q=none", key=stranger)
+
+
+def test_run_of_the_schedule_is_no_clients(shop: PayoutShop) -> None:
+    context = replace(shop.web.context, run_schedule=RunSchedule("daily"))
+    assert make_scheduled_runs(context) == 1
+    (run,) = shop.get("/v1/payout-runs", key=shop.web.key("approver", client="other"))["data"]
+    assert run["period"]
+    assert shop.get("/v1/payout-runs", key=shop.web.key("requester"))["data"] == []
+    path = f"/v1/payout-runs/{run['run_id']}"
+    assert is_problem(shop.web.call("GET", path, key=shop.web.key("requester")), 404, "not_found")
 
 
 def test_key_is_required(shop: PayoutShop) -> None:

@@ -6,13 +6,19 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from tests.support.scripted_processor import ScriptedProcessor
 from tests.web.client import Web, is_problem
 from tests.web.console.visitor import visitor
-from tests.web.payout_shop import EARNING, PayoutShop, use_context
+from tests.web.payout_shop import EARNING, PAYEE, PayoutShop, use_context
 
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.payouts.transfers import Fault
+from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import ObjectState
+from refund_worker.engine.payouts.as_processor import PayoutsAsProcessor
+from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
+from refund_worker.engine.refunds.process import process_until_idle
 from refund_worker.sealing import Box
 
 
@@ -68,8 +74,16 @@ class TestRequest:
     )
     def test_unusable_request_is_refused(self, web: Web, change: dict[str, object], status: int, code: str) -> None:
         shop = PayoutShop(web, minimum_minor={"EUR": 100}, maximum_minor={"EUR": 550})
-        assert is_problem(shop.ask(**change), status, code)
+        refused = shop.ask(**change)
+        assert is_problem(refused, status, code)
+        assert refused.json()["fields"] == list(change)
         assert shop.get("/v1/payouts")["data"] == []
+
+    def test_nothing_payable_is_no_fields_fault(self, shop: PayoutShop) -> None:
+        shop.ask("k-1")
+        refused = shop.ask("k-2")
+        assert is_problem(refused, 422, "insufficient_earnings")
+        assert "fields" not in refused.json()
 
     def test_key_is_required(self, shop: PayoutShop) -> None:
         answer = shop.web.call("POST", "/v1/payouts", {"payee_id": "p1", "currency": "EUR"})
@@ -120,7 +134,42 @@ class TestPreview:
         assert isinstance(hold, dict)
         assert hold["code"] == "destination_cooldown"
         assert hold["until"][:10] in hold["payee_text"]
-        assert is_problem(shop.web.call("POST", "/v1/payouts/preview", {"payee_id": "none"}), 422, "unknown_payee")
+
+    def test_unknown_payee_is_named(self, shop: PayoutShop) -> None:
+        answer = shop.web.call("POST", "/v1/payouts/preview", {"payee_id": "none"})
+        assert is_problem(answer, 422, "unknown_payee")
+        assert answer.json()["fields"] == ["payee_id"]
+
+    def test_it_takes_the_body_of_a_request(self, shop: PayoutShop) -> None:
+        body = {"payee_id": "p1", "amount_minor": 500, "currency": "EUR", "description": "October"}
+        found = self.preview(shop, **body, requested_by="ann")
+        assert (found["would_be"], found["amount_minor"]) == ("accepted", 500)
+        answer = shop.web.call("POST", "/v1/payouts/preview", body | {"destination": {}})
+        assert is_problem(answer, 422, "invalid_request")
+        assert answer.json()["fields"] == ["destination"]
+
+    def test_figures_of_another_currency_are_not_the_payees(self, web: Web) -> None:
+        shop = PayoutShop(web, minimum_minor={"EUR": 100, "USD": 200}, maximum_minor={"EUR": 550, "USD": 900})
+        later = {"earning_id": "earn-2", "available_at": "2100-01-01T00:00:00Z"}
+        shop.web.call("POST", "/v1/earnings", EARNING | later)
+        shop.ask(amount_minor=100)
+        found = self.preview(shop, currency="USD", amount_minor=300)
+        assert found["would_be"] == {
+            "code": "currency_mismatch",
+            "message": "the payee is paid in EUR, not in USD",
+        }
+        assert {name: found[name] for name in found if name.endswith("_minor") or "held" in name} == {
+            "amount_minor": 300,
+            "payable_minor": 0,
+            "held_minor": 0,
+            "held_until": None,
+            "debt_minor": 0,
+            "in_flight_minor": 0,
+            "minimum_minor": 200,
+            "maximum_minor": 900,
+            "fee_minor": None,
+        }
+        assert (found["currency"], found["not_payable_code"]) == ("USD", "currency_mismatch")
 
     def test_open_payout_is_named(self, shop: PayoutShop) -> None:
         shop.ask(amount_minor=100)
@@ -187,6 +236,60 @@ class TestList:
         assert shop.get("/v1/payouts", key=stranger)["data"] == []
         assert is_problem(shop.web.call("GET", f"/v1/payouts/{payout_id}", key=stranger), 404, "not_found")
         assert len(shop.get("/v1/payouts", key=shop.web.key("operator", client="head-office"))["data"]) == 1
+
+
+class TestOfARefund:
+    """A payout that pays the credits of a refund belongs to the refund's client."""
+
+    def asked(self, shop: PayoutShop, client: str) -> str:
+        """Request a withdrawal that the payment refuses and the payee gets, as `client`; return its payout's id."""
+        web, refuses = shop.web, ScriptedProcessor()
+        refuses.script("ch_1", *[Refused("expired_or_canceled_card", "the card is gone")] * 9)
+        processors = {"stripe": refuses, PAYOUT: PayoutsAsProcessor(lambda: web.context)}
+        policy = replace(web.context.policy, fallback=("payments", "payout", "balance"))
+        use_context(web, replace(web.context, processors=processors, policy=policy))
+        payee = {name: value for name, value in PAYEE.items() if name != "payee_id"} | {"customer_id": "cust-1"}
+        assert web.call("PUT", "/v1/payees/p1", payee).status_code == 200
+        refund_id = web.refund("k-1", key=web.key("requester", client=client)).json()["id"]
+        process_until_idle(web.context)
+        leg = web.call("GET", f"/v1/refunds/{refund_id}").json()["legs"][-1]
+        assert leg["processor"] == PAYOUT
+        return str(leg["processor_refund_id"])
+
+    @pytest.mark.parametrize("role", ["viewer", "requester"])
+    def test_its_client_sees_it(self, shop: PayoutShop, role: str) -> None:
+        payout_id, key = self.asked(shop, "desk"), shop.web.key(role, client="desk")
+        payout = shop.get(f"/v1/payouts/{payout_id}", key=key)
+        assert (payout["source"], payout["refund_id"] is None) == ("withdrawal", False)
+        assert shop.get(f"/v1/payouts/{payout_id}/events", key=key)["data"][0]["what"] == "payout_accepted"
+        own = shop.ask("k-2", api_key=shop.web.key("requester", client="desk"), amount_minor=100).json()["id"]
+        for query, wanted in {
+            "": [own, payout_id],
+            "limit=1": [own],
+            f"starting_after={own}": [payout_id],
+            "payee_id=p1&status=queued": [own, payout_id],
+            f"idempotency_key={payout['idempotency_key']}": [payout_id],
+        }.items():
+            assert [each["id"] for each in shop.get(f"/v1/payouts?{query}", key=key)["data"]] == wanted, query
+        assert shop.get("/v1/payouts?limit=1", key=key)["has_more"]
+
+    def test_another_client_does_not(self, shop: PayoutShop) -> None:
+        payout_id, stranger = self.asked(shop, "desk"), shop.web.key("requester", client="other")
+        for path in (f"/v1/payouts/{payout_id}", f"/v1/payouts/{payout_id}/events"):
+            assert is_problem(shop.web.call("GET", path, key=stranger), 404, "not_found")
+        assert is_problem(shop.act(payout_id, "cancel", key=stranger), 404, "not_found")
+        assert shop.get("/v1/payouts", key=stranger)["data"] == []
+        after = shop.web.call("GET", f"/v1/payouts?starting_after={payout_id}", key=stranger)
+        assert is_problem(after, 422, "invalid_request")
+
+    def test_cancel_by_its_client_gives_the_credits_back(self, shop: PayoutShop) -> None:
+        before = shop.get("/v1/customers/cust-1")["balance"]
+        payout_id = self.asked(shop, "desk")
+        canceled = shop.act(payout_id, "cancel", key=shop.web.key("requester", client="desk")).json()
+        assert canceled["status"] == "canceled"
+        process_inbox(shop.web.context)
+        process_until_idle(shop.web.context)
+        assert shop.get("/v1/customers/cust-1")["balance"] == before
 
 
 class TestActions:

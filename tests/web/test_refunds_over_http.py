@@ -65,6 +65,21 @@ def test_each_refusal_has_its_code_and_stores_nothing(web: Web) -> None:
     assert web.call("GET", "/v1/refunds").json()["data"] == []
 
 
+@pytest.mark.parametrize(
+    ("field", "code", "body"),
+    [
+        ("customer_id", "unknown_customer", {"customer_id": "nobody"}),
+        ("transaction_id", "unknown_transaction", {"kind": "credit_refund", "transaction_id": "nothing"}),
+        ("payee_id", "unknown_payee", {"to": "payout", "payee_id": "nobody"}),
+        ("currency", "currency_mismatch", {"currency": "USD"}),
+    ],
+)
+def test_what_is_not_known_is_named_in_fields(web: Web, field: str, code: str, body: dict[str, str]) -> None:
+    refused = web.refund("k-1", **body)
+    assert is_problem(refused, 422, code)
+    assert (refused.json()["field"], refused.json()["fields"]) == (field, [field])
+
+
 def test_timeline_names_the_requester(web: Web) -> None:
     key = web.key("requester", name="anna")
     refund = web.refund("k-1", key=key).json()

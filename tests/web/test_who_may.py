@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
@@ -81,14 +83,19 @@ def test_api_roles_may_do_exactly_what_the_table_says(web: Web, role: Role) -> N
 
 
 # Paths with an object that belongs to a client; customers and the backend's records belong to no client.
-NAMES_OF_A_CLIENT = ("{refund_id}", "{batch_id}", "{payout_id}")
+NAMES_OF_A_CLIENT = ("{refund_id}", "{batch_id}", "{payout_id}", "{run_id}")
+# The parameters of paths that name an object of all clients: the backend's records, and what the installation is.
+NAMES_OF_NO_CLIENT = {
+    *("{customer_id}", "{payment_id}", "{dispute_id}", "{outside_refund_id}", "{payee_id}", "{earning_id}"),
+    *("{reconciliation_id}", "{n}", "{name}"),
+}
 OF_A_CLIENT = {line for line in EXPECTED if any(name in line[1] for name in NAMES_OF_A_CLIENT)} | {
     ("DELETE", "/v1/transactions/{transaction_id}")
 }
 
 
 def things_of(web: Web, client: str) -> dict[str, list[str]]:
-    """Create a refund, a batch, a payout, a credit refund to the balance and a correction of one client.
+    """Create a refund, a batch, a payout, a payout run, a credit refund to the balance and a correction of one client.
 
     Return their ids by the name of the path parameter.
     """
@@ -103,6 +110,7 @@ def things_of(web: Web, client: str) -> dict[str, list[str]]:
         "{refund_id}": [web.refund("k-1", key=key).json()["id"]],
         "{batch_id}": [batch],
         "{payout_id}": [a_payout(web, key)],
+        "{run_id}": [a_run(web, key)],
         "{transaction_id}": [f"{to_balance}-credit", correction["transaction_id"]],
     }
 
@@ -114,6 +122,22 @@ def a_payout(web: Web, key: str) -> str:
     web.call("POST", "/v1/earnings", EARNING)
     body = {"payee_id": "p1", "currency": "EUR"}
     return str(web.call("POST", "/v1/payouts", body, key=key, headers={"Idempotency-Key": "po-1"}).json()["id"])
+
+
+def a_run(web: Web, key: str) -> str:
+    """Make a run of payouts, and return its id."""
+    body = {"processor_account": "stripe", "currency": "EUR"}
+    return str(
+        web.call("POST", "/v1/payout-runs", body, key=key, headers={"Idempotency-Key": "run-1"}).json()["run_id"]
+    )
+
+
+def test_every_object_in_a_path_is_of_a_client_or_of_none() -> None:
+    """Fail for a new kind of object in a path: who may see it must be decided, and tested below."""
+    named = {name for _, path in EXPECTED for name in re.findall(r"{\w+}", path)}
+    of_a_client = {name for _, path in OF_A_CLIENT for name in re.findall(r"{\w+}", path)}
+    assert of_a_client == {*NAMES_OF_A_CLIENT, "{transaction_id}"}
+    assert named == of_a_client | NAMES_OF_NO_CLIENT
 
 
 def targets(path: str, things: dict[str, list[str]]) -> list[str]:

@@ -517,9 +517,10 @@ class PayoutHold(TypedDict):
 class PayoutPreview(TypedDict):
     """The outcome of a request for a payout if it were made now; `would_be` is "accepted" or the refusal.
 
-    `payable_minor` is the most that one payout can pay now, and `not_payable_code` why that is 0: held, below_minimum
-    or nothing_payable. `held_minor` is of earnings that are not available yet, the next of them at `held_until`.
-    `fee_minor` is null: no processor says its fee before. `steps` is the route.
+    All amounts are in `currency`. `payable_minor` is the most that one payout can pay now, and `not_payable_code` why
+    that is 0: held, below_minimum, nothing_payable or currency_mismatch. `held_minor` is of earnings that are not
+    available yet, the next of them at `held_until`. `fee_minor` is null: no processor says its fee before. `steps` is
+    the route.
     """
 
     would_be: Literal["accepted"] | PreviewRefusal
@@ -527,7 +528,7 @@ class PayoutPreview(TypedDict):
     amount_minor: int | None
     currency: str
     payable_minor: int
-    not_payable_code: Literal["held", "below_minimum", "nothing_payable"] | None
+    not_payable_code: Literal["held", "below_minimum", "nothing_payable", "currency_mismatch"] | None
     held_minor: int
     held_until: str | None
     debt_minor: int

@@ -293,7 +293,7 @@ class Calls:
 
     @staticmethod
     def payout_runs(*, page_size: int = 100) -> Listing[PayoutRun]:
-        """Iterate over all payout runs, newest first, fetched page by page."""
+        """Iterate over the payout runs that the key sees, newest first, fetched page by page."""
         return Listing("/v1/payout-runs", {"limit": page_size}, "run_id")
 
     @staticmethod

@@ -106,7 +106,7 @@ def _add_list(app: typer.Typer) -> None:
     def read(connection: Connection, _context: Context, limit: int, after: str | None) -> Any:
         from refund_worker.engine.views.payout_runs import run_page
 
-        return run_page(connection, limit=limit, after=after)
+        return run_page(connection, client=None, limit=limit, after=after)
 
     add_list(app, "payout-runs list", "List runs, newest first.", read, Shown("run_id", COLUMNS, _run_row))
 
@@ -138,10 +138,12 @@ def _add_rows(app: typer.Typer) -> None:
         check_quiet(quiet, output)
         with runtime.context() as context, context.database.read() as connection:
             if csv:
-                print(rows_csv(connection, run_id, skipped=skipped, code=code), end="")
+                print(rows_csv(connection, run_id, client=None, skipped=skipped, code=code), end="")
                 return
-            currency = find_run(connection, run_id)["currency"]
-            page: Any = row_page(connection, run_id, limit=limit, after=starting_after, skipped=skipped, code=code)
+            currency = find_run(connection, run_id, client=None)["currency"]
+            page: Any = row_page(
+                connection, run_id, client=None, limit=limit, after=starting_after, skipped=skipped, code=code
+            )
         show_page(page, output, quiet, Shown("payee_id", ROW_COLUMNS, lambda row: _payee_row(row, currency)))
 
 
@@ -180,7 +182,7 @@ def _add_wait(app: typer.Typer) -> None:
         until, said = time.monotonic() + seconds, ""
         while True:
             with runtime.context() as context, context.database.read() as connection:
-                run = find_run(connection, run_id)
+                run = find_run(connection, run_id, client=None)
             if run["status"] not in UNDER_WAY:
                 break
             if (line := _progress(run)) != said:
@@ -203,7 +205,7 @@ def _show(run_id: str, output: Output) -> None:
     from refund_worker.engine.views.payout_runs import find_run
 
     with runtime.context() as context, context.database.read() as connection:
-        run: Any = find_run(connection, run_id)
+        run: Any = find_run(connection, run_id, client=None)
     if output is Output.JSON:
         print_json(run)
         return

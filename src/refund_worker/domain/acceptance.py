@@ -161,7 +161,8 @@ def _check_available(request: RefundRequest, customer: CustomerAccount, credits:
 def _checked(request: RefundRequest, customer: CustomerAccount | None) -> CustomerAccount:
     check_syntax(request)
     if customer is None:
-        raise UnknownCustomer(f"customer {request.customer_id} is not known: import a payment of theirs first")
+        message = f"customer {request.customer_id} is not known: import a payment of theirs first"
+        raise UnknownCustomer(message, field="customer_id")
     return customer
 
 
@@ -225,7 +226,8 @@ def _check_transaction(request: RefundRequest, transaction: RefundableTransactio
     )
     if not fits:
         what = "a spend" if wanted is EntryKind.SPEND else "an unreversed negative correction with the purpose payout"
-        raise UnknownTransaction(f"{request.transaction_id} is not {what}, of customer {request.customer_id}")
+        message = f"{request.transaction_id} is not {what}, of customer {request.customer_id}"
+        raise UnknownTransaction(message, field="transaction_id")
     _check_left_as_seen(request, transaction)
 
 

@@ -431,14 +431,14 @@ def create_payout_run(
 def approve_payout_run(
     context: Context, who: Identity, run_id: str, *, reason: str, version: int | None = None
 ) -> PayoutRun:
-    """Let a payout run pay that awaits approval, and return it."""
+    """Let a payout run pay that `who` sees and that awaits approval, and return it."""
     check(who, Act.APPROVE)
-    return payout_runs.approve_run(context, run_id, actor=who.actor, reason=reason, version=version)
+    return payout_runs.approve_run(context, run_id, actor=who.actor, reason=reason, version=version, client=who.sees)
 
 
 def cancel_payout_run(
     context: Context, who: Identity, run_id: str, *, reason: str, version: int | None = None
 ) -> PayoutRun:
-    """Cancel a payout run, and return it."""
+    """Cancel a payout run that `who` sees, and return it."""
     check(who, Act.CANCEL_RUN)
-    return payout_runs.cancel_run(context, run_id, actor=who.actor, reason=reason, version=version)
+    return payout_runs.cancel_run(context, run_id, actor=who.actor, reason=reason, version=version, client=who.sees)

@@ -55,7 +55,7 @@ def test_run_tells_that_it_awaits_approval_and_is_done(world: PayoutWorld) -> No
     drive(world, run)
     last = sent(world, run)[-1]
     with world.database.read() as connection:
-        assert (last["type"], last["data"]) == ("payout_run.done", find_run(connection, run.run_id))
+        assert (last["type"], last["data"]) == ("payout_run.done", find_run(connection, run.run_id, client=None))
         shown = notifications(connection)
     assert {row["type"] for row in shown if row["run_id"] == run.run_id} == {
         "payout_run.awaiting_approval",

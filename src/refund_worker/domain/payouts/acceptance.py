@@ -47,11 +47,13 @@ def accept_payout(
     Raises `CurrencyMismatch`, `BelowMinimum`, `AboveMaximum` or `InsufficientEarnings`.
     """
     if request.currency != payee.currency:
-        raise CurrencyMismatch(f"the payee is paid in {payee.currency}, not in {request.currency}")
+        message = f"the payee is paid in {payee.currency}, not in {request.currency}"
+        raise CurrencyMismatch(message, field="currency")
     amount = request.amount_minor
     if amount is None:
         amount = payable(payee, balance, policy).amount_minor or balance.payable_minor
-    _check_amount(amount, payee, balance, policy)
+    # Without an amount, none of the request's fields is wrong.
+    _check_amount(amount, payee, balance, policy, field="amount_minor" if request.amount_minor else None)
     payout = planned_payout(
         payee,
         policy,
@@ -118,19 +120,21 @@ def planned_payout(
     return replace(payout, legs=planned_legs(payout, policy))
 
 
-def _check_amount(amount: int, payee: Payee, balance: PayeeBalance, policy: PayoutPolicy) -> None:
+def _check_amount(amount: int, payee: Payee, balance: PayeeBalance, policy: PayoutPolicy, *, field: str | None) -> None:
     currency = payee.currency
     if amount > balance.payable_minor or amount <= 0:
         held = f", and {as_text(balance.held_minor, currency)} are held" if balance.held_minor else ""
-        raise InsufficientEarnings(f"{as_text(balance.payable_minor, currency)} can be paid out now{held}")
+        raise InsufficientEarnings(f"{as_text(balance.payable_minor, currency)} can be paid out now{held}", field=field)
     minimum, maximum = policy.minimum_for(payee.processor, currency), policy.maximum_for(payee.processor, currency)
     if amount < minimum:
-        raise BelowMinimum(f"the smallest payout is {as_text(minimum, currency)}")
+        raise BelowMinimum(f"the smallest payout is {as_text(minimum, currency)}", field=field)
     if maximum is not None and amount > maximum:
-        raise AboveMaximum(f"the largest payout is {as_text(maximum, currency)}: ask for less, and again later")
+        message = f"the largest payout is {as_text(maximum, currency)}: ask for less, and again later"
+        raise AboveMaximum(message, field=field)
     step = policy.calls.rules_of(payee.processor).steps.get(currency, 1)
     if amount % step:
-        raise BelowMinimum(f"payouts in {currency} are multiples of {as_text(step, currency)} there")
+        message = f"payouts in {currency} are multiples of {as_text(step, currency)} there"
+        raise BelowMinimum(message, field=field)
 
 
 def planned_legs(payout: Payout, policy: PayoutPolicy) -> tuple[PayoutLeg, ...]:

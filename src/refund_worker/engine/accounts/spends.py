@@ -103,7 +103,8 @@ def _check_spend(
         return too_late
     account = customers.get(record.customer_id)
     if account is None:
-        return UnknownCustomer(f"customer {record.customer_id} is not known: import a payment of theirs first")
+        message = f"customer {record.customer_id} is not known: import a payment of theirs first"
+        return UnknownCustomer(message, field="customer_id")
     if record.credits > account.available:
         with_room = earlier.make_room(record, account)
         if with_room is None:

@@ -146,7 +146,8 @@ def _new_refund(
     customer_id = claim.customer_id or ""
     transaction = accounts.refundable_transactions(connection, [transaction_id]).get(transaction_id)
     if transaction is None or transaction.customer_id != customer_id:
-        raise UnknownTransaction(f"{transaction_id} is nothing that can be refunded to customer {customer_id}")
+        message = f"{transaction_id} is nothing that can be refunded to customer {customer_id}"
+        raise UnknownTransaction(message, field="transaction_id")
     payments = [
         payment
         for payment in accounts.refundable_payments(connection, [customer_id]).get(customer_id, [])

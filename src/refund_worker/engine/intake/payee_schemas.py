@@ -111,14 +111,20 @@ class EarningSchema(Schema):
         return EarningRecord(**self.model_dump())
 
 
-class PayoutSchema(Schema):
-    """A request for a payout of earnings."""
+class _PayoutFields(Schema):
+    """The fields of a payout, whether it is requested or previewed."""
 
     payee_id: KnownId
     amount_minor: Annotated[Positive | None, Field(description="without it, all that can be paid out")] = None
-    currency: Currency
+    currency: Currency | None = None
     description: Text = ""
     requested_by: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+
+
+class PayoutSchema(_PayoutFields):
+    """A request for a payout of earnings."""
+
+    currency: Currency
 
     def request(self, *, idempotency_key: str, client: str, actor: str, bulk: bool = False) -> PayoutRequest:
         """Return the request with its requester and key. Raises `InvalidRequest` for an unusable key or client."""
@@ -131,21 +137,10 @@ class PayoutSchema(Schema):
         )
 
 
-class PayoutPreviewSchema(Schema):
-    """A payout to preview; without a currency, in the payee's."""
-
-    payee_id: KnownId
-    amount_minor: Annotated[Positive | None, Field(description="without it, all that can be paid out")] = None
-    currency: Currency | None = None
+class PayoutPreviewSchema(_PayoutFields):
+    """A payout to preview: the body of a request for it; without a currency, in the payee's."""
 
     def request(self, *, client: str, actor: str) -> PayoutRequest:
         """Return the request. Its currency is empty if none was given."""
-        return PayoutRequest(
-            idempotency_key="preview",
-            payee_id=self.payee_id,
-            amount_minor=self.amount_minor,
-            currency=self.currency or "",
-            description="",
-            client=client,
-            actor=actor,
-        )
+        fields = self.model_dump() | {"currency": self.currency or ""}
+        return PayoutRequest(idempotency_key="preview", client=client, actor=actor, **fields)

@@ -148,7 +148,7 @@ def _accept_one(
         return AcceptedPayout(before[0], replayed=True), None
     payee = locked.get(request.payee_id)
     if payee is None:
-        raise UnknownPayee(f"payee {request.payee_id} is not known")
+        raise UnknownPayee(f"payee {request.payee_id} is not known", field="payee_id")
     payout = accept_payout(
         request,
         payout_id=context.new_id("po"),

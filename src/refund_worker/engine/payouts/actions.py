@@ -20,7 +20,7 @@ from refund_worker.engine.payouts.locking import lock_payouts
 from refund_worker.errors import ActionNotAllowed, NotFound, StaleVersion
 from refund_worker.store import accounts, idempotency, refunds
 from refund_worker.store.access import persons
-from refund_worker.store.payouts import attempts, payouts
+from refund_worker.store.payouts import attempts, lists, payouts
 
 # Why the credits of a withdrawal are not paid to a payee: it was given to another customer meanwhile.
 NOT_THE_CUSTOMERS = "payee_of_another_customer"
@@ -47,7 +47,7 @@ def perform_payout_action(
 
     def work(connection: Connection) -> Payout:
         locked = lock_payouts(connection, [payout_id]).payouts
-        if not locked or (client is not None and locked[0].client != client):
+        if not locked or not lists.is_visible(connection, payout_id, client):
             raise NotFound(f"payout {payout_id} is not known")
         payout, now = locked[0], context.clock(connection)
         if key is not None and (earlier := idempotency.find_act(connection, *key)) is not None:

@@ -39,8 +39,13 @@ _PROGRESS = {
     RunStatus.PAYING: "payout_run_pays",
     RunStatus.DONE: "payout_run_done",
 }
-# Two requests are the same if these fields are equal.
-BODY_FIELDS = ("processor", "currency", "minimum_minor", "dry_run")
+# Two requests are the same if these attributes are equal; each has the name of its field in a request.
+BODY_FIELDS = {
+    "processor": "processor_account",
+    "currency": "currency",
+    "minimum_minor": "minimum_minor",
+    "dry_run": "dry_run",
+}
 
 
 def create_run(context: Context, request: RunRequest) -> tuple[PayoutRun, bool]:
@@ -59,7 +64,9 @@ def create_run(context: Context, request: RunRequest) -> tuple[PayoutRun, bool]:
                 return run, True
             earlier = runs.find_by_key(connection, request.client, request.idempotency_key)
             assert earlier is not None, "the insert has waited for the transaction that took the key"
-        different = tuple(name for name in BODY_FIELDS if getattr(earlier, name) != getattr(request, name))
+        different = tuple(
+            field for name, field in BODY_FIELDS.items() if getattr(earlier, name) != getattr(request, name)
+        )
         if different:
             raise KeyReused(request.idempotency_key, different)
         return earlier, False
@@ -98,15 +105,17 @@ def _new(context: Context, connection: Connection, request: RunRequest, period: 
     )
 
 
-def approve_run(context: Context, run_id: str, *, actor: str, reason: str, version: int | None = None) -> PayoutRun:
-    """Let a run pay that awaits approval; return it.
+def approve_run(
+    context: Context, run_id: str, *, actor: str, reason: str, version: int | None = None, client: str | None = None
+) -> PayoutRun:
+    """Let a run pay that awaits approval; return it. With `client`, only its own runs are visible.
 
     Raises `NotFound`, `StaleVersion`, and `ActionNotAllowed` if it does not await approval, or if `actor` is the person
     who made it.
     """
 
     def work(connection: Connection) -> PayoutRun:
-        run, now = _locked(connection, run_id, version), context.clock(connection)
+        run, now = _locked(connection, run_id, version, client), context.clock(connection)
         if run.status is not RunStatus.AWAITING_APPROVAL:
             raise ActionNotAllowed(f"the payout run is {run.status}: it does not await approval")
         # For each reason to wait: the payouts of an approved run need no approval of their own.
@@ -118,14 +127,17 @@ def approve_run(context: Context, run_id: str, *, actor: str, reason: str, versi
     return context.database.run(work)
 
 
-def cancel_run(context: Context, run_id: str, *, actor: str, reason: str, version: int | None = None) -> PayoutRun:
+def cancel_run(
+    context: Context, run_id: str, *, actor: str, reason: str, version: int | None = None, client: str | None = None
+) -> PayoutRun:
     """Cancel a run that has not ended; return it. The payouts that it made stay, and no more are made.
 
-    Raises `NotFound`, `StaleVersion`, or `ActionNotAllowed` if it has ended.
+    With `client`, only its own runs are visible. Raises `NotFound`, `StaleVersion`, or `ActionNotAllowed` if it has
+    ended.
     """
 
     def work(connection: Connection) -> PayoutRun:
-        run, now = _locked(connection, run_id, version), context.clock(connection)
+        run, now = _locked(connection, run_id, version, client), context.clock(connection)
         after = _decide(connection, run, RunStatus.CANCELED, now, actor, reason)
         if context.notify:
             announce_run(connection, after, now)
@@ -134,8 +146,8 @@ def cancel_run(context: Context, run_id: str, *, actor: str, reason: str, versio
     return context.database.run(work)
 
 
-def _locked(connection: Connection, run_id: str, version: int | None) -> PayoutRun:
-    run = runs.lock_run(connection, run_id)
+def _locked(connection: Connection, run_id: str, version: int | None, client: str | None) -> PayoutRun:
+    run = runs.lock_run(connection, run_id, client=client)
     if run is None:
         raise NotFound(f"payout run {run_id} is not known")
     if version is not None and version != run.version:

@@ -318,7 +318,8 @@ class BatchAccounts:
             return []
         known = self.payees.get(request.payee_id)
         if known is None or known.customer_id != request.customer_id:
-            raise UnknownPayee(f"payee {request.payee_id} is no payee of customer {request.customer_id}")
+            message = f"payee {request.payee_id} is no payee of customer {request.customer_id}"
+            raise UnknownPayee(message, field="payee_id")
         usable = self.payments.get(request.customer_id, {})
         return [
             replace(payment, processor=PAYOUT, processor_payment_id=known.payee_id)

@@ -138,9 +138,9 @@ def payout_views(connection: Connection, found: Sequence[Payout]) -> list[api_sc
 
 
 def find_payout(connection: Connection, payout_id: str, *, client: str | None = None) -> Payout:
-    """Return the payout. Raises `NotFound`, also for another client's payout if `client` is given."""
+    """Return the payout. Raises `NotFound`, also for one that `client` does not see, if it is given."""
     found = payouts.load(connection, [payout_id])
-    if not found or (client is not None and found[0].client != client):
+    if not found or not lists.is_visible(connection, payout_id, client):
         raise NotFound(f"payout {payout_id} is not known")
     return found[0]
 
@@ -157,7 +157,7 @@ def list_payouts(connection: Connection, filters: lists.PayoutFilters) -> api_sc
     Raises `InvalidRequest` for a cursor that is not a visible payout.
     """
     after = filters.starting_after
-    if after is not None and not lists.is_there(connection, after, filters.client):
+    if after is not None and not lists.is_visible(connection, after, filters.client):
         raise unknown_cursor(after, "payout that you can see")
     ids = lists.find_ids(connection, filters)
     found = payouts.load(connection, ids[: filters.limit])

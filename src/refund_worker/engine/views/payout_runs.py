@@ -1,4 +1,7 @@
-"""Payout runs and their rows, as the API and the command line show them."""
+"""Payout runs and their rows, as the API and the command line show them.
+
+Everywhere `client` is the client whose runs are visible, None for all: another client's run is not found.
+"""
 
 from __future__ import annotations
 
@@ -23,23 +26,25 @@ ROW_COLUMNS = ("payee_id", "amount_minor", "paid_minor", "carried_minor", "code"
 _ROWS_AT_ONCE = 1_000
 
 
-def find_run(connection: Connection, run_id: str) -> api_schema.PayoutRun:
+def find_run(connection: Connection, run_id: str, *, client: str | None) -> api_schema.PayoutRun:
     """Return the run. Raises `NotFound`."""
-    return run_views(connection, [_run(connection, run_id)])[0]
+    return run_views(connection, [_run(connection, run_id, client)])[0]
 
 
-def _run(connection: Connection, run_id: str) -> PayoutRun:
-    found = runs.find_run(connection, run_id)
+def _run(connection: Connection, run_id: str, client: str | None) -> PayoutRun:
+    found = runs.find_run(connection, run_id, client)
     if found is None:
         raise NotFound(f"payout run {run_id} is not known")
     return found
 
 
-def run_page(connection: Connection, *, limit: int, after: str | None = None) -> api_schema.Page[api_schema.PayoutRun]:
-    """Return runs, the newest first. Raises `InvalidRequest` for an unknown cursor."""
-    if after is not None and runs.find_run(connection, after) is None:
-        raise unknown_cursor(after, "payout run")
-    found = runs.page(connection, limit=limit + 1, after=after)
+def run_page(
+    connection: Connection, *, client: str | None, limit: int, after: str | None = None
+) -> api_schema.Page[api_schema.PayoutRun]:
+    """Return runs, the newest first. Raises `InvalidRequest` for a cursor that is not a visible run."""
+    if after is not None and runs.find_run(connection, after, client) is None:
+        raise unknown_cursor(after, "payout run that you can see")
+    found = runs.page(connection, limit=limit + 1, after=after, client=client)
     return {"data": run_views(connection, found[:limit]), "has_more": len(found) > limit}
 
 
@@ -104,13 +109,14 @@ def row_page(
     connection: Connection,
     run_id: str,
     *,
+    client: str | None,
     limit: int,
     after: str | None = None,
     skipped: bool | None = None,
     code: str | None = None,
 ) -> api_schema.Page[api_schema.PayoutRunRow]:
     """Return rows of the run by payee. Raises `NotFound`, or `InvalidRequest` for an unknown cursor."""
-    _run(connection, run_id)
+    _run(connection, run_id, client)
     if after is not None and not payees.load(connection, [after]):
         raise unknown_cursor(after, "payee")
     found = runs.rows_page(connection, run_id, limit=limit + 1, after=after, skipped=skipped, code=code)
@@ -130,29 +136,31 @@ def _row_view(row: RunRow, payout_status: PayoutStatus | None) -> api_schema.Pay
     }
 
 
-def rows_csv(connection: Connection, run_id: str, *, skipped: bool | None = None, code: str | None = None) -> str:
+def rows_csv(
+    connection: Connection, run_id: str, *, client: str | None, skipped: bool | None = None, code: str | None = None
+) -> str:
     """Return all rows of the run as CSV. Raises `NotFound`."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(ROW_COLUMNS)
-    for row in _all_rows(connection, run_id, skipped, code):
+    for row in _all_rows(connection, run_id, client, skipped, code):
         values = dict(row)
         writer.writerow([harmless(values[name]) for name in ROW_COLUMNS])
     return text.getvalue()
 
 
 def _all_rows(
-    connection: Connection, run_id: str, skipped: bool | None, code: str | None
+    connection: Connection, run_id: str, client: str | None, skipped: bool | None, code: str | None
 ) -> Iterator[api_schema.PayoutRunRow]:
     after, more = None, True
     while more:
-        page = row_page(connection, run_id, limit=_ROWS_AT_ONCE, after=after, skipped=skipped, code=code)
+        page = row_page(connection, run_id, client=client, limit=_ROWS_AT_ONCE, after=after, skipped=skipped, code=code)
         yield from page["data"]
         more = page["has_more"]
         after = page["data"][-1]["payee_id"] if page["data"] else None
 
 
-def run_events(connection: Connection, run_id: str) -> list[api_schema.Event]:
+def run_events(connection: Connection, run_id: str, *, client: str | None) -> list[api_schema.Event]:
     """Return the timeline of the run, oldest first. Raises `NotFound`."""
-    _run(connection, run_id)
+    _run(connection, run_id, client)
     return [event_view(row) for row in timeline.events_about(connection, run_id)]

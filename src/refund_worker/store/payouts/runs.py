@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, bindparam, func, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, Select, bindparam, func, select, tuple_, update
 
 from refund_worker.domain.payouts.payout import PAYOUT_OPEN, PayoutStatus
 from refund_worker.domain.payouts.runs import RUN_DRIVEN, ApprovalCode, PayoutRun, RunRow, RunStatus
@@ -54,18 +54,27 @@ def write_run(connection: Connection, before: PayoutRun, after: PayoutRun, now: 
     return PayoutRun(**values)
 
 
-def find_run(connection: Connection, run_id: str) -> PayoutRun | None:
-    """Return the run, or None."""
-    row = connection.execute(select(*_COLUMNS).where(_r.run_id == run_id)).mappings().first()
+def _visible(client: str | None) -> Select[Any]:
+    """Return the query for the runs that `client` sees: its own, or with None all of them.
+
+    A run of the schedule is no client's.
+    """
+    query = select(*_COLUMNS)
+    return query if client is None else query.where(_r.client == client)
+
+
+def find_run(connection: Connection, run_id: str, client: str | None = None) -> PayoutRun | None:
+    """Return the run if `client` sees it, or None."""
+    row = connection.execute(_visible(client).where(_r.run_id == run_id)).mappings().first()
     return None if row is None else _run(row)
 
 
-def lock_run(connection: Connection, run_id: str, *, skip: bool = False) -> PayoutRun | None:
-    """Return the run with its row locked, or None. With `skip`, also None if another transaction has locked it.
+def lock_run(connection: Connection, run_id: str, *, skip: bool = False, client: str | None = None) -> PayoutRun | None:
+    """Return the run with its row locked if `client` sees it, or None.
 
-    The run is locked before payees and payouts.
+    With `skip`, it is also None if another transaction has locked it. The run is locked before payees and payouts.
     """
-    query = locked(connection, select(*_COLUMNS).where(_r.run_id == run_id), skip=skip)
+    query = locked(connection, _visible(client).where(_r.run_id == run_id), skip=skip)
     row = connection.execute(query).mappings().first()
     return None if row is None else _run(row)
 
@@ -83,9 +92,9 @@ def driven(connection: Connection) -> list[str]:
     return list(connection.execute(query).scalars())
 
 
-def page(connection: Connection, *, limit: int, after: str | None = None) -> list[PayoutRun]:
-    """Return at most `limit` runs, the newest first; `after` is the last id already seen."""
-    query = select(*_COLUMNS).order_by(_r.run_id.desc()).limit(limit)
+def page(connection: Connection, *, limit: int, after: str | None = None, client: str | None = None) -> list[PayoutRun]:
+    """Return at most `limit` runs that `client` sees, the newest first; `after` is the last id already seen."""
+    query = _visible(client).order_by(_r.run_id.desc()).limit(limit)
     if after is not None:
         query = query.where(_r.run_id < after)
     return [_run(row) for row in connection.execute(query).mappings()]

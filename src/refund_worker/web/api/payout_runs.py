@@ -8,6 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import JSONResponse, Response
 
 from refund_worker.api_schema import Event, Page, PayoutRun, PayoutRunRow
+from refund_worker.engine.access.api_keys import Identity
 from refund_worker.engine.context import Context
 from refund_worker.engine.intake.payout_run_schemas import PayoutRunSchema
 from refund_worker.engine.views.payout_runs import find_run, row_page, rows_csv, run_events, run_page
@@ -47,9 +48,11 @@ _ACT = document(
 )
 
 
-def _one(context: Context, run_id: str, status: int = 200, headers: dict[str, str] | None = None) -> JSONResponse:
+def _one(
+    context: Context, caller: Identity, run_id: str, status: int = 200, headers: dict[str, str] | None = None
+) -> JSONResponse:
     with context.database.read() as connection:
-        shown = find_run(connection, run_id)
+        shown = find_run(connection, run_id, client=caller.sees)
     return JSONResponse(shown, status, headers=(headers or {}) | etag(shown["version"]))
 
 
@@ -66,33 +69,36 @@ def create_payout_run(
     """
     run, new = authorised.create_payout_run(context, caller, body, idempotency_key=key)
     headers = {"Location": f"/v1/payout-runs/{run.run_id}"} | ({} if new else {"Idempotent-Replayed": "true"})
-    return _one(context, run.run_id, 202 if new else 200, headers)
+    return _one(context, caller, run.run_id, 202 if new else 200, headers)
 
 
 @router.get("/v1/payout-runs", responses=_LIST.responses, openapi_extra=_LIST.extra)
-def list_payout_runs(context: TheContext, query: Annotated[PageQuery, Query()]) -> JSONResponse:
-    """List the runs of all clients and of the schedule, newest first."""
+def list_payout_runs(context: TheContext, caller: Caller, query: Annotated[PageQuery, Query()]) -> JSONResponse:
+    """List runs, newest first: those of the key's client, or of all clients and of the schedule."""
     with context.database.read() as connection:
-        return JSONResponse(run_page(connection, limit=query.limit, after=query.starting_after))
+        page = run_page(connection, client=caller.sees, limit=query.limit, after=query.starting_after)
+    return JSONResponse(page)
 
 
 @router.get("/v1/payout-runs/{run_id}", responses=_SHOW.responses, openapi_extra=_SHOW.extra)
-def show_payout_run(context: TheContext, run_id: PathId) -> JSONResponse:
+def show_payout_run(context: TheContext, caller: Caller, run_id: PathId) -> JSONResponse:
     """Show a run and how far it is; its ETag is the version, for If-Match."""
-    return _one(context, run_id)
+    return _one(context, caller, run_id)
 
 
 @router.get("/v1/payout-runs/{run_id}/rows", responses=_ROWS.responses, openapi_extra=_ROWS.extra)
 def list_payout_run_rows(
-    context: TheContext, request: Request, run_id: PathId, query: Annotated[PayoutRunRowQuery, Query()]
+    context: TheContext, caller: Caller, request: Request, run_id: PathId, query: Annotated[PayoutRunRowQuery, Query()]
 ) -> Response:
     """List the payees of a run by id: the amount of each, or why it is skipped; as CSV all of them."""
     with context.database.read() as connection:
         if wants_csv(request, query.format):
-            return csv_answer(rows_csv(connection, run_id, skipped=query.skipped, code=query.code), run_id)
+            text = rows_csv(connection, run_id, client=caller.sees, skipped=query.skipped, code=query.code)
+            return csv_answer(text, run_id)
         page = row_page(
             connection,
             run_id,
+            client=caller.sees,
             limit=query.limit,
             after=query.starting_after,
             skipped=query.skipped,
@@ -102,10 +108,11 @@ def list_payout_run_rows(
 
 
 @router.get("/v1/payout-runs/{run_id}/events", responses=_EVENTS.responses, openapi_extra=_EVENTS.extra)
-def list_payout_run_events(context: TheContext, run_id: PathId) -> JSONResponse:
+def list_payout_run_events(context: TheContext, caller: Caller, run_id: PathId) -> JSONResponse:
     """Show the timeline of a run, oldest first."""
     with context.database.read() as connection:
-        return JSONResponse({"data": run_events(connection, run_id), "has_more": False})
+        events = run_events(connection, run_id, client=caller.sees)
+    return JSONResponse({"data": events, "has_more": False})
 
 
 @router.post("/v1/payout-runs/{run_id}/approve", responses=_ACT.responses, openapi_extra=_ACT.extra)
@@ -114,7 +121,7 @@ def approve_payout_run(
 ) -> JSONResponse:
     """Let a run pay that awaits approval, as a person other than the one who made it."""
     authorised.approve_payout_run(context, caller, run_id, reason=body.reason, version=version)
-    return _one(context, run_id)
+    return _one(context, caller, run_id)
 
 
 @router.post("/v1/payout-runs/{run_id}/cancel", responses=_ACT.responses, openapi_extra=_ACT.extra)
@@ -123,4 +130,4 @@ def cancel_payout_run(
 ) -> JSONResponse:
     """Cancel a run that has not ended: the payouts that it made stay, and it makes no more."""
     authorised.cancel_payout_run(context, caller, run_id, reason=body.reason, version=version)
-    return _one(context, run_id)
+    return _one(context, caller, run_id)

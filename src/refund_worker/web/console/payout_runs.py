@@ -56,7 +56,7 @@ def make_run(page: ThePage) -> Response:
 
 def _list(page: Page, after: str | None, error: RefundWorkerError | None = None) -> HTMLResponse:
     with page.context.database.read() as connection:
-        found = run_page(connection, limit=PAGE, after=after)
+        found = run_page(connection, client=page.identity.sees, limit=PAGE, after=after)
     values: Json = {
         "rows": found["data"],
         "more": found["data"][-1]["run_id"] if found["has_more"] else None,
@@ -77,7 +77,7 @@ def one_run(page: ThePage, run_id: str, show: SearchText = "", after: SearchText
 def rows_as_csv(page: ThePage, run_id: str) -> Response:
     """Return all payees of the run as CSV, as the API does. Raises `NotFound`."""
     with page.context.database.read() as connection:
-        text = rows_csv(connection, run_id)
+        text = rows_csv(connection, run_id, client=page.identity.sees)
     return csv_answer(text, run_id, HEADERS)
 
 
@@ -89,11 +89,12 @@ def _run_page(
 ) -> HTMLResponse:
     if show not in SHOWN:
         raise InvalidRequest("choose one of the lists shown", field="show")
+    sees = page.identity.sees
     with page.context.database.read() as connection:
-        run = find_run(connection, run_id)
-        found = row_page(connection, run_id, limit=PAGE, after=after, skipped=SHOWN[show])
+        run = find_run(connection, run_id, client=sees)
+        found = row_page(connection, run_id, client=sees, limit=PAGE, after=after, skipped=SHOWN[show])
         barred = why_not_approve(connection, page.identity.actor, [run["actor"]]).get(run["actor"])
-        events = event_views([_without_plan(event) for event in run_events(connection, run_id)], None)
+        events = event_views([_without_plan(event) for event in run_events(connection, run_id, client=sees)], None)
     waits = run["status"] == RunStatus.AWAITING_APPROVAL.value
     values: Json = {
         "run": run,
