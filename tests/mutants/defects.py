@@ -7007,11 +7007,11 @@ DEFECTS = (
         ("tests/engine/refunds/test_account_limits.py",),
     ),
     Defect(
-        "limits: a preview shows what an account forbids",
-        ENGINE + "refunds/preview.py",
-        "payments = usable_payments(found, context.policy, now)",
-        "payments = list(found)",
-        ("tests/engine/refunds/test_account_limits.py",),
+        "limits: a preview shows a maximum beyond the payments and the payee",
+        DOMAIN + "acceptance.py",
+        "        most = placeable(most, payments, request.currency, allocation, payee)\n",
+        "        pass\n",
+        ("tests/engine/payouts/test_withdrawals_previewed.py::test_maximum_of_a_preview_is_accepted_and_no_more",),
     ),
     Defect(
         "limits: credits are payable over an account without refunds",

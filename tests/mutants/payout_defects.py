@@ -17,6 +17,8 @@ EVENTS = "tests/engine/payouts/test_transfer_events.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 KEYS = "tests/engine/payouts/test_destinations_key.py::test_"
 LOCKS = "tests/engine/payouts/test_lock_order.py::test_"
+PREVIEWED = "tests/engine/payouts/test_withdrawals_previewed.py::test_"
+PLACEMENT = "tests/domain/test_placement.py::test_"
 PAGES = "tests/web/console/"
 COMPLIANCE = "tests/web/test_payouts_over_http.py::test_compliance_says_nothing_in_detail"
 COMPLIANCE_MESSAGES = (
@@ -1251,5 +1253,47 @@ PAYOUT_DEFECTS = (
         "        has_money = builder.payout.ledger_posted and not builder.payout.given_back\n",
         "        has_money = builder.payout.ledger_posted\n",
         (DOUBTFUL + "unknown_status_after_the_amount_went_back_is_only_an_alarm",),
+    ),
+    Defect(
+        "payouts: a preview knows no payee",
+        ENGINE + "refunds/preview.py",
+        'return batch.refund_of(asked, "preview", context, now)',
+        'return batch.refund_of(replace(asked, payee_id=None), "preview", context, now)',
+        (PREVIEWED + "request_does_what_its_preview_says",),
+    ),
+    Defect(
+        "payouts: an unknown payee is not refused",
+        DOMAIN + "acceptance.py",
+        "    _check_payee(request, payee)\n",
+        "",
+        (PLACEMENT + "unknown_payee_is_named_after_the_customer_and_before_the_room",),
+    ),
+    Defect(
+        "payouts: a payee's payment counts what earlier requests of the batch took only as a refund",
+        ENGINE + "refunds/accept.py",
+        "for payments in (self.payments, self.unfiltered):",
+        "for payments in (self.payments,):",
+        (PREVIEWED + "batch_pays_the_payee_no_payment_twice",),
+    ),
+    Defect(
+        "payouts: the payee gets nothing of a payment that is refunded only as a whole",
+        DOMAIN + "placement.py",
+        "[rooms.get(payment.payment_id, payment) for",
+        "[payment if payment.credits_left else rooms.get(payment.payment_id, payment) for",
+        (PLACEMENT + "payee_gets_the_part_of_what_is_refunded_only_as_a_whole",),
+    ),
+    Defect(
+        "payouts: a withdrawal to a payee mixes currencies",
+        DOMAIN + "placement.py",
+        "        if len(currencies) > 1:\n",
+        "        if len(currencies) > 1 and request.payee_id is None:\n",
+        (PLACEMENT + "payout_is_refused_as_a_refund_is",),
+    ),
+    Defect(
+        "payouts: money that went back outside is paid to the payee again",
+        DOMAIN + "placement.py",
+        "    rooms = {p.payment_id: p for",
+        "    rooms = {p.payment_id: replace(p, credits_taken=0, money_taken=0) for",
+        (PREVIEWED + "money_that_went_back_for_spent_credits_is_not_paid_again",),
     ),
 )
