@@ -6000,8 +6000,8 @@ DEFECTS = (
     Defect(
         "a part that is sent over another payment is said to be back",
         ENGINE + "views/leg_texts.py",
-        'return "failed_split" if leg.reversed_credits < leg.credits else "failed_returned"',
-        'return "failed_returned"',
+        'return f"{failed}_split" if leg.reversed_credits < leg.credits else f"{failed}_returned"',
+        'return f"{failed}_returned"',
         ("tests/engine/views/test_leg_texts.py",),
     ),
     Defect(
