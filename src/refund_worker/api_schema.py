@@ -91,6 +91,8 @@ WaitCause = Literal[
     "retry",
     "result_unknown",
     "processor",
+    "payout",
+    "payout_held",
     "customer",
     "worker",
 ]

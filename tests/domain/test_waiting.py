@@ -60,3 +60,20 @@ def test_a_refund_says_that_it_waits_for_approval_or_has_ended() -> None:
     refund = a_refund(a_leg(), status=RefundStatus.AWAITING_APPROVAL)
     assert [wait.cause for wait in waits(refund, START, PAUSED)] == [WaitCause.APPROVAL]
     assert waits(a_refund(a_leg(), status=RefundStatus.CANCELED), START, PAUSED) == ()
+
+
+def test_refund_waits_for_each_payout_that_pays_a_leg() -> None:
+    refund = under_way(
+        *(a_leg(number, status=LegStatus.PENDING, processor="payout") for number in (1, 2)), a_leg(3, processor="x")
+    )
+    of_payouts = {
+        f"r-{number}": Wait(WaitCause.PAYOUT, "payout", payout_id=f"po_{number}", payout_status="recipient_action")
+        for number in (1, 2, 3)
+    }
+    found = waits(refund, START, payouts=of_payouts)
+    assert [(wait.cause, wait.payout_id) for wait in found] == [
+        (WaitCause.PAYOUT, "po_1"),
+        (WaitCause.PAYOUT, "po_2"),
+        (WaitCause.WORKER, None),
+    ]
+    assert found[0].text == "The payout po_1 has the status recipient action: its result is not final yet."

@@ -6014,8 +6014,8 @@ DEFECTS = (
     Defect(
         "a part that is sent over another payment is said to be back",
         ENGINE + "views/leg_texts.py",
-        'return "failed_split" if leg.reversed_credits < leg.credits else "failed_returned"',
-        'return "failed_returned"',
+        'return f"{failed}_split" if leg.reversed_credits < leg.credits else f"{failed}_returned"',
+        'return f"{failed}_returned"',
         ("tests/engine/views/test_leg_texts.py",),
     ),
     Defect(
@@ -7021,11 +7021,11 @@ DEFECTS = (
         ("tests/engine/refunds/test_account_limits.py",),
     ),
     Defect(
-        "limits: a preview shows what an account forbids",
-        ENGINE + "refunds/preview.py",
-        "payments = usable_payments(found, context.policy, now)",
-        "payments = list(found)",
-        ("tests/engine/refunds/test_account_limits.py",),
+        "limits: a preview shows a maximum beyond the payments and the payee",
+        DOMAIN + "acceptance.py",
+        "        most = placeable(most, payments, request.currency, allocation, payee)\n",
+        "        pass\n",
+        ("tests/engine/payouts/test_withdrawals_previewed.py::test_maximum_of_a_preview_is_accepted_and_no_more",),
     ),
     Defect(
         "limits: credits are payable over an account without refunds",

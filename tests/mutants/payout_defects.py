@@ -18,6 +18,8 @@ EVENTS = "tests/engine/payouts/test_transfer_events.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 KEYS = "tests/engine/payouts/test_destinations_key.py::test_"
 LOCKS = "tests/engine/payouts/test_lock_order.py::test_"
+PREVIEWED = "tests/engine/payouts/test_withdrawals_previewed.py::test_"
+PLACEMENT = "tests/domain/test_placement.py::test_"
 PAGES = "tests/web/console/"
 COMPLIANCE = "tests/web/test_payouts_over_http.py::test_compliance_says_nothing_in_detail"
 COMPLIANCE_MESSAGES = (
@@ -1379,5 +1381,89 @@ PAYOUT_DEFECTS = (
         "        has_money = builder.payout.ledger_posted and not builder.payout.given_back\n",
         "        has_money = builder.payout.ledger_posted\n",
         (DOUBTFUL + "unknown_status_after_the_amount_went_back_is_only_an_alarm",),
+    ),
+    Defect(
+        "payouts: a preview knows no payee",
+        ENGINE + "refunds/preview.py",
+        'return batch.refund_of(asked, "preview", context, now)',
+        'return batch.refund_of(replace(asked, payee_id=None), "preview", context, now)',
+        (PREVIEWED + "request_does_what_its_preview_says",),
+    ),
+    Defect(
+        "payouts: an unknown payee is not refused",
+        DOMAIN + "acceptance.py",
+        "    _check_payee(request, payee)\n",
+        "",
+        (PLACEMENT + "unknown_payee_is_named_after_the_customer_and_before_the_room",),
+    ),
+    Defect(
+        "payouts: a payee's payment counts what earlier requests of the batch took only as a refund",
+        ENGINE + "refunds/accept.py",
+        "for payments in (self.payments, self.unfiltered):",
+        "for payments in (self.payments,):",
+        (PREVIEWED + "batch_pays_the_payee_no_payment_twice",),
+    ),
+    Defect(
+        "payouts: the payee gets nothing of a payment that is refunded only as a whole",
+        DOMAIN + "placement.py",
+        "[rooms.get(payment.payment_id, payment) for",
+        "[payment if payment.credits_left else rooms.get(payment.payment_id, payment) for",
+        (PLACEMENT + "payee_gets_the_part_of_what_is_refunded_only_as_a_whole",),
+    ),
+    Defect(
+        "payouts: a withdrawal to a payee mixes currencies",
+        DOMAIN + "placement.py",
+        "        if len(currencies) > 1:\n",
+        "        if len(currencies) > 1 and request.payee_id is None:\n",
+        (PLACEMENT + "payout_is_refused_as_a_refund_is",),
+    ),
+    Defect(
+        "payouts: money that went back outside is paid to the payee again",
+        DOMAIN + "placement.py",
+        "    rooms = {p.payment_id: p for",
+        "    rooms = {p.payment_id: replace(p, credits_taken=0, money_taken=0) for",
+        (PREVIEWED + "money_that_went_back_for_spent_credits_is_not_paid_again",),
+    ),
+    Defect(
+        "payouts: a leg that a payout paid went back the way it came",
+        ENGINE + "views/leg_texts.py",
+        'return "succeeded_payout" if leg.processor == PAYOUT else "succeeded"',
+        'return "succeeded"',
+        ("tests/engine/views/test_leg_texts.py::test_texts_of_a_payout_name_it_and_where_the_money_went",),
+    ),
+    Defect(
+        "payouts: a leg that a payout replaced is sent over another payment",
+        ENGINE + "views/leg_texts.py",
+        "    if any(to_payee):\n",
+        "    if False:\n",
+        ("tests/engine/views/test_leg_texts.py::test_leg_that_a_payout_replaced_is_sent_over_no_other_payment",),
+    ),
+    Defect(
+        "payouts: a code of a payout speaks of the account that the customer paid from",
+        ENGINE + "views/leg_texts.py",
+        "payout_texts_in_force().about(code) if leg.processor == PAYOUT else None",
+        "None",
+        ("tests/engine/views/test_leg_texts.py::test_code_of_a_payout_speaks_of_the_payees_account",),
+    ),
+    Defect(
+        "payouts: a refund does not say which payout it waits for",
+        DOMAIN + "waiting.py",
+        "            wait = payouts.get(leg.leg_id, wait)\n",
+        "            pass\n",
+        (WITHDRAWALS + "refund_says_which_payout_is_held_and_why",),
+    ),
+    Defect(
+        "payouts: a refund names only one of the payouts that it waits for",
+        DOMAIN + "waiting.py",
+        "wait.code, wait.payout_id)",
+        "wait.code)",
+        ("tests/domain/test_waiting.py::test_refund_waits_for_each_payout_that_pays_a_leg",),
+    ),
+    Defect(
+        "payouts: a refund does not say that its payout is held",
+        ENGINE + "processor_sync/refund_waits.py",
+        "    if payout.status is PayoutStatus.HELD:\n",
+        "    if False:\n",
+        (WITHDRAWALS + "refund_says_which_payout_is_held_and_why",),
     ),
 )

@@ -1,7 +1,7 @@
 """Accept a refund request, or name the first check that refuses it. Pure functions.
 
 The checks run in the order that the contract names: syntax, customer, transaction, refundable credits, balance,
-payments, currency. Credits and money that refunds in flight reserve count as taken.
+payments, currency. A payee is checked after the transaction. What refunds in flight reserve counts as taken.
 """
 
 from __future__ import annotations
@@ -9,24 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from refund_worker.domain.allocation import Allocation, RefundablePayment, allocate, placeable_credits
+from refund_worker.domain.allocation import Allocation, RefundablePayment
 from refund_worker.domain.credit_postings import reservation_of
 from refund_worker.domain.decision import AccountDelta, Decision, Event
 from refund_worker.domain.decision_builder import payment_deltas
 from refund_worker.domain.ledger import EntryKind
 from refund_worker.domain.legs import leg_id_of
 from refund_worker.domain.money import AMOUNT_MAX, as_text
+from refund_worker.domain.placement import RequestedPayee, all_credits, place, placeable
 from refund_worker.domain.refund import Kind, Leg, Refund, RefundRequest, To
 from refund_worker.domain.state_machine import first_leg_status, first_refund_status
 from refund_worker.errors import (
-    AmountTooSmall,
     ChangedMeanwhile,
-    CurrencyMismatch,
     ExceedsRefundable,
     InsufficientBalance,
     InvalidRequest,
-    NoRefundablePayment,
     UnknownCustomer,
+    UnknownPayee,
     UnknownTransaction,
 )
 
@@ -109,20 +108,21 @@ def accept(
     payments: Sequence[RefundablePayment],
     now: float,
     allocation: str,
-    to_payee: Sequence[RefundablePayment] = (),
+    payee: RequestedPayee | None = None,
 ) -> Refund:
     """Return the refund that this request becomes, with its legs planned. `now` is in epoch seconds.
 
     `transaction` is the one that the request names, or None. `allocation` is the order in which payments are used.
-    `to_payee` are the payments that can take nothing back: for a withdrawal to a payee, their part is paid out.
+    `payee` is the customer's own one that the request names, or None: it gets what the payments cannot take back.
     Raises the `Refusal` of the first check that fails; `ChangedMeanwhile` if the transaction is not as its author saw.
     """
     customer = _checked(request, customer)
     of_correction = request.kind is Kind.WITHDRAWAL and request.transaction_id is not None
     _check_transaction(request, transaction)
-    credits = _credits_to_refund(request, customer, transaction, [*payments, *to_payee], allocation)
+    _check_payee(request, payee)
+    credits = _credits_to_refund(request, customer, transaction, payments, allocation, payee)
     _check_available(request, customer, credits)
-    shares = _shares(request, credits, payments, allocation, to_payee) if request.to is To.SOURCE else ()
+    shares = place(request, credits, payments, allocation, payee) if request.to is To.SOURCE else ()
     return Refund(
         refund_id=refund_id,
         client=request.client,
@@ -231,6 +231,11 @@ def _check_transaction(request: RefundRequest, transaction: RefundableTransactio
     _check_left_as_seen(request, transaction)
 
 
+def _check_payee(request: RefundRequest, payee: RequestedPayee | None) -> None:
+    if request.payee_id is not None and payee is None:
+        raise UnknownPayee(f"payee {request.payee_id} is no payee of customer {request.customer_id}", field="payee_id")
+
+
 def _check_left_as_seen(request: RefundRequest, transaction: RefundableTransaction | None) -> None:
     if request.left_seen is not None and transaction is not None and transaction.left != request.left_seen:
         raise ChangedMeanwhile(f"{transaction.left:,} credits are left to refund now, not {request.left_seen:,}")
@@ -242,17 +247,18 @@ def maximum_credits(
     transaction: RefundableTransaction | None,
     payments: Sequence[RefundablePayment],
     allocation: str = "newest_first",
+    payee: RequestedPayee | None = None,
 ) -> int:
     """Return the most credits that the same request could ask for, by the transaction, the account and the payments.
 
-    No larger request is accepted; one for exactly these credits can still fail a check of another kind. `transaction`
-    and `allocation` are as for `accept`.
+    No larger request is accepted; one for exactly these credits can still fail a check of another kind. `transaction`,
+    `allocation` and `payee` are as for `accept`.
     """
     if request.transaction_id is not None and transaction is None:
         return 0
     most = _most_by_account(request, customer, transaction)
     if request.to is To.SOURCE:
-        most = placeable_credits(most, _in_currency(payments, request.currency), allocation)
+        most = placeable(most, payments, request.currency, allocation, payee)
     return max(0, most)
 
 
@@ -267,17 +273,13 @@ def _most_by_account(
     return min(transaction.left, customer.payable_at_most)
 
 
-def _in_currency(payments: Sequence[RefundablePayment], currency: str | None) -> list[RefundablePayment]:
-    """Return the payments in this currency; all of them without one."""
-    return [payment for payment in payments if currency in (None, payment.currency)]
-
-
 def _credits_to_refund(
     request: RefundRequest,
     customer: CustomerAccount,
     transaction: RefundableTransaction | None,
     payments: Sequence[RefundablePayment],
     allocation: str,
+    payee: RequestedPayee | None,
 ) -> int:
     """Return the credits of the refund: those asked for, or all that are left. Raises a `Refusal` for too many."""
     if request.kind is Kind.CREDIT_REFUND:
@@ -285,7 +287,7 @@ def _credits_to_refund(
         return _credits_of_spend(request, transaction)
     if transaction is not None:
         return _credits_of_correction(request, customer, transaction)
-    return _credits_of_balance(request, customer, payments, allocation)
+    return _credits_of_balance(request, customer, payments, allocation, payee)
 
 
 def _credits_of_spend(request: RefundRequest, spend: RefundableTransaction) -> int:
@@ -311,76 +313,20 @@ def _credits_of_correction(request: RefundRequest, customer: CustomerAccount, co
 
 
 def _credits_of_balance(
-    request: RefundRequest, customer: CustomerAccount, payments: Sequence[RefundablePayment], allocation: str
+    request: RefundRequest,
+    customer: CustomerAccount,
+    payments: Sequence[RefundablePayment],
+    allocation: str,
+    payee: RequestedPayee | None,
 ) -> int:
     at_most = customer.payable_at_most
     if at_most == 0 or (request.credits is not None and request.credits > at_most):
         raise ExceedsRefundable(f"only {at_most} credits can be paid out")
     asked = request.credits
-    credits = asked if asked is not None else _all_credits(request, customer.payable, payments, allocation)
+    credits = asked if asked is not None else all_credits(request, customer.payable, payments, allocation, payee)
     if credits <= 0:
         raise InsufficientBalance("no credits are available on the balance")
     return credits
-
-
-def _all_credits(request: RefundRequest, available: int, payments: Sequence[RefundablePayment], allocation: str) -> int:
-    """Return all credits that can be paid out in the requested currency, or in the only one there is.
-
-    A leg that replaces a failed one can take more of a payment than its credits. If no payment can take any credits,
-    the check of the payments refuses the request later.
-    """
-    currencies = {p.currency for p in payments if p.credits_left > 0}
-    only = currencies.pop() if len(currencies) == 1 else None
-    currency = request.currency or only
-    in_currency = placeable_credits(available, _in_currency(payments, currency), allocation) if currency else 0
-    return in_currency or available
-
-
-def _shares(
-    request: RefundRequest,
-    credits: int,
-    payments: Sequence[RefundablePayment],
-    allocation: str,
-    to_payee: Sequence[RefundablePayment] = (),
-) -> tuple[Allocation, ...]:
-    """Return the shares of the payments. The last are of payments that cannot be refunded: the payee gets these."""
-    if request.payee_id is not None and to_payee:
-        own = placeable_credits(credits, _in_currency(payments, request.currency), allocation)
-        if own < credits:
-            rest = _payments_to_use(request, credits - own, to_payee)
-            paid_out = allocate(credits - own, rest, allocation)
-            return (*(allocate(own, _in_currency(payments, request.currency), allocation) if own else ()), *paid_out)
-    usable = _payments_to_use(request, credits, payments)
-    if (most := placeable_credits(credits, usable, allocation)) < credits:
-        what = "some of the customer's payments can be refunded only as a whole"
-        raise NoRefundablePayment(f"{what}: of {credits} credits, the payments can take {most}")
-    shares = allocate(credits, usable, allocation)
-    if not any(share.amount_minor for share in shares):
-        raise AmountTooSmall(f"{credits} credits are worth less than the smallest unit of money")
-    return shares
-
-
-def _payments_to_use(
-    request: RefundRequest, credits: int, payments: Sequence[RefundablePayment]
-) -> list[RefundablePayment]:
-    refundable = [p for p in payments if p.credits_left > 0]
-    if sum(p.credits_left for p in refundable) < credits:
-        raise NoRefundablePayment(f"the customer's payments have too little left to refund {credits} credits")
-    currencies = sorted({p.currency for p in refundable})
-    if request.currency is None:
-        if len(currencies) > 1:
-            raise CurrencyMismatch(
-                f"the customer paid in {', '.join(currencies)}: say which currency", field="currency"
-            )
-        return refundable
-    if all(p.currency != request.currency for p in payments):
-        raise CurrencyMismatch(f"no payment in {request.currency}: there are {', '.join(currencies)}", field="currency")
-    fitting = [p for p in refundable if p.currency == request.currency]
-    if sum(p.credits_left for p in fitting) < credits:
-        raise NoRefundablePayment(
-            f"the customer's payments in {request.currency} have too little left to refund {credits} credits"
-        )
-    return fitting
 
 
 def _planned(refund_id: str, number: int, share: Allocation) -> Leg:

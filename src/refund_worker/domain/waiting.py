@@ -23,6 +23,8 @@ class WaitCause(StrEnum):
     RETRY = "retry"
     RESULT_UNKNOWN = "result_unknown"
     PROCESSOR = "processor"
+    PAYOUT = "payout"
+    PAYOUT_HELD = "payout_held"
     CUSTOMER = "customer"
     WORKER = "worker"
 
@@ -37,11 +39,15 @@ class Wait:
     until: float | None = None
     code: str | None = None
     reason: str | None = None
+    payout_id: str | None = None
+    payout_status: str | None = None
 
     @property
     def text(self) -> str:
         """Return the cause as a sentence, without its times, code and reason."""
-        return _TEXTS[self.cause].format(processor=self.processor)
+        return _TEXTS[self.cause].format(
+            processor=self.processor, payout=self.payout_id, status=(self.payout_status or "").replace("_", " ")
+        )
 
 
 _TEXTS: Mapping[WaitCause, str] = {
@@ -53,11 +59,14 @@ _TEXTS: Mapping[WaitCause, str] = {
     WaitCause.RETRY: "It waits for the next try at {processor}.",
     WaitCause.RESULT_UNKNOWN: "{processor} did not answer: it is looked up there.",
     WaitCause.PROCESSOR: "{processor} has it, and its result is not final yet.",
+    WaitCause.PAYOUT: "The payout {payout} has the status {status}: its result is not final yet.",
+    WaitCause.PAYOUT_HELD: "The payout {payout} is held: nothing is sent to the payee yet.",
     WaitCause.CUSTOMER: "It waits for the customer, who must act at {processor}.",
     WaitCause.WORKER: "It is due and waits for a worker.",
 }
 NOTHING_BLOCKED: Mapping[str, Wait] = MappingProxyType({})
 NO_CODES: Mapping[str, str] = MappingProxyType({})
+NO_PAYOUTS: Mapping[str, Wait] = MappingProxyType({})
 
 
 def waits(
@@ -65,19 +74,23 @@ def waits(
     now: float,
     blocked: Mapping[str, Wait] = NOTHING_BLOCKED,
     last_codes: Mapping[str, str] = NO_CODES,
+    payouts: Mapping[str, Wait] = NO_PAYOUTS,
 ) -> tuple[Wait, ...]:
     """Return the causes for which the refund waits at `now`, each once; nothing if it has ended.
 
     `blocked` has the wait for each processor to which nothing is sent. `last_codes` are the codes of the last
-    answers, by leg_id.
+    answers, and `payouts` the waits for the payouts that pay legs, by leg_id.
     """
     if refund.status in FINAL:
         return ()
     if refund.status is RefundStatus.AWAITING_APPROVAL:
         return (Wait(WaitCause.APPROVAL, since=refund.created_at),)
-    found: dict[tuple[WaitCause, str | None, str | None], Wait] = {}
-    for wait in (_wait_of(leg, now, blocked, last_codes.get(leg.leg_id)) for leg in _open_legs(refund)):
-        found.setdefault((wait.cause, wait.processor, wait.code), wait)
+    found: dict[tuple[str | None, ...], Wait] = {}
+    for leg in _open_legs(refund):
+        wait = _wait_of(leg, now, blocked, last_codes.get(leg.leg_id))
+        if wait.cause is WaitCause.PROCESSOR:
+            wait = payouts.get(leg.leg_id, wait)
+        found.setdefault((wait.cause, wait.processor, wait.code, wait.payout_id), wait)
     return tuple(found.values()) or (Wait(WaitCause.WORKER, since=refund.due_at),)
 
 

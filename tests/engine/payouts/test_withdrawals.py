@@ -19,8 +19,10 @@ from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts.merge import merge_customers
 from refund_worker.engine.payouts.as_processor import PayoutsAsProcessor
 from refund_worker.engine.payouts.destination_changes import change_payee
+from refund_worker.engine.processor_sync.refund_waits import wait_view, waits_of
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
 from refund_worker.engine.refunds.process import process_due
+from refund_worker.engine.views.api_objects import refund_view
 from refund_worker.errors import UnknownPayee
 from refund_worker.setting_values import check_client_names
 from refund_worker.store.payouts import payees
@@ -272,6 +274,32 @@ def test_unsent_credits_are_not_paid_to_another_customer(make_world: Make) -> No
     assert [world.payout(each).status for each in (first, payout_id, earned)] == ["pending", "canceled", "held"]
     assert world.refund(refund_id).status == "failed"
     assert world.account.balance == before
+
+
+def test_refund_says_which_payout_is_held_and_why(make_world: Make) -> None:
+    world = world_of_customer(make_world, "payments", "payout", "balance")
+    world.earn("e1", 700)
+    first = world.ask(300)
+    world.settle()
+    refund_id = ask(world, credits=100)
+    run(world)
+    payout_id = world.refund(refund_id).legs[1].processor_refund_id or ""
+    (wait,) = waits_for(world, refund_id)
+    assert (wait["cause"], wait["code"]) == ("payout_held", "another_payout")
+    assert wait["text"] == f"The payout {payout_id} is held: nothing is sent to the payee yet."
+    replaced, leg = refund_view(world.refund(refund_id))["legs"]
+    assert "over another payment" not in replaced["customer_text"]
+    assert f"the payout {payout_id} is not final" in leg["staff_text"]
+    world.route.set(f"{first}-1:1", ObjectState.SUCCEEDED)
+    run(world, DAY)
+    (wait,) = waits_for(world, refund_id)
+    assert (wait["cause"], wait["code"]) == ("payout", None)
+    assert f"The payout {payout_id} has the status pending" in wait["text"]
+
+
+def waits_for(world: PayoutWorld, refund_id: str) -> list[Any]:
+    with world.database.read() as connection:
+        return [wait_view(wait) for wait in waits_of(connection, world.context, world.refund(refund_id))]
 
 
 def test_payee_of_a_merged_customer_is_paid(make_world: Make) -> None:

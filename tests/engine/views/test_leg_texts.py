@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from tests.domain.builders import START, a_leg
 
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.claims.displace import CHARGED_BACK, PAYMENT_CLOSED
 from refund_worker.domain.outside_refunds import REFUNDED_ELSEWHERE
 from refund_worker.domain.processor_replies import RefundDetails
@@ -35,6 +36,21 @@ OBJECT = (KnownRefundObject("re_1", ObjectState.CANCELED),)
 
 def german() -> LegTexts:
     return LegTexts(**completed(read_messages(str(GERMAN))), days={"stripe": (5, 10)})
+
+
+PAID_OUT = a_leg(2, processor=PAYOUT, processor_payment_id="maria", processor_refund_id="po_1.1", replaces="r-1")
+
+
+def payout_legs() -> Iterator[tuple[Leg, tuple[Leg, ...]]]:
+    """Yield a payout leg for every status and way to end, and legs that a payout replaces."""
+    for status in LegStatus:
+        yield replace(PAID_OUT, status=status), ()
+    failed = replace(PAID_OUT, status=LegStatus.FAILED, reallocated=True)
+    for reversed_credits in (0, 60, 100):
+        yield replace(failed, reversed_credits=reversed_credits), ()
+    refused = a_leg(status=LegStatus.FAILED, reallocated=True)
+    yield refused, (PAID_OUT,)
+    yield refused, (a_leg(3, replaces="r-1"), PAID_OUT)
 
 
 def legs() -> Iterator[Leg]:
@@ -73,9 +89,51 @@ def test_every_leg_has_both_texts(texts: LegTexts) -> None:
 
 
 def test_every_message_is_used() -> None:
-    used = {status_key(leg) for leg in legs()}
+    used = {status_key(leg) for leg in legs()} | {status_key(*each) for each in payout_legs()}
     assert used == set(STATUS_MESSAGES)
     assert set(CODE_MESSAGES) == set(CODES_OF_GROUPS)
+
+
+def texts_of(leg: Leg, *replacements: Leg) -> tuple[str, str]:
+    message = LegTexts().of(leg, replacements)
+    return message.customer, message.staff
+
+
+@pytest.mark.parametrize("texts", [LegTexts(), german()], ids=["english", "german"])
+def test_payout_legs_have_both_texts(texts: LegTexts) -> None:
+    for leg, replacements in payout_legs():
+        message = texts.of(leg, replacements)
+        assert not placeholders(message.customer + message.staff)
+        assert "  " not in message.customer + message.staff
+        assert "po_1" not in message.customer
+        assert "you paid" not in message.customer
+
+
+def test_texts_of_a_payout_name_it_and_where_the_money_went() -> None:
+    customer, staff = texts_of(replace(PAID_OUT, status=LegStatus.SUCCEEDED))
+    assert customer == "Your refund of 10.00 USD was paid to the account that you named for your payouts."
+    assert "paid out to the payee maria by the payout po_1." in staff
+    customer, staff = texts_of(replace(PAID_OUT, status=LegStatus.PENDING))
+    assert "account that you named for your payouts" in customer
+    assert "the payout po_1 is not final yet" in staff
+
+
+def test_leg_that_a_payout_replaced_is_sent_over_no_other_payment() -> None:
+    refused = a_leg(status=LegStatus.FAILED, reallocated=True)
+    customer, staff = texts_of(refused, PAID_OUT)
+    assert "another payment" not in (customer + staff).lower()
+    assert "account that you named for your payouts" in customer
+    assert "payee maria" in staff
+    assert "A part is sent over another payment" in texts_of(refused, PAID_OUT, a_leg(3, replaces="r-1"))[0]
+    assert "over another payment of yours" in texts_of(refused, a_leg(3, replaces="r-1"))[0]
+
+
+def test_code_of_a_payout_speaks_of_the_payees_account() -> None:
+    failed = replace(PAID_OUT, status=LegStatus.FAILED, failure_code="account_closed")
+    assert "paid from" not in texts_of(failed)[0]
+    assert "Please name another account for your payouts." in texts_of(failed)[0]
+    of_a_refund = texts_of(replace(failed, failure_code="payee_not_payable"))[1]
+    assert CODE_MESSAGES["payee_not_payable"].staff in of_a_refund
 
 
 def test_german_is_complete() -> None:

@@ -54,6 +54,9 @@ class PayoutSource(StrEnum):
     WITHDRAWAL = "withdrawal"  # credits of the customer, that no payment can take back
 
 
+_AGAIN = "."  # between a payout's id and how often its amount was given back before
+
+
 @dataclass(frozen=True, slots=True)
 class KnownTransfer:
     """A transfer object of the processor, in the last state that was applied to this leg.
@@ -216,6 +219,16 @@ class Payout:
     def forward_legs(self) -> tuple[PayoutLeg, ...]:
         """Return the legs that bring the money to the payee, in order."""
         return tuple(leg for leg in self.legs if leg.step is not Step.REVERSAL)
+
+
+def object_id_of(payout_id: str, returns: int) -> str:
+    """Return the id of the payout as the object of a refund's leg: another one after each time it was given back."""
+    return f"{payout_id}{_AGAIN}{returns}" if returns else payout_id
+
+
+def payout_of_object(object_id: str) -> str:
+    """Return the id of the payout that is this object of a refund's leg."""
+    return object_id.partition(_AGAIN)[0]
 
 
 def changed_destination(payout: Payout, now_at: Mapping[str, DestinationSince]) -> float | None:

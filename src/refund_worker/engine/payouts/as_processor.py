@@ -15,7 +15,15 @@ from sqlalchemy import Connection
 from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.payouts.acceptance import accepted_payout, planned_payout
 from refund_worker.domain.payouts.machine import PayoutAction
-from refund_worker.domain.payouts.payout import PAYOUT_ENDS, PAYOUT_PAID, Payout, PayoutSource, PayoutStatus
+from refund_worker.domain.payouts.payout import (
+    PAYOUT_ENDS,
+    PAYOUT_PAID,
+    Payout,
+    PayoutSource,
+    PayoutStatus,
+    object_id_of,
+    payout_of_object,
+)
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import (
     Answered,
@@ -42,7 +50,6 @@ from refund_worker.store.payouts import payees, payouts
 # The client of the payouts that refunds ask for. No API key can have it, so no caller can take one of their keys.
 CLIENT = ":withdrawals"
 NOT_PAYABLE = "payee_not_payable"
-_AGAIN = "."  # between a payout's id and how often its amount was given back before
 
 
 class PayoutsAsProcessor(RefundsOnly):
@@ -75,7 +82,7 @@ class PayoutsAsProcessor(RefundsOnly):
     async def fetch(self, processor_refund_id: str) -> Reply:
         """Return the payout as a refund object."""
         with self._context().database.read() as connection:
-            found = payouts.load(connection, [_payout_of(processor_refund_id)])
+            found = payouts.load(connection, [payout_of_object(processor_refund_id)])
             own = installation_id(connection)
         return Answered(_object(found[0], own)) if found else Misconfigured("not_found", "there is no such payout")
 
@@ -99,7 +106,7 @@ class PayoutsAsProcessor(RefundsOnly):
         try:
             perform_payout_action(
                 self._context(),
-                _payout_of(processor_refund_id),
+                payout_of_object(processor_refund_id),
                 PayoutAction.CANCEL,
                 actor=CLIENT,
                 reason="the refund is canceled",
@@ -149,10 +156,6 @@ def _make(connection: Connection, context: Context, key: str, order: dict[str, o
     return Answered(_object(decision.after, installation_id(connection)))
 
 
-def _payout_of(object_id: str) -> str:
-    return object_id.partition(_AGAIN)[0]
-
-
 def _object(payout: Payout, installation: str) -> RefundObject:
     """Return the payout as the object of its leg. It is pending until it is paid or has ended.
 
@@ -168,7 +171,7 @@ def _object(payout: Payout, installation: str) -> RefundObject:
     elif payout.status in PAYOUT_ENDS:
         state = ObjectState.FAILED
     return RefundObject(
-        processor_refund_id=f"{payout.payout_id}{_AGAIN}{returns}" if returns else payout.payout_id,
+        processor_refund_id=object_id_of(payout.payout_id, returns),
         status=state.value,
         amount_minor=payout.amount_minor,
         currency=payout.currency,

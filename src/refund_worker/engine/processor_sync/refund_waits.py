@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection
 
 from refund_worker import api_schema
 from refund_worker.alarms import Condition
-from refund_worker.domain.account_names import platform_of
+from refund_worker.domain.account_names import PAYOUT, platform_of
+from refund_worker.domain.payouts.payout import Payout, PayoutStatus
 from refund_worker.domain.refund import Refund
 from refund_worker.domain.waiting import Wait, WaitCause, waits
 from refund_worker.engine.context import Context
 from refund_worker.engine.processor_sync.status import CIRCUIT_OPEN, PAUSED, STALE, stored_switches
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.failure_codes import code_with_entry
+from refund_worker.engine.views.leg_texts import payout_id_of
+from refund_worker.engine.views.payout_texts import failure_code_of
 from refund_worker.store import attempts
+from refund_worker.store.payouts import payouts
 from refund_worker.store.processors import ALL
 from refund_worker.store.reporting import metrics
 from refund_worker.times import iso
@@ -45,7 +49,28 @@ def waits_of(connection: Connection, context: Context, refund: Refund) -> tuple[
     """Return the causes for which the refund waits now."""
     names = {leg.processor for leg in refund.legs}
     blocked = _blocked(stored_switches(connection, context, others=names), names)
-    return waits(refund, context.clock(connection), blocked, attempts.last_codes(connection, refund.refund_id))
+    last_codes = attempts.last_codes(connection, refund.refund_id)
+    return waits(refund, context.clock(connection), blocked, last_codes, _waits_for_payouts(connection, refund))
+
+
+def _waits_for_payouts(connection: Connection, refund: Refund) -> dict[str, Wait]:
+    """Return the waits for the payouts that pay legs of the refund, by leg_id."""
+    ids = {payout_id: leg.leg_id for leg in refund.legs if (payout_id := payout_id_of(leg)) is not None}
+    found = payouts.load(connection, ids) if ids else []
+    return {ids[payout.payout_id]: _wait_for(payout) for payout in found}
+
+
+def _wait_for(payout: Payout) -> Wait:
+    if payout.status is PayoutStatus.HELD:
+        held = Wait(WaitCause.PAYOUT_HELD, PAYOUT, until=payout.hold_until, code=payout.hold_code)
+        return replace(held, payout_id=payout.payout_id)
+    return Wait(
+        WaitCause.PAYOUT,
+        PAYOUT,
+        code=failure_code_of(payout),
+        payout_id=payout.payout_id,
+        payout_status=payout.status.value,
+    )
 
 
 def wait_view(wait: Wait) -> api_schema.Wait:

@@ -15,19 +15,25 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 from sqlalchemy.exc import IntegrityError
 
-from refund_worker.domain.acceptance import CustomerAccount, RefundableTransaction, accept, accepted
+from refund_worker.domain.acceptance import (
+    CustomerAccount,
+    RefundableTransaction,
+    accept,
+    accepted,
+    maximum_credits,
+)
 from refund_worker.domain.account_limits import usable_payments
-from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, Policy
 from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval, quotas
 from refund_worker.domain.payouts.payee import Payee
-from refund_worker.domain.refund import RefundRequest
+from refund_worker.domain.placement import RequestedPayee
+from refund_worker.domain.refund import Refund, RefundRequest
 from refund_worker.engine.context import Context
 from refund_worker.engine.refunds import address_hash
 from refund_worker.engine.refunds.apply import apply
 from refund_worker.engine.refunds.limit_usage import usage_before
-from refund_worker.errors import KeyReused, Quota, Refusal, UnknownPayee
+from refund_worker.errors import KeyReused, Quota, Refusal
 from refund_worker.metrics import REFUNDS_ACCEPTED, count
 from refund_worker.store import accounts, refunds
 from refund_worker.store.payouts import payees
@@ -254,34 +260,41 @@ def _is_equal(name: str, value: object, earlier: object) -> bool:
 
 
 class BatchAccounts:
-    """The locked accounts that a batch of requests touches. They change as requests of the batch are accepted."""
+    """The accounts that a batch of requests touches. They change as requests of the batch are accepted."""
 
     def __init__(self) -> None:
         self.customers: dict[str, CustomerAccount] = {}
         self.payments: dict[str, dict[str, RefundablePayment]] = {}
-        self.unfiltered: dict[str, list[RefundablePayment]] = {}  # with what their accounts forbid
+        self.unfiltered: dict[str, dict[str, RefundablePayment]] = {}  # with what their accounts forbid
         self.payees: dict[str, Payee] = {}
         self.transactions: dict[str, RefundableTransaction] = {}
         self.usage = Usage()
         self.actors: set[str] = set()
 
     def load(
-        self, connection: Connection, requests: Sequence[RefundRequest], policy: Policy, limits: Limits, now: float
+        self,
+        connection: Connection,
+        requests: Sequence[RefundRequest],
+        policy: Policy,
+        limits: Limits,
+        now: float,
+        *,
+        lock: bool = True,
     ) -> list[RefundRequest]:
-        """Lock and read the accounts that are not loaded yet. Accounts that are already loaded keep their changes.
+        """Read the accounts that are not loaded yet, and lock them. Accounts that are loaded keep their changes.
 
         Return the requests, each with the id of the customer's account: a merged customer's is that of the surviving
-        one.
+        one. A preview stores nothing and needs no lock.
         """
         asked = {request.customer_id for request in requests} - self.customers.keys()
-        found = accounts.lock_customers(connection, asked)
+        found = accounts.lock_customers(connection, asked) if lock else accounts.read_customers(connection, asked)
         customers = found.keys() - self.customers.keys()
         self.customers |= {customer: found[customer] for customer in customers}
         merged = accounts.survivors(connection, asked - found.keys())
         customers |= asked - merged.keys()
         for customer, its in accounts.refundable_payments(connection, customers).items():
             self.payments[customer] = {p.payment_id: p for p in usable_payments(its, policy, now)}
-            self.unfiltered[customer] = its
+            self.unfiltered[customer] = {p.payment_id: p for p in its}
         named = {request.payee_id for request in requests if request.payee_id} - self.payees.keys()
         self.payees |= payees.load(connection, named)
         transactions = {
@@ -296,36 +309,46 @@ class BatchAccounts:
 
     def accept(self, request: RefundRequest, request_body: str, context: Terms, now: float) -> Decision:
         """Decide on one request. Its reservation counts for the next one. Raises a `Refusal` if it is not accepted."""
-        refund = accept(
-            request,
-            refund_id=context.new_id("rf"),
-            customer=self.customers.get(request.customer_id),
-            transaction=self.transactions.get(request.transaction_id or ""),
-            payments=list(self.payments.get(request.customer_id, {}).values()),
-            now=now,
-            allocation=context.policy.allocation,
-            to_payee=self._to_payee(request),
-        )
-        check_velocity(refund, self.usage, context.limits)
+        refund = self.refund_of(request, context.new_id("rf"), context, now)
         decision = accepted(refund, request_body, needs_approval=needs_approval(refund, self.usage, context.limits))
         self._reserve(decision)
         self.usage.add(decision.after)
         return decision
 
-    def _to_payee(self, request: RefundRequest) -> list[RefundablePayment]:
-        """Return the payments that can take nothing back, as payments to the payee of the request."""
-        if request.payee_id is None:
-            return []
-        known = self.payees.get(request.payee_id)
-        if known is None or known.customer_id != request.customer_id:
-            message = f"payee {request.payee_id} is no payee of customer {request.customer_id}"
-            raise UnknownPayee(message, field="payee_id")
-        usable = self.payments.get(request.customer_id, {})
-        return [
-            replace(payment, processor=PAYOUT, processor_payment_id=known.payee_id)
-            for payment in self.unfiltered.get(request.customer_id, ())
-            if payment.currency == known.currency and not usable[payment.payment_id].credits_left
-        ]
+    def refund_of(self, request: RefundRequest, refund_id: str, context: Terms, now: float) -> Refund:
+        """Return the refund that the request would become. Reserve nothing. Raises a `Refusal`."""
+        refund = accept(
+            request,
+            refund_id=refund_id,
+            customer=self.customers.get(request.customer_id),
+            transaction=self.transactions.get(request.transaction_id or ""),
+            payments=self._payments_of(request),
+            now=now,
+            allocation=context.policy.allocation,
+            payee=self._payee_of(request),
+        )
+        check_velocity(refund, self.usage, context.limits)
+        return refund
+
+    def maximum_credits(self, request: RefundRequest, context: Terms) -> int:
+        """Return the most credits that the request could ask for: no larger one is accepted."""
+        customer, payee = self.customers.get(request.customer_id), self._payee_of(request)
+        if customer is None or (request.payee_id is not None and payee is None):
+            return 0
+        transaction = self.transactions.get(request.transaction_id or "")
+        payments = self._payments_of(request)
+        return maximum_credits(request, customer, transaction, payments, context.policy.allocation, payee)
+
+    def _payments_of(self, request: RefundRequest) -> list[RefundablePayment]:
+        return list(self.payments.get(request.customer_id, {}).values())
+
+    def _payee_of(self, request: RefundRequest) -> RequestedPayee | None:
+        """Return the payee that the request names, or None if it names none of the customer's."""
+        payee = self.payees.get(request.payee_id or "")
+        if payee is None or payee.customer_id != request.customer_id:
+            return None
+        unfiltered = self.unfiltered.get(request.customer_id, {})
+        return RequestedPayee(payee_id=payee.payee_id, currency=payee.currency, payments=tuple(unfiltered.values()))
 
     def _reserve(self, decision: Decision) -> None:
         refund = decision.after
@@ -335,6 +358,7 @@ class BatchAccounts:
                 transaction, taken=transaction.taken + decision.transaction_credits
             )
         self.customers[refund.customer_id] = self.customers[refund.customer_id].after(decision.customer)
-        its_payments = self.payments.get(refund.customer_id, {})
-        for payment_id, delta in decision.payments.items():
-            its_payments[payment_id] = its_payments[payment_id].after_reserving(delta.credits, delta.minor)
+        for payments in (self.payments, self.unfiltered):
+            its_payments = payments.get(refund.customer_id, {})
+            for payment_id, delta in decision.payments.items():
+                its_payments[payment_id] = its_payments[payment_id].after_reserving(delta.credits, delta.minor)

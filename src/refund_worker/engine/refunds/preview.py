@@ -7,16 +7,13 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from refund_worker import api_schema
-from refund_worker.domain.acceptance import accept, maximum_credits
-from refund_worker.domain.account_limits import usable_payments
 from refund_worker.domain.account_names import processor_of
-from refund_worker.domain.limits import check_velocity, needs_approval
+from refund_worker.domain.limits import needs_approval
 from refund_worker.domain.refund import Kind, Leg, Refund, RefundRequest, To
 from refund_worker.engine.context import Context
-from refund_worker.engine.refunds.limit_usage import usage_before
+from refund_worker.engine.refunds.accept import BatchAccounts
 from refund_worker.engine.views.api_objects import refund_view
 from refund_worker.errors import Refusal
-from refund_worker.store import accounts
 
 
 def preview(context: Context, request: RefundRequest) -> api_schema.Preview:
@@ -33,36 +30,19 @@ def preview(context: Context, request: RefundRequest) -> api_schema.Preview:
 
 def _preview(connection: Connection, context: Context, request: RefundRequest) -> api_schema.Preview:
     now = context.clock(connection)
-    customer = accounts.find_customer(connection, request.customer_id)
-    if customer is not None:
-        request = replace(request, customer_id=customer.customer_id)
-    found = accounts.refundable_payments(connection, [request.customer_id]).get(request.customer_id, [])
-    payments = usable_payments(found, context.policy, now)
-    transactions = (
-        accounts.refundable_transactions(connection, [request.transaction_id]) if request.transaction_id else {}
-    )
-    transaction = transactions.get(request.transaction_id or "")
-    usage = usage_before(connection, {request.customer_id}, {request.actor}, context.limits, now)
+    batch = BatchAccounts()
+    (request,) = batch.load(connection, [request], context.policy, context.limits, now, lock=False)
 
     def trial(asked: RefundRequest) -> Refund | Refusal:
         try:
-            refund = accept(
-                asked,
-                refund_id="preview",
-                customer=customer,
-                transaction=transaction,
-                payments=payments,
-                now=now,
-                allocation=context.policy.allocation,
-            )
-            check_velocity(refund, usage, context.limits)
+            return batch.refund_of(asked, "preview", context, now)
         except Refusal as refusal:
             return refusal
-        return refund
 
     outcome = trial(request)
-    most = maximum_credits(request, customer, transaction, payments, context.policy.allocation) if customer else 0
+    most = batch.maximum_credits(request, context)
     largest = trial(replace(request, credits=most)) if most else None
+    customer = batch.customers.get(request.customer_id)
     before = customer.balance if customer else None
     return {
         "would_be": _refused(outcome) if isinstance(outcome, Refusal) else "accepted",
@@ -73,7 +53,7 @@ def _preview(connection: Connection, context: Context, request: RefundRequest) -
         "balance_before": before,
         "balance_after": before + _change(outcome) if before is not None else None,
         "policy": {
-            "needs_approval": isinstance(outcome, Refund) and needs_approval(outcome, usage, context.limits),
+            "needs_approval": isinstance(outcome, Refund) and needs_approval(outcome, batch.usage, context.limits),
             "approval_threshold_minor": context.limits.approval_threshold_minor,
             "allocation": context.policy.allocation,
         },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from sqlalchemy import Connection, RowMapping
@@ -41,7 +41,7 @@ def refund_view(refund: Refund) -> api_schema.Refund:
         "transaction_id": refund.transaction_id,
         "credits": refund.credits,
         "amounts": _amounts(refund),
-        "legs": [leg_view(leg) for leg in refund.legs],
+        "legs": [leg_view(leg, refund.legs) for leg in refund.legs],
         "reason": refund.reason,
         "note": refund.note,
         "metadata": dict(refund.metadata),
@@ -69,11 +69,11 @@ def _amounts(refund: Refund) -> list[api_schema.Amount]:
     return list(sums.values())
 
 
-def leg_view(leg: Leg) -> api_schema.Leg:
-    """Return one leg; amounts in minor units."""
+def leg_view(leg: Leg, legs: Sequence[Leg] = ()) -> api_schema.Leg:
+    """Return one leg; amounts in minor units. `legs` are all legs of its refund."""
     report, texts = leg.report, texts_in_force()
     details = report.details if report else NO_DETAILS
-    expected, text = texts.expected_by(leg), texts.of(leg)
+    expected, text = texts.expected_by(leg), texts.of(leg, [other for other in legs if other.replaces == leg.leg_id])
     return {
         "leg_id": leg.leg_id,
         "payment_id": leg.payment_id,

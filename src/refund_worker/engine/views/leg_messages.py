@@ -53,6 +53,11 @@ STATUS_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "Your refund of {amount} is on its way. The payment provider is processing it.",
             "{amount} over {payment}: {processor} accepted the refund {processor_refund_id}, and it is not final yet.",
         ),
+        "pending_payout": Message(
+            "Your refund of {amount} goes to the account that you named for your payouts. It is being processed.",
+            "{amount} over {payment} is paid out to the payee {payee}: the payout {payout} is not final yet. See "
+            "`refund-worker payouts show {payout}`.",
+        ),
         "requires_action": Message(
             "Your refund of {amount} waits for you: the payment provider needs to know where to send the money.",
             "{amount} over {payment}: {processor} waits until the customer says where to send the money "
@@ -61,6 +66,10 @@ STATUS_MESSAGES: Mapping[str, Message] = MappingProxyType(
         "succeeded": Message(
             "Your refund of {amount} was sent back the way you paid.",
             "{amount} over {payment}: {processor} reports the refund {processor_refund_id} as paid.",
+        ),
+        "succeeded_payout": Message(
+            "Your refund of {amount} was paid to the account that you named for your payouts.",
+            "{amount} over {payment} was paid out to the payee {payee} by the payout {payout}.",
         ),
         "succeeded_manually": Message(
             "Your refund of {amount} was paid to you in another way.",
@@ -87,6 +96,39 @@ STATUS_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "credits of the rest are back on your balance.",
             "{amount} could not be returned over {payment}. Another payment of the customer is used for a part, and "
             "{credits} credits go back to the balance.",
+        ),
+        "failed_paid_out": Message(
+            "{amount} could not be returned over this payment. It goes to the account that you named for your payouts.",
+            "{amount} could not be returned over {payment}. It is paid out to the payee {payee}.",
+        ),
+        "failed_partly_paid_out": Message(
+            "{amount} could not be returned over this payment. A part is sent over another payment of yours, and the "
+            "rest goes to the account that you named for your payouts.",
+            "{amount} could not be returned over {payment}. Another payment of the customer is used for a part, and "
+            "the rest is paid out to the payee {payee}.",
+        ),
+        "failed_payout": Message(
+            "{amount} could not be paid to the account that you named for your payouts. We are looking for another "
+            "way.",
+            "{amount} over {payment} could not be paid out to the payee {payee}. The next step is not decided yet.",
+        ),
+        "failed_payout_replaced": Message(
+            "{amount} could not be paid to the account that you named for your payouts. It is sent over another "
+            "payment of yours.",
+            "{amount} over {payment} could not be paid out to the payee {payee}. Another payment of the customer is "
+            "used.",
+        ),
+        "failed_payout_returned": Message(
+            "{amount} could not be paid to the account that you named for your payouts. The credits are back on your "
+            "balance.",
+            "{amount} over {payment} could not be paid out to the payee {payee}. {credits} credits go back to the "
+            "balance.",
+        ),
+        "failed_payout_split": Message(
+            "{amount} could not be paid to the account that you named for your payouts. A part is sent over another "
+            "payment of yours, and the credits of the rest are back on your balance.",
+            "{amount} over {payment} could not be paid out to the payee {payee}. Another payment of the customer is "
+            "used for a part, and {credits} credits go back to the balance.",
         ),
         "canceled": Message(
             "Your refund of {amount} was canceled before anything was sent.",

@@ -6,17 +6,20 @@ in force: `build_runtime` sets it from the settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
+from refund_worker.domain.payouts.payout import payout_of_object
 from refund_worker.domain.processor_replies import CHARGE_PENDING
 from refund_worker.domain.refund import Leg, LegStatus
 from refund_worker.domain.state_machine import UNPAID_FINAL, waits_for_customer
 from refund_worker.engine.views.failure_codes import OTHER_CODE, code_with_entry
 from refund_worker.engine.views.leg_messages import CODE_MESSAGES, DETAIL_MESSAGES, STATUS_MESSAGES, Message
 from refund_worker.engine.views.money_format import money
+from refund_worker.engine.views.payout_texts import payout_texts_in_force
 from refund_worker.engine.views.refund_facts import is_of_earlier_send
 
 _SATURDAY = 5
@@ -51,17 +54,17 @@ class LegTexts:
         since = datetime.fromtimestamp(report.moving_since, UTC)
         return business_days_after(since, days[0]), business_days_after(since, days[1])
 
-    def of(self, leg: Leg) -> Message:
-        """Return the texts for the customer and for staff."""
-        values = self._values(leg)
-        parts = list(self._parts(leg))
+    def of(self, leg: Leg, replacements: Sequence[Leg] = ()) -> Message:
+        """Return the texts for the customer and for staff. `replacements` are the legs that replace a failed one."""
+        values = self._values(leg, replacements)
+        parts = list(self._parts(leg, replacements))
         customer = " ".join(part.customer.format_map(values) for part in parts)
         return Message(customer, " ".join(part.staff.format_map(values) for part in parts))
 
-    def _parts(self, leg: Leg) -> Iterator[Message]:
-        yield self.status[status_key(leg)]
+    def _parts(self, leg: Leg, replacements: Sequence[Leg]) -> Iterator[Message]:
+        yield self.status[status_key(leg, replacements)]
         if (code := _code(leg)) is not None:
-            yield self.code.get(code_with_entry(code), self.code[OTHER_CODE])
+            yield self._about(leg, code)
         yield from (self.detail[name] for name in _details(leg))
         if self.expected_by(leg) is not None:
             yield self.detail["expected"]
@@ -73,13 +76,21 @@ class LegTexts:
         elif report.details.trace_value:
             yield self.detail["trace"]
 
-    def _values(self, leg: Leg) -> dict[str, str]:
+    def _about(self, leg: Leg, code: str) -> Message:
+        """Return the message about a code. The same code of a payout speaks of the payee's account."""
+        of_payout = payout_texts_in_force().about(code) if leg.processor == PAYOUT else None
+        return of_payout or self.code.get(code_with_entry(code), self.code[OTHER_CODE])
+
+    def _values(self, leg: Leg, replacements: Sequence[Leg]) -> dict[str, str]:
         details = leg.report.details if leg.report else None
         expected = self.expected_by(leg)
+        to_payee = next((each for each in (leg, *replacements) if each.processor == PAYOUT), None)
         return {
             "amount": money(leg.amount_minor, leg.currency),
             "credits": f"{leg.reversed_credits:,}",  # only texts about returned credits have it
             "payment": leg.payment_id,
+            "payee": to_payee.processor_payment_id if to_payee else "",
+            "payout": payout_id_of(leg) or "",
             "processor": leg.processor,
             "processor_refund_id": (leg.processor_refund_id or "").removeprefix(MANUAL_PREFIX),
             "email": (details.emailed_to if details else None) or "",
@@ -114,23 +125,41 @@ def _code(leg: Leg) -> str | None:
     return None if is_of_earlier_send(code, leg) else code
 
 
-def status_key(leg: Leg) -> str:
+def payout_id_of(leg: Leg) -> str | None:
+    """Return the id of the payout that pays the leg, or None."""
+    return payout_of_object(leg.processor_refund_id) if leg.processor == PAYOUT and leg.processor_refund_id else None
+
+
+def status_key(leg: Leg, replacements: Sequence[Leg] = ()) -> str:
     """Return the key of the leg's status in the table of messages."""
     if leg.status is LegStatus.SUCCEEDED:
         if not leg.amount_minor:
             return "succeeded_zero"
-        return "succeeded_manually" if is_paid_manually(leg) else "succeeded"
+        if is_paid_manually(leg):
+            return "succeeded_manually"
+        return "succeeded_payout" if leg.processor == PAYOUT else "succeeded"
     if _has_failed(leg):
-        if not leg.reallocated:
-            return "failed"
-        if not leg.reversed_credits:
-            return "failed_replaced"
-        return "failed_split" if leg.reversed_credits < leg.credits else "failed_returned"
+        return _key_of_failed(leg, replacements)
+    if leg.status is LegStatus.PENDING and leg.processor == PAYOUT:
+        return "pending_payout"
     if leg.status in (LegStatus.PLANNED, LegStatus.WAITING) and leg.attention_code:
         return LegStatus.BLOCKED.value  # it is stopped, so it will not be sent soon
     if leg.status is LegStatus.REQUIRES_ACTION and not waits_for_customer(leg):
         return LegStatus.PENDING.value  # the customer has acted
     return leg.status.value
+
+
+def _key_of_failed(leg: Leg, replacements: Sequence[Leg]) -> str:
+    """Return the key of a leg whose money takes another way: over payments, to the payee, or back to the balance."""
+    failed = "failed_payout" if leg.processor == PAYOUT else "failed"
+    if not leg.reallocated:
+        return failed
+    if leg.reversed_credits:
+        return f"{failed}_split" if leg.reversed_credits < leg.credits else f"{failed}_returned"
+    to_payee = [other.processor == PAYOUT for other in replacements]
+    if any(to_payee):
+        return "failed_paid_out" if all(to_payee) else "failed_partly_paid_out"
+    return f"{failed}_replaced"
 
 
 def _has_failed(leg: Leg) -> bool:

@@ -73,6 +73,11 @@ class PayoutTexts:
         values = {"hold_until": _day(until), "processor": processor}
         return Message(found.customer.format_map(values), found.staff.format_map(values))
 
+    def about(self, code: str) -> Message | None:
+        """Return the message about a failure code of a payout, or None for a code that only refunds have."""
+        key = _key_of_code(code)
+        return None if key is None else self.code[key]
+
     def _parts(self, payout: Payout, word: Reported) -> Iterator[Message]:
         yield self.status[payout.status]
         if payout.status is PayoutStatus.HELD and payout.hold_code in self.hold:
@@ -107,11 +112,17 @@ def code_key(payout: Payout) -> str | None:
     code = failure_code_of(payout)
     if code is None:
         return None
-    ours = registry.explained_by().get(code, code)
-    for name in (ours, FIRST_OF_PAYOUT_CODES.get(ours), ENTRY_OF_SHARED_CODE.get(ours), CODES_OF_GROUPS.get(ours)):
-        if name in PAYOUT_CODE_MESSAGES:
-            return name
+    key = _key_of_code(code)
+    if key is not None:
+        return key
     return _OF_FAULT.get(payout.fault, "other") if payout.fault is not None else "other"
+
+
+def _key_of_code(code: str) -> str | None:
+    """Return the key of this failure code in the table of messages, or None if the table has none for it."""
+    ours = registry.explained_by().get(code, code)
+    names = (ours, FIRST_OF_PAYOUT_CODES.get(ours), ENTRY_OF_SHARED_CODE.get(ours), CODES_OF_GROUPS.get(ours))
+    return next((name for name in names if name in PAYOUT_CODE_MESSAGES and name is not None), None)
 
 
 def failure_code_of(payout: Payout) -> str | None:

@@ -451,6 +451,8 @@ WAITS_FOR: Mapping[WaitCause, str] = {
     WaitCause.RETRY: "the next try",
     WaitCause.RESULT_UNKNOWN: "the processor's answer",
     WaitCause.PROCESSOR: "the processor or the bank",
+    WaitCause.PAYOUT: "the payout to the payee",
+    WaitCause.PAYOUT_HELD: "the end of a payout's hold",
     WaitCause.CUSTOMER: "the customer",
     WaitCause.WORKER: "a worker",
 }
