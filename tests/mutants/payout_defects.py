@@ -767,6 +767,27 @@ PAYOUT_DEFECTS = (
         (FILES + "payment_and_its_return_in_one_answer_are_a_return",),
     ),
     Defect(
+        "payouts: an id of ours is longer than bank files know, so that a bank sees a hash",
+        DOMAIN + "ids.py",
+        "_TIME_DIGITS + _COUNTER_DIGITS + 2 * OWN_ID_RANDOM_BYTES}}}",
+        "_TIME_DIGITS + 2 + 2 * OWN_ID_RANDOM_BYTES}}}",
+        (FILES + "bank_sees_the_ids_of_payout_and_file",),
+    ),
+    Defect(
+        "payouts: the bank's answer to a whole file of an earlier version is lost",
+        "src/refund_worker/processors/bank_file/payments.py",
+        "    return text in (message_id(file_id), _hashed(file_id))\n",
+        "    return text == message_id(file_id)\n",
+        (FILES + "answers_to_files_of_earlier_versions_still_count",),
+    ),
+    Defect(
+        "payouts: the bank's answer to a payment of an earlier version is lost",
+        "src/refund_worker/processors/bank_file/payments.py",
+        "-[0-9]{{1,3}}|h-[a-z2-7]{{{_HASH_LETTERS}}}",
+        "-[0-9]{{1,3}}",
+        (FILES + "answers_to_files_of_earlier_versions_still_count",),
+    ),
+    Defect(
         "payouts: all lines of an answer of the bank are applied as one",
         ENGINE + "payouts/bank_files.py",
         "    for _, step in sorted(steps.items()):\n",

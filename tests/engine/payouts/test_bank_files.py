@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
+from tests.processors.bank_file.bank_documents import report
 from tests.support.payout_world import DAY, PayoutWorld
 
 from refund_worker.domain.payouts.decision import PayoutPolicy
@@ -31,7 +33,7 @@ from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.bank_file.entry import ENTRY
 from refund_worker.sealing import Box
 from refund_worker.store.payouts.attempts import objects_of
-from refund_worker.store.tables import bank_files, payout_attempts
+from refund_worker.store.tables import bank_files, payout_attempts, payout_legs
 
 ACCOUNT = "bank_file"
 IBAN = "DE89370400440532013000"
@@ -115,10 +117,10 @@ def test_answer_pays_rejects_and_returns(make_world: Make) -> None:
     lines = [
         f"{reference(world, paid)},paid,,2026-11-02,,",
         f"{reference(world, rejected)},rejected,AC04,2026-11-02,,",
-        "po000000000000000000000000-1-1,paid,,2026-11-02,,",
+        "po00000000000000000000000000-1-1,paid,,2026-11-02,,",
     ]
     result = answer(world, *lines)
-    assert (result.applied, result.unknown) == (2, ("po000000000000000000000000-1-1",))
+    assert (result.applied, result.unknown) == (2, ("po00000000000000000000000000-1-1",))
     assert [world.payout(each).status for each in (paid, rejected)] == ["paid", "failed"]
     assert world.balance("b2", "EUR").payable_minor == 10_000
     assert world.payee_row("b2").status == "incomplete"
@@ -175,6 +177,42 @@ def test_payment_and_its_return_in_one_answer_are_a_return(make_world: Make, fir
     payout = world.payout(payout_id)
     assert (payout.status, payout.lost_minor, world.balance("b1", "EUR").payable_minor) == ("returned", 100, 10_000)
     assert "paid_after_failure" not in world.events(payout_id)
+
+
+def test_bank_sees_the_ids_of_payout_and_file(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    made = export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file
+    assert made is not None
+    content = content_of(world.context, made.file_id)[1].decode()
+    assert f"<MsgId>{made.file_id.replace('_', '')}</MsgId>" in content
+    assert f"<EndToEndId>{payout_id.replace('_', '')}-1-1</EndToEndId>" in content
+
+
+def hashed(text: str) -> str:
+    """Return the id that earlier versions gave to a payment or a file."""
+    return f"h-{base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:32]}"
+
+
+def exported_earlier(world: PayoutWorld, payout_id: str) -> str:
+    """Let the file be one of an earlier version, which hashed all ids; return the id of the payment in it."""
+    old = hashed(f"{payout_id}-1:1")
+    with world.database.write() as connection:
+        connection.execute(update(payout_legs).where(payout_legs.c.payout_id == payout_id).values(object_id=old))
+    return old
+
+
+def test_answers_to_files_of_earlier_versions_still_count(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    made = export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file
+    assert made is not None
+    old = exported_earlier(world, payout_id)
+    whole = report(hashed(made.file_id), group="<GrpSts>ACSC</GrpSts>")
+    assert import_answer(world.context, ACCOUNT, whole).applied == 1
+    assert world.payout(payout_id).status == "paid"
+    assert answer(world, f"{old},returned,AC04,2026-11-09,,").applied == 1
+    assert world.payout(payout_id).status == "returned"
 
 
 def test_rejected_payout_is_in_no_later_file(make_world: Make) -> None:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -33,7 +34,14 @@ from refund_worker.errors import InvalidRequest, NotFound, UnreadableFile
 from refund_worker.processors.bank_file.answers import BadAnswer, BankAnswerRow, BankFileStatus, read_answer
 from refund_worker.processors.bank_file.csv_file import csv_file
 from refund_worker.processors.bank_file.entry import BankFileSettings
-from refund_worker.processors.bank_file.payments import BadFile, BadPayment, BankPayment, message_id, payment_of
+from refund_worker.processors.bank_file.payments import (
+    BadFile,
+    BadPayment,
+    BankPayment,
+    is_message_id_of,
+    message_id,
+    payment_of,
+)
 from refund_worker.processors.bank_file.route import BankFilePayouts
 from refund_worker.store.installation import installation_id
 from refund_worker.store.payouts import attempts, bank_files, payees, payouts
@@ -261,7 +269,7 @@ def _of_whole_file(
     """Return the bank's word on a whole file, for each payment in it that no row names."""
     return [
         _reply(place, _row_of(status, place.object_id), now)
-        for place in bank_files.places_in_file(connection, processor, status.message_id, message_id)
+        for place in bank_files.places_in_file(connection, processor, partial(is_message_id_of, status.message_id))
         if place.leg_id not in named
     ]
 

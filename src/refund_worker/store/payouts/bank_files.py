@@ -89,12 +89,10 @@ def places(connection: Connection, processor: str, object_ids: Collection[str]) 
     return {place.object_id: place for place in found}
 
 
-def places_in_file(
-    connection: Connection, processor: str, message_id: str, message_id_of: Callable[[str], str]
-) -> list[Place]:
-    """Return the legs in the file that a bank calls `message_id`; `message_id_of` makes that of a file's id."""
+def places_in_file(connection: Connection, processor: str, is_the_file: Callable[[str], bool]) -> list[Place]:
+    """Return the legs in the file of this account for whose id `is_the_file` is True."""
     ids = connection.execute(select(bank_files.c.file_id).where(bank_files.c.processor == processor)).scalars()
-    named = [file_id for file_id in ids if message_id_of(file_id) == message_id]
+    named = [file_id for file_id in ids if is_the_file(file_id)]
     in_them = _PLACES.where(payout_legs.c.file_id.in_(named)).order_by(payout_legs.c.leg_id)
     return [_place(row) for row in connection.execute(in_them).mappings()]
 
