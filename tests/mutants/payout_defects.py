@@ -421,6 +421,27 @@ PAYOUT_DEFECTS = (
         (RUN_MESSAGES + "run_tells_that_it_awaits_approval_and_is_done",),
     ),
     Defect(
+        "payouts: a payout that waits for money does not go on after a top-up",
+        ENGINE + "processor_sync/funds.py",
+        ", payout_codes=of_payouts)\n",
+        ")\n",
+        (FUNDS + "blocked_payout_goes_on_once_the_balance_suffices",),
+    ),
+    Defect(
+        "payouts: after a top-up a payout is sent although the processor was not asked",
+        STORE + "payouts/payouts.py",
+        "values(next_at=now, held=True, listed_at=None))\n    later",
+        "values(next_at=now, held=False, listed_at=now))\n    later",
+        (FUNDS + "blocked_payout_goes_on_once_the_balance_suffices",),
+    ),
+    Defect(
+        "payouts: refunds go on after a top-up before older payouts",
+        STORE + "funds.py",
+        "sorted(waiting, key=lambda each: each.age)",
+        "waiting",
+        (FUNDS + "top_up_pays_refunds_and_payouts_oldest_first",),
+    ),
+    Defect(
         "payouts: what payouts need is no need of the account",
         ENGINE + "views/funds.py",
         "        (payout_needs(connection, of_payouts), no_payouts),\n",
