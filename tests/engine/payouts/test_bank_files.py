@@ -18,6 +18,7 @@ from refund_worker.domain.payouts.destination import Destination, DestinationKin
 from refund_worker.domain.payouts.payee import PayeeRecord
 from refund_worker.domain.payouts.transfers import Method
 from refund_worker.engine.payees.payees import pause_payee, resume_payee
+from refund_worker.engine.payouts import bank_files as engine_bank_files
 from refund_worker.engine.payouts.bank_files import (
     CSV,
     PAIN001,
@@ -223,14 +224,53 @@ def test_rejected_payout_is_in_no_later_file(make_world: Make) -> None:
     assert export_file(world.context, ACCOUNT, form=CSV, actor="ann").file is None
 
 
-def test_payment_that_no_file_can_carry_is_a_persons(make_world: Make) -> None:
-    world = bank_world(make_world)
+def without_iban(world: PayoutWorld, payee_id: str = "b2") -> None:
+    """Let the payee have an account that only the CSV form can carry."""
     fields = {"kind": "bank", "account": "123456", "routing": "110000", "holder": "M. Other"}
-    world.change_payee("b2", destination_box=world.context.box.seal(json.dumps(fields)))
+    world.change_payee(payee_id, destination_box=world.context.box.seal(json.dumps(fields)))
+
+
+def test_payment_of_the_other_form_waits_for_that_form(make_world: Make) -> None:
+    world = bank_world(make_world)
+    without_iban(world)
+    sepa, other = ask(world, "b1", "k1"), ask(world, "b2", "k2")
+    before = world.payout(other)
+    first = export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    assert first.file is not None
+    assert (first.file.payments, first.left_out) == (1, ())
+    (left,) = first.left_for_other_form
+    assert (left.payout_id, left.form) == (other, CSV)
+    assert "no IBAN" in left.reason
+    assert "123456" not in left.reason
+    assert (world.payout(sepa).status, world.payout(other)) == ("pending", before)
+    second = export_file(world.context, ACCOUNT, form=CSV, actor="ann")
+    assert second.file is not None
+    assert (second.file.payments, second.left_for_other_form) == (1, ())
+    assert world.payout(other).status == "pending"
+
+
+def test_payments_of_the_other_form_fill_up_no_file(make_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_bank_files, "PAYMENTS_MAX", 1)
+    world = bank_world(make_world)
+    world.add_payee("b0", "GBP")
+    fields = {"kind": "bank", "iban": "GB29NWBK60161331926819", "holder": "A. British"}
+    box = world.context.box.seal(json.dumps(fields))
+    world.change_payee("b0", processor=ACCOUNT, destination_kind="bank", destination_box=box, destination_ref=None)
+    world.earn("e-b0", 10_000, payee_id="b0", currency="GBP")
+    world.ask(2_500, "k0", payee_id="b0", currency="GBP")
+    sepa = ask(world, "b1", "k1")
+    assert export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file is not None
+    assert world.payout(sepa).status == "pending"
+
+
+def test_payment_that_no_file_can_carry_is_a_persons(make_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_bank_files, "FORMATS", (PAIN001,))
+    world = bank_world(make_world)
+    without_iban(world)
     good, bad = ask(world, "b1", "k1"), ask(world, "b2", "k2")
     result = export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
     assert result.file is not None
-    assert (result.file.payments, result.left_out) == (1, (bad,))
+    assert (result.file.payments, result.left_out, result.left_for_other_form) == (1, (bad,), ())
     assert [world.payout(each).status for each in (good, bad)] == ["pending", "needs_attention"]
     assert "123456" not in str(world.payout(bad).failure_message)
 
@@ -300,13 +340,14 @@ def test_change_cancels_what_waits_for_a_file(make_world: Make) -> None:
     assert world.balance("b1", "EUR").in_flight_minor == 0
 
 
-def test_retried_payment_goes_to_no_old_destination(make_world: Make) -> None:
+def test_retried_payment_goes_to_no_old_destination(make_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file could carry it, so the change left it to a person. The person's retry makes it unsent again."""
     world = bank_world(make_world)
-    fields = {"kind": "bank", "account": "123456", "routing": "110000", "holder": "Zoë Example"}
-    world.change_payee("b1", destination_box=world.context.box.seal(json.dumps(fields)))
+    without_iban(world, "b1")
     payout_id = ask(world, "b1", "k1")
+    monkeypatch.setattr(engine_bank_files, "FORMATS", (PAIN001,))
     assert export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").left_out == (payout_id,)
+    monkeypatch.undo()
     new_destination(world)
     world.act_on(payout_id, "retry")
     world.settle(DAY, step=600)
@@ -320,7 +361,8 @@ def test_export_goes_to_no_old_destination(make_world: Make) -> None:
     world = bank_world(make_world)
     payout_id = ask(world, "b1", "k1")
     world.change_payee("b1", destination_id="another")
-    assert export_file(world.context, ACCOUNT, form=CSV, actor="ann").file is None
+    made = export_file(world.context, ACCOUNT, form=CSV, actor="ann")
+    assert (made.file, made.left_out) == (None, ())  # no person must see what was called off
     assert world.payout(payout_id).status == "canceled"
 
 

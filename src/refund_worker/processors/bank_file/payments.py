@@ -17,6 +17,7 @@ from refund_worker.domain.ids import OWN_ID_DIGITS
 from refund_worker.domain.money import decimal_places
 from refund_worker.domain.payouts.destination import Destination, read_destination
 
+SEPA_CURRENCY: Final = "EUR"
 SEPA_AMOUNT_MAX: Final = 99_999_999_999  # 999,999,999.99 euros (EPC132-08, not read, known)
 _HASH_LETTERS: Final = 32
 # The longest readable id has exactly the 35 characters that a bank carries.

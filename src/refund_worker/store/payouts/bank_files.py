@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, case, select
 
 from refund_worker.domain.payouts.transfers import Step
 from refund_worker.domain.state_machine import TO_BE_SENT
@@ -62,14 +62,18 @@ def newest(connection: Connection, limit: int) -> list[StoredFile]:
     return [StoredFile(**row) for row in rows]
 
 
-def waiting(connection: Connection, processor: str, limit: int) -> list[str]:
-    """Return the ids of the payouts at this account with a leg that the next file may take, oldest first."""
+def waiting(connection: Connection, processor: str, limit: int, currency: str | None = None) -> list[str]:
+    """Return the ids of the payouts at this account with a leg that the next file may take, oldest first.
+
+    With a currency, all those in it come before the others.
+    """
     g = payout_legs.c
+    first = () if currency is None else (case((g.currency == currency, 0), else_=1),)
     query = (
         select(g.payout_id)
         .join(payouts, payouts.c.payout_id == g.payout_id)
         .where(g.processor == processor, g.status.in_(TO_BE_SENT), payouts.c.ledger_posted, g.attention_code.is_(None))
-        .order_by(g.payout_id)
+        .order_by(*first, g.payout_id)
         .limit(limit)
     )
     return list(connection.execute(query).scalars())
