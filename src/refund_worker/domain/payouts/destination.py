@@ -1,7 +1,7 @@
 """Destinations of a payee's money. A destination is checked for syntax here; only its processor knows if it works.
 
-Neither accounts nor numbers are shown whole: `masked` is for pages, logs and lists. `as_fields` is the whole destination, for the
-processor and for admins only.
+Neither accounts nor numbers are shown whole: `masked` is for pages, logs and lists. `as_fields` is the whole
+destination, for the processor and for admins only.
 """
 
 from __future__ import annotations
