@@ -56,7 +56,7 @@ def test_update_pause_and_resume(site: Cli, tmp_path: Path) -> None:
     site("payees", *CREATE)
     (tmp_path / "bank.json").write_text(json.dumps({"kind": "stripe_account", "account": "acct_1Abcd"}))
     updated = site("payees", "update", *CREATE[1:], "--country", "de", "-o", "json").json
-    assert (updated["destination"]["masked"], updated["country"]) == ("Stripe account acct_1Abcd", "DE")
+    assert (updated["destination"]["masked"], updated["country"]) == ("Stripe account acct_•••• cd", "DE")
     assert "paused" in site("payees", "pause", "maria", "--reason", "asked by letter").out
     assert site("payees", "resume", "maria", "--reason", "a mistake", "-o", "json").json["status"] == "ready"
 

@@ -2086,7 +2086,7 @@ DEFECTS = (
     Defect(
         "more refunds go on than the top-up pays",
         "src/refund_worker/store/funds.py",
-        "                left -= minor",
+        "                left -= leg.amount_minor",
         "                left -= 0",
         ("tests/engine/processor_sync/test_funds.py",),
     ),

@@ -26,6 +26,7 @@ COMPLIANCE_MESSAGES = (
     "tests/engine/notifications/test_payout_messages.py"
     "::test_compliance_outcome_is_named_in_no_notification_and_no_refund"
 )
+DESTINATIONS = "tests/domain/payouts/test_destination.py::test_"
 FUNDS = "tests/engine/payouts/test_payout_funds.py::test_"
 RUN_MESSAGES = "tests/engine/notifications/test_run_messages.py::test_"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
@@ -474,6 +475,41 @@ PAYOUT_DEFECTS = (
         (RUN_MESSAGES + "run_tells_that_it_awaits_approval_and_is_done",),
     ),
     Defect(
+        "payouts: a payee's connected account is checked more strictly than a payment's",
+        PAYOUTS + "destination.py",
+        "_ACCOUNT = re.compile(CONNECTED_ID)\n",
+        '_ACCOUNT = re.compile(r"acct_[A-Za-z0-9]{4,60}")\n',
+        (DESTINATIONS + "payees_and_payments_take_the_same_connected_accounts",),
+    ),
+    Defect(
+        "payouts: the mask of a short account shows it whole",
+        PAYOUTS + "destination.py",
+        "number[len(number) - shown :]",
+        "number[-shown:]",
+        (DESTINATIONS + "short_id_of_a_stripe_account_is_never_shown_whole",),
+    ),
+    Defect(
+        "payouts: a payout that waits for money does not go on after a top-up",
+        ENGINE + "processor_sync/funds.py",
+        ", payout_codes=of_payouts)\n",
+        ")\n",
+        (FUNDS + "blocked_payout_goes_on_once_the_balance_suffices",),
+    ),
+    Defect(
+        "payouts: after a top-up a payout is sent although the processor was not asked",
+        STORE + "payouts/payouts.py",
+        "values(next_at=now, held=True, listed_at=None))\n    later",
+        "values(next_at=now, held=False, listed_at=now))\n    later",
+        (FUNDS + "blocked_payout_goes_on_once_the_balance_suffices",),
+    ),
+    Defect(
+        "payouts: refunds go on after a top-up before older payouts",
+        STORE + "funds.py",
+        "sorted(waiting, key=lambda each: each.age)",
+        "waiting",
+        (FUNDS + "top_up_pays_refunds_and_payouts_oldest_first",),
+    ),
+    Defect(
         "payouts: what payouts need is no need of the account",
         ENGINE + "views/funds.py",
         "        (payout_needs(connection, of_payouts), no_payouts),\n",
@@ -595,8 +631,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: a bank file pays to the destination that was changed meanwhile",
         ENGINE + "payouts/bank_files.py",
-        "            if goes_to_an_old_destination(payout, payee, context.payout_policy):\n",
-        "            if False:\n",
+        "        if goes_to_an_old_destination(payout, payee, policy):\n",
+        "        if False:\n",
         (FILES + "export_goes_to_no_old_destination",),
     ),
     Defect(
@@ -818,6 +854,41 @@ PAYOUT_DEFECTS = (
         " for row in answer.rows if row.end_to_end_id in places]\n",
         " for row in {row.end_to_end_id: row for row in answer.rows}.values() if row.end_to_end_id in places]\n",
         (FILES + "payment_and_its_return_in_one_answer_are_a_return",),
+    ),
+    Defect(
+        "payouts: a payment that only the other form carries becomes a person's",
+        ENGINE + "payouts/bank_files.py",
+        "        elif other is not None:\n",
+        "        elif False:\n",
+        (FILES + "payment_of_the_other_form_waits_for_that_form",),
+    ),
+    Defect(
+        "payouts: payments of the other form keep those of this form out of the file",
+        STORE + "payouts/bank_files.py",
+        "        .order_by(*first, g.payout_id)\n",
+        "        .order_by(g.payout_id)\n",
+        (FILES + "payments_of_the_other_form_fill_up_no_file",),
+    ),
+    Defect(
+        "payouts: an id of ours is longer than bank files know, so that a bank sees a hash",
+        DOMAIN + "ids.py",
+        "_TIME_DIGITS + _COUNTER_DIGITS + 2 * OWN_ID_RANDOM_BYTES}}}",
+        "_TIME_DIGITS + 2 + 2 * OWN_ID_RANDOM_BYTES}}}",
+        (FILES + "bank_sees_the_ids_of_payout_and_file",),
+    ),
+    Defect(
+        "payouts: the bank's answer to a whole file of an earlier version is lost",
+        "src/refund_worker/processors/bank_file/payments.py",
+        "    return text in (message_id(file_id), _hashed(file_id))\n",
+        "    return text == message_id(file_id)\n",
+        (FILES + "answers_to_files_of_earlier_versions_still_count",),
+    ),
+    Defect(
+        "payouts: the bank's answer to a payment of an earlier version is lost",
+        "src/refund_worker/processors/bank_file/payments.py",
+        "-[0-9]{{1,3}}|h-[a-z2-7]{{{_HASH_LETTERS}}}",
+        "-[0-9]{{1,3}}",
+        (FILES + "answers_to_files_of_earlier_versions_still_count",),
     ),
     Defect(
         "payouts: all lines of an answer of the bank are applied as one",

@@ -106,7 +106,7 @@ class TestPayees:
         assert shop.call("PUT", PATH, BODY).json() == first
         other = BODY | {"destination": {"kind": "stripe_account", "account": "acct_1Abcd"}}
         changed = shop.call("PUT", PATH, other).json()
-        assert changed["destination"]["masked"] == "Stripe account acct_1Abcd"
+        assert changed["destination"]["masked"] == "Stripe account acct_•••• cd"
         assert changed["destination"]["id"] != first["destination"]["id"]
         assert shop.call("POST", f"{PATH}/pause", {"reason": "asked"}).json()["status"] == "paused"
         assert shop.call("POST", f"{PATH}/resume", {"reason": "asked"}).json()["status"] == "ready"

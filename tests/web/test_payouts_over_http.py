@@ -42,7 +42,7 @@ class TestRequest:
         assert (payout["status"], payout["amount_minor"], payout["destination"]) == (
             "queued",
             500,
-            "Stripe account acct_1Abcd",
+            "Stripe account acct_•••• cd",
         )
         assert (payout["client"], payout["idempotency_key"]) == ("backend", "k")
         again = shop.ask(amount_minor=500, description="October")

@@ -18,6 +18,7 @@ from refund_worker.errors import Conflict, InvalidRequest, UnreadableFile
 from refund_worker.times import iso
 
 if TYPE_CHECKING:
+    from refund_worker.engine.payouts.bank_files import ExportResult
     from refund_worker.store.payouts.bank_files import StoredFile
 
 ANSWER_BYTES_MAX = 64 << 20
@@ -49,6 +50,8 @@ def _add_export(app: typer.Typer) -> None:
         """Put all payouts that wait for a file into one, for the bank's portal.
 
         They are pending from now on. The same file can be fetched again: `payouts file ID`.
+
+        A payout that only a file of the other form can carry waits for that one, and is named.
         """
         from refund_worker.engine.payouts.bank_files import content_of, export_file
 
@@ -58,7 +61,7 @@ def _add_export(app: typer.Typer) -> None:
             path = None
             if made.file is not None:
                 path = _write(folder, made.file, content_of(context, made.file.file_id)[1])
-        _show(made.file, path, output, left_out=made.left_out)
+        _show_export(made, path, output)
 
 
 def _add_file(app: typer.Typer) -> None:
@@ -162,23 +165,35 @@ def _as_json(file: StoredFile) -> dict[str, object]:
     return {**asdict(file), "created_at": iso(file.created_at)}
 
 
-def _show(
-    file: StoredFile | None,
-    path: Path | None,
-    output: Output,
-    *,
-    left_out: tuple[str, ...] = (),
-    changed: tuple[str, ...] = (),
-) -> None:
+def _show_export(made: ExportResult, path: Path | None, output: Output) -> None:
     if output is Output.JSON:
-        shown = None if file is None else {**_as_json(file), "path": str(path)}
-        print_json({"file": shown, "left_out": list(left_out), "destination_changed": list(changed)})
+        shown = None if made.file is None else {**_as_json(made.file), "path": str(path)}
+        others = [asdict(each) for each in made.left_for_other_form]
+        # `destination_changed` is here as in the output of `payouts file`.
+        left = {"left_out": list(made.left_out), "left_for_other_form": others}
+        print_json({"file": shown, **left, "destination_changed": []})
         return
-    if file is None:
-        print_line("no payout waits for a file")
+    if made.file is not None:
+        print_line(_summary(made.file, path))
+    elif made.left_for_other_form:
+        print_line("no payout is in a file")
     else:
-        print_line(f"{path}: {file.payments} payments, {_amount(file)}")
-    for each in left_out:
-        print_line(f"a person must see {each}: no file can carry it")
+        print_line("no payout waits for a file")
+    for payout_id in made.left_out:
+        print_line(f"a person must see {payout_id}: no file can carry it")
+    for each in made.left_for_other_form:
+        print_line(f"{each.payout_id} waits for a file of the form {each.form}: {each.reason}")
+
+
+def _summary(file: StoredFile, path: Path | None) -> str:
+    return f"{path}: {file.payments} payments, {_amount(file)}"
+
+
+def _show(file: StoredFile, path: Path, output: Output, *, changed: tuple[str, ...]) -> None:
+    if output is Output.JSON:
+        shown = {**_as_json(file), "path": str(path)}
+        print_json({"file": shown, "left_out": [], "destination_changed": list(changed)})
+        return
+    print_line(_summary(file, path))
     for each in changed:
         print_line(f"{each}: the payee has another destination since the file was made; ask before the bank gets it")

@@ -5,7 +5,12 @@ In `stripe:old/acct_…`, the processor is `stripe`, the platform's account is `
 
 from __future__ import annotations
 
+from typing import Final
+
 CONNECTED = "/"
+# A regular expression for Stripe's id of a connected account, of a payment or of a payee. Stripe's own have 16 letters
+# and digits; those of test servers are often shorter.
+CONNECTED_ID: Final = "acct_[A-Za-z0-9]{1,250}"
 
 
 def processor_of(account: str) -> str:

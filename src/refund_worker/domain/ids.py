@@ -1,9 +1,19 @@
-"""Rules for the names that callers give: their own ids, and idempotency keys. Every entry point applies them."""
+"""Rules for the names that callers give: their own ids, and idempotency keys. Every entry point applies them.
+
+The form of the ids that we make is here too: `own_id`.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Final
+
+OWN_ID_RANDOM_BYTES: Final = 5
+_TIME_DIGITS: Final = 12
+_COUNTER_DIGITS: Final = 4
+# A regular expression for the part of an id of ours after its prefix and "_".
+OWN_ID_DIGITS: Final = f"[0-9a-f]{{{_TIME_DIGITS + _COUNTER_DIGITS + 2 * OWN_ID_RANDOM_BYTES}}}"
 
 ID_LENGTH_MAX = 200
 KEY_LENGTH_MAX = 255
@@ -22,6 +32,16 @@ _DOTS = frozenset({".", "..", "%2e", ".%2e", "%2e.", "%2e%2e"})
 _SLASHES = re.compile(r"[/\\]")
 
 FIRST_EDITION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@+\-/]*")
+
+
+def own_id(prefix: str, milliseconds: int, counter: int, random: bytes) -> str:
+    """Return an id of ours, which sorts by time. `milliseconds` are since the epoch; `random` has 5 bytes.
+
+    >>> own_id("po", 1_763_000_000_000, 0x5C1E, bytes.fromhex("7f00aa11b2"))
+    'po_019a7afd1e005c1e7f00aa11b2'
+    """
+    number = counter & (16**_COUNTER_DIGITS - 1)
+    return f"{prefix}_{milliseconds:0{_TIME_DIGITS}x}{number:0{_COUNTER_DIGITS}x}{random.hex()}"
 
 
 def checked_id(value: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Policy
+from refund_worker.domain.ids import OWN_ID_RANDOM_BYTES, own_id
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.payouts.decision import PayoutPolicy
 from refund_worker.domain.payouts.runs import RunSchedule
@@ -57,7 +58,7 @@ _counter = itertools.count(int.from_bytes(os.urandom(2), "big"))
 
 def new_id(prefix: str) -> str:
     """Return a new id that sorts by time: prefix, milliseconds, a counter within the process, and 40 random bits."""
-    return f"{prefix}_{time.time_ns() // 1_000_000:012x}{next(_counter) & 0xFFFF:04x}{os.urandom(5).hex()}"
+    return own_id(prefix, time.time_ns() // 1_000_000, next(_counter), os.urandom(OWN_ID_RANDOM_BYTES))
 
 
 class Publish(Protocol):

@@ -1,24 +1,39 @@
 """Money at each processor account: what was read of it last, and what our unfinished refunds still need of it.
 
-`payouts/needs.py` has the needs of payouts.
+`payouts/needs.py` has the needs of payouts. Both go on after a top-up by `requeue_funded`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, case, exists, func, or_, select, update
 
 from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.legs import UNREACHABLE
+from refund_worker.domain.payouts.payout import PAYOUT_OPEN
 from refund_worker.domain.refund import NON_FINAL, LegStatus, RefundStatus
 from refund_worker.domain.state_machine import TO_BE_SENT
 from refund_worker.store.database import insert_into, locked
-from refund_worker.store.tables import attempts, balance_readings, events, funds, legs, payees, refund_objects, refunds
+from refund_worker.store.payouts.payouts import requeue_legs
+from refund_worker.store.tables import (
+    attempts,
+    balance_readings,
+    events,
+    funds,
+    legs,
+    payees,
+    payout_attempts,
+    payout_legs,
+    payouts,
+    refund_objects,
+    refunds,
+)
 
 QUEUED, APPROVED, BLOCKED, AWAITING = NEEDS = ("queued", "approved", "blocked", "awaiting_approval")
-# Refunds that go on at once after a top-up. The rest follows at the next reading.
+# Refunds and payouts that go on at once after a top-up. The rest follows at the next reading.
 REQUEUE_MAX = 500
 # A leg is tried up to this often while the readings show no rise: money can go and come back between two of them.
 TRIES_WITHOUT_RISE = 3
@@ -134,6 +149,37 @@ def needs(connection: Connection, low_balance_codes: Collection[str]) -> dict[tu
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Legs:
+    """The legs of refunds or of payouts: their tables, and the names of the columns that differ."""
+
+    table: Table
+    attempts: Table
+    owner: str
+    attention: str
+
+    def waiting(self, processor: str, codes: Collection[str]) -> tuple[ColumnElement[bool], ...]:
+        """Return the conditions of the legs that this account's balance stopped with one of the codes."""
+        leg = self.table.c
+        return leg.processor == processor, leg.status == LegStatus.BLOCKED, leg[self.attention].in_(codes)
+
+
+_OF_REFUNDS = _Legs(legs, attempts, "refund_id", "attention")
+_OF_PAYOUTS = _Legs(payout_legs, payout_attempts, "payout_id", "attention_code")
+
+
+class _WaitingLeg(NamedTuple):
+    kind: _Legs
+    owner_id: str
+    leg_id: str
+    amount_minor: int
+
+    @property
+    def age(self) -> tuple[str, str]:
+        """Return a key by which the oldest come first: after its prefix, an id of ours sorts by time."""
+        return self.owner_id.partition("_")[2], self.leg_id
+
+
 def requeue_funded(
     connection: Connection,
     processor: str,
@@ -141,49 +187,93 @@ def requeue_funded(
     found: Mapping[str, Fund],
     codes: Collection[str],
     now: float,
+    *,
+    payout_codes: Collection[str] = (),
 ) -> Sequence[str]:
-    """Make due now the refunds that wait for money and fit into what was available at `read_at`; return their ids.
+    """Make due now what waits for money and fits into what was available at `read_at`; return the ids.
 
-    A leg is tried after each rise of the balance, and after readings without a rise until it was tried
-    `TRIES_WITHOUT_RISE` times since the last one: the processor may refuse it although the money seems to be there.
-    The oldest come first, and a smaller one may pass a larger one that does not fit.
+    These are refunds that wait with one of `codes`, and payouts that wait with one of `payout_codes`. A leg is tried
+    after each rise of the balance, and after readings without a rise until it was tried `TRIES_WITHOUT_RISE` times
+    since the last one: the processor may refuse it although the money seems to be there. The oldest come first, and a
+    smaller one may pass a larger one that does not fit.
     """
-    waiting = (legs.c.processor == processor, legs.c.status == LegStatus.BLOCKED, legs.c.attention.in_(codes))
-    fitting: list[tuple[str, str]] = []
+    fitting: list[_WaitingLeg] = []
     for currency, fund in found.items():
         left = fund.available_minor
-        query = (
-            select(legs.c.refund_id, legs.c.leg_id, legs.c.amount_minor)
-            .where(
-                *waiting, _may_be_tried(fund, read_at), legs.c.currency == currency, legs.c.amount_minor <= max(0, left)
-            )
-            .where(or_(legs.c.next_at.is_(None), legs.c.next_at > now))
-            .order_by(legs.c.refund_id, legs.c.leg_id)
-            .limit(REQUEUE_MAX)
-        )
-        for refund_id, leg_id, minor in connection.execute(query):
-            if minor <= left:
-                left -= minor
-                fitting.append((refund_id, leg_id))
+        waiting = [
+            each
+            for kind, its in ((_OF_REFUNDS, codes), (_OF_PAYOUTS, payout_codes))
+            for each in _waiting_legs(connection, kind, (processor, currency), its, fund, read_at, now)
+        ]
+        for leg in sorted(waiting, key=lambda each: each.age)[:REQUEUE_MAX]:
+            if leg.amount_minor <= left:
+                left -= leg.amount_minor
+                fitting.append(leg)
+    refunds_due = [leg for leg in fitting if leg.kind is _OF_REFUNDS]
+    payouts_due = [leg for leg in fitting if leg.kind is _OF_PAYOUTS]
+    return [
+        *_requeue_refunds(connection, refunds_due, _OF_REFUNDS.waiting(processor, codes), now),
+        *requeue_legs(
+            connection,
+            {leg.leg_id: leg.owner_id for leg in payouts_due},
+            and_(*_OF_PAYOUTS.waiting(processor, payout_codes)),
+            now,
+        ),
+    ]
+
+
+def _waiting_legs(
+    connection: Connection,
+    kind: _Legs,
+    account: tuple[str, str],
+    codes: Collection[str],
+    fund: Fund,
+    read_at: float,
+    now: float,
+) -> list[_WaitingLeg]:
+    """Return the legs that may be tried now, each small enough for the fund, oldest first; `account` has a currency."""
+    if not codes:
+        return []
+    (processor, currency), leg = account, kind.table.c
+    owner = leg[kind.owner]
+    query = (
+        select(owner, leg.leg_id, leg.amount_minor)
+        .where(*kind.waiting(processor, codes), _may_be_tried(kind, fund, read_at))
+        .where(leg.currency == currency, leg.amount_minor <= max(0, fund.available_minor))
+        .where(or_(leg.next_at.is_(None), leg.next_at > now))
+        .order_by(owner, leg.leg_id)
+        .limit(REQUEUE_MAX)
+    )
+    if kind is _OF_PAYOUTS:
+        # Only the first leg takes money of the account; the ended payouts of years are not searched.
+        of_open = owner.in_(select(payouts.c.payout_id).where(payouts.c.status.in_(PAYOUT_OPEN)))
+        query = query.where(of_open, leg.number == 1)
+    return [_WaitingLeg(kind, *row) for row in connection.execute(query)]
+
+
+def _requeue_refunds(
+    connection: Connection, fitting: Sequence[_WaitingLeg], waiting: Sequence[ColumnElement[bool]], now: float
+) -> Sequence[str]:
+    """Make these legs of refunds due now, those that still wait; return the ids of the refunds."""
     if not fitting:
         return ()
-    ids = sorted({refund_id for refund_id, _ in fitting})
+    ids = sorted({leg.owner_id for leg in fitting})
     # Lock the refunds first, as all others do: a process that has claimed one would write its legs back unchanged.
     of_it = refunds.c.refund_id.in_(ids)
     connection.execute(locked(connection, select(refunds.c.refund_id).where(of_it).order_by(refunds.c.refund_id)))
-    still = (legs.c.leg_id.in_([leg_id for _, leg_id in fitting]), *waiting)
+    still = (legs.c.leg_id.in_([leg.leg_id for leg in fitting]), *waiting)
     connection.execute(update(legs).where(*still).values(next_at=now, held=True, looked_at=None))
     later = or_(refunds.c.due_at.is_(None), refunds.c.due_at > now)
     connection.execute(update(refunds).where(of_it, later).values(due_at=now, version=refunds.c.version + 1))
     return ids
 
 
-def _may_be_tried(fund: Fund, read_at: float) -> ColumnElement[bool]:
-    last, sent = legs.c.last_sent_at, attempts.c
+def _may_be_tried(kind: _Legs, fund: Fund, read_at: float) -> ColumnElement[bool]:
+    last, sent = kind.table.c.last_sent_at, kind.attempts.c
     tries = (
         select(func.count())
-        .where(sent.leg_id == legs.c.leg_id, sent.last_sent_at >= fund.rose_at)
-        .correlate(legs)
+        .where(sent.leg_id == kind.table.c.leg_id, sent.last_sent_at >= fund.rose_at)
+        .correlate(kind.table)
         .scalar_subquery()
     )
     return or_(last.is_(None), last < fund.rose_at, and_(last < read_at, tries < TRIES_WITHOUT_RISE))

@@ -15,7 +15,7 @@ from refund_worker.web.csv_answers import CSV
 from refund_worker.web.problems import PROBLEM_JSON
 
 AT = "2026-11-23T09:00:00Z"
-REFUND_ID = "rf_019aafc2d1a05c1e7f00aa11"
+REFUND_ID = "rf_019aafc2d1a05c1e7f00aa11b2"
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "title": "Problem",

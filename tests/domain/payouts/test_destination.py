@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from refund_worker.domain.payouts.destination import BadDestination, DestinationKind, is_valid_iban, read_destination
+from refund_worker.engine.intake.schemas import ConnectSchema, parse_schema
+from refund_worker.errors import InvalidRequest
 
 IBAN = "DE89370400440532013000"
 GOOD = [
@@ -24,7 +28,7 @@ def test_destination_keeps_exactly_its_fields(fields: dict[str, str]) -> None:
     assert read.as_fields() == fields
 
 
-@pytest.mark.parametrize("fields", GOOD[1:5], ids=lambda fields: "-".join(fields))
+@pytest.mark.parametrize("fields", GOOD[:5], ids=lambda fields: "-".join(fields))
 def test_neither_mask_nor_repr_shows_a_number_or_an_address(fields: dict[str, str]) -> None:
     read = read_destination(fields)
     for name in ("email", "payer_id", "iban", "account", "holder"):
@@ -35,6 +39,7 @@ def test_neither_mask_nor_repr_shows_a_number_or_an_address(fields: dict[str, st
 
 def test_mask_shows_the_last_four_characters() -> None:
     assert read_destination(GOOD[3]).masked == "bank DE•• •••• 3000"
+    assert read_destination(GOOD[0]).masked == "Stripe account acct_•••• GhIj"
     assert read_destination(GOOD[1]).masked == "PayPal m•••@example.com"
 
 
@@ -83,3 +88,29 @@ def test_iban_with_one_other_digit_is_not_valid(at: int) -> None:
 def test_short_account_number_is_never_shown_whole(number: str, shown: str) -> None:
     fields = {"kind": "bank", "account": number, "routing": "021000021", "holder": "M. Example"}
     assert read_destination(fields).masked == f"bank account •••• {shown}"
+
+
+@pytest.mark.parametrize(
+    ("account", "shown"), [("acct_1", "acct_••••"), ("acct_p1", "acct_•••• 1"), ("acct_1Abcd", "acct_•••• cd")]
+)
+def test_short_id_of_a_stripe_account_is_never_shown_whole(account: str, shown: str) -> None:
+    assert read_destination({"kind": "stripe_account", "account": account}).masked == f"Stripe account {shown}"
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        *("acct_1", "acct_p1", "acct_123", "acct_1032D82eZvKYlo2C", f"acct_{'a' * 250}"),
+        *("acct_", "acct_payee_1", "acct_a b", f"acct_{'a' * 251}", "acct-1"),
+    ],
+)
+def test_payees_and_payments_take_the_same_connected_accounts(account: str) -> None:
+    def takes(read: Callable[[], object]) -> bool:
+        try:
+            read()
+        except (BadDestination, InvalidRequest):
+            return False
+        return True
+
+    of_payee = takes(lambda: read_destination({"kind": "stripe_account", "account": account}))
+    assert of_payee == takes(lambda: parse_schema(ConnectSchema, {"account": account}))

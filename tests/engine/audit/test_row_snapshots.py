@@ -171,7 +171,7 @@ def test_a_snapshot_holds_no_text_of_people_and_no_password(world: World) -> Non
 def test_store_functions_writing_covered_table_append_snapshots() -> None:
     """A function that changes none of the covered columns is listed here by name."""
     harmless = {
-        *("put_off", "requeue_waiting_for", "requeue_written_after", "requeue_funded"),
+        *("put_off", "requeue_waiting_for", "requeue_written_after", "_requeue_refunds"),
         *("store_readings", "read_again", "mark_refunded_elsewhere"),  # what the processor reports about a payment
         "insert_session",  # when a user last signed in
         "forget_listing",  # when the processor's refunds were last listed

@@ -111,7 +111,7 @@ class TestRecording:
         with_payouts(world, key=None)
         with pytest.raises(DestinationsKeyMissing, match="REFUND_WORKER_DESTINATIONS_KEY"):
             add_payee(world)
-        assert add_payee(world, destination=CONNECTED).destination_masked == "Stripe account acct_1Abcd"
+        assert add_payee(world, destination=CONNECTED).destination_masked == "Stripe account acct_•••• cd"
 
     def test_payee_of_a_merged_customer_is_the_same_payee(self, world: World, route: ScriptedRoute) -> None:
         world.pay(1)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
+from tests.processors.bank_file.bank_documents import report
 from tests.support.payout_world import DAY, PayoutWorld
 
 from refund_worker.domain.payouts.decision import PayoutPolicy
@@ -16,6 +18,7 @@ from refund_worker.domain.payouts.destination import Destination, DestinationKin
 from refund_worker.domain.payouts.payee import PayeeRecord
 from refund_worker.domain.payouts.transfers import Method
 from refund_worker.engine.payees.payees import pause_payee, resume_payee
+from refund_worker.engine.payouts import bank_files as engine_bank_files
 from refund_worker.engine.payouts.bank_files import (
     CSV,
     PAIN001,
@@ -31,7 +34,7 @@ from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.bank_file.entry import ENTRY
 from refund_worker.sealing import Box
 from refund_worker.store.payouts.attempts import objects_of
-from refund_worker.store.tables import bank_files, payout_attempts
+from refund_worker.store.tables import bank_files, payout_attempts, payout_legs
 
 ACCOUNT = "bank_file"
 IBAN = "DE89370400440532013000"
@@ -115,10 +118,10 @@ def test_answer_pays_rejects_and_returns(make_world: Make) -> None:
     lines = [
         f"{reference(world, paid)},paid,,2026-11-02,,",
         f"{reference(world, rejected)},rejected,AC04,2026-11-02,,",
-        "po000000000000000000000000-1-1,paid,,2026-11-02,,",
+        "po00000000000000000000000000-1-1,paid,,2026-11-02,,",
     ]
     result = answer(world, *lines)
-    assert (result.applied, result.unknown) == (2, ("po000000000000000000000000-1-1",))
+    assert (result.applied, result.unknown) == (2, ("po00000000000000000000000000-1-1",))
     assert [world.payout(each).status for each in (paid, rejected)] == ["paid", "failed"]
     assert world.balance("b2", "EUR").payable_minor == 10_000
     assert world.payee_row("b2").status == "incomplete"
@@ -177,6 +180,42 @@ def test_payment_and_its_return_in_one_answer_are_a_return(make_world: Make, fir
     assert "paid_after_failure" not in world.events(payout_id)
 
 
+def test_bank_sees_the_ids_of_payout_and_file(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    made = export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file
+    assert made is not None
+    content = content_of(world.context, made.file_id)[1].decode()
+    assert f"<MsgId>{made.file_id.replace('_', '')}</MsgId>" in content
+    assert f"<EndToEndId>{payout_id.replace('_', '')}-1-1</EndToEndId>" in content
+
+
+def hashed(text: str) -> str:
+    """Return the id that earlier versions gave to a payment or a file."""
+    return f"h-{base64.b32encode(hashlib.sha256(text.encode()).digest()).decode().lower()[:32]}"
+
+
+def exported_earlier(world: PayoutWorld, payout_id: str) -> str:
+    """Let the file be one of an earlier version, which hashed all ids; return the id of the payment in it."""
+    old = hashed(f"{payout_id}-1:1")
+    with world.database.write() as connection:
+        connection.execute(update(payout_legs).where(payout_legs.c.payout_id == payout_id).values(object_id=old))
+    return old
+
+
+def test_answers_to_files_of_earlier_versions_still_count(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    made = export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file
+    assert made is not None
+    old = exported_earlier(world, payout_id)
+    whole = report(hashed(made.file_id), group="<GrpSts>ACSC</GrpSts>")
+    assert import_answer(world.context, ACCOUNT, whole).applied == 1
+    assert world.payout(payout_id).status == "paid"
+    assert answer(world, f"{old},returned,AC04,2026-11-09,,").applied == 1
+    assert world.payout(payout_id).status == "returned"
+
+
 def test_rejected_payout_is_in_no_later_file(make_world: Make) -> None:
     world = bank_world(make_world)
     payout_id = ask(world, "b1", "k1")
@@ -185,14 +224,53 @@ def test_rejected_payout_is_in_no_later_file(make_world: Make) -> None:
     assert export_file(world.context, ACCOUNT, form=CSV, actor="ann").file is None
 
 
-def test_payment_that_no_file_can_carry_is_a_persons(make_world: Make) -> None:
-    world = bank_world(make_world)
+def without_iban(world: PayoutWorld, payee_id: str = "b2") -> None:
+    """Let the payee have an account that only the CSV form can carry."""
     fields = {"kind": "bank", "account": "123456", "routing": "110000", "holder": "M. Other"}
-    world.change_payee("b2", destination_box=world.context.box.seal(json.dumps(fields)))
+    world.change_payee(payee_id, destination_box=world.context.box.seal(json.dumps(fields)))
+
+
+def test_payment_of_the_other_form_waits_for_that_form(make_world: Make) -> None:
+    world = bank_world(make_world)
+    without_iban(world)
+    sepa, other = ask(world, "b1", "k1"), ask(world, "b2", "k2")
+    before = world.payout(other)
+    first = export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    assert first.file is not None
+    assert (first.file.payments, first.left_out) == (1, ())
+    (left,) = first.left_for_other_form
+    assert (left.payout_id, left.form) == (other, CSV)
+    assert "no IBAN" in left.reason
+    assert "123456" not in left.reason
+    assert (world.payout(sepa).status, world.payout(other)) == ("pending", before)
+    second = export_file(world.context, ACCOUNT, form=CSV, actor="ann")
+    assert second.file is not None
+    assert (second.file.payments, second.left_for_other_form) == (1, ())
+    assert world.payout(other).status == "pending"
+
+
+def test_payments_of_the_other_form_fill_up_no_file(make_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_bank_files, "PAYMENTS_MAX", 1)
+    world = bank_world(make_world)
+    world.add_payee("b0", "GBP")
+    fields = {"kind": "bank", "iban": "GB29NWBK60161331926819", "holder": "A. British"}
+    box = world.context.box.seal(json.dumps(fields))
+    world.change_payee("b0", processor=ACCOUNT, destination_kind="bank", destination_box=box, destination_ref=None)
+    world.earn("e-b0", 10_000, payee_id="b0", currency="GBP")
+    world.ask(2_500, "k0", payee_id="b0", currency="GBP")
+    sepa = ask(world, "b1", "k1")
+    assert export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file is not None
+    assert world.payout(sepa).status == "pending"
+
+
+def test_payment_that_no_file_can_carry_is_a_persons(make_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_bank_files, "FORMATS", (PAIN001,))
+    world = bank_world(make_world)
+    without_iban(world)
     good, bad = ask(world, "b1", "k1"), ask(world, "b2", "k2")
     result = export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
     assert result.file is not None
-    assert (result.file.payments, result.left_out) == (1, (bad,))
+    assert (result.file.payments, result.left_out, result.left_for_other_form) == (1, (bad,), ())
     assert [world.payout(each).status for each in (good, bad)] == ["pending", "needs_attention"]
     assert "123456" not in str(world.payout(bad).failure_message)
 
@@ -262,13 +340,14 @@ def test_change_cancels_what_waits_for_a_file(make_world: Make) -> None:
     assert world.balance("b1", "EUR").in_flight_minor == 0
 
 
-def test_retried_payment_goes_to_no_old_destination(make_world: Make) -> None:
+def test_retried_payment_goes_to_no_old_destination(make_world: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """No file could carry it, so the change left it to a person. The person's retry makes it unsent again."""
     world = bank_world(make_world)
-    fields = {"kind": "bank", "account": "123456", "routing": "110000", "holder": "Zoë Example"}
-    world.change_payee("b1", destination_box=world.context.box.seal(json.dumps(fields)))
+    without_iban(world, "b1")
     payout_id = ask(world, "b1", "k1")
+    monkeypatch.setattr(engine_bank_files, "FORMATS", (PAIN001,))
     assert export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").left_out == (payout_id,)
+    monkeypatch.undo()
     new_destination(world)
     world.act_on(payout_id, "retry")
     world.settle(DAY, step=600)
@@ -282,7 +361,8 @@ def test_export_goes_to_no_old_destination(make_world: Make) -> None:
     world = bank_world(make_world)
     payout_id = ask(world, "b1", "k1")
     world.change_payee("b1", destination_id="another")
-    assert export_file(world.context, ACCOUNT, form=CSV, actor="ann").file is None
+    made = export_file(world.context, ACCOUNT, form=CSV, actor="ann")
+    assert (made.file, made.left_out) == (None, ())  # no person must see what was called off
     assert world.payout(payout_id).status == "canceled"
 
 

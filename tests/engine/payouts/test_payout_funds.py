@@ -16,7 +16,7 @@ from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.payouts.runs import RunStatus
-from refund_worker.domain.processor_replies import BalanceRead, Refused
+from refund_worker.domain.processor_replies import BalanceRead, Blocked, Refused
 from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.context import Batches
 from refund_worker.engine.payouts.as_processor import PayoutsAsProcessor
@@ -27,6 +27,7 @@ from refund_worker.engine.views.funds import funds_sentence, funds_view
 from refund_worker.processors.accounts import Accounts
 from refund_worker.store import funds
 from refund_worker.store.funds import Fund
+from refund_worker.store.payouts.payouts import is_payout_id
 from refund_worker.store.tables import events, payout_legs
 
 Make = Callable[..., PayoutWorld]
@@ -119,6 +120,74 @@ def test_blocked_payout_is_needed_and_an_unknown_outcome_is_not(make_world: Make
     world.settle(POLICY.retry_max_seconds, step=POLICY.retry_max_seconds)
     assert world.route.script == []
     assert needs(world) == {}
+
+
+def read(world: PayoutWorld, available: int) -> None:
+    """Read a balance in USD."""
+    world.processor.reads_balance = True
+    world.processor.balance_reply = BalanceRead({"USD": available}, {})
+    assert read_balance(world.context, "stripe")
+
+
+def blocked(make_world: Make, *, tries: int = 1) -> tuple[PayoutWorld, str]:
+    """Return a world with a payout of 700 that was blocked for lack of money."""
+    world = make_world(accounts=account_that_runs_low())
+    world.earn("e1", 1_000)
+    world.route.script = ["blocked"] * tries
+    payout_id = world.ask(700)
+    world.settle()
+    assert (world.payout(payout_id).status, world.payout(payout_id).failure_code) == (
+        "needs_attention",
+        "balance_insufficient",
+    )
+    return world, payout_id
+
+
+def test_blocked_payout_goes_on_once_the_balance_suffices(make_world: Make) -> None:
+    published: list[str] = []
+    world, payout_id = blocked(make_world)
+    world.context = replace(world.context, publish=lambda ids, bulk: published.extend(ids))
+    world.pass_time(10)
+    read(world, 699)
+    world.settle()
+    assert (len(world.route.sends()), published) == (1, [])
+    world.pass_time(10)
+    read(world, 700)
+    assert published == [payout_id]
+    world.route.calls.clear()
+    world.settle()
+    assert world.payout(payout_id).status == "pending"
+    assert [name for name, _ in world.route.calls][:2] == ["find", "send"], "asked before the new attempt"
+
+
+def test_balance_that_does_not_rise_ends_the_early_tries(make_world: Make) -> None:
+    world, _ = blocked(make_world, tries=9)
+    for expected in (2, 3, 4, 4):
+        world.pass_time(10)
+        read(world, 1_000)
+        world.settle()
+        assert len(world.route.sends()) == expected
+
+
+def test_top_up_pays_refunds_and_payouts_oldest_first(make_world: Make) -> None:
+    world, payout_id = blocked(make_world)
+    world.pay()
+    world.processor.script("ch_1", Blocked("balance_insufficient", "the balance is too low"))
+    refund_id = world.withdraw(60)  # of 600
+    process_due(world.context)
+    assert world.refund(refund_id).legs[0].failure_code == "balance_insufficient"
+    world.pass_time(10)
+    read(world, 1_299)
+    assert (due(world, payout_id), due(world, refund_id)) == (True, False)
+    world.pass_time(10)
+    read(world, 1_300)
+    assert (due(world, payout_id), due(world, refund_id)) == (True, True)
+
+
+def due(world: PayoutWorld, subject_id: str) -> bool:
+    """Return True if the refund or payout is due now."""
+    subject = world.payout(subject_id) if is_payout_id(subject_id) else world.refund(subject_id)
+    return subject.due_at is not None and subject.due_at <= world.now
 
 
 def test_payout_that_a_person_stops_is_not_needed(world: PayoutWorld) -> None:

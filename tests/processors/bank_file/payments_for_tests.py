@@ -10,14 +10,14 @@ from refund_worker.processors.bank_file.payments import BankPayment, Debtor, end
 
 IBANS = ("DE89370400440532013000", "FR1420041010050500013M02606", "GB29NWBK60161331926819", "NL91ABNA0417164300")
 DEBTOR = Debtor(name="Beispiel & Söhne GmbH", iban="AT611904300234573201", bic="BKAUATWW")
-FILE = message_id("bf_019aafc2d1a05c1e7f00aa11")
+FILE = message_id("bf_019aafc2d1a05c1e7f00aa11b2")
 MADE_AT = datetime(2026, 11, 29, 10, 30, tzinfo=UTC)
 PAID_ON = date(2026, 12, 1)
 
 
 def id_of(number: int, attempt: int = 1) -> str:
     """Return the id of the payment with this number."""
-    return end_to_end_id(f"po_{number:024x}-1:{attempt}")
+    return end_to_end_id(f"po_{number:026x}-1:{attempt}")
 
 
 def payment(number: int = 1, amount_minor: int = 12_50, **others: Any) -> BankPayment:

@@ -7,9 +7,11 @@ import re
 from tests.support.pages import DOCS, sections_of, tables_of
 
 from refund_worker.domain.payouts.transfers import Fault
+from refund_worker.engine.context import new_id
 from refund_worker.processors.bank_file import csv_answers, csv_file, pain001, pain002
 from refund_worker.processors.bank_file.answer_rows import Word
 from refund_worker.processors.bank_file.entry import BankFileSettings
+from refund_worker.processors.bank_file.payments import end_to_end_id
 from refund_worker.processors.bank_file.reasons import DUPLICATES, FAULT_OF
 from refund_worker.processors.base import AccountSettings
 
@@ -32,6 +34,14 @@ def test_each_setting_of_its_own_is_explained() -> None:
     named = {name for row in table for name in re.findall(r"`([a-z_]+)`", row[0])}
     assert set(BankFileSettings.model_fields) - set(AccountSettings.model_fields) <= named
     assert named <= set(BankFileSettings.model_fields) | {"adapter"}
+
+
+def test_example_of_an_id_is_the_one_of_that_payout() -> None:
+    example = re.search(r"`(\S+)` is the first try of the first leg of the payout `(po_\S+)`", PAGE)
+    assert example is not None
+    payout_id = example[2]
+    assert len(payout_id) == len(new_id("po"))
+    assert example[1] == end_to_end_id(f"{payout_id}-1:1")
 
 
 def test_columns_of_both_files_are_on_the_page() -> None:

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from tests.processors.bank_file.payments_for_tests import DEBTOR, FILE, IBANS, MADE_AT, PAID_ON, id_of, payment
 
 from refund_worker.domain.payouts.destination import Destination, DestinationKind
+from refund_worker.engine.context import new_id
 from refund_worker.processors.bank_file import pain001
 from refund_worker.processors.bank_file.latin import NotLatin, to_latin
 from refund_worker.processors.bank_file.pain001 import NAMESPACE, check_payment, pain001_file
@@ -220,7 +221,7 @@ def test_numbers_and_names_are_in_no_repr() -> None:
 
 # --- ids --------------------------------------------------------------------------------------------------------------
 
-PAYOUTS = st.integers(0, 16**24 - 1).map(lambda number: f"po_{number:024x}")
+PAYOUTS = st.integers(0, 16**26 - 1).map(lambda number: f"po_{number:026x}")
 KEYS = st.builds(lambda payout, leg, attempt: f"{payout}-{leg}:{attempt}", PAYOUTS, *[st.integers(1, 1_500)] * 2)
 
 
@@ -232,9 +233,19 @@ def test_each_key_has_an_id_of_its_own_that_banks_keep(keys: list[str]) -> None:
     assert ids == [end_to_end_id(key) for key in keys]
 
 
+def test_ids_that_are_really_made_stay_readable() -> None:
+    payout_id, file_id = new_id("po"), new_id("bf")
+    for leg, attempt in ((1, 1), (99, 999)):
+        made = end_to_end_id(f"{payout_id}-{leg}:{attempt}")
+        assert made == f"{payout_id.replace('_', '')}-{leg}-{attempt}"
+        assert len(made) <= 35
+        assert is_end_to_end_id(made)
+    assert message_id(file_id) == file_id.replace("_", "")
+
+
 def test_key_with_many_attempts_has_a_short_id_too() -> None:
-    payout = "po_019aafc2d1a05c1e7f00aa11"
-    assert end_to_end_id(f"{payout}-1:999") == "po019aafc2d1a05c1e7f00aa11-1-999"
+    payout = "po_019aafc2d1a05c1e7f00aa11b2"
+    assert end_to_end_id(f"{payout}-1:999") == "po019aafc2d1a05c1e7f00aa11b2-1-999"
     assert end_to_end_id(f"{payout}-1:1000").startswith("h-")
     assert not is_end_to_end_id("NOTPROVIDED")
     assert message_id("run 7, file 1").startswith("h-")

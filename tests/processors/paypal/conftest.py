@@ -52,7 +52,7 @@ class Bench:
 
 def order(capture_id: str, amount_minor: int = 900, attempt: int = 1, currency: str = "GBP") -> RefundInstruction:
     """Return an instruction with ids as the engine makes them."""
-    refund_id = "rf_019aafc2d1a05c1e7f00aa11"
+    refund_id = "rf_019aafc2d1a05c1e7f00aa11b2"
     return RefundInstruction(
         refund_id, f"{refund_id}-1", attempt, capture_id, amount_minor, currency, "customer asked", INSTALLATION
     )

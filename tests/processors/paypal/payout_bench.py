@@ -17,7 +17,7 @@ from refund_worker.processors.paypal.sandbox.server import PayPalServer
 T = TypeVar("T")
 EMAIL = "ann.payee+x@example.com"
 PAYER = "QYR5Z8XDVJNXQ"
-LEG = "po_019aafc2d1a05c1e7f00aa11-1"
+LEG = "po_019aafc2d1a05c1e7f00aa11b2-1"
 INSTALLATION = "inst_0123456789abcdef0123456789abcdef"
 
 

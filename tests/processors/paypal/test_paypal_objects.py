@@ -38,7 +38,7 @@ PAID = Capture(CAPTURE, "COMPLETED", 1_250, "GBP", "5O190127TN364715T", None)
 
 def test_frozen_body_holds_the_capture_and_the_request() -> None:
     frozen = json.loads(frozen_body(order(CAPTURE, 1_250, attempt=3)))
-    leg = "rf_019aafc2d1a05c1e7f00aa11-1"
+    leg = "rf_019aafc2d1a05c1e7f00aa11b2-1"
     assert frozen == {
         "capture": CAPTURE,
         "request": {
@@ -82,7 +82,9 @@ def test_refund_that_paypal_cannot_take_is_not_frozen(wrong: Any) -> None:
 
 def test_refund_id_stands_in_the_text_unless_the_leg_begins_with_it() -> None:
     assert custom_id_of(order(CAPTURE)).count(",") == 3
-    assert custom_id_of(replace(order(CAPTURE), leg_id="leg_7")).endswith(f"{INSTALLATION},rf_019aafc2d1a05c1e7f00aa11")
+    assert custom_id_of(replace(order(CAPTURE), leg_id="leg_7")).endswith(
+        f"{INSTALLATION},rf_019aafc2d1a05c1e7f00aa11b2"
+    )
     assert len(custom_id_of(order(CAPTURE, attempt=999))) < 80
 
 

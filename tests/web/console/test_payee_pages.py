@@ -25,7 +25,7 @@ class TestList:
     def test_it_shows_status_and_sums(self, shop: PayoutShop) -> None:
         earn(shop, "earn-2", 250, available_at=LATER)
         text = text_of(visitor(shop.web, "viewer").get("/payees"))
-        assert "p1 ready Stripe account acct_1Abcd over stripe 6.00 EUR 2.50 EUR –" in text
+        assert "p1 ready Stripe account acct_•••• cd over stripe 6.00 EUR 2.50 EUR –" in text
 
     def test_an_id_opens_its_page(self, shop: PayoutShop) -> None:
         person = visitor(shop.web, "viewer")
@@ -162,7 +162,7 @@ class TestPayOut:
     def test_smaller_amount_is_previewed_and_paid(self, shop: PayoutShop) -> None:
         person = visitor(shop.web, "support")
         page = person.get("/pay-out", id="p1", amount="4.50")
-        assert "4.50 EUR to Stripe account acct_1Abcd" in text_of(page)
+        assert "4.50 EUR to Stripe account acct_•••• cd" in text_of(page)
         done = person.follow(person.submit_last(page, "/pay-out"))
         assert "Accepted: the progress is shown below" in text_of(done)
         assert "Payout of 4.50 EUR" in text_of(done)

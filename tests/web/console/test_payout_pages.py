@@ -32,7 +32,7 @@ class TestList:
     def test_it_shows_status_amount_and_route_in_words(self, shop: PayoutShop) -> None:
         payout_id = shop.ask(amount_minor=500).json()["id"]
         text = text_of(visitor(shop.web, "viewer").get("/payouts"))
-        assert f"{payout_id} queued p1 5.00 EUR stripe: payout Stripe account acct_1Abcd" in text
+        assert f"{payout_id} queued p1 5.00 EUR stripe: payout Stripe account acct_•••• cd" in text
 
     def test_it_says_why_and_until_when_one_is_held(self, web: Web) -> None:
         shop = PayoutShop(web, cooldown_seconds=86_400.0)
@@ -102,7 +102,7 @@ class TestOne:
         del body["payee_id"]
         assert shop.web.call("PUT", "/v1/payees/p1", body).status_code == 200
         payout = shop.get(f"/v1/payouts/{payout_id}")
-        assert payout["destination"] == "Stripe account acct_1Abcd"
+        assert payout["destination"] == "Stripe account acct_•••• cd"
         assert payout["destination_changed_at"] == shop.get("/v1/payees/p1")["destination"]["changed_at"]
         text = text_of(page.get(f"/payouts/{payout_id}"))
         assert "The payee has another destination since" in text

@@ -38,7 +38,7 @@ def test_approvals_show_payouts_with_who_may_decide(shop: PayoutShop) -> None:
     listed = text_of(decides.get("/approvals"))
     assert f"{payout_id} " in listed
     why = "6.00 EUR for this payee within 24 hours; the threshold is 5.00 EUR"
-    assert f"p1 Stripe account acct_1Abcd over stripe 6.00 EUR {why} backend/admin-" in listed
+    assert f"p1 Stripe account acct_•••• cd over stripe 6.00 EUR {why} backend/admin-" in listed
     assert why in text_of(decides.get(f"/payouts/{payout_id}"))
     assert f"Decide about {payout_id}" in listed
     assert "needs the role approver or admin" in text_of(reads.get("/approvals"))

@@ -1,7 +1,7 @@
 """Destinations of a payee's money. A destination is checked for syntax here; only its processor knows if it works.
 
-Bank numbers are never shown: `masked` is for pages, logs and lists. `as_fields` is the whole destination, for the
-processor and for admins only.
+Neither accounts nor numbers are shown whole: `masked` is for pages, logs and lists. `as_fields` is the whole
+destination, for the processor and for admins only.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
+
+from refund_worker.domain.account_names import CONNECTED_ID
 
 
 class DestinationKind(StrEnum):
@@ -29,7 +31,7 @@ class DestinationKind(StrEnum):
 
 TEXT_MAX: Final = 500
 SHOWN_DIGITS: Final = 4
-_ACCOUNT = re.compile(r"acct_[A-Za-z0-9]{4,60}")
+_ACCOUNT = re.compile(CONNECTED_ID)
 _EMAIL = re.compile(r"[^@\s<>,;\"]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,188}[A-Za-z0-9])?\.[A-Za-z]{2,30}")
 _PAYER = re.compile(r"[A-Z0-9]{13}")
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}")
@@ -49,7 +51,7 @@ class Destination:
     """
 
     kind: DestinationKind
-    account: str | None = None
+    account: str | None = field(default=None, repr=False)
     email: str | None = field(default=None, repr=False)
     payer_id: str | None = field(default=None, repr=False)
     iban: str | None = field(default=None, repr=False)
@@ -76,7 +78,8 @@ class Destination:
         """
         match self.kind:
             case DestinationKind.STRIPE_ACCOUNT:
-                return f"Stripe account {self.account}"
+                prefix, _, number = (self.account or "").partition("_")
+                return f"Stripe account {prefix}_{_tail(number)}"
             case DestinationKind.PAYPAL:
                 return f"PayPal {_masked_email(self.email) if self.email else _tail(self.payer_id or '')}"
             case DestinationKind.BANK if self.iban:
@@ -202,7 +205,9 @@ def _matching(given: Mapping[str, str], name: str, form: re.Pattern[str], messag
 
 
 def _tail(number: str) -> str:
-    return f"•••• {number[-min(SHOWN_DIGITS, len(number) // 2) :]}"
+    """Return the last characters, at most half of them: of a single one nothing is shown."""
+    shown = min(SHOWN_DIGITS, len(number) // 2)
+    return f"•••• {number[len(number) - shown :]}".rstrip()
 
 
 def _masked_email(email: str) -> str:

@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from refund_worker.domain import ids
+from refund_worker.domain.account_names import CONNECTED_ID
 from refund_worker.domain.ledger import Purpose
 from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.records import PaymentRecord, SpendRecord
@@ -200,7 +201,7 @@ class ConnectSchema(Schema):
     the connected account. With `refund_application_fee` it returns the platform's fee.
     """
 
-    account: Annotated[str | None, Field(pattern=r"^acct_[A-Za-z0-9]{1,250}$")] = None
+    account: Annotated[str | None, Field(pattern=f"^{CONNECTED_ID}$")] = None
     reverse_transfer: bool | None = None
     refund_application_fee: bool | None = None
 
@@ -453,7 +454,7 @@ PATTERNS = {
     r"^[a-z][a-z0-9_]{0,39}(:[a-z0-9][a-z0-9_-]{0,39})?(/[A-Za-z0-9_]{1,255})?$": (
         "must be the name of an account at a processor, such as stripe or stripe:old"
     ),
-    r"^acct_[A-Za-z0-9]{1,250}$": "must be the id of a connected account, acct_…",
+    f"^{CONNECTED_ID}$": "must be the id of a connected account, acct_…",
 }
 
 

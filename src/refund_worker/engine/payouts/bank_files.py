@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import partial
+from typing import Final
 
 from sqlalchemy import Connection
 
@@ -19,7 +21,7 @@ from refund_worker.domain.payouts.builder import PayoutBuilder
 from refund_worker.domain.payouts.decision import PayoutDecision, SendTransfer, TransferReplied
 from refund_worker.domain.payouts.files import keep_out_of_file, leg_for_file, put_into_file
 from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, call_off_unsent, goes_to_an_old_destination
-from refund_worker.domain.payouts.payee import PayeeStatus
+from refund_worker.domain.payouts.payee import Payee, PayeeStatus
 from refund_worker.domain.payouts.payout import Payout, PayoutLeg, changed_destination
 from refund_worker.domain.payouts.transfers import TransferAnswered, TransferObject
 from refund_worker.domain.refund import OBJECT_RANK
@@ -33,7 +35,15 @@ from refund_worker.errors import InvalidRequest, NotFound, UnreadableFile
 from refund_worker.processors.bank_file.answers import BadAnswer, BankAnswerRow, BankFileStatus, read_answer
 from refund_worker.processors.bank_file.csv_file import csv_file
 from refund_worker.processors.bank_file.entry import BankFileSettings
-from refund_worker.processors.bank_file.payments import BadFile, BadPayment, BankPayment, message_id, payment_of
+from refund_worker.processors.bank_file.payments import (
+    SEPA_CURRENCY,
+    BadFile,
+    BadPayment,
+    BankPayment,
+    is_message_id_of,
+    message_id,
+    payment_of,
+)
 from refund_worker.processors.bank_file.route import BankFilePayouts
 from refund_worker.store.installation import installation_id
 from refund_worker.store.payouts import attempts, bank_files, payees, payouts
@@ -41,15 +51,31 @@ from refund_worker.store.payouts.bank_files import StoredFile
 
 PAIN001, CSV = "pain.001", "csv"
 FORMATS = (PAIN001, CSV)
+# The only currency that files of a form carry. Payouts in it come first, so that those that wait for another form never
+# fill up all the places of a file.
+CURRENCY_OF_FORM: Final[Mapping[str, str]] = {PAIN001: SEPA_CURRENCY}
 PAYMENTS_MAX = 10_000  # of one file
 
 
 @dataclass(frozen=True, slots=True)
+class LeftForOtherForm:
+    """A payout that waits on, because only a file of the form `form` can carry it, for the reason `reason`."""
+
+    payout_id: str
+    form: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ExportResult:
-    """The result of an export: the file, or None if no payout waits, and the ids of payouts that a person must see."""
+    """The result of an export: the file, or None if no payout was put into one.
+
+    `left_out` are the ids of payouts that a person must see, because no file can carry them.
+    """
 
     file: StoredFile | None
-    left_out: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
+    left_for_other_form: tuple[LeftForOtherForm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,36 +92,21 @@ def export_file(
 ) -> ExportResult:
     """Make one file of all payouts that wait for one at this account, in one commit. The bytes never change.
 
-    `execution_date` is today (UTC) if it is not given. Raises `InvalidRequest` for an account or a form that makes no
-    files, and `DestinationsKeyMissing`.
+    A payout that only a file of another form can carry waits for that one. `execution_date` is today (UTC) if it is not
+    given. Raises `InvalidRequest` for an account or a form that makes no files, and `DestinationsKeyMissing`.
     """
     settings = _settings_of(context, processor, form)
-    route = BankFilePayouts(name=processor)
 
     def work(connection: Connection) -> ExportResult:
-        locked = lock_payouts(connection, bank_files.waiting(connection, processor, PAYMENTS_MAX))
+        first = CURRENCY_OF_FORM.get(form)
+        locked = lock_payouts(connection, bank_files.waiting(connection, processor, PAYMENTS_MAX, first))
         now = context.clock(connection)
         day = execution_date or datetime.fromtimestamp(now, UTC).date()
-        file_id, installation = context.new_id("bf"), installation_id(connection)
-        taken: list[tuple[Payout, PayoutLeg, BankPayment, str]] = []
-        decisions: list[PayoutDecision] = []
+        file_id = context.new_id("bf")
+        export = _Export(context, processor, _forms(settings, form), actor, now, installation_id(connection))
         for payout in locked.payouts:
-            leg, payee = leg_for_file(payout), locked.payees[payout.payee_id]
-            if leg is None or payee.status is PayeeStatus.PAUSED:
-                continue
-            if goes_to_an_old_destination(payout, payee, context.payout_policy):
-                builder = PayoutBuilder.open(payout, now, context.payout_policy, actor)
-                call_off_unsent(builder, DESTINATION_CHANGED)
-                decisions.append(builder.build().released())
-                continue
-            body = route.freeze(order_of_leg(context, payout, leg, installation, attempt_key(leg.leg_id, leg.attempt)))
-            payment = payment_of(body)
-            if (why := _why_not(payment, form)) is not None:
-                decision = keep_out_of_file(payout, leg, why, now, context.payout_policy, actor=actor)
-                decisions.append(decision.released())
-            else:
-                taken.append((payout, leg, payment, body))
-        left_out = tuple(d.after.payout_id for d in decisions)
+            export.add(payout, locked.payees[payout.payee_id])
+        taken, decisions = export.taken, export.decisions
         file = _store(connection, context, processor, form, settings, taken, (file_id, actor, now, day))
         for payout, leg, payment, _ in taken:
             decisions.append(
@@ -105,9 +116,57 @@ def export_file(
             )
         apply_payouts(connection, decisions, now, notify=context.notify)
         _begin_attempts(connection, context, decisions, taken)
-        return ExportResult(file, left_out)
+        return ExportResult(file, tuple(export.left_out), tuple(export.left_for_other_form))
 
     return context.database.run(work)
+
+
+class _Export:
+    """Sorts the payouts that wait: those that the file takes, and the decisions about those that no file takes.
+
+    The first of `forms` is the file's. A payout that another of them can carry is left alone.
+    """
+
+    def __init__(
+        self, context: Context, processor: str, forms: Sequence[str], actor: str, now: float, installation: str
+    ) -> None:
+        self._context, self._forms, self._actor, self._now = context, forms, actor, now
+        self._route, self._installation = BankFilePayouts(name=processor), installation
+        self.taken: list[tuple[Payout, PayoutLeg, BankPayment, str]] = []
+        self.decisions: list[PayoutDecision] = []
+        self.left_out: list[str] = []
+        self.left_for_other_form: list[LeftForOtherForm] = []
+
+    def add(self, payout: Payout, payee: Payee) -> None:
+        """Sort one payout. That of a paused payee waits."""
+        leg, policy = leg_for_file(payout), self._context.payout_policy
+        if leg is None or payee.status is PayeeStatus.PAUSED:
+            return
+        if goes_to_an_old_destination(payout, payee, policy):
+            builder = PayoutBuilder.open(payout, self._now, policy, self._actor)
+            call_off_unsent(builder, DESTINATION_CHANGED)
+            self.decisions.append(builder.build().released())
+            return
+        key = attempt_key(leg.leg_id, leg.attempt)
+        body = self._route.freeze(order_of_leg(self._context, payout, leg, self._installation, key))
+        payment = payment_of(body)
+        reasons = {form: why for form in self._forms if (why := _why_not(payment, form)) is not None}
+        why = reasons.get(self._forms[0])
+        other = next((form for form in self._forms if form not in reasons), None)
+        if why is None:
+            self.taken.append((payout, leg, payment, body))
+        elif other is not None:
+            self.left_for_other_form.append(LeftForOtherForm(payout.payout_id, other, why))
+        else:
+            decision = keep_out_of_file(payout, leg, why, self._now, policy, actor=self._actor)
+            self.decisions.append(decision.released())
+            self.left_out.append(payout.payout_id)
+
+
+def _forms(settings: BankFileSettings, first: str) -> list[str]:
+    """Return the forms of files that this account can have, `first` before the others."""
+    others = [form for form in FORMATS if form != first and (form != PAIN001 or settings.debtor is not None)]
+    return [first, *others]
 
 
 def _settings_of(context: Context, processor: str, form: str) -> BankFileSettings:
@@ -261,7 +320,7 @@ def _of_whole_file(
     """Return the bank's word on a whole file, for each payment in it that no row names."""
     return [
         _reply(place, _row_of(status, place.object_id), now)
-        for place in bank_files.places_in_file(connection, processor, status.message_id, message_id)
+        for place in bank_files.places_in_file(connection, processor, partial(is_message_id_of, status.message_id))
         if place.leg_id not in named
     ]
 

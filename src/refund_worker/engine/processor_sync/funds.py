@@ -1,4 +1,4 @@
-"""Read the balance of each processor account, notice a shortfall and its end, and let refunds go on after a top-up.
+"""Read the balance of each processor account, notice a shortfall and its end, and let work go on after a top-up.
 
 Neither refunds nor payouts need the balance: an account whose balance cannot be read is only shown as unknown.
 """
@@ -35,10 +35,17 @@ def low_balance_codes(context: Context, processor: str) -> Collection[str]:
     return capabilities.low_balance_codes if capabilities is not None else ()
 
 
+def low_balance_codes_of_payouts(context: Context, processor: str) -> Collection[str]:
+    """Return the codes with which this processor says of a payout that our balance is too low."""
+    account = context.accounts.get(processor)
+    payouts = account.entry.payouts if account is not None else None
+    return payouts.capabilities.low_balance_codes if payouts is not None else ()
+
+
 def read_balance(context: Context, processor: str) -> bool:
     """Read the balance of one account and store it; return True if it could be read.
 
-    Refunds that wait for money go on if it is there now. A shortfall that begins raises an alarm, once.
+    Refunds and payouts that wait for money go on if it is there now. A shortfall that begins raises an alarm, once.
     """
     adapter = context.processors.get(processor)
     if adapter is None or not adapter.reads_balance:
@@ -53,7 +60,7 @@ def read_balance(context: Context, processor: str) -> bool:
         return False
     ids = context.database.run(partial(_record, context=context, processor=processor, began=began, found=answer))
     if ids:
-        log.info("refunds go on after a top-up", extra={"processor": processor, "count": len(ids)})
+        log.info("refunds and payouts go on after a top-up", extra={"processor": processor, "count": len(ids)})
         context.publish(list(ids), True)
     return True
 
@@ -79,7 +86,8 @@ def _record(
     }
     funds.store_reading(connection, processor, began, after)
     _note_shortfalls(connection, processor, before, after, needed, now)
-    return funds.requeue_funded(connection, processor, began, after, codes, now)
+    of_payouts = low_balance_codes_of_payouts(context, processor)
+    return funds.requeue_funded(connection, processor, began, after, codes, now, payout_codes=of_payouts)
 
 
 def _fund(found: BalanceRead, currency: str, needed: int, before: Fund | None, began: float) -> Fund:

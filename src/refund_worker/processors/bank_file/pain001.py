@@ -26,6 +26,9 @@ from refund_worker.processors.bank_file.payments import (
     is_end_to_end_id,
     is_message_id,
 )
+from refund_worker.processors.bank_file.payments import (
+    SEPA_CURRENCY as CURRENCY,
+)
 
 try:
     from sepaxml import SepaTransfer
@@ -36,7 +39,6 @@ except ImportError:
 
 SCHEMA: Final = "pain.001.001.09"
 NAMESPACE: Final = f"urn:iso:std:iso:20022:tech:xsd:{SCHEMA}"
-CURRENCY: Final = "EUR"
 # EPC132-08, not read, known.
 NAME_LENGTH_MAX: Final = 70
 TEXT_LENGTH_MAX: Final = 140

@@ -13,14 +13,17 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
+from refund_worker.domain.ids import OWN_ID_DIGITS
 from refund_worker.domain.money import decimal_places
 from refund_worker.domain.payouts.destination import Destination, read_destination
 
+SEPA_CURRENCY: Final = "EUR"
 SEPA_AMOUNT_MAX: Final = 99_999_999_999  # 999,999,999.99 euros (EPC132-08, not read, known)
 _HASH_LETTERS: Final = 32
-_KEY = re.compile(r"([a-z]{2})_([0-9a-f]{24})-([0-9]{1,2}):([0-9]{1,3})")
-_FILE = re.compile(r"([a-z]{2,4})_([0-9a-f]{24})")
-_END_TO_END_ID = re.compile(r"[a-z]{2}[0-9a-f]{24}-[0-9]{1,2}-[0-9]{1,3}|h-[a-z2-7]{32}")
+# The longest readable id has exactly the 35 characters that a bank carries.
+_KEY = re.compile(rf"([a-z]{{2}})_({OWN_ID_DIGITS})-([0-9]{{1,2}}):([0-9]{{1,3}})")
+_FILE = re.compile(rf"([a-z]{{2,4}})_({OWN_ID_DIGITS})")
+_END_TO_END_ID = re.compile(rf"[a-z]{{2}}{OWN_ID_DIGITS}-[0-9]{{1,2}}-[0-9]{{1,3}}|h-[a-z2-7]{{{_HASH_LETTERS}}}")
 _MESSAGE_ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,33}[A-Za-z0-9])?")
 
 
@@ -62,8 +65,8 @@ def end_to_end_id(key: str) -> str:
     It has at most 35 letters, digits and hyphens (Max35Text of ISO 20022; all banks keep these characters). A key of
     ours keeps its parts, so no two of them have the same id. Any other key is hashed (160 bits).
 
-    >>> end_to_end_id("po_019aafc2d1a05c1e7f00aa11-1:1")
-    'po019aafc2d1a05c1e7f00aa11-1-1'
+    >>> end_to_end_id("po_019aafc2d1a05c1e7f00aa11b2-1:1")
+    'po019aafc2d1a05c1e7f00aa11b2-1-1'
     """
     match = _KEY.fullmatch(key)
     return _hashed(key) if match is None else f"{match[1]}{match[2]}-{match[3]}-{match[4]}"
@@ -77,11 +80,16 @@ def is_end_to_end_id(text: str) -> bool:
 def message_id(file_id: str) -> str:
     """Return the id of a file that a bank names in its answers: at most 35 letters, digits and hyphens.
 
-    >>> message_id("bf_019aafc2d1a05c1e7f00aa11")
-    'bf019aafc2d1a05c1e7f00aa11'
+    >>> message_id("bf_019aafc2d1a05c1e7f00aa11b2")
+    'bf019aafc2d1a05c1e7f00aa11b2'
     """
     match = _FILE.fullmatch(file_id)
     return _hashed(file_id) if match is None else f"{match[1]}{match[2]}"
+
+
+def is_message_id_of(text: str, file_id: str) -> bool:
+    """Return True if a bank's answer names this file by `text`. Earlier versions hashed the id of each file."""
+    return text in (message_id(file_id), _hashed(file_id))
 
 
 def is_message_id(text: str) -> bool:

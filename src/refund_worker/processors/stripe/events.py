@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from refund_worker.domain.account_names import CONNECTED_ID
 from refund_worker.processors.base import EventFault, EventHint, InvalidEvent, checked_event_name, is_plain_id
 from refund_worker.processors.stripe.objects import METADATA_LEG
 
@@ -30,7 +31,7 @@ EVENT_SCHEMA: Final[Mapping[str, Any]] = {
 # Also matches newer versions of the API: refund.updated, charge.refund.updated, v1.refund.failed. It does not match
 # charge.refunded, which is about a charge.
 _ABOUT_A_REFUND = re.compile(r"(?:.*\.)?refund\..*")
-_ACCOUNT_ID = re.compile(r"acct_[A-Za-z0-9]{1,250}")
+_ACCOUNT_ID = re.compile(CONNECTED_ID)
 _REFUND_ID = re.compile(r"(?:re|pyr)_[A-Za-z0-9_]+")
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from refund_worker.domain.account_names import CONNECTED_ID
 from refund_worker.processors.payout_routes import TransferHint
 from refund_worker.processors.stripe.objects import OPAQUE_ID, our_marks
 
@@ -16,7 +17,7 @@ _ABOUT_AN_ACCOUNT: Final = re.compile(
     r"(?:v[0-9]+\.)?(?:account\.(?:updated|external_account\.[a-z_]+|application\.deauthorized)|capability\.updated)"
 )
 _OBJECT_ID: Final = re.compile(r"(?:tr|po)_[A-Za-z0-9_]+")
-_ACCOUNT_ID: Final = re.compile(r"acct_[A-Za-z0-9]{1,250}")
+_ACCOUNT_ID: Final = re.compile(CONNECTED_ID)
 OBJECTS: Final = frozenset({"transfer", "payout"})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields
 
-from sqlalchemy import Connection, RowMapping, select
+from sqlalchemy import Connection, RowMapping, case, select
 
 from refund_worker.domain.payouts.transfers import Step
 from refund_worker.domain.state_machine import TO_BE_SENT
@@ -62,14 +62,18 @@ def newest(connection: Connection, limit: int) -> list[StoredFile]:
     return [StoredFile(**row) for row in rows]
 
 
-def waiting(connection: Connection, processor: str, limit: int) -> list[str]:
-    """Return the ids of the payouts at this account with a leg that the next file may take, oldest first."""
+def waiting(connection: Connection, processor: str, limit: int, currency: str | None = None) -> list[str]:
+    """Return the ids of the payouts at this account with a leg that the next file may take, oldest first.
+
+    With a currency, all those in it come before the others.
+    """
     g = payout_legs.c
+    first = () if currency is None else (case((g.currency == currency, 0), else_=1),)
     query = (
         select(g.payout_id)
         .join(payouts, payouts.c.payout_id == g.payout_id)
         .where(g.processor == processor, g.status.in_(TO_BE_SENT), payouts.c.ledger_posted, g.attention_code.is_(None))
-        .order_by(g.payout_id)
+        .order_by(*first, g.payout_id)
         .limit(limit)
     )
     return list(connection.execute(query).scalars())
@@ -89,12 +93,10 @@ def places(connection: Connection, processor: str, object_ids: Collection[str]) 
     return {place.object_id: place for place in found}
 
 
-def places_in_file(
-    connection: Connection, processor: str, message_id: str, message_id_of: Callable[[str], str]
-) -> list[Place]:
-    """Return the legs in the file that a bank calls `message_id`; `message_id_of` makes that of a file's id."""
+def places_in_file(connection: Connection, processor: str, is_the_file: Callable[[str], bool]) -> list[Place]:
+    """Return the legs in the file of this account for whose id `is_the_file` is True."""
     ids = connection.execute(select(bank_files.c.file_id).where(bank_files.c.processor == processor)).scalars()
-    named = [file_id for file_id in ids if message_id_of(file_id) == message_id]
+    named = [file_id for file_id in ids if is_the_file(file_id)]
     in_them = _PLACES.where(payout_legs.c.file_id.in_(named)).order_by(payout_legs.c.leg_id)
     return [_place(row) for row in connection.execute(in_them).mappings()]
 

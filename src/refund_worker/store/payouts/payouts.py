@@ -238,6 +238,24 @@ def requeue_waiting_for(connection: Connection, processor: str | None, now: floa
     connection.execute(update(payouts).where(p.payout_id.in_(ids)).values(due_at=now, version=p.version + 1))
 
 
+def requeue_legs(
+    connection: Connection, leg_ids: Mapping[str, str], still: ColumnElement[bool], now: float
+) -> Sequence[str]:
+    """Let these legs be tried now, those for which `still` is true under the lock: the payout of each, by leg_id.
+
+    The processor is asked before each send. Return the ids of the payouts.
+    """
+    if not leg_ids:
+        return ()
+    p, g = payouts.c, payout_legs.c
+    ids = _lock(connection, p.payout_id.in_(sorted(set(leg_ids.values()))))
+    its = g.leg_id.in_(sorted(leg_ids)) & still
+    connection.execute(update(payout_legs).where(its).values(next_at=now, held=True, listed_at=None))
+    later = p.payout_id.in_(ids) & or_(p.due_at.is_(None), p.due_at > now)
+    connection.execute(update(payouts).where(later).values(due_at=now, version=p.version + 1))
+    return ids
+
+
 def _lock(connection: Connection, which: ColumnElement[bool]) -> list[str]:
     """Lock the payees of these payouts and then the payouts, as all do; return the payouts' ids."""
     p = payouts.c
