@@ -253,6 +253,28 @@ def _is_equal(name: str, value: object, earlier: object) -> bool:
     return address_hash.is_of(value, earlier) if name == EMAIL else value == earlier
 
 
+def payments_to_payee(
+    request: RefundRequest,
+    payee: Payee | None,
+    payments: Iterable[RefundablePayment],
+    usable: Mapping[str, RefundablePayment],
+) -> list[RefundablePayment]:
+    """Return the payments that can take nothing back, as payments to the payee of the request; none without a payee.
+
+    `payee` is the one that the request names, if it is known. `payments` are all of the customer's, and `usable` says
+    by id what each can take. Raises `UnknownPayee` if the payee is not the customer's own.
+    """
+    if request.payee_id is None:
+        return []
+    if payee is None or payee.customer_id != request.customer_id:
+        raise UnknownPayee(f"payee {request.payee_id} is no payee of customer {request.customer_id}")
+    return [
+        replace(payment, processor=PAYOUT, processor_payment_id=payee.payee_id)
+        for payment in payments
+        if payment.currency == payee.currency and not usable[payment.payment_id].credits_left
+    ]
+
+
 class BatchAccounts:
     """The locked accounts that a batch of requests touches. They change as requests of the batch are accepted."""
 
@@ -304,27 +326,18 @@ class BatchAccounts:
             payments=list(self.payments.get(request.customer_id, {}).values()),
             now=now,
             allocation=context.policy.allocation,
-            to_payee=self._to_payee(request),
+            to_payee=payments_to_payee(
+                request,
+                self.payees.get(request.payee_id or ""),
+                self.unfiltered.get(request.customer_id, ()),
+                self.payments.get(request.customer_id, {}),
+            ),
         )
         check_velocity(refund, self.usage, context.limits)
         decision = accepted(refund, request_body, needs_approval=needs_approval(refund, self.usage, context.limits))
         self._reserve(decision)
         self.usage.add(decision.after)
         return decision
-
-    def _to_payee(self, request: RefundRequest) -> list[RefundablePayment]:
-        """Return the payments that can take nothing back, as payments to the payee of the request."""
-        if request.payee_id is None:
-            return []
-        known = self.payees.get(request.payee_id)
-        if known is None or known.customer_id != request.customer_id:
-            raise UnknownPayee(f"payee {request.payee_id} is no payee of customer {request.customer_id}")
-        usable = self.payments.get(request.customer_id, {})
-        return [
-            replace(payment, processor=PAYOUT, processor_payment_id=known.payee_id)
-            for payment in self.unfiltered.get(request.customer_id, ())
-            if payment.currency == known.currency and not usable[payment.payment_id].credits_left
-        ]
 
     def _reserve(self, decision: Decision) -> None:
         refund = decision.after
