@@ -313,6 +313,11 @@ Destinations = Annotated[
 ]
 
 
+def read_destinations(text: str) -> list[str]:
+    """Return the destinations that a text such as `payments,payout` names. `RefundSchema` checks them."""
+    return [way.strip() for way in text.split(",")]
+
+
 class RefundSchema(Schema):
     """A request to give back."""
 
