@@ -661,6 +661,27 @@ DEFECTS = (
         "        alarm=True,",
     ),
     Defect(
+        "an amount of no currency is a setting",
+        "src/refund_worker/setting_values.py",
+        "        if currency not in CURRENCIES or not",
+        "        if len(currency) != 3 or not",
+        ("tests/test_settings.py::test_amount_of_no_currency_is_refused",),
+    ),
+    Defect(
+        "settings that do not fit together are named with the prefix twice",
+        "src/refund_worker/setting_values.py",
+        '        return "PAYMENTS_FROM_WEBHOOKS=on needs',
+        '        return "REFUND_WORKER_PAYMENTS_FROM_WEBHOOKS=on needs',
+        ("tests/test_settings.py::test_settings_that_do_not_fit_together_are_named_as_they_are_set",),
+    ),
+    Defect(
+        "steps of no currency are a setting",
+        "src/refund_worker/processors/http/entry.py",
+        " or not steps.keys() <= CURRENCIES",
+        "",
+        ("tests/processors/http/test_http_account.py::test_wrong_field_is_refused_with_its_name",),
+    ),
+    Defect(
         "an organisation's key starts",
         "src/refund_worker/setting_values.py",
         "        if key.startswith(prefix):",
@@ -2646,6 +2667,27 @@ DEFECTS = (
         "{names[field]} and {name} are",
         "{name} and its _FILE variant are",
         ("tests/test_settings.py::test_one_setting_in_two_spellings_is_refused_with_both_names",),
+    ),
+    Defect(
+        "a text of destinations is refused by the Python API",
+        ENGINE + "intake/python_api.py",
+        "    if isinstance(request.destinations, str):",
+        "    if False:",
+        ("tests/engine/intake/test_python_api.py::test_destinations_are_a_text_or_a_list",),
+    ),
+    Defect(
+        "the command line leaves out the destinations",
+        "src/refund_worker/cli/refund_requests.py",
+        '"destinations": None if destinations is None else',
+        '"destinations": None if destinations else',
+        ("tests/cli/test_refund_commands.py::test_destinations_narrow_the_setting",),
+    ),
+    Defect(
+        "an option has another name in one command",
+        "src/refund_worker/cli/audit.py",
+        '"--refund", "--refund-id"',
+        '"--refund-id"',
+        ("tests/cli/test_help.py::test_an_option_has_its_spellings_in_every_command",),
     ),
     Defect(
         "a file says who its actor is",
@@ -7009,8 +7051,8 @@ DEFECTS = (
     Defect(
         "limits: a preview shows what an account forbids",
         ENGINE + "refunds/preview.py",
-        "payments = usable_payments(found, context.policy, now)",
-        "payments = list(found)",
+        "            usable_payments(found, context.policy, now),\n",
+        "            list(found),\n",
         ("tests/engine/refunds/test_account_limits.py",),
     ),
     Defect(
