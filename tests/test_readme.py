@@ -14,6 +14,7 @@ import pytest
 from refund_worker import errors
 from refund_worker.domain import diagram
 from refund_worker.domain.ledger import SHOWN_TO_CUSTOMERS
+from refund_worker.engine.access.api_keys import Role
 from refund_worker.engine.intake import file_reader
 from refund_worker.settings import SECRETS, Settings
 from refund_worker.web import cookies, problems
@@ -133,6 +134,11 @@ def test_the_way_of_a_refund_names_few_files_and_all_exist() -> None:
     assert 0 < len(files) <= HAPPY_PATH_FILES_MAX
     assert len({file.parent for file in files}) <= HAPPY_PATH_FOLDERS_MAX
     assert [str(file) for file in files if not (ROOT / "src" / "refund_worker" / file).is_file()] == []
+
+
+def test_each_role_of_a_key_is_described_once() -> None:
+    (table,) = tables_of(sections_of(prose_of(API), 3)["Roles of API keys"])
+    assert [row[0].strip("`") for row in table] == list(Role)
 
 
 def test_each_decision_has_three_lines() -> None:

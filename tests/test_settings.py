@@ -461,3 +461,36 @@ def test_scheduler_drives_payout_runs_and_follows_the_schedule() -> None:
     assert "payout-runs" in {job.name for job in jobs_of(settings())}
     assert "payout-schedule" not in {job.name for job in jobs_of(settings())}
     assert "payout-schedule" in {job.name for job in jobs_of(settings(PAYOUT_SCHEDULE="daily"))}
+
+
+@pytest.mark.parametrize("name", ["PAYOUT_MINIMUM", "PAYOUT_MAXIMUM"])
+@pytest.mark.parametrize("value", ["XXX:5", "eur:5", "EUR", "EUR:0", "EUR:5,EUR:6", "USD:1,ZZZ:5"])
+def test_amount_of_no_currency_is_refused(name: str, value: str) -> None:
+    with pytest.raises(BadSettings, match=f"^{PREFIX}{name}: entry {len(value.split(','))} is no amount of a currency"):
+        settings(**{name: value})
+
+
+def test_payout_minimum_above_the_maximum_is_refused() -> None:
+    with pytest.raises(BadSettings) as refused:
+        settings(PAYOUT_MINIMUM="USD:1,EUR:10", PAYOUT_MAXIMUM="EUR:9,USD:5")
+    what = f"{PREFIX}PAYOUT_MINIMUM is more than {PREFIX}PAYOUT_MAXIMUM in EUR: no payout could be made"
+    assert refused.value.message == what
+    for maximum in ("EUR:10", "USD:5", ""):
+        assert settings(PAYOUT_MINIMUM="EUR:10", PAYOUT_MAXIMUM=maximum).payout_minimum == "EUR:10"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"PAYMENTS_FROM_WEBHOOKS": "on"},
+        {"PAYMENTS_FROM_WEBHOOKS": "on", "PAYMENTS_CUSTOMER_KEY": "user"},
+        {"PAYMENTS_CREDITS_KEY": "credits", "PAYMENTS_CREDITS_PER_MAJOR": "100"},
+        {"NOTIFY_URL": "https://shop.example/hook"},
+        {"PAYOUT_MINIMUM": "EUR:10", "PAYOUT_MAXIMUM": "EUR:5"},
+        {"DATABASE_SCHEMA": "refunds"},
+    ],
+)
+def test_settings_that_do_not_fit_together_are_named_as_they_are_set(given: dict[str, str]) -> None:
+    with pytest.raises(BadSettings) as refused:
+        settings(**given)
+    assert refused.value.message.startswith(tuple(PREFIX + name for name in given))

@@ -14,6 +14,8 @@ from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import BeforeValidator
 
+from refund_worker.iso_codes import CURRENCIES
+
 LOOPBACK = {"127.0.0.1", "localhost", "::1", ""}
 BROKERS = ("redis", "rediss", "amqp", "amqps", "memory")
 TLS_OPTIONS = ("ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile")
@@ -39,7 +41,7 @@ _OTHER_KEYS = {
     "whsec_": "the secret of a webhook: it belongs into REFUND_WORKER_STRIPE_WEBHOOK_SECRET",
 }
 _STRIPE_KEY = re.compile("(sk|rk)_[!-~]+")  # printable and without blanks, as a header can carry it
-_CURRENCY, _AMOUNT = re.compile("[A-Z]{3}"), re.compile("[1-9][0-9]{0,11}")
+_AMOUNT = re.compile("[1-9][0-9]{0,11}")
 _EXPECTED = re.compile(
     r"(?P<name>[a-z][a-z0-9_]{0,39}(/[a-z0-9_]{1,60})?) *= *(?P<earliest>[0-9]{1,3}) *- *(?P<latest>[0-9]{1,3})"
 )
@@ -110,15 +112,15 @@ def fault_of_recording_keys(
 ) -> str | None:
     """Return why payments cannot record themselves with these keys of their metadata, or None if they can.
 
-    Unless the keys are `needed`, they may be missing.
+    Unless the keys are `needed`, they may be missing. The text begins with the name of a setting without its prefix.
     """
     if credits_key is not None and credits_per_major is not None:
-        return "REFUND_WORKER_PAYMENTS_CREDITS_KEY and REFUND_WORKER_PAYMENTS_CREDITS_PER_MAJOR are both set: keep one"
+        return "PAYMENTS_CREDITS_KEY and REFUND_WORKER_PAYMENTS_CREDITS_PER_MAJOR are both set: keep one"
     if needed and customer_key is None:
-        return "REFUND_WORKER_PAYMENTS_FROM_WEBHOOKS=on needs REFUND_WORKER_PAYMENTS_CUSTOMER_KEY"
+        return "PAYMENTS_FROM_WEBHOOKS=on needs REFUND_WORKER_PAYMENTS_CUSTOMER_KEY"
     if needed and credits_key is None and credits_per_major is None:
         name = "REFUND_WORKER_PAYMENTS_CREDITS_KEY or REFUND_WORKER_PAYMENTS_CREDITS_PER_MAJOR"
-        return f"REFUND_WORKER_PAYMENTS_FROM_WEBHOOKS=on needs {name}"
+        return f"PAYMENTS_FROM_WEBHOOKS=on needs {name}"
     return None
 
 
@@ -135,12 +137,26 @@ def read_fallback(text: str) -> tuple[str, ...]:
 def read_amounts(text: str) -> dict[str, int]:
     """Return minor units by currency of a text such as `USD:1000,EUR:1000`. Raises `ValueError` for another form."""
     found: dict[str, int] = {}
-    for part in listed(text):
+    for number, part in enumerate(listed(text), 1):
         currency, _, amount = part.partition(":")
-        if not _CURRENCY.fullmatch(currency) or not _AMOUNT.fullmatch(amount) or currency in found:
-            raise ValueError("name each currency once, with minor units, such as USD:1000,EUR:1000")
+        if currency not in CURRENCIES or not _AMOUNT.fullmatch(amount) or currency in found:
+            what = "name each currency of ISO 4217 once, with minor units, such as USD:1000,EUR:1000"
+            raise ValueError(f"entry {number} is no amount of a currency: {what}")
         found[currency] = int(amount)
     return found
+
+
+def fault_of_payout_limits(minimum: str, maximum: str) -> str | None:
+    """Return why no payout can be made in a currency with these amounts, or None if payouts can be made.
+
+    The text begins with the name of a setting without its prefix.
+    """
+    largest = read_amounts(maximum)
+    for currency, smallest in read_amounts(minimum).items():
+        if smallest > largest.get(currency, smallest):
+            what = f"is more than REFUND_WORKER_PAYOUT_MAXIMUM in {currency}: no payout could be made"
+            return f"PAYOUT_MINIMUM {what}"
+    return None
 
 
 def read_payout_schedule(text: str) -> tuple[Literal["off", "daily", "weekly", "monthly"], int]:

@@ -33,6 +33,7 @@ from refund_worker.setting_values import (
     checked_prefix,
     checked_schema,
     checked_url_template,
+    fault_of_payout_limits,
     fault_of_recording_keys,
     is_made_by_kubernetes,
     listed,
@@ -278,7 +279,7 @@ class Settings(BaseSettings):
             self.payments_credits_key,
             self.payments_credits_per_major,
             needed=self.payments_from_webhooks == "on",
-        )
+        ) or fault_of_payout_limits(self.payout_minimum, self.payout_maximum)
         if fault:
             raise ValueError(fault)
         if self.notify_url is not None and self.notify_secret is None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -56,6 +57,33 @@ def test_a_group_alone_prints_its_help_and_exits_with_2(path: tuple[str, ...], c
     assert alone.err == ""
     assert alone.out.startswith(f"Usage: {' '.join(('refund-worker', *path))} [OPTIONS] COMMAND [ARGS]...\n")
     assert "\nCommands:\n" in alone.out
+
+
+def options(path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Return the spellings of each option of a command, such as ("--payee", "--payee-id")."""
+    found: Any = typer.main.get_command(app)
+    for name in path:
+        found = found.commands[name]
+    return [tuple(parameter.opts) for parameter in found.params if parameter.param_type_name == "option"]
+
+
+# The same option has the same spellings in all commands.
+SPELLINGS = {
+    **{f"--{name}": f"--{name}-id" for name in ("customer", "payee", "refund", "run", "transaction")},
+    "--amount-minor": "--amount",
+    "--key": "--idempotency-key",
+    "--seconds": "--timeout",
+    "--account": "--processor-account",
+}
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_an_option_has_its_spellings_in_every_command(path: tuple[str, ...]) -> None:
+    if path == ("adapters", "check"):
+        return  # its --seconds are the time of one call
+    pairs = [*SPELLINGS.items(), *((long, short) for short, long in SPELLINGS.items() if long.endswith("-id"))]
+    needed = [(spelled, other) for spelled in options(path) for one, other in pairs if one in spelled]
+    assert [spelled for spelled, other in needed if other not in spelled] == []
 
 
 def test_version_is_that_of_the_package(cli: Cli) -> None:

@@ -62,6 +62,14 @@ def test_run_is_planned_approved_and_paid(site: Cli, become: Become) -> None:
     assert site("payout-runs", "rows", run["run_id"], "--csv").out.splitlines()[1].startswith("maria,200,200,0")
 
 
+def test_both_names_of_the_key_make_one_run(site: Cli) -> None:
+    first = site(*CREATE, "-o", "json").json
+    again = site(*CREATE[:-2], "--idempotency-key", "k", "-o", "json")
+    assert (again.json["run_id"], "before" in again.err) == (first["run_id"], True)
+    refused = site(*CREATE[:-1], " k", "-o", "json")
+    assert (refused.code, refused.problem["field"]) == (2, "idempotency_key")
+
+
 def test_dry_run_and_cancel(site: Cli) -> None:
     run_id = site(*CREATE, "--dry-run", "-o", "json").json["run_id"]
     drive()

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.cli.conftest import PAYMENTS, Become, Cli, Ran
+from tests.cli.conftest import PAYMENTS, REQUESTS, Become, Cli, Ran
+from tests.support.payees import IBAN, KEY
 
 from refund_worker.cli.options import LIMIT_DEFAULT
 from refund_worker.engine.intake.schemas import parse_schema
@@ -339,3 +340,83 @@ def test_failure_code_is_visible_at_every_width(shop: Cli, monkeypatch: pytest.M
     assert in_lines == (width < 80)
     if not in_lines:
         assert max(map(len, listed.splitlines())) <= width
+
+
+def test_destinations_narrow_the_setting(shop: Cli) -> None:
+    refund = refund_of(create(shop, "--credits", "100", "--destinations", "payments, manual"))
+    assert refund["destinations"] == ["payments", "manual"]
+    assert "payments, manual" in shop("refunds", "show", refund["id"]).out
+    for wrong in ("bank", "payments,payments", ""):
+        ran = create(shop, "--credits", "1", "--destinations", wrong)
+        assert (ran.code, ran.problem["field"].split(".")[0]) == (2, "destinations")
+
+
+def to_payee(*more: str) -> tuple[str, ...]:
+    """Return the options of a withdrawal of ann's to a payee."""
+    return ("--kind", "withdrawal", "--to", "payout", "--customer", "ann", "--credits", "100", *more)
+
+
+@pytest.fixture
+def payee(shop: Cli, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """Return `shop` after recording two payees who are paid in GBP: maria, who is ann, and one without a customer."""
+    accounts = {"stripe": {}, "payer": {"adapter": "tests.support.payee_adapter"}}
+    monkeypatch.setenv("REFUND_WORKER_PROCESSORS", json.dumps(accounts))
+    monkeypatch.setenv("REFUND_WORKER_DESTINATIONS_KEY", KEY)
+    Path("bank.json").write_text(json.dumps({"kind": "bank", "iban": IBAN, "holder": "Maria Example"}))
+    paid = ("--processor-account", "payer", "--currency", "GBP", "--destination", "bank.json")
+    assert shop("payees", "create", "maria", *paid, "--customer-id", "ann").code == 0
+    assert shop("payees", "create", "other", *paid).code == 0
+    return shop
+
+
+def test_withdrawal_to_a_payee_is_previewed_and_created(payee: Cli) -> None:
+    preview = payee("refunds", "preview", *to_payee("--payee", "maria"), "-o", "json").json
+    assert (preview["would_be"], preview["credits"]) == ("accepted", 100)
+    asked = to_payee("--reason", "cards have expired", "--idempotency-key", "k1", "-o", "json")
+    refund = refund_of(payee("refunds", "create", *asked, "--payee", "maria"))
+    assert (refund["to"], refund["payee_id"], refund["credits"]) == ("payout", "maria", 100)
+    again = refund_of(payee("refunds", "create", *asked, "--payee-id", "maria"))
+    assert again["id"] == refund["id"]
+    shown = payee("refunds", "show", refund["id"]).out
+    assert "withdrawal to payout" in shown
+    assert "maria" in shown
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "name"),
+    [
+        ((), 2, "invalid_request"),
+        (("--payee", "other"), 3, "unknown_payee"),
+        (("--payee", "nobody"), 3, "unknown_payee"),
+        (("--payee", "maria", "--to", "source"), 2, "invalid_request"),
+        (("--payee", "maria", "--kind", "credit_refund", "--transaction", "t1"), 2, "invalid_request"),
+    ],
+)
+def test_withdrawal_needs_the_customers_own_payee(payee: Cli, more: tuple[str, ...], code: int, name: str) -> None:
+    ran = payee("refunds", "create", *to_payee(*more), "--reason", "asked", "-o", "json")
+    assert (ran.code, ran.problem["code"]) == (code, name)
+    previewed = payee("refunds", "preview", *to_payee(*more), "-o", "json")
+    if code == 2:
+        assert previewed.problem["code"] == name
+    else:
+        assert (previewed.json["would_be"]["code"], previewed.json["maximum_credits"]) == (name, 0)
+
+
+def test_file_names_the_payee_of_a_withdrawal(payee: Cli) -> None:
+    header = REQUESTS.strip() + ",destinations,payee_id\n"
+    rows = ["k1,withdrawal,payout,ann,,10,asked,,,,,maria", 'k2,withdrawal,source,ann,,10,asked,,,,"payments,manual",']
+    wrong = ["k3,withdrawal,payout,ann,,10,asked,,,,,", "k4,withdrawal,payout,ann,,10,asked,,,,,other"]
+    Path("requests.csv").write_text(header + "\n".join([*rows, *wrong]) + "\n")
+    ran = payee("refunds", "submit", "requests.csv", "-o", "json")
+    assert (ran.code, ran.json["accepted"]) == (3, 2)
+    assert [(row["line"], row["code"]) for row in ran.json["rejected"]] == [
+        (4, "invalid_request"),
+        (5, "unknown_payee"),
+    ]
+    found = {each["idempotency_key"]: each for each in payee("refunds", "list", "-o", "json").json["data"]}
+    assert (found["k1"]["to"], found["k1"]["payee_id"]) == ("payout", "maria")
+    assert (found["k2"]["to"], found["k2"]["payee_id"], found["k2"]["destinations"]) == (
+        "source",
+        None,
+        ["payments", "manual"],
+    )

@@ -168,7 +168,7 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
     plan: Any = {"kind": "withdrawal", "to": "source", "customer_id": "_"}
     calls: list[Call[Any]] = [
         Calls.create_refund(**plan, reason="", idempotency_key="k"),
-        Calls.preview_refund(**plan),
+        Calls.preview_refund(**plan, destinations=["payments"], payee_id="_"),
         Calls.refund("_"),
         Calls.refunds().page(),
         Calls.events("_"),

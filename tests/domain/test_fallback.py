@@ -129,6 +129,13 @@ def test_request_allows_no_way_that_the_policy_lacks() -> None:
     assert stuck.reversed_credits == 0
 
 
+@pytest.mark.parametrize("destinations", ["manual", "payout", "manual,payout"])
+def test_request_that_leaves_no_way_ends_with_a_person(destinations: str) -> None:
+    stuck = refused(policy=POLICY, others=[a_payment(9)], destinations=destinations)
+    assert (len(stuck.legs), stuck.legs[0].attention_code, stuck.reversed_credits) == (1, NO_WAY_LEFT, 0)
+    assert stuck.status is RefundStatus.NEEDS_ATTENTION
+
+
 def test_unapproved_refund_gets_only_its_balance() -> None:
     after = refused(policy=with_ways("payments", "manual"), others=[a_payment(9)], unapproved=True)
     assert (len(after.legs), after.reversed_credits) == (1, 100)

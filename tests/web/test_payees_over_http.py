@@ -75,6 +75,14 @@ class TestPayees:
         assert answer.json()["field"] == "destination.iban"
         assert "0532" not in answer.text
 
+    def test_unknown_country_is_refused(self, shop: Web) -> None:
+        for method, path, body in (("POST", "/v1/payees", PAYEE), ("PUT", PATH, BODY)):
+            answer = shop.call(method, path, body | {"country": "ZZ"})
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+            assert answer.json()["field"] == "country"
+        record(shop)
+        assert shop.call("GET", PATH).json()["country"] == "DE"
+
     @pytest.mark.parametrize("destination", [{"kind": "cash"}, {"kind": "bank", "email": "a@b.example"}, {}, None])
     def test_unusable_destination_is_refused(self, shop: Web, destination: object) -> None:
         assert shop.call("POST", "/v1/payees", PAYEE | {"destination": destination}).status_code == 422

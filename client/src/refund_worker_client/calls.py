@@ -150,6 +150,8 @@ class Calls:
         transaction_id: str | None = None,
         credits: int | None = None,
         currency: str | None = None,
+        destinations: Sequence[Destination] | None = None,
+        payee_id: str | None = None,
     ) -> Call[Preview]:
         """Return the outcome of such a request if it were made now; nothing is stored."""
         return Call("POST", "/v1/refunds/preview", _without_none(locals()))

@@ -162,7 +162,9 @@ def _add_list(app: typer.Typer) -> None:
         of: Annotated[str, typer.Option("--of", metavar="timeline|ledger", help="which list to show")] = "timeline",
         actor: Annotated[str | None, typer.Option("--actor", help="only entries of this actor")] = None,
         kind: Annotated[str | None, typer.Option("--kind", help="only entries of this kind")] = None,
-        refund_id: Annotated[str | None, typer.Option("--refund-id", help="only entries of this refund")] = None,
+        refund_id: Annotated[
+            str | None, typer.Option("--refund", "--refund-id", help="only entries of this refund")
+        ] = None,
         customer: Annotated[
             str | None,
             typer.Option(

@@ -144,10 +144,17 @@ def _add_link(app: typer.Typer) -> None:
     def link(
         claim_id: OutsideArgument,
         reason: ReasonOption,
-        refund: Annotated[str | None, typer.Option("--refund", help="the refund whose part it paid")] = None,
+        refund: Annotated[
+            str | None, typer.Option("--refund", "--refund-id", help="the refund whose part it paid")
+        ] = None,
         transaction: Annotated[
             str | None,
-            typer.Option("--transaction", help="the spend or correction that it returns", callback=normalized_id),
+            typer.Option(
+                "--transaction",
+                "--transaction-id",
+                help="the spend or correction that it returns",
+                callback=normalized_id,
+            ),
         ] = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
@@ -174,7 +181,10 @@ def _add_dispute_link(app: typer.Typer) -> None:
     def link(
         claim_id: DisputeArgument,
         transaction: Annotated[
-            str, typer.Option("--transaction", help="the spend that the customer charged back", callback=spelled)
+            str,
+            typer.Option(
+                "--transaction", "--transaction-id", help="the spend that the customer charged back", callback=spelled
+            ),
         ],
         reason: ReasonOption,
         output: OutputOption = Output.TABLE,

@@ -36,7 +36,8 @@ COLUMNS = (
 
 EarningArgument = Annotated[str, typer.Argument(metavar="ID", help="your id of the earning", callback=spelled)]
 SpendFilter = Annotated[
-    str | None, typer.Option("--transaction", help="the spend that it came from", callback=normalized_id)
+    str | None,
+    typer.Option("--transaction", "--transaction-id", help="the spend that it came from", callback=normalized_id),
 ]
 
 
@@ -52,8 +53,10 @@ def _add_record(app: typer.Typer) -> None:
     @command(app, "record", "earnings record e-1 --payee maria --amount-minor 600 --currency EUR --transaction tx-1")
     def record(
         earning_id: EarningArgument,
-        payee: Annotated[str, typer.Option("--payee", help="the payee who earned it", callback=spelled)],
-        amount_minor: Annotated[str, typer.Option("--amount-minor", metavar="INTEGER", help="in minor units")],
+        payee: Annotated[str, typer.Option("--payee", "--payee-id", help="the payee who earned it", callback=spelled)],
+        amount_minor: Annotated[
+            str, typer.Option("--amount", "--amount-minor", metavar="INTEGER", help="in minor units")
+        ],
         currency: Annotated[str, typer.Option("--currency", help="the payee's currency")],
         transaction: SpendFilter = None,
         available_at: Annotated[
@@ -93,7 +96,9 @@ def _add_record(app: typer.Typer) -> None:
 def _add_list(app: typer.Typer) -> None:
     @command(app, "list", "earnings list --payee maria")
     def list_(
-        payee: Annotated[str | None, typer.Option("--payee", help="only of this payee", callback=normalized_id)] = None,
+        payee: Annotated[
+            str | None, typer.Option("--payee", "--payee-id", help="only of this payee", callback=normalized_id)
+        ] = None,
         transaction: SpendFilter = None,
         limit: LimitOption = LIMIT_DEFAULT,
         starting_after: AfterOption = None,

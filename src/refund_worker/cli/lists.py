@@ -50,7 +50,9 @@ CustomerFilter = Annotated[
     str | None,
     typer.Option("--customer", "--customer-id", help="only of this customer", callback=normalized_id),
 ]
-PaymentFilter = Annotated[str | None, typer.Option("--payment", help="only of this payment", callback=normalized_id)]
+PaymentFilter = Annotated[
+    str | None, typer.Option("--payment", "--payment-id", help="only of this payment", callback=normalized_id)
+]
 CUSTOMER_COLUMNS = (
     Column("id", whole=True),
     Column("balance", right=True),

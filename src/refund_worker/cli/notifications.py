@@ -32,7 +32,9 @@ def _add_list(app: typer.Typer) -> None:
     @command(app, "list", "notifications list --given-up")
     def list_(
         given_up: Annotated[bool, typer.Option("--given-up", help="only those without further attempts")] = False,
-        refund_id: Annotated[str | None, typer.Option("--refund", help="only notifications about this refund")] = None,
+        refund_id: Annotated[
+            str | None, typer.Option("--refund", "--refund-id", help="only notifications about this refund")
+        ] = None,
         limit: Annotated[int, at_most(1000, "notifications")] = 50,
         output: OutputOption = Output.TABLE,
     ) -> None:

@@ -147,6 +147,7 @@ class Command(TyperCommand):
             raise
 
 
-def command(app: typer.Typer, name: str, example: str) -> Callable[[F], F]:
-    """Return a decorator that registers a command, with `example` at the end of its help."""
-    return app.command(name, cls=Command, epilog=f"Example: refund-worker {example}")
+def command(app: typer.Typer, name: str, *examples: str) -> Callable[[F], F]:
+    """Return a decorator that registers a command, with the examples at the end of its help."""
+    shown = "\n\n".join(f"Example: refund-worker {example}" for example in examples)
+    return app.command(name, cls=Command, epilog=shown)

@@ -66,7 +66,8 @@ DestinationOption = Annotated[
 CurrencyOption = Annotated[str, typer.Option("--currency", help="the currency that the payee is paid in")]
 CountryOption = Annotated[str | None, typer.Option("--country", help="the payee's country, in two letters")]
 OwnerOption = Annotated[
-    str | None, typer.Option("--customer", help="the customer that the payee is too", callback=normalized_id)
+    str | None,
+    typer.Option("--customer", "--customer-id", help="the customer that the payee is too", callback=normalized_id),
 ]
 MethodOption = Annotated[
     str, typer.Option("--method", metavar="standard|instant", help="how fast, where the account can choose")

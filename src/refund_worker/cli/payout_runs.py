@@ -22,7 +22,6 @@ from refund_worker.cli.options import (
     command,
     group,
     key_or_new,
-    trimmed_key,
 )
 from refund_worker.cli.output import Column, Output, count, moment, print_facts, print_json, print_line
 from refund_worker.engine.views.money_format import money
@@ -80,9 +79,9 @@ def _add_create(app: typer.Typer) -> None:
             int, typer.Option("--minimum-minor", min=0, help="no payee gets less, in minor units")
         ] = 0,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="plan it and pay nothing")] = False,
-        key: Annotated[
+        idempotency_key: Annotated[
             str | None,
-            typer.Option("--key", help="idempotency key; the same one again makes no second run", callback=trimmed_key),
+            typer.Option("--idempotency-key", "--key", help="a repeated key makes no second run; generated if missing"),
         ] = None,
         client: ClientOption = "default",
         output: OutputOption = Output.TABLE,
@@ -94,7 +93,7 @@ def _add_create(app: typer.Typer) -> None:
 
         fields = {"processor_account": processor_account, "currency": currency, "minimum_minor": minimum_minor}
         body = parse_schema(PayoutRunSchema, fields | {"dry_run": dry_run})
-        request = body.request(idempotency_key=key_or_new(key), client=client, actor=acting_user())
+        request = body.request(idempotency_key=key_or_new(idempotency_key), client=client, actor=acting_user())
         with runtime.context() as context:
             run, new = create_run(context, request)
         if not new:
@@ -170,16 +169,18 @@ def _add_decisions(app: typer.Typer) -> None:
 
 
 def _add_wait(app: typer.Typer) -> None:
-    @command(app, "wait", "payout-runs wait run_1 --seconds 600")
+    @command(app, "wait", "payout-runs wait run_1 --timeout 600")
     def wait(
         run_id: RunArgument,
-        seconds: Annotated[float, typer.Option("--seconds", min=0, help="wait at most this long")] = 3_600,
+        timeout: Annotated[
+            float, typer.Option("--timeout", "--seconds", min=0, help="maximum waiting time in seconds")
+        ] = 3_600,
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Wait until a run has ended or awaits approval, with its progress on stderr; exit 5 after the time."""
         from refund_worker.engine.views.payout_runs import find_run
 
-        until, said = time.monotonic() + seconds, ""
+        until, said = time.monotonic() + timeout, ""
         while True:
             with runtime.context() as context, context.database.read() as connection:
                 run = find_run(connection, run_id, client=None)

@@ -100,7 +100,10 @@ def _add_reconcile(app: typer.Typer) -> None:
         processor: Annotated[
             str | None,
             typer.Option(
-                "--processor", "--account", help="compare with its book; needed only if several are configured"
+                "--processor",
+                "--account",
+                "--processor-account",
+                help="compare with its book; needed only if several are configured",
             ),
         ] = None,
         since: Annotated[

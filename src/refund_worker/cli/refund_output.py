@@ -121,6 +121,8 @@ def show_refund(
             *_explained(why),
             *(("waits", _wait_text(wait)) for wait in waits),
             ("kind", f"{refund['kind']} to {refund['to']}"),
+            ("payee", refund["payee_id"]),
+            ("destinations", ", ".join(refund["destinations"] or ())),
             ("customer", refund["customer_id"]),
             ("transaction", refund["transaction_id"]),
             ("credits", f"{refund['credits']:,}"),

@@ -22,7 +22,12 @@ KindOption = Annotated[
     typer.Option("--kind", help="credit_refund gives back credits of one spend, withdrawal pays out the balance"),
 ]
 ToOption = Annotated[
-    To, typer.Option("--to", help="balance returns credits only, source returns money over the customer's payments")
+    To,
+    typer.Option(
+        "--to",
+        help="balance returns credits only, source returns money over the customer's payments, payout (a withdrawal)"
+        " pays to a payee what the payments cannot take back",
+    ),
 ]
 CustomerOption = Annotated[str, typer.Option("--customer", "--customer-id", help="the customer's id")]
 TransactionOption = Annotated[
@@ -32,8 +37,37 @@ TransactionOption = Annotated[
 CreditsOption = Annotated[
     str | None, typer.Option("--credits", metavar="INTEGER", help="the number of credits; all that are left if missing")
 ]
+PayeeOption = Annotated[
+    str | None, typer.Option("--payee", "--payee-id", help="the customer's own payee who is paid; only to payout")
+]
+DestinationsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--destinations",
+        metavar="WAY,…",
+        help="of the setting FALLBACK, what may be tried when a payment refuses for good:"
+        " payments, balance, payout, manual, separated by commas",
+    ),
+]
 CurrencyOption = Annotated[str | None, typer.Option("--currency", help="only payments in this currency, such as GBP")]
 WhyOption = Annotated[str, typer.Option("--reason", help="why, in your own words")]
+NoteOption = Annotated[str | None, typer.Option("--note", help="a note for your colleagues")]
+RequestedByOption = Annotated[
+    str | None,
+    typer.Option("--requested-by", help="who asked you, as a note; the actor is who runs this command"),
+]
+MetadataOption = Annotated[
+    list[str] | None,
+    typer.Option("--metadata", metavar="KEY=VALUE", help="a value of your own; can be repeated"),
+]
+InstructionsOption = Annotated[
+    str | None,
+    typer.Option("--instructions-email", help="where the processor may ask the customer for bank details (to source)"),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option("--idempotency-key", help="a repeated key makes no second refund; generated if missing"),
+]
 
 
 def add_to(refunds: typer.Typer) -> None:
@@ -43,7 +77,12 @@ def add_to(refunds: typer.Typer) -> None:
 
 
 def _add_create(app: typer.Typer) -> None:
-    @command(app, "create", "refunds create --kind withdrawal --to source --customer 42 --reason 'asked by mail'")
+    @command(
+        app,
+        "create",
+        "refunds create --kind withdrawal --to source --customer 42 --reason 'asked by mail'",
+        "refunds create --kind withdrawal --to payout --payee maria --customer 42 --reason 'cards have expired'",
+    )
     def create(
         kind: KindOption,
         to: ToOption,
@@ -52,25 +91,13 @@ def _add_create(app: typer.Typer) -> None:
         transaction: TransactionOption = None,
         credits: CreditsOption = None,
         currency: CurrencyOption = None,
-        note: Annotated[str | None, typer.Option("--note", help="a note for your colleagues")] = None,
-        requested_by: Annotated[
-            str | None,
-            typer.Option("--requested-by", help="who asked you, as a note; the actor is who runs this command"),
-        ] = None,
-        metadata: Annotated[
-            list[str] | None,
-            typer.Option("--metadata", metavar="KEY=VALUE", help="a value of your own; can be repeated"),
-        ] = None,
-        instructions_email: Annotated[
-            str | None,
-            typer.Option(
-                "--instructions-email", help="where the processor may ask the customer for bank details (to source)"
-            ),
-        ] = None,
-        idempotency_key: Annotated[
-            str | None,
-            typer.Option("--idempotency-key", help="a repeated key makes no second refund; generated if missing"),
-        ] = None,
+        payee: PayeeOption = None,
+        destinations: DestinationsOption = None,
+        note: NoteOption = None,
+        requested_by: RequestedByOption = None,
+        metadata: MetadataOption = None,
+        instructions_email: InstructionsOption = None,
+        idempotency_key: KeyOption = None,
         client: ClientOption = "cli",
         output: OutputOption = Output.TABLE,
     ) -> None:
@@ -79,11 +106,21 @@ def _add_create(app: typer.Typer) -> None:
         The request is checked and its money reserved immediately. A worker does the rest.
         """
         key = key_or_new(idempotency_key)
-        values = _request_values(kind, to, customer, transaction, credits, currency, reason)
-        values |= {"note": note} if note is not None else {}
+        values = _request_values(
+            kind,
+            to,
+            credits,
+            destinations,
+            customer_id=customer,
+            transaction_id=transaction,
+            currency=currency,
+            payee_id=payee,
+            reason=reason,
+            note=note,
+            requested_by=requested_by,
+            instructions_email=instructions_email,
+        )
         values |= {"metadata": _parse_metadata(metadata)} if metadata else {}
-        values |= {"requested_by": requested_by} if requested_by is not None else {}
-        values |= {"instructions_email": instructions_email} if instructions_email is not None else {}
         _create(_parse_request(values, key, client), output)
 
 
@@ -110,6 +147,8 @@ def _add_preview(app: typer.Typer) -> None:
         transaction: TransactionOption = None,
         credits: CreditsOption = None,
         currency: CurrencyOption = None,
+        payee: PayeeOption = None,
+        destinations: DestinationsOption = None,
         output: OutputOption = Output.TABLE,
     ) -> None:
         """Show what a request would do now, and store nothing.
@@ -119,7 +158,17 @@ def _add_preview(app: typer.Typer) -> None:
         """
         from refund_worker.engine.refunds.preview import preview as preview_refund
 
-        values = _request_values(kind, to, customer, transaction, credits, currency, reason)
+        values = _request_values(
+            kind,
+            to,
+            credits,
+            destinations,
+            customer_id=customer,
+            transaction_id=transaction,
+            currency=currency,
+            payee_id=payee,
+            reason=reason,
+        )
         with runtime.context() as context:
             result = preview_refund(context, _parse_request(values, "preview", "cli"))
         if output is Output.JSON:
@@ -129,25 +178,17 @@ def _add_preview(app: typer.Typer) -> None:
 
 
 def _request_values(
-    kind: Kind,
-    to: To,
-    customer: str,
-    transaction: str | None,
-    credits: str | None,
-    currency: str | None,
-    reason: str,
+    kind: Kind, to: To, credits: str | None, destinations: str | None, **texts: str | None
 ) -> dict[str, Any]:
     """Return the fields of a request, without the options that are missing."""
     from refund_worker.engine.intake.file_reader import strict_integer
+    from refund_worker.engine.intake.schemas import read_destinations
 
-    values = {
+    values = texts | {
         "kind": str(kind),
         "to": str(to),
-        "customer_id": customer,
-        "transaction_id": transaction,
         "credits": None if credits is None else strict_integer(credits, "credits"),
-        "currency": currency,
-        "reason": reason,
+        "destinations": None if destinations is None else read_destinations(destinations),
     }
     return {name: value for name, value in values.items() if value is not None}
 

@@ -206,6 +206,8 @@ def check_syntax(request: RefundRequest) -> None:
         raise InvalidRequest(f"credits must be a positive integer up to {AMOUNT_MAX}", field="credits")
     if request.kind is Kind.WITHDRAWAL and request.to is To.BALANCE:
         raise InvalidRequest("a withdrawal always goes to source", field="to")
+    if request.to is To.PAYOUT:
+        raise InvalidRequest("a request to payout was not read by its schema", field="to")
     if request.instructions_email is not None and request.to is not To.SOURCE:
         raise InvalidRequest("instructions_email is only for a refund to source", field="instructions_email")
     if request.destinations is not None and request.to is not To.SOURCE:

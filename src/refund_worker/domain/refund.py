@@ -19,10 +19,15 @@ class Kind(StrEnum):
 
 
 class To(StrEnum):
-    """The target of a refund: the customer's balance of credits, or the source of the money."""
+    """The target of a refund: the customer's balance of credits, the source of the money, or a payee.
+
+    Only a request as its author writes it has `PAYOUT`. A checked request and a refund have `SOURCE` and the payee,
+    because the money goes back over the customer's own payments as far as they can take it.
+    """
 
     BALANCE = "balance"
     SOURCE = "source"
+    PAYOUT = "payout"
 
 
 class RefundStatus(StrEnum):

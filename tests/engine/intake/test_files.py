@@ -13,6 +13,7 @@ from refund_worker.domain.refund import Kind, RefundRequest
 from refund_worker.engine.intake.file_reader import (
     RECORD_BYTES_MAX,
     Rows,
+    read_earnings,
     read_payments,
     read_refund_requests,
     read_spends,
@@ -141,6 +142,22 @@ def test_a_request_says_who_asked_and_empty_cells_say_nothing(tmp_path: Path) ->
         None,
         Kind.WITHDRAWAL,
     )
+
+
+def test_request_file_may_add_a_payee(tmp_path: Path) -> None:
+    header = REQUESTS.strip() + ",payee_id\n"
+    rows = "k1,withdrawal,payout,c1,,,asked,,,,maria\nk2,withdrawal,source,c1,,,asked,,,,\n"
+    (_, payout), (_, source) = requests(written(tmp_path, header + rows))
+    assert isinstance(payout, RefundRequest)
+    assert isinstance(source, RefundRequest)
+    assert [(each.to, each.payee_id) for each in (payout, source)] == [("source", "maria"), ("source", None)]
+
+
+def test_empty_payee_of_an_earning_is_refused(tmp_path: Path) -> None:
+    rows = "earning_id,payee_id,amount_minor,currency,description\ne1,,5,EUR,\n"
+    ((_, wrong),) = read_earnings(written(tmp_path, rows))
+    assert isinstance(wrong, InvalidRequest)
+    assert wrong.message == "payee_id: must not be empty"
 
 
 def test_a_currency_may_be_written_in_lower_case_and_is_the_same(tmp_path: Path) -> None:

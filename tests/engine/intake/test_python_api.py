@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 from tests.support.engine_world import World, assert_books_balance
+from tests.support.payees import add_payee, with_payouts
 
 from refund_worker import Kind, RefundRequest, Refusal, To, request_refund
-from refund_worker.errors import UnsafeSavepoint
+from refund_worker.errors import InvalidRequest, UnknownPayee, UnsafeSavepoint
 from refund_worker.settings import Settings
 
 HIS_OWN = text("INSERT INTO orders VALUES (1)")
@@ -89,6 +92,44 @@ def test_actor_is_stored_as_requester_and_requested_by_as_note(engine: Engine) -
     with closing(World(engine.url.render_as_string(hide_password=False))) as world:
         refund = world.refund(refund_id)
     assert (refund.requested_by, refund.requested_by_note) == ("backend/desk", "Mrs Smith")
+
+
+def to_payee(**changes: Any) -> RefundRequest:
+    """Return a withdrawal of the customer to the payee "p"."""
+    values = {"idempotency_key": "k", "kind": Kind.WITHDRAWAL, "to": To.PAYOUT, "customer_id": "c", "payee_id": "p"}
+    return RefundRequest(**(values | {"credits": 10, "reason": "asked"} | changes))  # type: ignore[arg-type]
+
+
+def test_withdrawal_to_a_payee_is_accepted(engine: Engine) -> None:
+    url = engine.url.render_as_string(hide_password=False)
+    with closing(World(url)) as world:
+        with_payouts(world)
+        add_payee(world, "p", customer_id="c")
+        add_payee(world, "q")
+    with Session(engine) as session, session.begin():
+        accepted = request_refund(session, to_payee(), settings=Settings())
+        for wrong, refusal in (
+            ({"payee_id": "q"}, UnknownPayee),
+            ({"payee_id": None}, InvalidRequest),
+            ({"to": To.SOURCE}, InvalidRequest),
+        ):
+            with pytest.raises(refusal):
+                request_refund(session, to_payee(idempotency_key="k2", **wrong), settings=Settings())
+        assert request_refund(session, to_payee(), settings=Settings()).replayed
+    with closing(World(url)) as world:
+        refund = world.refund(accepted.refund_id)
+    assert (refund.to, refund.payee_id) == (To.SOURCE, "p")
+
+
+@pytest.mark.parametrize("destinations", ["payments,manual", ["payments", "manual"]])
+def test_destinations_are_a_text_or_a_list(engine: Engine, destinations: Any) -> None:
+    request = to_payee(to=To.SOURCE, payee_id=None, destinations=destinations)
+    with Session(engine) as session, session.begin():
+        refund_id = request_refund(session, request, settings=Settings()).refund_id
+        with pytest.raises(InvalidRequest, match="destinations"):
+            request_refund(session, replace(request, destinations="bank"), settings=Settings())
+    with closing(World(engine.url.render_as_string(hide_password=False))) as world:
+        assert world.refund(refund_id).destinations == "payments,manual"
 
 
 def test_a_rollback_leaves_no_refund(engine: Engine) -> None:

@@ -14,16 +14,17 @@ from tests.support.payout_world import DAY, PayoutWorld
 from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.payouts.payee import BalanceDelta
 from refund_worker.domain.processor_replies import Refused, Unanswered
-from refund_worker.domain.refund import ObjectState
+from refund_worker.domain.refund import ObjectState, To
 from refund_worker.domain.state_machine import Action
 from refund_worker.engine.accounts.merge import merge_customers
 from refund_worker.engine.payouts.as_processor import PayoutsAsProcessor
 from refund_worker.engine.payouts.destination_changes import change_payee
 from refund_worker.engine.processor_sync.refund_waits import wait_view, waits_of
 from refund_worker.engine.processor_sync.webhook_inbox import process_inbox
+from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.views.api_objects import refund_view
-from refund_worker.errors import UnknownPayee
+from refund_worker.errors import InvalidRequest, Refusal, UnknownPayee
 from refund_worker.setting_values import check_client_names
 from refund_worker.store.payouts import payees
 
@@ -198,6 +199,57 @@ def test_withdrawal_to_a_payee_pays_what_payments_refuse(make_world: Make) -> No
     run(world, DAY)
     assert [leg.processor for leg in world.refund(refund_id).legs] == ["stripe", PAYOUT]
     assert len(world.route.book) == 1
+
+
+def closed_payments(world: PayoutWorld) -> PayoutWorld:
+    """Return the world after its account takes no refunds any more."""
+    policy = world.context.policy
+    closed = {**policy.processors, "stripe": replace(policy.rules_of("stripe"), refunds_on=False)}
+    world.context = replace(world.context, policy=replace(policy, processors=closed))
+    return world
+
+
+def test_closed_payments_are_paid_to_the_payee(make_world: Make) -> None:
+    world = closed_payments(world_of_customer(make_world, refusing=False))
+    refund_id = ask(world, credits=100, payee_id="p")
+    run(world, DAY)
+    assert [leg.processor for leg in world.refund(refund_id).legs] == [PAYOUT]
+    assert len(world.route.book) == 1
+
+
+@pytest.mark.parametrize(
+    ("payee_id", "closed", "expected"),
+    [
+        ("p", False, ("accepted", ["stripe"])),
+        ("p", True, ("accepted", [PAYOUT])),
+        (None, True, ("no_refundable_payment", [])),
+        ("nobody", False, ("unknown_payee", [])),
+        ("q", True, ("unknown_payee", [])),
+    ],
+)
+def test_preview_to_a_payee_is_as_the_acceptance(
+    make_world: Make, payee_id: str | None, closed: bool, expected: tuple[str, list[str]]
+) -> None:
+    world = world_of_customer(make_world, refusing=False)
+    world.add_payee("q")
+    world = closed_payments(world) if closed else world
+    request = withdrawal(credits=100, payee_id=payee_id)
+    shown = preview(world.context, request)
+    would_be = shown["would_be"] if isinstance(shown["would_be"], str) else shown["would_be"]["code"]
+    assert (would_be, [leg["processor"] for leg in shown["legs"]]) == expected
+    assert bool(shown["maximum_credits"]) == (would_be == "accepted")
+    try:
+        answer = "accepted" if world.request(request) else ""
+    except Refusal as refusal:
+        answer = refusal.code
+    assert answer == would_be
+
+
+def test_request_to_payout_needs_its_schema(make_world: Make) -> None:
+    """The engine knows `source` with a payee only. Otherwise nothing would be paid, and the credits would be gone."""
+    world = world_of_customer(make_world)
+    with pytest.raises(InvalidRequest, match="schema"):
+        ask(world, credits=100, payee_id="p", to=To.PAYOUT)
 
 
 @pytest.mark.parametrize("payee_id", ["nobody", "q"])

@@ -14,9 +14,9 @@ from refund_worker.domain.money import smallest_step
 from refund_worker.domain.processor_calls import RefundInstruction
 from refund_worker.domain.processor_replies import Refused
 from refund_worker.domain.refund import RefundStatus
-from refund_worker.engine.intake.currencies import CURRENCIES
 from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views.api_objects import refund_view
+from refund_worker.iso_codes import CURRENCIES
 from refund_worker.processors.stripe.adapter import StripeProcessor
 
 REFUSED = Refused("expired_or_canceled_card", "no")

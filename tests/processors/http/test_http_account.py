@@ -60,6 +60,7 @@ def test_fields_of_the_account_are_its_table(tmp_path: Path) -> None:
         ("list_proves_absence = true", "list_proves_absence needs finds_by"),
         ('currency_steps = "ISK"', "currency_steps: must be steps in minor units such as ISK:100,HUF:100"),
         ('currency_steps = "ISK:0"', "currency_steps"),
+        ('currency_steps = "ISK:100,XXX:100"', "currency_steps: must be steps in minor units such as ISK:100,HUF:100"),
         ('currency_steps = "ISK:100,ISK:10"', "each currency once"),
         ('mode = "production"', "mode"),
         ('webhook_secret = "hidden"', "webhook_secret: must be 24 to 64 random bytes in base64"),

@@ -30,6 +30,7 @@ from refund_worker.engine.intake.schemas import (
     SpendSchema,
     Timestamp,
     parse_schema,
+    read_destinations,
 )
 from refund_worker.errors import InvalidRequest, UnreadableFile
 from refund_worker.strict_json import DIGITS_MAX, MalformedJson
@@ -67,24 +68,18 @@ REFUND_COLUMNS = (
     "requested_by",
     "requested_at",
 )
-REFUND_COLUMNS_OPTIONAL = ("currency", "instructions_email", "destinations")
+REFUND_COLUMNS_OPTIONAL = ("currency", "instructions_email", "destinations", "payee_id")
 PAYOUT_COLUMNS = ("idempotency_key", "payee_id", "amount_minor", "currency", "description")
 PAYOUT_COLUMNS_OPTIONAL = ("requested_by",)
-# An empty cell in these columns counts as absent. In the others it is an empty text, which most of them refuse.
+# An empty cell in these columns and in the optional ones counts as absent. In the others it is an empty text, which
+# most of them refuse.
 MAY_BE_EMPTY = (
-    *(
-        "transaction_id",
-        "amount_minor",  # of a payout: all that is payable
-        "credits",
-        "currency",
-        "note",
-        "requested_by",
-        "requested_at",
-        "instructions_email",
-        "destinations",
-    ),
-    *PAYMENT_COLUMNS_OPTIONAL,
-    "available_at",
+    "transaction_id",
+    "amount_minor",  # of a payout: all that is payable
+    "credits",
+    "note",
+    "requested_by",
+    "requested_at",
 )
 INTEGERS = ("amount_minor", "credits", "captured_minor", "refunded_minor")
 BOOLEANS = {"true": True, "false": False}
@@ -313,6 +308,8 @@ def _csv_rows(path: Path, required: tuple[str, ...], optional: tuple[str, ...], 
         columns = _checked_header(lines, next(found, (1, []))[1], required, optional)
         return ((line, (columns, cells)) for line, cells in found)
 
+    may_be_empty = {*MAY_BE_EMPTY, *optional}
+
     def row(raw: tuple[list[str], list[str]]) -> T:
         columns, cells = raw
         surplus = cells[len(columns) :]
@@ -321,7 +318,7 @@ def _csv_rows(path: Path, required: tuple[str, ...], optional: tuple[str, ...], 
         named = [(name, text) for name, text in zip(columns, cells, strict=False) if name]
         if nameless := [text for name, text in zip(columns, cells, strict=False) if not name and text.strip()]:
             raise InvalidRequest(f"{len(nameless)} values in columns that have no name in the header")
-        return parse({name: _cell(name, text) for name, text in named})
+        return parse({name: _cell(name, text) if text or name not in may_be_empty else None for name, text in named})
 
     return _read_in_two_passes(path, records, row)
 
@@ -372,11 +369,9 @@ def _checked_header(
     return named
 
 
-def _cell(name: str, text: str) -> str | int | list[str] | None:
-    if not text and name in MAY_BE_EMPTY:
-        return None
+def _cell(name: str, text: str) -> str | int | list[str]:
     if name == "destinations":
-        return [way.strip() for way in text.split(",")]
+        return read_destinations(text)
     if name not in INTEGERS:
         return text
     return strict_integer(text, name)

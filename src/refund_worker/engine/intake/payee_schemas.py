@@ -24,12 +24,21 @@ from refund_worker.engine.intake.schemas import (
     checked_key,
 )
 from refund_worker.errors import InvalidRequest, WrongField
+from refund_worker.iso_codes import COUNTRIES
 
 _Part = Annotated[str | None, Field(max_length=200)]
+
+
+def _known_country(value: str) -> str:
+    if value.upper() not in COUNTRIES:
+        raise ValueError("must be a country of ISO 3166, such as DE")
+    return value.upper()
+
+
 Country = Annotated[
     str,
     Field(pattern=r"^[A-Za-z]{2}$", description="a country of ISO 3166 in two letters, in either case"),
-    AfterValidator(str.upper),
+    AfterValidator(_known_country),
 ]
 
 

@@ -16,7 +16,7 @@ from refund_worker.domain.payouts.payout import PayoutRequest
 from refund_worker.domain.refund import RefundRequest
 from refund_worker.engine.context import new_id
 from refund_worker.engine.intake.payee_schemas import PayoutSchema
-from refund_worker.engine.intake.schemas import RefundSchema, parse_schema
+from refund_worker.engine.intake.schemas import RefundSchema, parse_schema, read_destinations
 from refund_worker.engine.payouts.accept import BODY_FIELDS, AcceptedPayout, accept_payouts
 from refund_worker.engine.refunds.accept import Accepted, accept_requests
 from refund_worker.engine.refunds.limit_usage import limits_of
@@ -61,6 +61,8 @@ def request_refund(
     settings = settings or load_settings()
     values = {name: value for name, value in asdict(request).items() if name not in ASKED_BY}
     values |= {"kind": str(request.kind), "to": str(request.to)}
+    if isinstance(request.destinations, str):
+        values["destinations"] = read_destinations(request.destinations)
     checked = parse_schema(RefundSchema, values).request(
         idempotency_key=request.idempotency_key,
         client=request.client,

@@ -30,8 +30,8 @@ from refund_worker.domain.ledger import Purpose
 from refund_worker.domain.money import AMOUNT_MAX
 from refund_worker.domain.records import PaymentRecord, SpendRecord
 from refund_worker.domain.refund import Kind, RefundRequest, To
-from refund_worker.engine.intake.currencies import CURRENCIES
 from refund_worker.errors import InvalidRequest, WrongField
+from refund_worker.iso_codes import CURRENCIES
 from refund_worker.processors.payment_ids import check_payment_id, check_processor_name
 from refund_worker.redaction import has_card_number, to_redacted
 from refund_worker.times import EARLIEST, LATEST, to_millisecond
@@ -312,6 +312,11 @@ Destinations = Annotated[
     Field(min_length=1, description="of the setting FALLBACK, what may be tried when a payment refuses for good"),
     AfterValidator(_each_once),
 ]
+
+
+def read_destinations(text: str) -> list[str]:
+    """Return the destinations that a text such as `payments,payout` names. `RefundSchema` checks them."""
+    return [way.strip() for way in text.split(",")]
 
 
 class RefundSchema(Schema):

@@ -16,6 +16,7 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import Field, SecretStr, StrictBool, field_validator, model_validator
 
+from refund_worker.iso_codes import CURRENCIES
 from refund_worker.processors.base import AccountSettings, Capabilities, Processor, ProcessorEntry, Webhooks
 from refund_worker.processors.http import events
 from refund_worker.processors.http.explained import EXPLAINED_BY
@@ -141,8 +142,9 @@ def steps_of(text: str) -> Mapping[str, int]:
     """Return the steps of currencies in minor units: `ISK:100,HUF:100`. Raises `ValueError` for another form."""
     found = [_STEP.fullmatch(part) for part in listed(text)]
     steps = {match[1]: int(match[2]) for match in found if match}
-    if len(steps) != len(found):
-        raise ValueError("must be steps in minor units such as ISK:100,HUF:100, each currency once")
+    if len(steps) != len(found) or not steps.keys() <= CURRENCIES:
+        what = "must be steps in minor units such as ISK:100,HUF:100, each currency once"
+        raise ValueError(f"{what}, by its code in ISO 4217")
     return steps
 
 
