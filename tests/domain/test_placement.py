@@ -76,7 +76,7 @@ def test_refusal_says_how_much_the_payments_can_take() -> None:
         place(WITHDRAWAL, 150, CLOSED, "newest_first", None)
 
 
-def test_unknown_payee_is_named_after_the_customer_and_before_the_room() -> None:
+def test_unknown_payee_is_named_after_the_customer() -> None:
     asked: dict[str, Any] = {"refund_id": "r", "transaction": None, "now": 1.0, "allocation": "newest_first"}
     too_many = replace(TO_PAYEE, credits=10_000)
     with pytest.raises(UnknownCustomer):

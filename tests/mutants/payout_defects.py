@@ -1521,7 +1521,7 @@ PAYOUT_DEFECTS = (
         DOMAIN + "acceptance.py",
         "    _check_payee(request, payee)\n",
         "",
-        (PLACEMENT + "unknown_payee_is_named_after_the_customer_and_before_the_room",),
+        (PLACEMENT + "unknown_payee_is_named_after_the_customer",),
     ),
     Defect(
         "payouts: a payee's payment counts what earlier requests of the batch took only as a refund",

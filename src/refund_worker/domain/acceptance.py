@@ -1,7 +1,7 @@
 """Accept a refund request, or name the first check that refuses it. Pure functions.
 
 The checks run in the order that the contract names: syntax, customer, transaction, refundable credits, balance,
-payments, currency. A payee is checked after the transaction. What refunds in flight reserve counts as taken.
+payments, currency. A payee is checked after the transaction. Reservations of refunds in flight count as taken.
 """
 
 from __future__ import annotations
@@ -117,7 +117,6 @@ def accept(
     Raises the `Refusal` of the first check that fails; `ChangedMeanwhile` if the transaction is not as its author saw.
     """
     customer = _checked(request, customer)
-    of_correction = request.kind is Kind.WITHDRAWAL and request.transaction_id is not None
     _check_transaction(request, transaction)
     _check_payee(request, payee)
     credits = _credits_to_refund(request, customer, transaction, payments, allocation, payee)
@@ -142,7 +141,7 @@ def accept(
         updated_at=now,
         requested_by=request.actor,
         requested_by_note=request.requested_by,
-        of_correction=of_correction,
+        of_correction=request.kind is Kind.WITHDRAWAL and request.transaction_id is not None,
         instructions_email=request.instructions_email,
         destinations=request.destinations,
         payee_id=request.payee_id,

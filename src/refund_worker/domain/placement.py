@@ -64,7 +64,7 @@ def place(
     allocation: str,
     payee: RequestedPayee | None,
 ) -> tuple[Allocation, ...]:
-    """Return the shares of the payments. Those that the payee gets are the last, and name the payee's processor.
+    """Return the shares of the payments. The last ones are the payee's, at the processor of payouts.
 
     Raises `NoRefundablePayment`, `CurrencyMismatch` or `AmountTooSmall`.
     """
@@ -105,7 +105,7 @@ def _to_payee(payee: RequestedPayee, shares: Sequence[Allocation]) -> list[Refun
 
 
 def _currency_of(request: RefundRequest, credits: int, payments: Sequence[RefundablePayment]) -> str:
-    """Return the currency in which the payments take the credits. Raises a `Refusal` if there is none."""
+    """Return the currency in which the payments take the credits. Raises a `Refusal` without one."""
     refundable = [p for p in payments if p.credits_left > 0]
     _check_room(credits, refundable, "the customer's payments")
     currencies = sorted({p.currency for p in refundable})

@@ -27,7 +27,7 @@ TOO_OLD = "too_old"
 def world(migrated_sqlite_url: str) -> Iterator[PayoutWorld]:
     """Return a world whose customer has 300 credits that can be refunded and 1,000 past their refund window.
 
-    The payee "p" is the customer's, the payee "q" is nobody's, and the payee "e" is paid in another currency.
+    The payees "p" and "e" are the customer's, and "e" is paid in another currency. The payee "q" has no customer.
     """
     rules = {"stripe": STRIPE, TOO_OLD: replace(STRIPE, window_seconds=60.0)}
     made = PayoutWorld(migrated_sqlite_url, policy=replace(POLICY, processors=rules))
