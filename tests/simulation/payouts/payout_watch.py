@@ -254,7 +254,7 @@ class PayoutWatch(Watch):
         if row["attempt"] == before["attempt"] and row["sends"] < before["sends"]:
             raise Violation(f"I5 {leg_id} forgot that it was sent")
         for name in ("amount_minor", "currency", "step", "undoes", "processor"):
-            is_unsent = before["status"] == "planned" and row["first_sent_at"] is None
+            is_unsent = before["status"] == "planned" and before["first_sent_at"] is None
             if before[name] != row[name] and not (name == "amount_minor" and is_unsent):
                 raise Violation(f"I9 {leg_id}: {name} changed")
 
