@@ -109,18 +109,18 @@ def checked_metadata_key(key: str) -> str:
 
 def fault_of_recording_keys(
     customer_key: str | None, credits_key: str | None, credits_per_major: Decimal | None, *, needed: bool
-) -> str | None:
+) -> tuple[str, str] | None:
     """Return why payments cannot record themselves with these keys of their metadata, or None if they can.
 
-    Unless the keys are `needed`, they may be missing. The text begins with the name of a setting without its prefix.
+    Unless the keys are `needed`, they may be missing. The fault is (a setting without its prefix, the text behind it).
     """
     if credits_key is not None and credits_per_major is not None:
-        return "PAYMENTS_CREDITS_KEY and REFUND_WORKER_PAYMENTS_CREDITS_PER_MAJOR are both set: keep one"
+        return "PAYMENTS_CREDITS_KEY", "and REFUND_WORKER_PAYMENTS_CREDITS_PER_MAJOR are both set: keep one"
     if needed and customer_key is None:
-        return "PAYMENTS_FROM_WEBHOOKS=on needs REFUND_WORKER_PAYMENTS_CUSTOMER_KEY"
+        return "PAYMENTS_FROM_WEBHOOKS=on", "needs REFUND_WORKER_PAYMENTS_CUSTOMER_KEY"
     if needed and credits_key is None and credits_per_major is None:
         name = "REFUND_WORKER_PAYMENTS_CREDITS_KEY or REFUND_WORKER_PAYMENTS_CREDITS_PER_MAJOR"
-        return f"PAYMENTS_FROM_WEBHOOKS=on needs {name}"
+        return "PAYMENTS_FROM_WEBHOOKS=on", f"needs {name}"
     return None
 
 
@@ -146,16 +146,16 @@ def read_amounts(text: str) -> dict[str, int]:
     return found
 
 
-def fault_of_payout_limits(minimum: str, maximum: str) -> str | None:
+def fault_of_payout_limits(minimum: str, maximum: str) -> tuple[str, str] | None:
     """Return why no payout can be made in a currency with these amounts, or None if payouts can be made.
 
-    The text begins with the name of a setting without its prefix.
+    The fault is (a setting without its prefix, the text behind it).
     """
     largest = read_amounts(maximum)
     for currency, smallest in read_amounts(minimum).items():
         if smallest > largest.get(currency, smallest):
             what = f"is more than REFUND_WORKER_PAYOUT_MAXIMUM in {currency}: no payout could be made"
-            return f"PAYOUT_MINIMUM {what}"
+            return "PAYOUT_MINIMUM", what
     return None
 
 

@@ -281,7 +281,7 @@ class Settings(BaseSettings):
             needed=self.payments_from_webhooks == "on",
         ) or fault_of_payout_limits(self.payout_minimum, self.payout_maximum)
         if fault:
-            raise ValueError(fault)
+            raise ValueError(" ".join(fault))
         if self.notify_url is not None and self.notify_secret is None:
             raise ValueError("NOTIFY_URL needs REFUND_WORKER_NOTIFY_SECRET: notifications are signed")
         dangers = dangers_of(self) if self.strict == "on" else ()

@@ -670,8 +670,8 @@ DEFECTS = (
     Defect(
         "settings that do not fit together are named with the prefix twice",
         "src/refund_worker/setting_values.py",
-        '        return "PAYMENTS_FROM_WEBHOOKS=on needs',
-        '        return "REFUND_WORKER_PAYMENTS_FROM_WEBHOOKS=on needs',
+        '        return "PAYMENTS_FROM_WEBHOOKS=on", "needs',
+        '        return "REFUND_WORKER_PAYMENTS_FROM_WEBHOOKS=on", "needs',
         ("tests/test_settings.py::test_settings_that_do_not_fit_together_are_named_as_they_are_set",),
     ),
     Defect(

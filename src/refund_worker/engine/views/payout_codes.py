@@ -68,7 +68,7 @@ _CHANGED = _of_the_payee(
     "Request another payout: it goes to the new destination after its cool-down.",
 )
 _CLAWED_BACK = _of_the_payee(
-    "What it would pay was clawed back",
+    "Its earnings were clawed back",
     "The spends that the earnings came from were refunded before anything was sent, so the payout was canceled.",
     "See the payee's balance: `refund-worker payees show PAYEE`. Request another payout once enough can be paid out.",
 )
