@@ -65,6 +65,16 @@ def ask(world: PayoutWorld, **values: Any) -> str:
     return world.request(withdrawal(**values)).refund_id
 
 
+def behind_a_payout_of_earnings(world: PayoutWorld) -> tuple[str, str, str]:
+    """Return the payee's payout of earnings that is on its way, a refund, and the refund's payout that waits for it."""
+    world.earn("e1", 700)
+    first = world.ask(300)
+    world.settle()
+    refund_id = ask(world, credits=100)
+    run(world)
+    return first, refund_id, world.refund(refund_id).legs[1].processor_refund_id or ""
+
+
 def test_refused_money_goes_to_the_customers_payee(make_world: Make) -> None:
     world = world_of_customer(make_world, "payments", "payout", "balance")
     refund_id = ask(world, credits=100)
@@ -312,12 +322,7 @@ def test_unsent_credits_are_not_paid_to_another_customer(make_world: Make) -> No
     """The payout is made, and waits behind another one, when its payee is given to another customer."""
     world = world_of_two_customers(make_world)
     before = world.account.balance
-    world.earn("e1", 700)
-    first = world.ask(300)
-    world.settle()
-    refund_id = ask(world, credits=100)
-    run(world)
-    payout_id = world.refund(refund_id).legs[1].processor_refund_id or ""
+    first, refund_id, payout_id = behind_a_payout_of_earnings(world)
     assert world.payout(payout_id).status == "held"
     earned = world.ask(200, key="k2")
     run(world)
@@ -330,12 +335,7 @@ def test_unsent_credits_are_not_paid_to_another_customer(make_world: Make) -> No
 
 def test_refund_says_which_payout_is_held_and_why(make_world: Make) -> None:
     world = world_of_customer(make_world, "payments", "payout", "balance")
-    world.earn("e1", 700)
-    first = world.ask(300)
-    world.settle()
-    refund_id = ask(world, credits=100)
-    run(world)
-    payout_id = world.refund(refund_id).legs[1].processor_refund_id or ""
+    first, refund_id, payout_id = behind_a_payout_of_earnings(world)
     (wait,) = waits_for(world, refund_id)
     assert (wait["cause"], wait["code"]) == ("payout_held", "another_payout")
     assert wait["text"] == f"The payout {payout_id} is held: nothing is sent to the payee yet."

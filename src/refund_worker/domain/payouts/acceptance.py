@@ -28,7 +28,7 @@ class Payable:
 def payable(payee: Payee, balance: PayeeBalance, policy: PayoutPolicy) -> Payable:
     """Return the most that one payout can pay now: in steps of the route, within the limits."""
     currency, route = payee.currency, payee.processor
-    step = policy.calls.rules_of(route).steps.get(currency, 1)
+    step = policy.step_for(route, currency)
     amount = down_to_step(balance.payable_minor, step)
     maximum = policy.maximum_for(route, currency)
     if maximum is not None:
@@ -131,7 +131,7 @@ def _check_amount(amount: int, payee: Payee, balance: PayeeBalance, policy: Payo
     if maximum is not None and amount > maximum:
         message = f"the largest payout is {as_text(maximum, currency)}: ask for less, and again later"
         raise AboveMaximum(message, field=field)
-    step = policy.calls.rules_of(payee.processor).steps.get(currency, 1)
+    step = policy.step_for(payee.processor, currency)
     if amount % step:
         message = f"payouts in {currency} are multiples of {as_text(step, currency)} there"
         raise BelowMinimum(message, field=field)

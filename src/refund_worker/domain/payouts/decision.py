@@ -64,6 +64,10 @@ class PayoutPolicy:
         both = (_of(self.maximum_minor, currency), _of(self.route_of(processor).maximum_minor, currency))
         return min((limit for limit in both if limit is not None), default=None)
 
+    def step_for(self, processor: str, currency: str) -> int:
+        """Return the minor units of which each payout is a multiple at this processor."""
+        return self.calls.rules_of(processor).steps.get(currency, 1)
+
 
 def _of(limits: Mapping[str, int], currency: str) -> int | None:
     """Return the limit of a currency; "" stands for all others."""

@@ -100,7 +100,7 @@ def _reduce_by(builder: PayoutBuilder, debt_minor: int) -> None:
     The payout is canceled if less is left than the route pays.
     """
     payout, policy = builder.payout, builder.policy
-    step = builder.calls_policy.rules_of(payout.processor).steps.get(payout.currency, 1)
+    step = policy.step_for(payout.processor, payout.currency)
     left = down_to_step(payout.amount_minor - debt_minor, step)
     if left < policy.minimum_for(payout.processor, payout.currency):
         cancel_unsent(builder, CLAWED_BACK, code=CLAWED_BACK)

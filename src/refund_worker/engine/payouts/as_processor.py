@@ -136,7 +136,7 @@ def _make(connection: Connection, context: Context, key: str, order: dict[str, o
     maximum = policy.maximum_for(payee.processor, payee.currency)
     if amount < policy.minimum_for(payee.processor, payee.currency) or (maximum is not None and amount > maximum):
         return Refused(NOT_PAYABLE, "the amount is outside of the limits on payouts")
-    if amount % policy.calls.rules_of(payee.processor).steps.get(payee.currency, 1):
+    if amount % policy.step_for(payee.processor, payee.currency):
         return Refused(NOT_PAYABLE, "the amount is in no step of the currency")
     payout = planned_payout(
         payee,

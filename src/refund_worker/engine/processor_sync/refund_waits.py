@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection
@@ -62,8 +62,13 @@ def _waits_for_payouts(connection: Connection, refund: Refund) -> dict[str, Wait
 
 def _wait_for(payout: Payout) -> Wait:
     if payout.status is PayoutStatus.HELD:
-        held = Wait(WaitCause.PAYOUT_HELD, PAYOUT, until=payout.hold_until, code=payout.hold_code)
-        return replace(held, payout_id=payout.payout_id)
+        return Wait(
+            WaitCause.PAYOUT_HELD,
+            PAYOUT,
+            until=payout.hold_until,
+            code=payout.hold_code,
+            payout_id=payout.payout_id,
+        )
     return Wait(
         WaitCause.PAYOUT,
         PAYOUT,

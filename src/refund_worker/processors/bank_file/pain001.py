@@ -18,6 +18,7 @@ from refund_worker.extras import require
 from refund_worker.processors.bank_file.latin import NotLatin, to_latin
 from refund_worker.processors.bank_file.payments import (
     SEPA_AMOUNT_MAX,
+    SEPA_CURRENCY,
     BadFile,
     BadPayment,
     BankPayment,
@@ -25,9 +26,6 @@ from refund_worker.processors.bank_file.payments import (
     decimal_text,
     is_end_to_end_id,
     is_message_id,
-)
-from refund_worker.processors.bank_file.payments import (
-    SEPA_CURRENCY as CURRENCY,
 )
 
 try:
@@ -61,7 +59,7 @@ def pain001_file(
         {
             "name": to_latin(debtor.name)[:NAME_LENGTH_MAX].strip(),
             "IBAN": debtor.iban,
-            "currency": CURRENCY,
+            "currency": SEPA_CURRENCY,
             "batch": True,
         }
         | ({"BIC": debtor.bic} if debtor.bic else {}),
@@ -85,8 +83,8 @@ def check_payment(payment: BankPayment) -> None:
     ours = payment.end_to_end_id
     if not is_end_to_end_id(ours):
         raise BadPayment("with an unusable id", "its end_to_end_id is none of ours")
-    if payment.currency != CURRENCY:
-        raise BadPayment(ours, f"its currency is {payment.currency}, and SEPA pays in {CURRENCY} only")
+    if payment.currency != SEPA_CURRENCY:
+        raise BadPayment(ours, f"its currency is {payment.currency}, and SEPA pays in {SEPA_CURRENCY} only")
     if not 0 < payment.amount_minor <= SEPA_AMOUNT_MAX:
         raise BadPayment(ours, "SEPA pays 0.01 to 999,999,999.99 EUR")
     if payment.destination.iban is None:
@@ -167,9 +165,11 @@ def _compare(root: ET.Element, payments: Sequence[BankPayment]) -> None:
         (_one(each, "PmtId/EndToEndId").text, _one(each, "Amt/InstdAmt").text, _one(each, "CdtrAcct/Id/IBAN").text)
         for each in root.iter(f"{{{NAMESPACE}}}CdtTrfTxInf")
     ]
-    ours = [(each.end_to_end_id, decimal_text(each.amount_minor, CURRENCY), each.destination.iban) for each in payments]
+    ours = [
+        (each.end_to_end_id, decimal_text(each.amount_minor, SEPA_CURRENCY), each.destination.iban) for each in payments
+    ]
     sums = [_one(root, f"{group}/{name}").text for group in ("GrpHdr", "PmtInf") for name in ("NbOfTxs", "CtrlSum")]
-    total = decimal_text(sum(each.amount_minor for each in payments), CURRENCY)
+    total = decimal_text(sum(each.amount_minor for each in payments), SEPA_CURRENCY)
     if made != ours or sums != [str(len(payments)), total] * 2:
         raise BadFile("sepaxml made other payments or sums than it was given")
 
