@@ -35,11 +35,12 @@ from refund_worker.domain.payouts.payee import PayeeRecord
 from refund_worker.domain.payouts.payout import PayoutRequest, PayoutStatus
 from refund_worker.domain.payouts.transfers import Method
 from refund_worker.domain.records import PaymentRecord, SpendRecord
-from refund_worker.domain.refund import FINAL, WAITING_FOR_PERSON, Kind, RefundRequest, RefundStatus, To
+from refund_worker.domain.refund import FINAL, WAITING_FOR_PERSON, RefundStatus
 from refund_worker.engine.access.api_keys import create_key, create_signed_key
 from refund_worker.engine.accounts.payments import record_payments
 from refund_worker.engine.accounts.spends import record_spends
 from refund_worker.engine.context import Context
+from refund_worker.engine.intake.schemas import RefundSchema, parse_schema
 from refund_worker.engine.jobs.advance import advance_due
 from refund_worker.engine.payees.earnings import record_earnings
 from refund_worker.engine.payees.payees import record_payee
@@ -234,22 +235,26 @@ class RefundWorker:
         to: str = "source",
         credits: int | None = None,
         transaction_id: str | None = None,
+        payee_id: str | None = None,
         reason: str = "asked in a test",
         idempotency_key: str | None = None,
         client: str = "test",
     ) -> str:
-        """Request a refund and return its id. Raises a `Refusal`."""
-        request = RefundRequest(
-            idempotency_key=idempotency_key or f"key-{next(self._numbers)}",
-            kind=Kind(kind),
-            to=To(to),
-            customer_id=customer_id,
-            credits=credits,
-            transaction_id=transaction_id,
-            reason=reason,
-            client=client,
-            actor="test",
-        )
+        """Request a refund and return its id. Raises a `Refusal`, or `InvalidRequest` for a field that is not allowed.
+
+        `to="payout"` with a `payee_id` pays that payee what the customer's payments cannot take back.
+        """
+        fields = {
+            "kind": kind,
+            "to": to,
+            "customer_id": customer_id,
+            "credits": credits,
+            "transaction_id": transaction_id,
+            "payee_id": payee_id,
+            "reason": reason,
+        }
+        key = idempotency_key or f"key-{next(self._numbers)}"
+        request = parse_schema(RefundSchema, fields).request(idempotency_key=key, client=client, actor="test")
         (answer,) = request_refunds(self.context, [request])
         if isinstance(answer, Refusal):
             raise answer

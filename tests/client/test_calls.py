@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.client.lossy_line import QUICK, Line
 from tests.support.outside_objects import dispute, hear, outside_refund, warning
+from tests.web.test_openapi_document import SCHEMAS, operations
 
 from refund_worker.client import ApiError, AsyncClient, Call, Calls, Client, Payment, Spend
 from refund_worker.testing import RefundWorker, ServedApi
@@ -25,6 +28,12 @@ PAYMENT: Payment = {
     "credits": 200,
     "captured_at": AT,
 }
+# Parameters that are a whole body.
+WHOLE_BODIES = {"payment", "spend", "payee", "earning", "refunds"}
+# The pages of a list are fetched behind the call.
+PAGING = {"limit", "starting_after"}
+# Fields of a refund that change nothing of its preview.
+DECIDES_NOTHING = ("instructions_email", "metadata", "note", "requested_by")
 SPEND: Spend = {"transaction_id": "tx/1", "customer_id": "ann", "credits": 50, "occurred_at": AT}
 
 
@@ -236,6 +245,37 @@ def test_there_is_a_call_for_every_route_of_the_api(worker: RefundWorker) -> Non
     routes = [(method, path.replace("{n}", "1")) for method, path in ROLES if path.startswith("/v1/")]
     offered = {(method, re.sub(r"{\w+}", "_", path)) for method, path in routes}
     assert {(call.method, call.path.partition("?")[0]) for call in calls} == offered
+
+
+def words_of(schema: dict[str, Any]) -> set[str]:
+    """Return the names of the fields of a body's schema, of all its forms."""
+    named = SCHEMAS[schema["$ref"].rpartition("/")[2]] if "$ref" in schema else schema
+    forms = (form for word in ("anyOf", "oneOf", "allOf") for form in named.get(word, ()))
+    return set(named.get("properties", ())).union(*map(words_of, forms))
+
+
+def call_named(operation: str) -> Callable[..., Any] | None:
+    """Return the call of an operation's id: `list_payees` is `payees`, `approve_refund` is `approve`."""
+    short = operation.removeprefix("list_").removeprefix("get_")
+    names = (operation, short, short.removeprefix("refund_"), short.removesuffix("_refund"))
+    return next((getattr(Calls, name) for name in names if hasattr(Calls, name)), None)
+
+
+def test_calls_have_every_field_and_filter_of_the_api() -> None:
+    missing, compared = set(), 0
+    for _, path, operation in operations():
+        call = call_named(operation["operationId"]) if path.startswith("/v1/") else None
+        names = set(inspect.signature(call).parameters) if call else set()
+        if call is None or names & WHOLE_BODIES:
+            continue
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema", {})
+        filters = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"} - PAGING
+        compared += 1
+        missing |= {(call.__name__, name) for name in (words_of(body) | filters) - names}
+    assert compared > 40
+    assert missing == {("preview_refund", name) for name in DECIDES_NOTHING} | {
+        (name, "format") for name in ("payee_statement", "payout_run_rows", "differences")
+    }
 
 
 def test_a_list_goes_on_over_its_pages_and_each_comes_once(worker: RefundWorker, client: Client) -> None:

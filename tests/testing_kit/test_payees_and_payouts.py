@@ -46,6 +46,19 @@ def test_refunded_spend_claws_the_earning_back(worker: RefundWorker) -> None:
     assert (balance["clawed_back_minor"], balance["payable_minor"]) == (300, 5_300)
 
 
+def test_withdrawal_pays_a_payee_what_no_payment_takes_back(worker: RefundWorker) -> None:
+    worker.add_payment("cust-1", amount_minor=2_000, credits=200)
+    worker.add_payee("cust-1", customer_id="cust-1")
+    refusal = {"status": 400, "code": "expired_or_canceled_card"}
+    worker.sandbox.add_fault({"refuse": refusal}, match={"path_kind": "create"}, times=None)
+    refund_id = worker.request("cust-1", to="payout", payee_id="cust-1", credits=50)
+    worker.settle()
+    first, second = worker.refund(refund_id)["legs"]
+    assert (first["status"], second["status"]) == ("failed", "pending")
+    payout = worker.payout(second["processor_refund_id"] or "")
+    assert (payout["payee_id"], payout["amount_minor"], payout["status"]) == ("cust-1", 500, "needs_attention")
+
+
 def test_calls_of_the_client(worker: RefundWorker) -> None:
     with worker.http() as api, Client(api.url, api.key) as client:
         assert client.preview_payout(payee_id="maria")["payable_minor"] == 5_000

@@ -168,6 +168,7 @@ class Calls:
         customer_id: str | None = None,
         failure_code: str | None = None,
         created_gte: str | None = None,
+        created_lte: str | None = None,
         idempotency_key: str | None = None,
         page_size: int = 100,
     ) -> Listing[Refund]:
@@ -216,7 +217,12 @@ class Calls:
 
     @staticmethod
     def preview_payout(
-        *, payee_id: str, amount_minor: int | None = None, currency: str | None = None
+        *,
+        payee_id: str,
+        amount_minor: int | None = None,
+        currency: str | None = None,
+        description: str | None = None,
+        requested_by: str | None = None,
     ) -> Call[PayoutPreview]:
         """Return what can be paid out to a payee, and the outcome of such a request now; nothing is stored."""
         return Call("POST", "/v1/payouts/preview", _without_none(locals()))

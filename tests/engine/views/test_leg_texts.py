@@ -51,6 +51,13 @@ def payout_legs() -> Iterator[tuple[Leg, tuple[Leg, ...]]]:
     refused = a_leg(status=LegStatus.FAILED, reallocated=True)
     yield refused, (PAID_OUT,)
     yield refused, (a_leg(3, replaces="r-1"), PAID_OUT)
+    for leg in (refused, failed):
+        yield leg, (a_leg(3, replaces=leg.leg_id), rest_of(leg))
+
+
+def rest_of(leg: Leg) -> Leg:
+    """Return the leg over the same payment that is left to a person."""
+    return a_leg(4, status=LegStatus.BLOCKED, payment_id=leg.payment_id, processor="manual", replaces=leg.leg_id)
 
 
 def legs() -> Iterator[Leg]:
@@ -126,6 +133,19 @@ def test_leg_that_a_payout_replaced_is_sent_over_no_other_payment() -> None:
     assert "payee maria" in staff
     assert "A part is sent over another payment" in texts_of(refused, PAID_OUT, a_leg(3, replaces="r-1"))[0]
     assert "over another payment of yours" in texts_of(refused, a_leg(3, replaces="r-1"))[0]
+
+
+def test_rest_that_a_person_decides_about_has_its_own_text() -> None:
+    refused = a_leg(status=LegStatus.FAILED, reallocated=True)
+    failed_payout = replace(PAID_OUT, status=LegStatus.FAILED, reallocated=True)
+    for leg in (refused, failed_payout):
+        customer, staff = texts_of(leg, a_leg(3, replaces=leg.leg_id), rest_of(leg))
+        assert customer.endswith(
+            "A part is sent over another payment of yours. For the rest we are looking for another way."
+        )
+        assert staff.endswith("used for a part, and a person decides about the rest.")
+        customer, staff = texts_of(leg, rest_of(leg))
+        assert "another payment" not in (customer + staff).lower()
 
 
 def test_code_of_a_payout_speaks_of_the_payees_account() -> None:

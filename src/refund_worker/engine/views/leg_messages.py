@@ -97,6 +97,12 @@ STATUS_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "{amount} could not be returned over {payment}. Another payment of the customer is used for a part, and "
             "{credits} credits go back to the balance.",
         ),
+        "failed_partly_replaced": Message(
+            "{amount} could not be returned over this payment. A part is sent over another payment of yours. For the "
+            "rest we are looking for another way.",
+            "{amount} could not be returned over {payment}. Another payment of the customer is used for a part, and a "
+            "person decides about the rest.",
+        ),
         "failed_paid_out": Message(
             "{amount} could not be returned over this payment. It goes to the account that you named for your payouts.",
             "{amount} could not be returned over {payment}. It is paid out to the payee {payee}.",
@@ -129,6 +135,12 @@ STATUS_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "payment of yours, and the credits of the rest are back on your balance.",
             "{amount} over {payment} could not be paid out to the payee {payee}. Another payment of the customer is "
             "used for a part, and {credits} credits go back to the balance.",
+        ),
+        "failed_payout_partly_replaced": Message(
+            "{amount} could not be paid to the account that you named for your payouts. A part is sent over another "
+            "payment of yours. For the rest we are looking for another way.",
+            "{amount} over {payment} could not be paid out to the payee {payee}. Another payment of the customer is "
+            "used for a part, and a person decides about the rest.",
         ),
         "canceled": Message(
             "Your refund of {amount} was canceled before anything was sent.",

@@ -150,13 +150,17 @@ def status_key(leg: Leg, replacements: Sequence[Leg] = ()) -> str:
 
 
 def _key_of_failed(leg: Leg, replacements: Sequence[Leg]) -> str:
-    """Return the key of a leg whose money takes another way: over payments, to the payee, or back to the balance."""
+    """Return the key of a leg whose money takes another way: other payments, the payee, a person or the balance."""
     failed = "failed_payout" if leg.processor == PAYOUT else "failed"
     if not leg.reallocated:
         return failed
     if leg.reversed_credits:
         return f"{failed}_split" if leg.reversed_credits < leg.credits else f"{failed}_returned"
     to_payee = [other.processor == PAYOUT for other in replacements]
+    # A person decides about a leg over the same payment, and payouts apart no other leg is over it.
+    to_person = [other.payment_id == leg.payment_id and other.processor != PAYOUT for other in replacements]
+    if any(to_person):
+        return failed if all(to_person) else f"{failed}_partly_replaced"
     if any(to_payee):
         return "failed_paid_out" if all(to_payee) else "failed_partly_paid_out"
     return f"{failed}_replaced"
