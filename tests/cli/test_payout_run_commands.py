@@ -46,14 +46,16 @@ def test_run_is_planned_approved_and_paid(site: Cli, become: Become) -> None:
     assert (run["status"], run["payees"]) == ("planning", 1)
     assert "before" in site(*CREATE).err
     timed_out = site("payout-runs", "wait", run["run_id"], "--seconds", "0")
-    assert (timed_out.code, "planning: 0 of 1" in timed_out.err) == (5, True)
+    assert (timed_out.code, "planning: 0 of 1" in timed_out.err, "still planning" in timed_out.err) == (1, True, True)
     drive()
-    assert "approval_threshold" in site("payout-runs", "wait", run["run_id"]).out
+    waits = site("payout-runs", "wait", run["run_id"])
+    assert (waits.code, "approval_threshold" in waits.out) == (3, True)
     refused = site("payout-runs", "approve", run["run_id"], "--reason", "checked")
     assert (refused.code, "second person" in refused.err) == (5, True)
     become("bob")
     assert site("payout-runs", "approve", run["run_id"], "--reason", "checked", "-o", "json").json["status"] == "paying"
     drive()
+    assert site("payout-runs", "wait", run["run_id"]).code == 0
     assert "done" in site("payout-runs", "show", run["run_id"]).out
     listed = site("payout-runs", "list")
     assert run["run_id"] in listed.out
@@ -73,8 +75,10 @@ def test_both_names_of_the_key_make_one_run(site: Cli) -> None:
 def test_dry_run_and_cancel(site: Cli) -> None:
     run_id = site(*CREATE, "--dry-run", "-o", "json").json["run_id"]
     drive()
+    assert site("payout-runs", "wait", run_id, "-o", "json").code == 0
     assert site("payout-runs", "show", run_id, "-o", "json").json["status"] == "planned"
     other = site(*CREATE[:-1], "k2", "-o", "json").json["run_id"]
     assert site("payout-runs", "cancel", other, "--reason", "a mistake", "-o", "json").json["status"] == "canceled"
+    assert site("payout-runs", "wait", other).code == 3
     assert site("payout-runs", "cancel", other, "--reason", "again").code == 5
     assert site("payout-runs", "show", "none").code == 4

@@ -24,6 +24,7 @@ from refund_worker.cli.options import (
     key_or_new,
 )
 from refund_worker.cli.output import Column, Output, count, moment, print_facts, print_json, print_line
+from refund_worker.cli.watch import EXIT_OTHER_END, EXIT_TIMEOUT
 from refund_worker.engine.views.money_format import money
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ ROW_COLUMNS = (
 POLL_SECONDS = 1.0
 # The scheduler works on a run with one of these statuses.
 UNDER_WAY = ("planning", "paying")
-EXIT_TIMED_OUT = 5
+# A wait ended well if the run has one of these.
+HOPED_FOR = ("planned", "done")
 
 RunArgument = Annotated[str, typer.Argument(metavar="ID", help="the run's id, run_…")]
 
@@ -177,7 +179,11 @@ def _add_wait(app: typer.Typer) -> None:
         ] = 3_600,
         output: OutputOption = Output.TABLE,
     ) -> None:
-        """Wait until a run has ended or awaits approval, with its progress on stderr; exit 5 after the time."""
+        """Wait until a run has ended or awaits approval, with its progress on stderr.
+
+        Exit 0 if it is done, or planned by a dry run. Exit 3 if it awaits approval or is canceled. Exit 1 if it is
+        still in progress when the time is over.
+        """
         from refund_worker.engine.views.payout_runs import find_run
 
         until, said = time.monotonic() + timeout, ""
@@ -191,9 +197,12 @@ def _add_wait(app: typer.Typer) -> None:
                 said = line
             if time.monotonic() >= until:
                 _show(run_id, output)
-                raise typer.Exit(EXIT_TIMED_OUT)
+                print_line(f"still {run['status']} after {timeout:g} s")
+                raise typer.Exit(EXIT_TIMEOUT)
             time.sleep(POLL_SECONDS)
         _show(run_id, output)
+        if run["status"] not in HOPED_FOR:
+            raise typer.Exit(EXIT_OTHER_END)
 
 
 def _progress(run: Any) -> str:

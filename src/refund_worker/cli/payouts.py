@@ -29,7 +29,15 @@ from refund_worker.cli.options import (
 from refund_worker.cli.output import Output, print_json, print_line
 from refund_worker.cli.payout_output import print_payouts, read_payout, show_payout, show_payout_preview
 from refund_worker.cli.refund_output import print_events
-from refund_worker.cli.watch import EVERY_DEFAULT, EveryOption, WatchOption, show_watched, wait_until
+from refund_worker.cli.watch import (
+    EVERY_DEFAULT,
+    EXIT_OTHER_END,
+    EXIT_TIMEOUT,
+    EveryOption,
+    WatchOption,
+    show_watched,
+    wait_until,
+)
 from refund_worker.domain.payouts.payout import PAYOUT_ENDS, PayoutStatus
 from refund_worker.errors import Refusal
 
@@ -37,7 +45,6 @@ if TYPE_CHECKING:
     from refund_worker.engine.context import Context
     from refund_worker.store.payouts.lists import PayoutFilters
 
-EXIT_OTHER_END, EXIT_TIMEOUT = 3, 1
 # A wait ends here: paid, ended, or with a person or the payee.
 _OVER = frozenset(
     {

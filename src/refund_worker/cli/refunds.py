@@ -29,14 +29,21 @@ from refund_worker.cli.options import (
 )
 from refund_worker.cli.output import Output, print_json, print_line
 from refund_worker.cli.refund_output import print_events, print_refunds, read_explained, show_refund
-from refund_worker.cli.watch import EVERY_DEFAULT, EveryOption, WatchOption, show_watched, wait_until
+from refund_worker.cli.watch import (
+    EVERY_DEFAULT,
+    EXIT_OTHER_END,
+    EXIT_TIMEOUT,
+    EveryOption,
+    WatchOption,
+    show_watched,
+    wait_until,
+)
 from refund_worker.domain.refund import FINAL, RefundStatus
 
 if TYPE_CHECKING:
     from refund_worker.engine.context import Context
     from refund_worker.store.refunds import Filters
 
-EXIT_OTHER_END, EXIT_TIMEOUT = 3, 1
 
 StatusFilter = Annotated[
     list[str] | None,

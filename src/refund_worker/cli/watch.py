@@ -15,6 +15,8 @@ from refund_worker.errors import InvalidRequest, Unavailable
 
 T = TypeVar("T")
 
+# The exit codes of a wait that ends in another way than hoped for, and of one that does not end in time.
+EXIT_OTHER_END, EXIT_TIMEOUT = 3, 1
 EVERY_DEFAULT = 2.0
 POLL_SECONDS = 0.2
 WatchOption = Annotated[bool, typer.Option("--watch", help="show it again and again, until Ctrl-C")]
