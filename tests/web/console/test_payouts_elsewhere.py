@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from tests.web.client import Web
+from tests.web.client import PAYMENT, Web
 from tests.web.console.test_payout_pages import stuck
 from tests.web.console.visitor import text_of, visitor
-from tests.web.payout_shop import EARNING, PAYEE, PayoutShop
+from tests.web.payout_shop import EARNING, PAYEE, PayoutShop, use_context
 
 from refund_worker.engine.refunds.process import process_until_idle
+
+PAST = "2026-01-02T03:04:05Z"
 
 
 @pytest.fixture
@@ -88,3 +90,30 @@ def test_share_is_shown_on_the_spend_and_taken_back_beside_its_refund(shop: Payo
     payee = text_of(person.get("/payee", id="p1"))
     assert "tx-1 5.00 EUR 2.00 EUR" in payee
     assert "A share was clawed back" in payee
+
+
+def test_correction_past_the_refund_window_is_paid_to_a_payee(shop: PayoutShop) -> None:
+    web, context = shop.web, shop.web.context
+    rules = {"stripe": replace(context.policy.rules_of("stripe"), window_seconds=60)}
+    use_context(web, replace(context, policy=replace(context.policy, processors=rules)))
+    customer = "sara"
+    old = {"payment_id": "old", "customer_id": customer, "processor_payment_id": "ch_old", "captured_at": PAST}
+    assert web.call("POST", "/v1/payments", PAYMENT | old).status_code == 201
+    for payee_id, owner in (("own", customer), ("of-nobody", None)):
+        assert web.call("POST", "/v1/payees", PAYEE | {"payee_id": payee_id, "customer_id": owner}).status_code == 201
+    body = {"credits": -50, "reason": "agreed"}
+    entry = web.call("POST", f"/v1/customers/{customer}/corrections", body, headers={"Idempotency-Key": "c"}).json()
+    person = visitor(web, "support")
+    page = person.get("/return-money", id=entry["transaction_id"])
+    assert "The part that no payment can take back is paid to no payee is paid to the payee own , EUR" in text_of(page)
+    assert "No payment can take it back now: a payee can get it." in text_of(page)
+    assert "of-nobody" not in page.text
+    assert "disabled" in page.text
+    chosen = person.get("/return-money", id=entry["transaction_id"], payee_id="own")
+    assert "disabled" not in chosen.text
+    assert "payout 50 5.00 EUR" in text_of(chosen)
+    foreign = person.submit(chosen, "/return-money", reason="agreed", payee_id="of-nobody")
+    assert "Payee of-nobody is no payee of customer" in text_of(foreign)
+    assert person.submit(chosen, "/return-money", reason="agreed").status_code == 303
+    (refund,) = shop.get(f"/v1/refunds?customer_id={customer}")["data"]
+    assert (refund["payee_id"], [leg["processor_account"] for leg in refund["legs"]]) == ("own", ["payout"])

@@ -19,6 +19,7 @@ from refund_worker.engine.refunds.preview import preview
 from refund_worker.engine.views import api_objects
 from refund_worker.errors import ChangedMeanwhile, NotFound, RefundWorkerError
 from refund_worker.store import accounts, ledger
+from refund_worker.store.payouts import payees
 from refund_worker.web import authorised
 from refund_worker.web.console.forms import Why, key_of, required_text, whole
 from refund_worker.web.console.pages import Page, ThePage
@@ -29,6 +30,8 @@ from refund_worker.web.console.transactions import lines_of
 router = APIRouter()
 # Entries that are shown if the account has changed while the form was open.
 LATEST = 5
+# Payees of one customer that the form offers.
+PAYEES = 10
 
 Json = dict[str, Any]
 
@@ -115,11 +118,16 @@ def _credits_page(page: Page, form: Mapping[str, str], error: RefundWorkerError 
 
 
 @router.get("/return-money")
-def ask_to_return_money(page: ThePage, id: SearchText = "", currency: SearchText = "") -> Response:
-    """Show the payments that the money of a negative correction would go back through."""
+def ask_to_return_money(
+    page: ThePage, id: SearchText = "", currency: SearchText = "", payee_id: SearchText = ""
+) -> Response:
+    """Show the payments that the money of a negative correction would go back through.
+
+    With a payee, the rest that they cannot take is paid out.
+    """
     if not id:
         return page.redirect("/transactions")
-    return _money_page(page, {"id": id, "currency": currency})
+    return _money_page(page, {"id": id, "currency": currency, "payee_id": payee_id})
 
 
 @router.post("/return-money", response_model=None)
@@ -129,9 +137,11 @@ def return_money(page: ThePage) -> Response:
     with page.context.database.read() as connection:
         entry = _correction(connection, form.get("id", ""))
     try:
+        payee_id = form.get("payee_id") or None
         fields = {
             "kind": "withdrawal",
-            "to": "source",
+            "to": "payout" if payee_id else "source",
+            "payee_id": payee_id,
             "customer_id": entry["customer_id"],
             "transaction_id": entry["transaction_id"],
             "currency": form.get("currency") or None,
@@ -181,17 +191,25 @@ def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | 
         account = accounts.find_customer(connection, entry["customer_id"]) or CustomerAccount(customer_id="")
         correction = accounts.refundable_transactions(connection, [entry["transaction_id"]])[entry["transaction_id"]]
         payable = payable_of_correction(connection, account, correction, allocation)
+        # Most customers are no payee at all; hardly anybody is many.
+        customers_payees = payees.page(connection, limit=PAYEES, customer_id=account.customer_id)
+    payee = next((each for each in customers_payees if each.payee_id == form.get("payee_id")), None)
     whole_ones = [part.currency for part in payable if part.credits == correction.credits]
     currencies = [part.currency for part in payable]
     wanted = form.get("currency", "")
     currency = wanted if wanted in currencies else next(iter([*whole_ones, *currencies]), None)
-    previewed = preview(page.context, trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, currency=currency))
+    if payee is not None:
+        currency = payee.currency
+    options = {"currency": currency, "payee_id": payee.payee_id if payee else None}
+    previewed = preview(page.context, trial(page, Kind.WITHDRAWAL, To.SOURCE, entry, **options))
     values: Json = {
         "entry": entry,
         "preview": previewed,
         "payable": payable,
         "currency": currency or "",
-        "divisions": [] if whole_ones else _divisions(account, correction, payable),
+        "payees": customers_payees,
+        "payee": payee,
+        "divisions": [] if whole_ones or payee else _divisions(account, correction, payable),
         "correction": correction,
         "reason": form.get("reason", "") or entry["description"],
         "note": form.get("note", ""),
