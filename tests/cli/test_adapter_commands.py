@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +139,7 @@ def test_named_payment_is_refunded_where_the_server_makes_none(cli: Cli, tmp_pat
     with planted_server(None, tmp_path, "--database", str(book)):
         pass
     payment = {"id": "pay:7", "currency": "EUR", "live": False, "captured_minor": 5_000, "disputed": False}
-    with sqlite3.connect(book) as db:
+    with closing(sqlite3.connect(book)) as db, db:
         row = ("pay:7", json.dumps(payment | {"captured_at": time.time()}))
         db.execute("INSERT INTO payments VALUES (?, ?)", row)
     with planted_server(None, tmp_path, "--database", str(book)) as server:
@@ -154,7 +155,7 @@ def test_named_payment_is_refunded_where_the_server_makes_none(cli: Cli, tmp_pat
 
 
 def _rows(book: Path, table: str) -> int:
-    with sqlite3.connect(book) as db:
+    with closing(sqlite3.connect(book)) as db:
         return int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
 
 

@@ -1,6 +1,6 @@
 """Seeded schedules of faults against the production code, and tests that show that they are meaningful.
 
-The 2,000 schedules are in eight parts. Each part runs once in its test process, and several tests use its result. Some
+The 960 schedules are in eight parts. Each part runs once in its test process, and several tests use its result. Some
 schedules of each part run again in another process. No part comes near its time limit, even on a busy machine. `make
 simulate SCHEDULES=n SEED=s` runs more. A failure names its seed and the command that shows its trace.
 """
@@ -25,8 +25,8 @@ from tests.simulation.kernel import Process
 from tests.simulation.processes import Processes
 from tests.simulation.schedule import Schedule, run_schedule
 
-SCHEDULES_IN_A_PART = 250
-REPEATED_IN_A_PART = 32
+SCHEDULES_IN_A_PART = 120
+REPEATED_IN_A_PART = 15
 PARTS_IN_A_HALF = 4
 # Rows of the table of faults that have a hook in this simulation (its letter S).
 ROWS = {3, 4, 5, 6, 7, 22, 23, 24, *range(39, 70), *range(74, 81)}

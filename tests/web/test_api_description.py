@@ -12,6 +12,7 @@ import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import closing
 from copy import deepcopy
 from typing import Any
 
@@ -137,6 +138,10 @@ class Bytes:
         rows, self._rows = self._rows, self._records()
         return rows != self._rows
 
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
     def _records(self) -> list[str]:
         return [line for line in self._connection.iterdump() if not line.startswith('INSERT INTO "metric_values"')]
 
@@ -158,6 +163,12 @@ def web(path: str) -> Iterator[Web]:
 def served(web: Web, path: str) -> Iterator[Served]:
     with WebProcess(f"sqlite:///{path}", **OPTIONS) as server:
         yield Served(web, server.url)
+
+
+@pytest.fixture
+def database(web: Web, path: str) -> Iterator[Bytes]:
+    with closing(Bytes(path)) as database:
+        yield database
 
 
 def operations(web: Web) -> list[APIOperation]:
@@ -194,11 +205,10 @@ def with_known(case: Case, known: Mapping[str, Any]) -> Case:
 
 @pytest.mark.slow
 @pytest.mark.timeout(max(300, REQUESTS))
-def test_answers_match_the_description_and_refusals_store_nothing(web: Web, served: Served, path: str) -> None:
+def test_answers_match_the_description_and_refusals_store_nothing(web: Web, served: Served, database: Bytes) -> None:
     status: Counter[int] = Counter()
     codes: Counter[str] = Counter()
     stored = 0
-    database = Bytes(path)
 
     def run(operation: APIOperation, round_number: int) -> None:
         @seed(round_number)

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import platform
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -123,7 +124,7 @@ def _runtime_folder(settings: Settings) -> Finding:
 
     folder = runtime_folder(settings)
     try:
-        nearest = next(each for each in (folder, *folder.parents) if each.exists())
+        nearest = next(each for each in (folder, *folder.parents) if _exists(each))
         usable = nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)
     except OSError:  # such as a name that is too long
         usable = False
@@ -134,6 +135,15 @@ def _runtime_folder(settings: Settings) -> Finding:
     return Finding(
         "runtime folder", verdict, found, "set REFUND_WORKER_RUNTIME_DIR to a folder where this user may write"
     )
+
+
+def _exists(path: Path) -> bool:
+    """Return True if the path is there. Raises `OSError` if that is unknown: since 3.13, `Path.exists` hides it."""
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _celery_clients(settings: Settings) -> Finding:
