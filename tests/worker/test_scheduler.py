@@ -68,6 +68,7 @@ def repeated(settings: Settings, job: Job, until: Callable[[], bool]) -> None:
     finally:
         scheduler.stop.set()
         thread.join(30)
+        scheduler._database.close()
 
 
 @pytest.mark.parametrize(

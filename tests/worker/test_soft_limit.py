@@ -113,6 +113,7 @@ def test_limit_in_a_statement_is_no_fault_of_the_statement() -> None:
         connection.execute(statement)
     with pytest.raises(sa.exc.StatementError), engine.connect() as connection:
         connection.execute(statement)  # what Celery's own handler leads to
+    engine.dispose()
 
 
 def test_handler_of_celery_is_back_afterwards(loop: asyncio.AbstractEventLoop, handler_of_celery: Handler) -> None:
