@@ -106,12 +106,12 @@ def test_correction_past_the_refund_window_is_paid_to_a_payee(shop: PayoutShop) 
     person = visitor(web, "support")
     page = person.get("/return-money", id=entry["transaction_id"])
     assert "The part that no payment can take back is paid to no payee is paid to the payee own , EUR" in text_of(page)
-    assert "No payment can take it back now: a payee can get it." in text_of(page)
+    assert "No payment can take it back now. Choose a payee who gets it, or delete the correction" in text_of(page)
     assert "of-nobody" not in page.text
     assert "disabled" in page.text
     chosen = person.get("/return-money", id=entry["transaction_id"], payee_id="own")
     assert "disabled" not in chosen.text
-    assert "payout 50 5.00 EUR" in text_of(chosen)
+    assert "payout to own 50 5.00 EUR" in text_of(chosen)
     foreign = person.submit(chosen, "/return-money", reason="agreed", payee_id="of-nobody")
     assert "Payee of-nobody is no payee of customer" in text_of(foreign)
     assert person.submit(chosen, "/return-money", reason="agreed").status_code == 303
