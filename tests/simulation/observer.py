@@ -310,7 +310,10 @@ class Watch(Watched):
         was, allowed = before["status"], LEG_MOVES[before["status"]]
         if row["refund_id"] in self.contradicted or str(before["processor_refund_id"]).startswith("manual:"):
             allowed = allowed | LEG_CONTRADICTED.get(was, set())
-        if not before["settled"] and str(row["processor_refund_id"]).startswith("manual:"):
+        doubtful = (
+            before["attention"] == "unknown_status"
+        )  # an object beside it may have paid: its credits are taken again
+        if (doubtful or not before["settled"]) and str(row["processor_refund_id"]).startswith("manual:"):
             allowed = allowed | {"succeeded"}  # a person reported it paid before its money was allocated elsewhere
         if row["leg_id"] in self.linked:
             allowed = allowed | LEG_CONTRADICTED.get(was, set())
