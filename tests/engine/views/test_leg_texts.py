@@ -38,7 +38,10 @@ def german() -> LegTexts:
     return LegTexts(**completed(read_messages(str(GERMAN))), days={"stripe": (5, 10)})
 
 
-PAID_OUT = a_leg(2, processor=PAYOUT, processor_payment_id="maria", processor_refund_id="po_1.1", replaces="r-1")
+# The leg of a payout is over the payment of the leg that it replaces.
+PAID_OUT = replace(
+    a_leg(processor=PAYOUT, processor_payment_id="maria", processor_refund_id="po_1.1", replaces="r-1"), leg_id="r-2"
+)
 
 
 def payout_legs() -> Iterator[tuple[Leg, tuple[Leg, ...]]]:

@@ -11,6 +11,7 @@ from tests.web.console.visitor import text_of, visitor
 from tests.web.payout_shop import EARNING, PAYEE, PayoutShop, use_context
 
 from refund_worker.engine.refunds.process import process_until_idle
+from refund_worker.times import DAY
 
 PAST = "2026-01-02T03:04:05Z"
 
@@ -117,3 +118,21 @@ def test_correction_past_the_refund_window_is_paid_to_a_payee(shop: PayoutShop) 
     assert person.submit(chosen, "/return-money", reason="agreed").status_code == 303
     (refund,) = shop.get(f"/v1/refunds?customer_id={customer}")["data"]
     assert (refund["payee_id"], [leg["processor_account"] for leg in refund["legs"]]) == ("own", ["payout"])
+
+
+def test_payee_takes_what_is_left_of_a_correction(shop: PayoutShop) -> None:
+    web, context = shop.web, shop.web.context
+    rules = {"stripe": replace(context.policy.rules_of("stripe"), window_seconds=10 * 365 * DAY)}
+    use_context(web, replace(context, policy=replace(context.policy, processors=rules)))
+    for number, day in enumerate(("2012-01-02T03:04:05Z", PAST)):
+        own = {"payment_id": f"p{number}", "customer_id": "sara", "processor_payment_id": f"ch_p{number}"}
+        assert web.call("POST", "/v1/payments", PAYMENT | own | {"captured_at": day}).status_code == 201
+    assert web.call("POST", "/v1/payees", PAYEE | {"payee_id": "own", "customer_id": "sara"}).status_code == 201
+    body = {"credits": -250, "reason": "agreed"}
+    entry = web.call("POST", "/v1/customers/sara/corrections", body, headers={"Idempotency-Key": "c"}).json()
+    person = visitor(web, "support")
+    parts = person.get("/return-money", id=entry["transaction_id"])
+    assert "Only 200 of these 250 credits can be paid out." in text_of(parts)
+    assert "is paid to the payee own , EUR" in text_of(parts)
+    whole = text_of(person.get("/return-money", id=entry["transaction_id"], payee_id="own"))
+    assert "p1 stripe 200 20.00 EUR p0 payout to own 50 5.00 EUR" in whole
