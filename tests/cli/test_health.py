@@ -153,6 +153,14 @@ def test_host_that_is_no_name_is_not_alive(cli: Cli, host: str) -> None:
         assert (len(told.splitlines()), host in told) == (1, True)
 
 
+def test_runtime_folder_that_is_not_there_has_no_heartbeat(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REFUND_WORKER_RUNTIME_DIR", str(tmp_path / "none"))
+    ran = cli("health", "worker")
+    assert (ran.code, "there is no heartbeat in" in ran.err) == (1, True)
+
+
 def test_runtime_folder_with_an_impossible_name_is_named(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUND_WORKER_RUNTIME_DIR", "/tmp/" + "x" * 300)
     ran = cli("health", "worker")

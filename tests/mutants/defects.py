@@ -4885,8 +4885,8 @@ DEFECTS = (
     Defect(
         "waiting for what needs a person ends as success",
         "src/refund_worker/cli/refunds.py",
-        'if shown.refund["status"] != "succeeded":',
-        'if refund["status"] not in ("succeeded", "needs_attention"):',
+        'ended_well=status == "succeeded"',
+        'ended_well=status in ("succeeded", "needs_attention")',
         ("tests/cli/test_oversight_commands.py",),
     ),
     # --- the sealed chain, and settings that are dangerous in production

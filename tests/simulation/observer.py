@@ -310,9 +310,8 @@ class Watch(Watched):
         was, allowed = before["status"], LEG_MOVES[before["status"]]
         if row["refund_id"] in self.contradicted or str(before["processor_refund_id"]).startswith("manual:"):
             allowed = allowed | LEG_CONTRADICTED.get(was, set())
-        doubtful = (
-            before["attention"] == "unknown_status"
-        )  # an object beside it may have paid: its credits are taken again
+        # An object beside it may have paid: the credits that went back are taken again.
+        doubtful = before["attention"] == "unknown_status"
         if (doubtful or not before["settled"]) and str(row["processor_refund_id"]).startswith("manual:"):
             allowed = allowed | {"succeeded"}  # a person reported it paid before its money was allocated elsewhere
         if row["leg_id"] in self.linked:

@@ -76,8 +76,9 @@ def test_worker_stops_quickly_while_a_process_begins_a_task(tmp_path: Path) -> N
         for process in family:
             process.resume()
         assert supervisor.wait(STOP_SECONDS_MAX) == 0  # billiard's own limit is 30 s
-        # On a busy machine no process has got the task yet: then it waits for the next sweep.
-        assert deployment.statuses(ids)[0] in ("succeeded", "queued")
+        # A busy machine may not have begun it before the stop. It is not lost then either.
+        deployment.start("worker-2", "scheduler")
+        wait_until(lambda: deployment.statuses(ids) == ["succeeded"])
 
 
 def tries(deployment: Deployment) -> int:

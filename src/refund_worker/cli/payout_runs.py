@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,12 +23,13 @@ from refund_worker.cli.options import (
     key_or_new,
 )
 from refund_worker.cli.output import Column, Output, count, moment, print_facts, print_json, print_line
-from refund_worker.cli.watch import EXIT_OTHER_END, EXIT_TIMEOUT
+from refund_worker.cli.watch import exit_after_wait, wait_until
 from refund_worker.engine.views.money_format import money
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
+    from refund_worker.api_schema import PayoutRun
     from refund_worker.engine.context import Context
 
 COLUMNS = (
@@ -52,7 +52,6 @@ ROW_COLUMNS = (
     Column("payout"),
     Column("status"),
 )
-POLL_SECONDS = 1.0
 # The scheduler works on a run with one of these statuses.
 UNDER_WAY = ("planning", "paying")
 # A wait ended well if the run has one of these.
@@ -186,23 +185,22 @@ def _add_wait(app: typer.Typer) -> None:
         """
         from refund_worker.engine.views.payout_runs import find_run
 
-        until, said = time.monotonic() + timeout, ""
-        while True:
-            with runtime.context() as context, context.database.read() as connection:
+        said = ""
+
+        def read(context: Context) -> PayoutRun:
+            nonlocal said
+            with context.database.read() as connection:
                 run = find_run(connection, run_id, client=None)
-            if run["status"] not in UNDER_WAY:
-                break
-            if (line := _progress(run)) != said:
+            if run["status"] in UNDER_WAY and (line := _progress(run)) != said:
                 print_line(line)
                 said = line
-            if time.monotonic() >= until:
-                _show(run_id, output)
-                print_line(f"still {run['status']} after {timeout:g} s")
-                raise typer.Exit(EXIT_TIMEOUT)
-            time.sleep(POLL_SECONDS)
+            return run
+
+        with runtime.context() as context:
+            run = wait_until(lambda: read(context), lambda run: run["status"] not in UNDER_WAY, timeout)
         _show(run_id, output)
-        if run["status"] not in HOPED_FOR:
-            raise typer.Exit(EXIT_OTHER_END)
+        status = run["status"]
+        exit_after_wait(status, is_over=status not in UNDER_WAY, ended_well=status in HOPED_FOR, timeout=timeout)
 
 
 def _progress(run: Any) -> str:

@@ -31,10 +31,9 @@ from refund_worker.cli.payout_output import print_payouts, read_payout, show_pay
 from refund_worker.cli.refund_output import print_events
 from refund_worker.cli.watch import (
     EVERY_DEFAULT,
-    EXIT_OTHER_END,
-    EXIT_TIMEOUT,
     EveryOption,
     WatchOption,
+    exit_after_wait,
     show_watched,
     wait_until,
 )
@@ -270,8 +269,5 @@ def _add_wait(app: typer.Typer) -> None:
         with runtime.context() as context:
             payout = wait_until(lambda: read_payout(context, payout_id), lambda read: read["status"] in _OVER, timeout)
         show_payout(payout, output)
-        if payout["status"] not in _OVER:
-            print_line(f"still {payout['status']} after {timeout:g} s")
-            raise typer.Exit(EXIT_TIMEOUT)
-        if payout["status"] not in ("paid", "settled"):
-            raise typer.Exit(EXIT_OTHER_END)
+        status = payout["status"]
+        exit_after_wait(status, is_over=status in _OVER, ended_well=status in ("paid", "settled"), timeout=timeout)

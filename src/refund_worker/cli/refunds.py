@@ -31,10 +31,9 @@ from refund_worker.cli.output import Output, print_json, print_line
 from refund_worker.cli.refund_output import print_events, print_refunds, read_explained, show_refund
 from refund_worker.cli.watch import (
     EVERY_DEFAULT,
-    EXIT_OTHER_END,
-    EXIT_TIMEOUT,
     EveryOption,
     WatchOption,
+    exit_after_wait,
     show_watched,
     wait_until,
 )
@@ -239,11 +238,8 @@ def _add_wait(app: typer.Typer) -> None:
         with runtime.context() as context:
             shown = wait_until(lambda: read_explained(context, refund_id), lambda read: _is_over(read.refund), timeout)
         show_refund(shown.refund, output, shown.why, shown.waits)
-        if not _is_over(shown.refund):
-            print_line(f"still {shown.refund['status']} after {timeout:g} s")
-            raise typer.Exit(EXIT_TIMEOUT)
-        if shown.refund["status"] != "succeeded":
-            raise typer.Exit(EXIT_OTHER_END)
+        status = shown.refund["status"]
+        exit_after_wait(status, is_over=_is_over(shown.refund), ended_well=status == "succeeded", timeout=timeout)
 
 
 def _is_over(refund: Refund) -> bool:

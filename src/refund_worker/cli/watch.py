@@ -16,7 +16,7 @@ from refund_worker.errors import InvalidRequest, Unavailable
 T = TypeVar("T")
 
 # The exit codes of a wait that ends in another way than hoped for, and of one that does not end in time.
-EXIT_OTHER_END, EXIT_TIMEOUT = 3, 1
+_EXIT_OTHER_END, _EXIT_TIMEOUT = 3, 1
 EVERY_DEFAULT = 2.0
 POLL_SECONDS = 0.2
 WatchOption = Annotated[bool, typer.Option("--watch", help="show it again and again, until Ctrl-C")]
@@ -51,6 +51,15 @@ def wait_until(read: Callable[[], T], is_over: Callable[[T], bool], timeout: flo
         time.sleep(min(POLL_SECONDS, max(0.0, end - time.monotonic())))
         found = read()
     return found
+
+
+def exit_after_wait(status: str, *, is_over: bool, ended_well: bool, timeout: float) -> None:
+    """End the command with the exit code of a wait that is not over, or ended in another way than hoped for."""
+    if not is_over:
+        print_line(f"still {status} after {timeout:g} s")
+        raise typer.Exit(_EXIT_TIMEOUT)
+    if not ended_well:
+        raise typer.Exit(_EXIT_OTHER_END)
 
 
 def _shown(once: Callable[[], bool], every: float) -> bool:

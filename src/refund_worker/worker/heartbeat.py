@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -100,8 +101,8 @@ def check_heartbeat(kind: WorkerKind, folder: Path, queue: str | None = None) ->
     """
     who = f"{kind} of {queue}" if queue else kind
     try:  # not by `glob`, which hides all errors since Python 3.13
-        names = [file for file in folder.iterdir() if file.name.startswith(kind) and file.name.endswith(ALIVE)]
-        files = [file for file in names if _works_on(file, queue)]
+        pattern = f"{kind}*{ALIVE}"
+        files = [file for file in folder.iterdir() if fnmatch(file.name, pattern) and _works_on(file, queue)]
     except FileNotFoundError:
         files = []
     except OSError as error:  # such as a name that is too long

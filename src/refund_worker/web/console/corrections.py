@@ -191,7 +191,6 @@ def _money_page(page: Page, form: Mapping[str, str], error: RefundWorkerError | 
         account = accounts.find_customer(connection, entry["customer_id"]) or CustomerAccount(customer_id="")
         correction = accounts.refundable_transactions(connection, [entry["transaction_id"]])[entry["transaction_id"]]
         payable = payable_of_correction(connection, account, correction, allocation)
-        # Most customers are no payee at all; hardly anybody is many.
         customers_payees = payees.page(connection, limit=PAYEES, customer_id=account.customer_id)
     payee = next((each for each in customers_payees if each.payee_id == form.get("payee_id")), None)
     whole_ones = [part.currency for part in payable if part.credits == correction.credits]
