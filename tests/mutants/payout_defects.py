@@ -1059,11 +1059,25 @@ PAYOUT_DEFECTS = (
         (FILES + "amount_that_a_later_file_tells_is_posted_once",),
     ),
     Defect(
-        "payouts: an amount that is told again is lost again",
+        "payouts: the same amount that a later file tells is another amount",
         PAYOUTS + "objects.py",
-        " or before.returned_minor is not None or ",
-        " or ",
-        (FILES + "amount_that_a_later_file_tells_is_posted_once",),
+        "item.returned_minor in (None, before.returned_minor)",
+        "item.returned_minor is None",
+        (FILES + "second_amount_of_the_same_return_is_a_persons",),
+    ),
+    Defect(
+        "payouts: a second amount of the same return is posted too",
+        PAYOUTS + "objects.py",
+        "    if before.returned_minor is not None:\n",
+        "    if False:\n",
+        (FILES + "second_amount_of_the_same_return_is_a_persons",),
+    ),
+    Defect(
+        "payouts: a second amount of the same return is ignored",
+        PAYOUTS + "objects.py",
+        "item.returned_minor in (None, before.returned_minor)",
+        "item.returned_minor is None or before.returned_minor is not None",
+        (FILES + "second_amount_of_the_same_return_is_a_persons",),
     ),
     Defect(
         "payouts: the store forgets how much of an object came back",
@@ -1183,8 +1197,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an overtaken report with an amount opens an object again",
         PAYOUTS + "objects.py",
-        "before.state is not item.state or before.returned",
-        "before.returned",
+        "before.state is not item.state or item.returned_minor in",
+        "item.returned_minor in",
         (WAY + "overtaken_report_with_an_amount_opens_no_object_again",),
     ),
     Defect(

@@ -33,6 +33,7 @@ from refund_worker.errors import InvalidRequest, NotFound, UnreadableFile
 from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.bank_file.entry import ENTRY
 from refund_worker.sealing import Box
+from refund_worker.store import timeline
 from refund_worker.store.payouts.attempts import objects_of
 from refund_worker.store.tables import bank_files, payout_attempts, payout_legs
 
@@ -154,6 +155,21 @@ def test_amount_that_a_later_file_tells_is_posted_once(make_world: Make, first: 
         (stored,) = objects_of(connection, [again.legs[0].leg_id])
     assert (stored["returned_minor"], stored["failure_code"]) == (2_400, ended.legs[0].failure_code)
     assert world.balance("b1", "EUR").payable_minor == 10_000
+
+
+@pytest.mark.parametrize(("first", "second"), [(2_400, 2_300), (2_500, 2_400), (2_400, 2_500)])
+def test_second_amount_of_the_same_return_is_a_persons(make_world: Make, first: int, second: int) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    for amount_minor in (first, first, second):
+        answer(world, f"{reference(world, payout_id)},returned,AC04,2026-11-09,{amount_minor},EUR")
+    assert (world.payout(payout_id).lost_minor, world.balance("b1", "EUR").payable_minor) == (2_500 - first, 10_000)
+    with world.database.read() as connection:
+        told = timeline.events_about(connection, payout_id)
+    (differs,) = (row for row in told if row["kind"] == "returned_amount_differs")
+    detail = json.loads(differs["detail"])
+    assert (detail["returned_minor"], detail["now_minor"], bool(differs["alarm"])) == (first, second, True)
 
 
 def test_whole_amount_that_a_later_file_tells_is_no_loss(make_world: Make) -> None:

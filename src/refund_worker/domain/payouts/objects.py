@@ -283,9 +283,14 @@ def _post_loss(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject) -> 
 def _note_late_amount(builder: PayoutBuilder, leg: PayoutLeg, before: KnownTransfer, item: TransferObject) -> PayoutLeg:
     """Post what did not come back with an object that had ended, if only this report has the amount.
 
-    A bank rejects a payment in one file, and states the amount in another.
+    A bank rejects a payment in one file, and states the amount in another. Of two amounts the first stays posted, and a
+    person compares them: a report does not say which one is right.
     """
-    if before.state is not item.state or before.returned_minor is not None or item.returned_minor is None:
+    if before.state is not item.state or item.returned_minor in (None, before.returned_minor):
+        return leg
+    if before.returned_minor is not None:
+        amounts = {"returned_minor": before.returned_minor, "now_minor": item.returned_minor}
+        builder.record_event("returned_amount_differs", alarm=True, leg=leg, object_id=item.object_id, **amounts)
         return leg
     now_known = replace(before, returned_minor=item.returned_minor)
     builder.objects.append(TransferUpdate(leg.leg_id, item.state, item))

@@ -41,10 +41,13 @@ PAYOUT_ALARM_ENTRIES: Final[Mapping[Alarm, Entry]] = {
     Alarm.PAYOUT_RETURNED_LESS: Entry(
         "Less came back than was sent",
         "The money of a payout came back, and the bank or the processor kept a part of it.",
-        "The payee's balance gets the whole amount back. The missing part is posted as a loss of ours: `lost_minor`.",
+        "The payee's balance gets the whole amount back. The missing part is posted as a loss of ours: `lost_minor`. "
+        "If a later report has another amount, the first one stays posted.",
         (
             SHOW_PAYOUT,
             "Compare the amount with the processor's statement, and ask the processor what it kept.",
+            "If the timeline has `returned_amount_differs`, ask which of the two amounts came back: `returned_minor` "
+            "is posted, `now_minor` is not. If it is the second, correct the difference in your bookkeeping.",
         ),
         "If the missing part is more than a fee.",
         _ONCE,
