@@ -117,6 +117,7 @@ _OF_PAYOUTS = {
     "leg_asks_customer": Alarm.PAYOUT_PAID_TWICE,
     "leg_paid": Alarm.PAYOUT_PAID_TWICE,
     "paid_twice": Alarm.PAYOUT_PAID_TWICE,
+    "paid_after_rejection": Alarm.PAYOUT_STOPPED,
     "returned_less": Alarm.PAYOUT_RETURNED_LESS,
     "returned_amount_differs": Alarm.PAYOUT_RETURNED_LESS,
     "object_never_understood": Alarm.UNKNOWN_STATUS,

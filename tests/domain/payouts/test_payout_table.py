@@ -58,7 +58,7 @@ def test_actions_are_offered_in_these_statuses() -> None:
     assert {action: " ".join(sorted(statuses)) for action, statuses in PAYOUT_ACTIONS.items()} == {
         PayoutAction.APPROVE: "awaiting_approval",
         PayoutAction.REJECT: "awaiting_approval",
-        PayoutAction.CANCEL: "awaiting_approval held needs_attention queued recipient_action",
+        PayoutAction.CANCEL: "awaiting_approval held needs_attention queued recipient_action sending",
         PayoutAction.RETRY: "needs_attention",
         PayoutAction.RESOLVE: "needs_attention",
     }

@@ -15,6 +15,7 @@ from tests.support.payout_world import DAY, PayoutWorld
 
 from refund_worker.domain.payouts.decision import PayoutPolicy
 from refund_worker.domain.payouts.destination import Destination, DestinationKind
+from refund_worker.domain.payouts.machine import PayoutAction
 from refund_worker.domain.payouts.payee import PayeeRecord
 from refund_worker.domain.payouts.transfers import Method
 from refund_worker.engine.payees.payees import pause_payee, resume_payee
@@ -29,7 +30,7 @@ from refund_worker.engine.payouts.bank_files import (
     import_answer,
 )
 from refund_worker.engine.payouts.destination_changes import change_payee
-from refund_worker.errors import InvalidRequest, NotFound, UnreadableFile
+from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnreadableFile
 from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.bank_file.entry import ENTRY
 from refund_worker.sealing import Box
@@ -170,6 +171,83 @@ def test_second_amount_of_the_same_return_is_a_persons(make_world: Make, first: 
     (differs,) = (row for row in told if row["kind"] == "returned_amount_differs")
     detail = json.loads(differs["detail"])
     assert (detail["returned_minor"], detail["now_minor"], bool(differs["alarm"])) == (first, second, True)
+
+
+def rejected_then_paid(world: PayoutWorld) -> tuple[str, str]:
+    """Import that the bank rejected a payment, and then that it paid it; return both ids."""
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    named = reference(world, payout_id)
+    answer(world, f"{named},rejected,MS03,2026-11-02,,")
+    assert (world.payout(payout_id).status, world.balance("b1", "EUR").payable_minor) == ("failed", 10_000)
+    answer(world, f"{named},paid,,2026-11-03,,")
+    return payout_id, named
+
+
+@pytest.mark.parametrize("reply", [None, "BOOKING-7"])
+def test_payment_reported_after_its_rejection_is_a_persons(make_world: Make, reply: str | None) -> None:
+    """The payee may have the money, so the balance is taken again until a person has asked the bank."""
+    world = bank_world(make_world)
+    payout_id, named = rejected_then_paid(world)
+    waits = world.payout(payout_id)
+    assert (waits.status, waits.failure_code) == ("needs_attention", "paid_after_rejection")
+    assert world.balance("b1", "EUR").payable_minor == 7_500
+    world.act_on(payout_id, PayoutAction.RETRY)
+    world.settle()
+    assert world.payout(payout_id).status == "needs_attention"  # nobody else can tell
+    world.act_on(payout_id, PayoutAction.RESOLVE, reference=reply)
+    status, payable = ("failed", 10_000) if reply is None else ("paid", 7_500)
+    for _ in range(2):
+        assert (world.payout(payout_id).status, world.balance("b1", "EUR").payable_minor) == (status, payable)
+        answer(world, f"{named},paid,,2026-11-03,,")
+    assert world.events(payout_id).count("paid_after_rejection") == 1
+
+
+def test_answer_about_an_earlier_file_is_its_payments(make_world: Make) -> None:
+    """The bank had no money of ours, so the next file carries the payment again. Then it says that it paid both."""
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    first = reference(world, payout_id)
+    answer(world, f"{first},rejected,AM04,2026-11-02,,")
+    world.act_on(payout_id, PayoutAction.RETRY)
+    world.settle()
+    assert export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file is not None
+    assert reference(world, payout_id) != first
+    result = answer(world, f"{first},paid,,2026-11-03,,", f"{reference(world, payout_id)},paid,,2026-11-03,,")
+    assert result.unknown == ()
+    assert world.events(payout_id).count("paid_after_failure") == 1
+
+
+def test_old_answer_about_a_returned_payment_is_no_news(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    paid = f"{reference(world, payout_id)},paid,,2026-11-03,,"
+    answer(world, paid)
+    answer(world, f"{reference(world, payout_id)},returned,AC04,2026-11-09,,")
+    before = world.events(payout_id)
+    answer(world, paid)
+    assert (world.events(payout_id), world.payout(payout_id).status) == (before, "returned")
+
+
+def test_payout_that_no_file_carries_yet_is_canceled(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    assert world.payout(payout_id).status == "sending"
+    world.act_on(payout_id, PayoutAction.CANCEL)
+    canceled = world.payout(payout_id)
+    assert (canceled.status, canceled.failure_code) == ("canceled", None)
+    assert world.balance("b1", "EUR").payable_minor == 10_000
+    assert export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file is None
+
+
+def test_payout_that_a_file_carries_is_not_canceled(make_world: Make) -> None:
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    with pytest.raises(ActionNotAllowed):
+        world.act_on(payout_id, PayoutAction.CANCEL)
 
 
 def test_whole_amount_that_a_later_file_tells_is_no_loss(make_world: Make) -> None:

@@ -475,3 +475,40 @@ def test_next_payout_waits_for_the_interval(make_world: Callable[..., PayoutWorl
     world.settle(DAY, step=3_600)
     assert world.payout(second).status == "pending"
     assert world.route.sends() == [f"{first}-1:1", f"{second}-1:1"]
+
+
+@pytest.mark.parametrize("after", ["refused", "returned"])
+def test_payout_that_paid_nothing_begins_no_interval(make_world: Make, after: str) -> None:
+    world = make_world(policy_options={"interval_seconds": 30 * DAY})
+    world.earn("e1", 5_000)
+    if after == "refused":
+        world.route.script = ["refused"]
+    first = world.ask(1_000, "k1")
+    world.settle()
+    if after == "returned":
+        for state in (ObjectState.SUCCEEDED, ObjectState.FAILED):
+            world.route.set(f"{first}-1:1", state)
+            world.settle(2 * DAY, step=3_600)
+    assert world.payout(first).given_back
+    second = world.ask(2_000, "k2")
+    world.settle()
+    assert world.payout(second).status == "pending"
+
+
+def test_old_payout_that_comes_back_ends_no_later_interval(make_world: Make) -> None:
+    """The payee has had a later payout, whose interval goes on."""
+    world = make_world(policy_options={"interval_seconds": 3 * DAY})
+    world.earn("e1", 5_000)
+    first = world.ask(1_000, "k1")
+    world.settle()
+    world.route.set(f"{first}-1:1", ObjectState.SUCCEEDED)
+    world.settle(4 * DAY, step=3_600)
+    second = world.ask(1_000, "k2")
+    world.settle()
+    world.route.set(f"{second}-1:1", ObjectState.SUCCEEDED)
+    world.route.set(f"{first}-1:1", ObjectState.FAILED)
+    world.settle(DAY, step=3_600)
+    assert (world.payout(first).status, world.payout(second).status) == ("returned", "paid")
+    third = world.ask(1_000, "k3")
+    world.settle()
+    assert world.payout(third).hold_code == "interval"

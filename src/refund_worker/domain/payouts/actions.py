@@ -14,9 +14,10 @@ from refund_worker.domain.payouts.machine import (
     is_failed_in_doubt,
     is_payout_action_allowed,
     is_payout_leg_cancelable,
+    is_unsent,
     payout_answer_is_missing,
 )
-from refund_worker.domain.payouts.next_step import cancel_unsent
+from refund_worker.domain.payouts.next_step import call_off_unsent, cancel_unsent
 from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout, PayoutLeg
 from refund_worker.domain.payouts.transfers import Step
 from refund_worker.domain.persons import Link, why_not_approve
@@ -62,6 +63,8 @@ def apply_payout_action(
             cancel_unsent(builder, reason, PayoutOutcome.REJECTED)
         case PayoutAction.CANCEL if payout.status in PAYOUT_UNPOSTED:
             cancel_unsent(builder, reason)
+        case PayoutAction.CANCEL if is_unsent(payout):
+            call_off_unsent(builder, reason, code=None)
         case PayoutAction.CANCEL:
             _cancel_at_processor(builder, reason)
         case PayoutAction.RETRY:

@@ -14,7 +14,10 @@ from refund_worker.domain.legs import is_watched
 from refund_worker.domain.payouts.payout import PAYOUT_PAID, PAYOUT_UNPOSTED, Payout, PayoutLeg, PayoutStatus
 from refund_worker.domain.payouts.transfers import Step
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, LegStatus, ObjectState
-from refund_worker.domain.state_machine import ACTIVE, UNPAID_FINAL, WITH_PROCESSOR, ImpossibleMove
+from refund_worker.domain.state_machine import ACTIVE, TO_BE_SENT, UNPAID_FINAL, WITH_PROCESSOR, ImpossibleMove
+
+# Of two reports about an object one is wrong, and it cannot be read. The balance is taken while a person decides.
+PAID_AFTER_REJECTION = "paid_after_rejection"
 
 
 class PayoutOutcome(StrEnum):
@@ -87,8 +90,9 @@ class PayoutAction(StrEnum):
 PAYOUT_ACTIONS: Mapping[PayoutAction, frozenset[PayoutStatus]] = {
     PayoutAction.APPROVE: frozenset({_S.AWAITING_APPROVAL}),
     PayoutAction.REJECT: frozenset({_S.AWAITING_APPROVAL}),
-    # From `sending` on: of a payout that waits for the payee.
-    PayoutAction.CANCEL: frozenset({*PAYOUT_UNPOSTED, _S.RECIPIENT_ACTION, _S.NEEDS_ATTENTION}),
+    # In `sending`: of a payout of which nothing was sent, as before its bank file. Later: of one that waits for the
+    # payee.
+    PayoutAction.CANCEL: frozenset({*PAYOUT_UNPOSTED, _S.SENDING, _S.RECIPIENT_ACTION, _S.NEEDS_ATTENTION}),
     PayoutAction.RETRY: frozenset({_S.NEEDS_ATTENTION}),
     PayoutAction.RESOLVE: frozenset({_S.NEEDS_ATTENTION}),
 }
@@ -158,7 +162,8 @@ def is_payout_action_allowed(action: PayoutAction, payout: Payout) -> bool:
     if payout.status not in PAYOUT_ACTIONS[action]:
         return False
     if action is PayoutAction.CANCEL:
-        return payout.status in PAYOUT_UNPOSTED or any(is_payout_leg_cancelable(leg) for leg in payout.legs)
+        is_open = payout.status in PAYOUT_UNPOSTED or is_unsent(payout)
+        return is_open or any(is_payout_leg_cancelable(leg) for leg in payout.legs)
     if action is not PayoutAction.RESOLVE:
         return True
     if payout_answer_is_missing(payout):
@@ -169,6 +174,21 @@ def is_payout_action_allowed(action: PayoutAction, payout: Payout) -> bool:
 def is_payout_leg_cancelable(leg: PayoutLeg) -> bool:
     """Return True if the leg's object waits for the payee and no person calls it off yet."""
     return leg.status is LegStatus.REQUIRES_ACTION and not leg.canceling
+
+
+def is_unsent(payout: Payout) -> bool:
+    """Return True if its entries are posted and nothing of it is at the processor or may be.
+
+    Each step waits for its first send, or was refused for now and is sent again later. A step that waits for a person
+    is not among them: the person decides.
+    """
+    return payout.ledger_posted and all(
+        leg.status in (*TO_BE_SENT, LegStatus.BLOCKED)
+        and not leg.unanswered
+        and not has_object_that_may_pay(leg)
+        and (leg.attention_code is None or leg.next_at is not None)
+        for leg in payout.legs
+    )
 
 
 def payout_answer_is_missing(payout: Payout) -> bool:
@@ -205,9 +225,10 @@ def has_object_that_may_pay(leg: PayoutLeg) -> bool:
 def is_failed_in_doubt(leg: PayoutLeg) -> bool:
     """Return True if the step failed and waits for a person: only `resolve` or another report ends that.
 
-    Another object of it may have paid, or the payee still has the money of a transfer that was to be undone.
+    It or another object of it may have paid, or the payee still has the money of a transfer that was to be undone.
     """
-    is_open = leg.step is Step.REVERSAL or bool(leg.unknown_objects)
+    contradicted = leg.attention_code == PAID_AFTER_REJECTION
+    is_open = leg.step is Step.REVERSAL or bool(leg.unknown_objects) or contradicted
     return leg.status in UNPAID_FINAL and leg.attention_code is not None and is_open
 
 

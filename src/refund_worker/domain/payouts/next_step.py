@@ -21,12 +21,12 @@ from refund_worker.domain.payouts.decision import (
     SendTransfer,
 )
 from refund_worker.domain.payouts.holds import PayeeFacts, hold_of
-from refund_worker.domain.payouts.machine import PayoutOutcome, has_object_that_may_pay, is_payout_leg_ready
+from refund_worker.domain.payouts.machine import PayoutOutcome, is_payout_leg_ready, is_unsent
 from refund_worker.domain.payouts.payee import Payee
 from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout, PayoutLeg, PayoutSource, PayoutStatus
 from refund_worker.domain.payouts.replies import conclude_nothing_there
 from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, LegStatus
-from refund_worker.domain.state_machine import FINAL_LEGS, POLLED, TO_BE_SENT, LegOutcome
+from refund_worker.domain.state_machine import FINAL_LEGS, POLLED, LegOutcome
 from refund_worker.domain.timing import backoff_seconds, may_replay, quiet_end
 
 DESTINATION_CHANGED = "destination_changed"
@@ -56,7 +56,7 @@ def next_payout_step(
         assert facts is not None, "a payout is begun only under its payee's lock"
         _begin(builder, facts, paused)
     elif facts is not None and goes_to_an_old_destination(payout, facts.payee, policy):
-        call_off_unsent(builder, DESTINATION_CHANGED)
+        call_off_unsent(builder, DESTINATION_CHANGED, code=DESTINATION_CHANGED)
         return builder.build()
     for leg in tuple(builder.legs.values()):
         if leg.status is LegStatus.SENDING and (leg.next_at or 0) <= now:
@@ -126,21 +126,6 @@ def cancel_unsent(
     builder.payout = replace(builder.payout, hold_code=None, hold_until=None, failure_code=code)
 
 
-def is_unsent(payout: Payout) -> bool:
-    """Return True if its entries are posted and nothing of it is at the processor or may be.
-
-    Each step waits for its first send, or was refused for now and is sent again later. A step that waits for a person
-    is not among them: the person decides.
-    """
-    return payout.ledger_posted and all(
-        leg.status in (*TO_BE_SENT, LegStatus.BLOCKED)
-        and not leg.unanswered
-        and not has_object_that_may_pay(leg)
-        and (leg.attention_code is None or leg.next_at is not None)
-        for leg in payout.legs
-    )
-
-
 def goes_to_an_old_destination(payout: Payout, payee: Payee, policy: PayoutPolicy) -> bool:
     """Return True if the payee has another destination by now, and the payout is unsent: it is called off.
 
@@ -152,10 +137,13 @@ def goes_to_an_old_destination(payout: Payout, payee: Payee, policy: PayoutPolic
     return payout.destination_id != payee.destination_id and is_sent_by_program and is_unsent(payout)
 
 
-def call_off_unsent(builder: PayoutBuilder, reason: str) -> None:
-    """Cancel a payout for which `is_unsent` is True: its amount goes back to the balance."""
+def call_off_unsent(builder: PayoutBuilder, reason: str, *, code: str | None) -> None:
+    """Cancel a payout for which `is_unsent` is True: its amount goes back to the balance.
+
+    `code` is the failure code that explains it, if no person canceled it.
+    """
     assert is_unsent(builder.payout)
-    builder.payout = replace(builder.payout, failure_code=reason)
+    builder.payout = replace(builder.payout, failure_code=code)
     for leg in tuple(builder.legs.values()):
         builder.transition_leg(
             leg,

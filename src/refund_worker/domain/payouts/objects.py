@@ -14,6 +14,7 @@ from refund_worker.domain.legs import fresh_attempt, is_watched
 from refund_worker.domain.mismatch import UNKNOWN_STATUS, doubt_about
 from refund_worker.domain.payouts.builder import NOT_UNDONE, PayoutBuilder
 from refund_worker.domain.payouts.decision import TransferUpdate
+from refund_worker.domain.payouts.machine import PAID_AFTER_REJECTION
 from refund_worker.domain.payouts.payout import KnownTransfer, PayoutLeg
 from refund_worker.domain.payouts.postings import loss
 from refund_worker.domain.payouts.transfers import Fault, Step, TransferObject
@@ -48,7 +49,7 @@ def apply_transfer(builder: PayoutBuilder, leg: PayoutLeg, item: TransferObject)
         return _apply_repeat(builder, leg, item)  # it has ended: a report of before came late
     if before is not None and OBJECT_RANK[before.state] >= OBJECT_RANK[state]:
         if before.state is ObjectState.FAILED and state is ObjectState.SUCCEEDED:
-            builder.record_event("paid_after_failure", alarm=True, leg=leg, object_id=item.object_id)
+            leg = _note_paid_after_failure(builder, leg, before, item)
         leg = _note_late_amount(builder, leg, before, item)
         if before.state in LIVE_OBJECT_STATES and _is_named_by_person(leg, item):
             return _apply_state(builder, leg, item)  # a later report also has the id by which the person named it
@@ -297,6 +298,26 @@ def _note_late_amount(builder: PayoutBuilder, leg: PayoutLeg, before: KnownTrans
     leg = builder.update_leg(leg, objects=tuple(now_known if known is before else known for known in leg.objects))
     _post_loss(builder, leg, item)
     return leg
+
+
+def _note_paid_after_failure(
+    builder: PayoutBuilder, leg: PayoutLeg, before: KnownTransfer, item: TransferObject
+) -> PayoutLeg:
+    """Let a person decide about a payment that had failed and is reported as paid now: either report can be wrong.
+
+    If it came back after it was paid, this report is only late. Where the object can be read, what it says later
+    decides; else the balance has to be taken again until the person has decided. They decide once.
+    """
+    was_paid = builder.payout.times_paid > 0 or before.returned_minor is not None
+    message = f"{item.object_id} had failed, and is reported as paid now"
+    if was_paid or leg.failure_message == message:
+        return leg
+    has_another = leg.unknown_objects or any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
+    if builder.calls_policy.rules_of(leg.processor).reads_refunds or has_another or leg.status not in UNPAID_FINAL:
+        builder.record_event("paid_after_failure", alarm=True, leg=leg, object_id=item.object_id)
+        return leg
+    builder.record_event(PAID_AFTER_REJECTION, alarm=True, leg=leg, object_id=item.object_id)
+    return builder.update_leg(leg, attention_code=PAID_AFTER_REJECTION, failure_message=message)
 
 
 def _tries_again(leg: PayoutLeg, item: TransferObject) -> bool:

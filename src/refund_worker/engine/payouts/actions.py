@@ -9,8 +9,8 @@ from sqlalchemy import Connection
 from refund_worker.domain.payouts.actions import apply_payout_action
 from refund_worker.domain.payouts.builder import PayoutBuilder
 from refund_worker.domain.payouts.decision import PayoutDecision
-from refund_worker.domain.payouts.machine import PayoutAction
-from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, call_off_unsent, cancel_unsent, is_unsent
+from refund_worker.domain.payouts.machine import PayoutAction, is_unsent
+from refund_worker.domain.payouts.next_step import DESTINATION_CHANGED, call_off_unsent, cancel_unsent
 from refund_worker.domain.payouts.payee import Payee
 from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout
 from refund_worker.engine.context import Context
@@ -99,7 +99,7 @@ def cancel_unsent_payouts(
         if payout.status in PAYOUT_UNPOSTED:
             cancel_unsent(builder, why, code=why)
         elif is_unsent(payout):
-            call_off_unsent(builder, why)
+            call_off_unsent(builder, why, code=why)
         else:
             continue
         decisions.append(builder.build().released())

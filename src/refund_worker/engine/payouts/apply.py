@@ -79,6 +79,12 @@ def _change_balances(connection: Connection, decisions: Iterable[PayoutDecision]
         if d.before is not None and d.after.ledger_posted and not d.before.ledger_posted:
             begun[pair] = now
     payees.change_balances(connection, deltas, begun)
+    for d in decisions:
+        if d.after.given_back and d.before is not None and not d.before.given_back:
+            # The payee got nothing, so the interval does not begin with this payout. A later one was begun after it was
+            # paid: only one at a time is open.
+            paid_at = now if d.before.paid_at is None else d.before.paid_at
+            payees.forget_last_payout(connection, (d.after.payee_id, d.after.currency), until=paid_at)
 
 
 def _payees_to_look_at(decisions: Iterable[PayoutDecision]) -> set[str]:

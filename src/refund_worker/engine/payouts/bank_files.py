@@ -144,7 +144,7 @@ class _Export:
             return
         if goes_to_an_old_destination(payout, payee, policy):
             builder = PayoutBuilder.open(payout, self._now, policy, self._actor)
-            call_off_unsent(builder, DESTINATION_CHANGED)
+            call_off_unsent(builder, DESTINATION_CHANGED, code=DESTINATION_CHANGED)
             self.decisions.append(builder.build().released())
             return
         key = attempt_key(leg.leg_id, leg.attempt)
@@ -287,7 +287,7 @@ def import_answer(context: Context, processor: str, content: bytes) -> AnswerRes
         ids = {row.end_to_end_id for row in answer.rows}
         places = bank_files.places(connection, processor, ids)
         replies = [_reply(places[row.end_to_end_id], row, now) for row in answer.rows if row.end_to_end_id in places]
-        named = {place.leg_id for place in places.values()}
+        named = set(places)
         for status in answer.files:
             replies += _of_whole_file(connection, processor, status, named, now)
         _write_in_order(connection, context, replies)
@@ -321,7 +321,7 @@ def _of_whole_file(
     return [
         _reply(place, _row_of(status, place.object_id), now)
         for place in bank_files.places_in_file(connection, processor, partial(is_message_id_of, status.message_id))
-        if place.leg_id not in named
+        if place.object_id not in named
     ]
 
 

@@ -130,6 +130,15 @@ _UNDONE = Explanation(
     course=PAYOUT_STOPS,
     worry="At once: the connected account may owe us the money.",
 )
+_CONTRADICTED = Explanation(
+    "The bank reports as paid what it had rejected",
+    "The bank's answers contradict each other: an earlier one says that the payment failed, a later one that it was "
+    "paid. Its amount had gone back to the payee's balance, and is taken again.",
+    "Ask the bank which one is true, and resolve the payout by that.",
+    at_end="Ask the bank which one is true.",
+    course=PAYOUT_STOPS,
+    worry="At once: the payee may have the money.",
+)
 _TWICE = Explanation(
     "The processor shows two payouts",
     "More than one transfer object may pay the same step, or one besides a manual payment.",
@@ -227,6 +236,7 @@ PAYOUT_GROUPS: Final[Mapping[Explanation, str]] = {
     _NO_OBJECT: "bad_object_id bad_batch_id",
     _NOT_UNDONE: "transfer_not_undone",
     _UNDONE: "transfer_undone",
+    _CONTRADICTED: "paid_after_rejection",
     _TWICE: "paid_twice",
     _MANUAL: "manual_payout paid_by_a_person",
     _FILE: "bank_file",

@@ -208,6 +208,10 @@ PAYOUT_CODE_MESSAGES: Mapping[str, Message] = MappingProxyType(
             _ON_OUR_SIDE,
             "The transfer was undone at the processor while the payout from it may have been paid. Compare both there.",
         ),
+        "paid_after_rejection": Message(
+            _ON_OUR_SIDE,
+            "The bank first rejected the payment and reports it as paid now. Ask the bank which one is true.",
+        ),
         "paid_twice": Message(
             _ON_OUR_SIDE,
             "The processor shows more than one payment, or one besides a manual payment. Reclaim the surplus one.",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass, fields
 
-from sqlalchemy import Connection, RowMapping, case, select
+from sqlalchemy import Connection, RowMapping, case, func, select
 
 from refund_worker.domain.payouts.transfers import Step
 from refund_worker.domain.state_machine import TO_BE_SENT
-from refund_worker.store.tables import bank_files, payout_legs, payouts
+from refund_worker.store.tables import bank_files, payout_legs, payouts, transfer_objects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,23 +86,34 @@ def payouts_in(connection: Connection, file_id: str) -> list[str]:
 
 
 def places(connection: Connection, processor: str, object_ids: Collection[str]) -> dict[str, Place]:
-    """Return the legs that files of this account carry under these ids, by id."""
-    g = payout_legs.c
-    query = _PLACES.where(g.processor == processor, g.object_id.in_(sorted(object_ids)), g.file_id.is_not(None))
-    found = [_place(row) for row in connection.execute(query).mappings()] if object_ids else []
-    return {place.object_id: place for place in found}
+    """Return the legs that files of this account carry, or carried, under these ids, by id.
+
+    A payment that the bank has answered stays its leg's, also when another attempt or a person pays the leg.
+    """
+    g, o, ids = payout_legs.c, transfer_objects.c, sorted(object_ids)
+    carried = _PLACES.where(g.processor == processor, g.object_id.in_(ids), g.file_id.is_not(None))
+    answered = (
+        select(*_LEG, func.coalesce(o.attempt, g.attempt).label("attempt"), o.object_id)
+        .join_from(transfer_objects, payout_legs, o.leg_id == g.leg_id)
+        .where(o.processor == processor, o.object_id.in_(ids), g.file_id.is_not(None))
+    )
+    rows = [row for query in (carried, answered) for row in connection.execute(query).mappings()] if ids else []
+    return {row["object_id"]: _place(row) for row in rows}
 
 
 def places_in_file(connection: Connection, processor: str, is_the_file: Callable[[str], bool]) -> list[Place]:
     """Return the legs in the file of this account for whose id `is_the_file` is True."""
     ids = connection.execute(select(bank_files.c.file_id).where(bank_files.c.processor == processor)).scalars()
     named = [file_id for file_id in ids if is_the_file(file_id)]
-    in_them = _PLACES.where(payout_legs.c.file_id.in_(named)).order_by(payout_legs.c.leg_id)
+    g = payout_legs.c
+    # A person's payment is in no file.
+    in_them = _PLACES.where(g.file_id.in_(named), g.manual_reference.is_(None)).order_by(g.leg_id)
     return [_place(row) for row in connection.execute(in_them).mappings()]
 
 
 _G = payout_legs.c
-_PLACES = select(_G.payout_id, _G.leg_id, _G.attempt, _G.step, _G.amount_minor, _G.currency, _G.object_id)
+_LEG = (_G.payout_id, _G.leg_id, _G.step, _G.amount_minor, _G.currency)
+_PLACES = select(*_LEG, _G.attempt, _G.object_id)
 
 
 def _place(row: RowMapping) -> Place:

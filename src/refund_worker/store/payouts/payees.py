@@ -125,6 +125,14 @@ def change_balances(
         )
 
 
+def forget_last_payout(connection: Connection, pair: Pair, *, until: float) -> None:
+    """Forget when the last payout was begun, if that was not after `until` (epoch seconds): its amount came back."""
+    b = payee_balances.c
+    is_pair = (b.payee_id == pair[0]) & (b.currency == pair[1])
+    query = update(payee_balances).where(is_pair, b.last_payout_at <= until).values(last_payout_at=None)
+    connection.execute(query)
+
+
 @dataclass(frozen=True, slots=True)
 class DestinationNames:
     """The names by which a destination is found again: a keyed hash of it, and the processor's id, if it has one."""

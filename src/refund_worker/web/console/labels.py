@@ -319,6 +319,7 @@ EVENT_LABELS: Mapping[str, str] = {
     "transfer_stands": "The transfer stands: its money stays at the payee's account",
     "late_transfer_found": "The transfer whose answer was missing exists: it is taken back",
     "manual_payment_linked": "The payment that a person named is the processor's own",
+    "paid_after_rejection": "The bank reports as paid what it had rejected",
     "returned_less": "Less came back than was sent",
     "returned_amount_differs": "A later report has another amount that came back: the first one stays posted",
     "object_never_understood": "Settled, and an object at the processor was never understood: compare it there",
