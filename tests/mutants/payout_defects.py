@@ -1122,6 +1122,27 @@ PAYOUT_DEFECTS = (
         (WAY + "old_payout_that_comes_back_ends_no_later_interval",),
     ),
     Defect(
+        "payouts: a withdrawal to a payee is accepted outside of the limits",
+        DOMAIN + "placement.py",
+        "        _check_limits(payee, to_payee)\n",
+        "",
+        (PREVIEWED + "limits_on_payouts_count_for_the_payees_part",),
+    ),
+    Defect(
+        "payouts: the greatest withdrawal to a payee ignores the largest payout",
+        DOMAIN + "placement.py",
+        "        most = too_many - 1\n",
+        "        too_many -= 1\n",
+        (PREVIEWED + "limits_on_payouts_count_for_the_payees_part",),
+    ),
+    Defect(
+        "payouts: the greatest withdrawal to a payee ignores the smallest payout",
+        DOMAIN + "placement.py",
+        "    if any(0 < amount < payee.minimum_minor for amount in amounts(most)):\n",
+        "    if False:\n",
+        (PREVIEWED + "limits_on_payouts_count_for_the_payees_part",),
+    ),
+    Defect(
         "payouts: a second amount of the same return is posted too",
         PAYOUTS + "objects.py",
         "    if before.returned_minor is not None:\n",

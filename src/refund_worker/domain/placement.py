@@ -5,13 +5,15 @@ Pure functions. The preview, the greatest request and the accepted one use the s
 
 from __future__ import annotations
 
+from bisect import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.allocation import Allocation, RefundablePayment, allocate, placeable_credits
+from refund_worker.domain.money import as_text
 from refund_worker.domain.refund import RefundRequest
-from refund_worker.errors import AmountTooSmall, CurrencyMismatch, NoRefundablePayment
+from refund_worker.errors import AboveMaximum, AmountTooSmall, BelowMinimum, CurrencyMismatch, NoRefundablePayment
 
 NEVER_TWICE = "Money that went back already, in whatever way, is never paid twice"
 
@@ -21,11 +23,14 @@ class RequestedPayee:
     """The payee of a withdrawal, and the customer's payments with the room that was not refunded or disputed.
 
     A payout can take that room even where the payment's account forbids a refund, such as after its refund window.
+    `minimum_minor` and `maximum_minor` limit each payout to the payee, in minor units.
     """
 
     payee_id: str
     currency: str
     payments: Sequence[RefundablePayment]
+    minimum_minor: int = 1
+    maximum_minor: int | None = None
 
 
 def placeable(
@@ -36,7 +41,29 @@ def placeable(
     payee: RequestedPayee | None,
 ) -> int:
     """Return how many of `credits` the payments in this currency, or in any, and the payee can take."""
-    return placeable_credits(credits, _in_currency(_with_payee(payments, payee), currency), allocation)
+    rooms = _in_currency(_with_payee(payments, payee), currency)
+    most = placeable_credits(credits, rooms, allocation)
+    if payee is None or {payee.currency} != {payment.currency for payment in rooms if payment.credits_left > 0}:
+        return most
+    return _within_limits(most, _in_currency(payments, payee.currency), allocation, payee)
+
+
+def _within_limits(most: int, own: Sequence[RefundablePayment], allocation: str, payee: RequestedPayee) -> int:
+    """Return how many of `most` credits can be placed so that each payout to the payee is within the limits."""
+
+    def amounts(credits: int) -> list[int]:
+        over_payments = placeable_credits(credits, own, allocation)
+        shares = allocate(over_payments, own, allocation)
+        rest = allocate(credits - over_payments, _to_payee(payee, shares), allocation)
+        return [share.amount_minor for share in rest]
+
+    if (limit := payee.maximum_minor) is not None:
+        # The more credits, the larger the payouts: the first number of credits with one that is too large is searched.
+        too_many = bisect(range(most + 1), False, key=lambda credits: any(a > limit for a in amounts(credits)))
+        most = too_many - 1
+    if any(0 < amount < payee.minimum_minor for amount in amounts(most)):
+        return placeable_credits(most, own, allocation)
+    return most
 
 
 def all_credits(
@@ -66,7 +93,7 @@ def place(
 ) -> tuple[Allocation, ...]:
     """Return the shares of the payments. The last ones are the payee's, at the processor of payouts.
 
-    Raises `NoRefundablePayment`, `CurrencyMismatch` or `AmountTooSmall`.
+    Raises `NoRefundablePayment`, `CurrencyMismatch`, `AmountTooSmall`, `BelowMinimum` or `AboveMaximum`.
     """
     currency = _currency_of(request, credits, _with_payee(payments, payee))
     own = _in_currency(payments, currency)
@@ -76,10 +103,23 @@ def place(
         if payee is None or payee.currency != currency:
             what = "some of the customer's payments can be refunded only as a whole"
             raise NoRefundablePayment(f"{what}: of {credits} credits, the payments can take {over_payments}")
-        shares += allocate(rest, _to_payee(payee, shares), allocation)
+        to_payee = allocate(rest, _to_payee(payee, shares), allocation)
+        _check_limits(payee, to_payee)
+        shares += to_payee
     if not any(share.amount_minor for share in shares):
         raise AmountTooSmall(f"{credits} credits are worth less than the smallest unit of money")
     return shares
+
+
+def _check_limits(payee: RequestedPayee, shares: Sequence[Allocation]) -> None:
+    """Raise `BelowMinimum` or `AboveMaximum` if a payout of one of these shares is outside of the limits."""
+    for amount in (share.amount_minor for share in shares):
+        told = f"payee {payee.payee_id} would get a payout of {as_text(amount, payee.currency)}"
+        if 0 < amount < payee.minimum_minor:  # one of nothing is never sent
+            raise BelowMinimum(f"{told}: the smallest one is {as_text(payee.minimum_minor, payee.currency)}")
+        if payee.maximum_minor is not None and amount > payee.maximum_minor:
+            most = as_text(payee.maximum_minor, payee.currency)
+            raise AboveMaximum(f"{told}: the largest one is {most}. Ask for fewer credits, and again later")
 
 
 def _in_currency(payments: Sequence[RefundablePayment], currency: str | None) -> list[RefundablePayment]:

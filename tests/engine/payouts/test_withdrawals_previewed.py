@@ -109,6 +109,33 @@ def test_maximum_of_a_preview_is_accepted_and_no_more(world: PayoutWorld, case: 
     assert preview(world.context, replace(CASES[case], credits=most + 1))["would_be"] != "accepted"
 
 
+LIMITED: dict[str, tuple[dict[str, int], int | None, object]] = {
+    "all that one payout may pay": ({"maximum_minor": 600}, None, 1_100),
+    "exactly the largest payout": ({"maximum_minor": 600}, 1_100, 1_100),
+    "one credit above the largest payout": ({"maximum_minor": 600}, 1_101, "above_maximum"),
+    "exactly the smallest payout": ({"minimum_minor": 400}, 900, 900),
+    "one credit below the smallest payout": ({"minimum_minor": 400}, 899, "below_minimum"),
+    "nothing for the payee": ({"minimum_minor": 400}, 500, 500),
+    "all, of which no payout can be made": ({"minimum_minor": 801}, None, 500),
+    "all, between both limits": ({"minimum_minor": 400, "maximum_minor": 600}, None, 1_100),
+}
+
+
+@pytest.mark.parametrize("case", LIMITED)
+def test_limits_on_payouts_count_for_the_payees_part(world: PayoutWorld, case: str) -> None:
+    """The payments take 500 credits, worth 1 minor unit each, and the payee up to 800."""
+    limits, credits, expected = LIMITED[case]
+    policy = replace(world.context.payout_policy, **{name: {"USD": minor} for name, minor in limits.items()})
+    world.context = replace(world.context, payout_policy=policy)
+    request = withdrawal(credits, payee_id="p")
+    shown = previewed(world, request)
+    assert shown.get("credits", shown["would_be"]) == expected
+    most = preview(world.context, request)["maximum_credits"]
+    assert preview(world.context, withdrawal(most, payee_id="p"))["would_be"] == "accepted"
+    assert preview(world.context, withdrawal(most + 1, payee_id="p"))["would_be"] != "accepted"
+    assert asked(world, request) == shown
+
+
 def test_payee_gets_what_the_payments_cannot_take_back(world: PayoutWorld) -> None:
     shown = preview(world.context, withdrawal(None, payee_id="p"))
     legs = [(leg["payment_id"], leg["processor"], leg["amount_minor"]) for leg in shown["legs"]]

@@ -38,6 +38,7 @@ class _Terms:
     """The settings that acceptance needs, without a database or processors of our own."""
 
     policy: Policy
+    payout_policy: PayoutPolicy
     limits: Limits
     notify: bool
     clock: Callable[[Connection], float] = database.now
@@ -70,7 +71,9 @@ def request_refund(
         bulk=request.bulk,
         requested_at=request.requested_at,
     )
-    terms = _Terms(Policy(allocation=settings.allocation), limits_of(settings), settings.notify_url is not None)
+    policy = Policy(allocation=settings.allocation)
+    payouts = PayoutPolicy(calls=policy) if checked.payee_id is None else _payout_policy(settings)
+    terms = _Terms(policy, payouts, limits_of(settings), settings.notify_url is not None)
     connection = _begun(session)
     try:
         with connection.begin_nested(), in_schema(connection, settings.database_schema):

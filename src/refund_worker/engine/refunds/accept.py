@@ -26,6 +26,7 @@ from refund_worker.domain.account_limits import usable_payments
 from refund_worker.domain.allocation import RefundablePayment
 from refund_worker.domain.decision import Decision, Policy
 from refund_worker.domain.limits import Limits, Usage, check_velocity, needs_approval, quotas
+from refund_worker.domain.payouts.decision import PayoutPolicy
 from refund_worker.domain.payouts.payee import Payee
 from refund_worker.domain.placement import RequestedPayee
 from refund_worker.domain.refund import Refund, RefundRequest
@@ -118,6 +119,10 @@ class Terms(Protocol):
     @property
     def policy(self) -> Policy:
         """Return the rules for refunds; accepting uses the allocation."""
+
+    @property
+    def payout_policy(self) -> PayoutPolicy:
+        """Return the rules for payouts; accepting uses the limits, for a withdrawal to a payee."""
 
     @property
     def limits(self) -> Limits:
@@ -325,14 +330,14 @@ class BatchAccounts:
             payments=self._payments_of(request),
             now=now,
             allocation=context.policy.allocation,
-            payee=self._payee_of(request),
+            payee=self._payee_of(request, context),
         )
         check_velocity(refund, self.usage, context.limits)
         return refund
 
     def maximum_credits(self, request: RefundRequest, context: Terms) -> int:
         """Return the most credits that the request could ask for: no larger one is accepted."""
-        customer, payee = self.customers.get(request.customer_id), self._payee_of(request)
+        customer, payee = self.customers.get(request.customer_id), self._payee_of(request, context)
         if customer is None or (request.payee_id is not None and payee is None):
             return 0
         transaction = self.transactions.get(request.transaction_id or "")
@@ -342,13 +347,20 @@ class BatchAccounts:
     def _payments_of(self, request: RefundRequest) -> list[RefundablePayment]:
         return list(self.payments.get(request.customer_id, {}).values())
 
-    def _payee_of(self, request: RefundRequest) -> RequestedPayee | None:
+    def _payee_of(self, request: RefundRequest, context: Terms) -> RequestedPayee | None:
         """Return the payee that the request names, or None if it names none of the customer's."""
         payee = self.payees.get(request.payee_id or "")
         if payee is None or payee.customer_id != request.customer_id:
             return None
         unfiltered = self.unfiltered.get(request.customer_id, {})
-        return RequestedPayee(payee_id=payee.payee_id, currency=payee.currency, payments=tuple(unfiltered.values()))
+        policy = context.payout_policy
+        return RequestedPayee(
+            payee_id=payee.payee_id,
+            currency=payee.currency,
+            payments=tuple(unfiltered.values()),
+            minimum_minor=policy.minimum_for(payee.processor, payee.currency),
+            maximum_minor=policy.maximum_for(payee.processor, payee.currency),
+        )
 
     def _reserve(self, decision: Decision) -> None:
         refund = decision.after
