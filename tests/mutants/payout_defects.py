@@ -1491,8 +1491,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: a posted payout to an old destination ends without a code",
         PAYOUTS + "next_step.py",
-        "    builder.payout = replace(builder.payout, failure_code=reason)\n",
-        "",
+        "    builder.payout = replace(builder.payout, failure_code=code)\n    for leg",
+        "    for leg",
         (DEFENCES + "retry_sends_nothing_to_an_old_destination",),
     ),
     Defect(
@@ -1575,8 +1575,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: a retry of a reversal that failed late ends it",
         PAYOUTS + "machine.py",
-        "    is_open = leg.step is Step.REVERSAL or bool(leg.unknown_objects)\n",
-        "    is_open = bool(leg.unknown_objects)\n",
+        "    is_open = leg.step is Step.REVERSAL or bool(leg.unknown_objects)",
+        "    is_open = bool(leg.unknown_objects)",
         (DOUBTFUL + "reversal_that_fails_late_takes_the_amount_again",),
     ),
     Defect(
