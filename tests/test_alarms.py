@@ -33,6 +33,7 @@ OTHERS = ("alarms.py", "processors/sandbox/", "processors/paypal/sandbox/")
 KINDS = {
     "UNKNOWN_STATUS": [refund_object.UNKNOWN_STATUS],
     "REFUNDED_TWICE": [refund_object.REFUNDED_TWICE],
+    "PAID_AFTER_REJECTION": [machine.PAID_AFTER_REJECTION],
     "PAID_TWICE": [objects.PAID_TWICE],
     "ANSWER_MISMATCH": [mismatch.ANSWER_MISMATCH],
     "BROKE": ["internal_error"],

@@ -1143,6 +1143,20 @@ PAYOUT_DEFECTS = (
         (PREVIEWED + "limits_on_payouts_count_for_the_payees_part",),
     ),
     Defect(
+        "payouts: a person says that a processor's payment came back",
+        PAYOUTS + "machine.py",
+        "        return is_paid_in_another_way(payout.forward_legs[-1])\n",
+        "        return True\n",
+        (RESOLVED + "return_of_a_processors_payment_is_not_a_persons_to_say",),
+    ),
+    Defect(
+        "payouts: a paid payout is paid manually again",
+        PAYOUTS + "actions.py",
+        "    if payout.status in PAYOUT_PAID and not by_return:\n",
+        "    if False:\n",
+        (RESOLVED + "return_of_a_manual_payment_is_recorded_once",),
+    ),
+    Defect(
         "payouts: a second amount of the same return is posted too",
         PAYOUTS + "objects.py",
         "    if before.returned_minor is not None:\n",

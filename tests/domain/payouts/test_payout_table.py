@@ -60,7 +60,7 @@ def test_actions_are_offered_in_these_statuses() -> None:
         PayoutAction.REJECT: "awaiting_approval",
         PayoutAction.CANCEL: "awaiting_approval held needs_attention queued recipient_action sending",
         PayoutAction.RETRY: "needs_attention",
-        PayoutAction.RESOLVE: "needs_attention",
+        PayoutAction.RESOLVE: "needs_attention paid settled",
     }
 
 

@@ -194,7 +194,7 @@ def test_payment_reported_after_its_rejection_is_a_persons(make_world: Make, rep
     assert world.balance("b1", "EUR").payable_minor == 7_500
     world.act_on(payout_id, PayoutAction.RETRY)
     world.settle()
-    assert world.payout(payout_id).status == "needs_attention"  # nobody else can tell
+    assert world.payout(payout_id).status == "needs_attention"  # only the bank knows
     world.act_on(payout_id, PayoutAction.RESOLVE, reference=reply)
     status, payable = ("failed", 10_000) if reply is None else ("paid", 7_500)
     for _ in range(2):
@@ -204,7 +204,7 @@ def test_payment_reported_after_its_rejection_is_a_persons(make_world: Make, rep
 
 
 def test_answer_about_an_earlier_file_is_its_payments(make_world: Make) -> None:
-    """The bank had no money of ours, so the next file carries the payment again. Then it says that it paid both."""
+    """The bank had no money of ours, so the next file carries the payment again. It pays both."""
     world = bank_world(make_world)
     payout_id = ask(world, "b1", "k1")
     export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")

@@ -496,7 +496,7 @@ def test_payout_that_paid_nothing_begins_no_interval(make_world: Make, after: st
 
 
 def test_old_payout_that_comes_back_ends_no_later_interval(make_world: Make) -> None:
-    """The payee has had a later payout, whose interval goes on."""
+    """The interval of a later payout stays."""
     world = make_world(policy_options={"interval_seconds": 3 * DAY})
     world.earn("e1", 5_000)
     first = world.ask(1_000, "k1")

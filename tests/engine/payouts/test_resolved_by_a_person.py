@@ -491,3 +491,42 @@ def test_second_payment_that_comes_back_leaves_no_transfer(make_world: Make) -> 
     payout = world.payout(payout_id)
     assert (payout.status, [leg.step for leg in payout.legs]) == ("paid", ["transfer", "payout", "reversal"])
     assert CONNECTED not in world.accounts()
+
+
+def test_return_of_a_manual_payment_is_recorded_once(make_world: Make) -> None:
+    """No processor tells it: the person who paid sees it on the bank's statement."""
+    world, payout_id = transferred(make_world, "succeeded")
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.settle(600)
+    assert world.payout(payout_id).status == "paid"
+    with pytest.raises(ActionNotAllowed, match="paid already"):
+        world.act_on(payout_id, "resolve", reference="wire-8")
+    world.act_on(payout_id, "resolve")
+    payout = world.payout(payout_id)
+    assert (payout.status, payout.failure_code, payout.return_count) == ("returned", "manual_payment_returned", 1)
+    assert (world.balance().payable_minor, world.balance().paid_minor) == (5_000, 0)
+    assert not {MANUAL, CONNECTED} & world.accounts().keys()
+    with pytest.raises(ActionNotAllowed):
+        world.act_on(payout_id, "resolve")
+    world.settle(4 * DAY, step=3_600)
+    assert world.payout(payout_id).status == "returned"
+
+
+def test_return_of_a_manual_payment_is_recorded_after_its_window(make_world: Make) -> None:
+    world, payout_id = transferred(make_world, "succeeded")
+    world.act_on(payout_id, "resolve", reference="wire-7")
+    world.settle(WINDOW + 2 * DAY, step=6 * 3_600)
+    assert world.payout(payout_id).status == "settled"
+    world.act_on(payout_id, "resolve")
+    assert (world.payout(payout_id).status, world.balance().payable_minor) == ("returned", 5_000)
+
+
+def test_return_of_a_processors_payment_is_not_a_persons_to_say(make_world: Make) -> None:
+    world = make_world()
+    world.earn("e1", 5_000)
+    payout_id = world.ask()
+    world.settle(60)
+    world.report(payout_id, world.route.set(f"{payout_id}-1:1", ObjectState.SUCCEEDED))
+    assert world.payout(payout_id).status == "paid"
+    with pytest.raises(ActionNotAllowed):
+        world.act_on(payout_id, "resolve")

@@ -18,7 +18,7 @@ from refund_worker.domain.payouts.machine import (
     payout_answer_is_missing,
 )
 from refund_worker.domain.payouts.next_step import call_off_unsent, cancel_unsent
-from refund_worker.domain.payouts.payout import PAYOUT_UNPOSTED, Payout, PayoutLeg
+from refund_worker.domain.payouts.payout import PAYOUT_PAID, PAYOUT_UNPOSTED, Payout, PayoutLeg
 from refund_worker.domain.payouts.transfers import Step
 from refund_worker.domain.persons import Link, why_not_approve
 from refund_worker.domain.processor_replies import KEY_CONFLICT
@@ -26,6 +26,7 @@ from refund_worker.domain.refund import LIVE_OBJECT_STATES, Doubt, LegStatus, Re
 from refund_worker.domain.state_machine import ACTIVE, POLLED, UNPAID_FINAL, LegOutcome
 from refund_worker.errors import ActionNotAllowed
 
+MANUAL_PAYMENT_RETURNED = "manual_payment_returned"
 # After these no retry sends again: it only searches for the right object.
 _NEVER_SENT_AGAIN = {ANSWER_MISMATCH: RefusalKind.ANSWER_MISMATCH, KEY_CONFLICT: RefusalKind.KEY_CONFLICT}
 
@@ -43,16 +44,13 @@ def apply_payout_action(
 ) -> PayoutDecision:
     """Apply a person's action to the payout and return the decision. `now` is in epoch seconds.
 
-    For `resolve`, `reference` names a payment that was made manually; without one the amount goes back to the balance.
+    For `resolve`, `reference` names a payment that was made manually; without one the amount goes back to the balance,
+    also that of a manual payment that came back.
     If it names the payout's own transfer, the payee has the money of that; else the transfer is undone.
     Raises `ActionNotAllowed` if the table does not allow the action, if the approver may be the person who asked, or if
     the reference is an object of this payout that has not paid.
     """
-    by_return = action is PayoutAction.RESOLVE and reference is None
-    if not is_payout_action_allowed(action, payout) or (by_return and payout_answer_is_missing(payout)):
-        raise ActionNotAllowed(_why_not(action, payout))
-    if reference is not None:
-        _check_named_object(payout, reference)
+    _check_allowed(payout, action, reference)
     builder = PayoutBuilder.open(payout, now, policy, actor)
     match action:
         case PayoutAction.APPROVE:
@@ -69,9 +67,21 @@ def apply_payout_action(
             _cancel_at_processor(builder, reason)
         case PayoutAction.RETRY:
             _retry(builder, reason)
+        case PayoutAction.RESOLVE if payout.status in PAYOUT_PAID:
+            _note_manual_return(builder, reason)
         case PayoutAction.RESOLVE:
             _resolve(builder, reason, reference)
     return builder.build()
+
+
+def _check_allowed(payout: Payout, action: PayoutAction, reference: str | None) -> None:
+    by_return = action is PayoutAction.RESOLVE and reference is None
+    if not is_payout_action_allowed(action, payout) or (by_return and payout_answer_is_missing(payout)):
+        raise ActionNotAllowed(_why_not(action, payout))
+    if payout.status in PAYOUT_PAID and not by_return:
+        raise ActionNotAllowed("the payout is paid already: if its money came back, resolve it as reverse")
+    if reference is not None:
+        _check_named_object(payout, reference)
 
 
 def _why_not(action: PayoutAction, payout: Payout) -> str:
@@ -165,6 +175,16 @@ def _resolve(builder: PayoutBuilder, reason: str, reference: str | None) -> None
             builder.transition_leg(calm, LegOutcome.ABANDONED, reason=reason)
             if not is_forward:
                 _note_transfer_stands(builder, leg)
+
+
+def _note_manual_return(builder: PayoutBuilder, reason: str) -> None:
+    """Give the amount of a manual payment back to the balance: a person says that its money came back."""
+    last = builder.payout.forward_legs[-1]
+    builder.record_event(MANUAL_PAYMENT_RETURNED, leg=last, reference=last.manual_reference)
+    code = MANUAL_PAYMENT_RETURNED
+    builder.transition_leg(
+        last, LegOutcome.ABANDONED, reason=reason, failure_code=code, failure_message=reason, next_at=None
+    )
 
 
 def _note_transfer_stands(builder: PayoutBuilder, leg: PayoutLeg) -> None:

@@ -94,7 +94,8 @@ PAYOUT_ACTIONS: Mapping[PayoutAction, frozenset[PayoutStatus]] = {
     # payee.
     PayoutAction.CANCEL: frozenset({*PAYOUT_UNPOSTED, _S.SENDING, _S.RECIPIENT_ACTION, _S.NEEDS_ATTENTION}),
     PayoutAction.RETRY: frozenset({_S.NEEDS_ATTENTION}),
-    PayoutAction.RESOLVE: frozenset({_S.NEEDS_ATTENTION}),
+    # Once it is paid: of a manual payment, whose return no processor reports.
+    PayoutAction.RESOLVE: frozenset({_S.NEEDS_ATTENTION, _S.PAID, _S.SETTLED}),
 }
 
 
@@ -157,7 +158,8 @@ def available_payout_actions(payout: Payout) -> tuple[PayoutAction, ...]:
 def is_payout_action_allowed(action: PayoutAction, payout: Payout) -> bool:
     """Return True if the table offers the action now.
 
-    While an answer is missing, `resolve` can only record a manual payment (`payout_answer_is_missing`).
+    While an answer is missing, `resolve` can only record a manual payment (`payout_answer_is_missing`). Once a manual
+    payment is recorded, it can only record that the money came back.
     """
     if payout.status not in PAYOUT_ACTIONS[action]:
         return False
@@ -166,6 +168,8 @@ def is_payout_action_allowed(action: PayoutAction, payout: Payout) -> bool:
         return is_open or any(is_payout_leg_cancelable(leg) for leg in payout.legs)
     if action is not PayoutAction.RESOLVE:
         return True
+    if payout.status in PAYOUT_PAID:
+        return is_paid_in_another_way(payout.forward_legs[-1])
     if payout_answer_is_missing(payout):
         return not any(leg.status is LegStatus.SENDING for leg in payout.legs)
     return not any(leg.status in WITH_PROCESSOR for leg in payout.legs)

@@ -155,6 +155,13 @@ _MANUAL = Explanation(
     at_end=_NOTHING,
     course=PAYOUT_WAITS_UNSENT,
 )
+_MANUAL_RETURN = Explanation(
+    "The money of a manual payment came back",
+    "A person recorded that the money came back that had been paid to the payee in another way.",
+    "Ask the payee why. Then request another payout, or record another destination.",
+    at_end=_NOTHING,
+    course=PAYOUT_ENDS_UNPAID,
+)
 _FILE = Explanation(
     "Waits for the next file for the bank",
     "The payee is paid by bank transfer, from a file that a person takes to the bank's portal.",
@@ -239,6 +246,7 @@ PAYOUT_GROUPS: Final[Mapping[Explanation, str]] = {
     _CONTRADICTED: "paid_after_rejection",
     _TWICE: "paid_twice",
     _MANUAL: "manual_payout paid_by_a_person",
+    _MANUAL_RETURN: "manual_payment_returned",
     _FILE: "bank_file",
     _BAD_PAYMENT: "bad_payment",
     _PAUSED: "payee_paused",

@@ -208,6 +208,10 @@ PAYOUT_CODE_MESSAGES: Mapping[str, Message] = MappingProxyType(
             _ON_OUR_SIDE,
             "The transfer was undone at the processor while the payout from it may have been paid. Compare both there.",
         ),
+        "manual_payment_returned": Message(
+            "The money came back to us.",
+            "A person recorded that the money of the manual payment came back.",
+        ),
         "paid_after_rejection": Message(
             _ON_OUR_SIDE,
             "The bank first rejected the payment and reports it as paid now. Ask the bank which one is true.",

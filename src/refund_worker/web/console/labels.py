@@ -152,7 +152,11 @@ PAYOUT_ACTION_LABELS: Mapping[str, tuple[str, str]] = {
         "Retry",
         "Asks the processor first whether it was paid. A new attempt is made only if it was not.",
     ),
-    "resolve": ("Resolve", "Ends it manually: you paid in another way, or the amount goes back to the balance."),
+    "resolve": (
+        "Resolve",
+        "Ends it manually: you paid in another way, or the amount goes back to the balance, as when a manual payment "
+        "came back.",
+    ),
 }
 
 
@@ -319,6 +323,7 @@ EVENT_LABELS: Mapping[str, str] = {
     "transfer_stands": "The transfer stands: its money stays at the payee's account",
     "late_transfer_found": "The transfer whose answer was missing exists: it is taken back",
     "manual_payment_linked": "The payment that a person named is the processor's own",
+    "manual_payment_returned": "A person recorded that the money of the manual payment came back",
     "paid_after_rejection": "The bank reports as paid what it had rejected",
     "returned_less": "Less came back than was sent",
     "returned_amount_differs": "A later report has another amount that came back: the first one stays posted",
