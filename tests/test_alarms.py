@@ -20,7 +20,7 @@ from refund_worker.domain import (
     payment_check,
     refund_object,
 )
-from refund_worker.domain.payouts import objects
+from refund_worker.domain.payouts import machine, objects
 from refund_worker.domain.state_machine import LegOutcome
 from refund_worker.logs import JsonLines
 from tests.support.imports import PACKAGE
