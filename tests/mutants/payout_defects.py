@@ -1157,6 +1157,13 @@ PAYOUT_DEFECTS = (
         (RESOLVED + "return_of_a_manual_payment_is_recorded_once",),
     ),
     Defect(
+        "payouts: a processed event keeps the payee's address",
+        STORE + "instructions_email.py",
+        ', "receiver")',
+        ")",
+        (EVENTS + "processed_event_keeps_no_address_of_a_payee",),
+    ),
+    Defect(
         "payouts: a second amount of the same return is posted too",
         PAYOUTS + "objects.py",
         "    if before.returned_minor is not None:\n",

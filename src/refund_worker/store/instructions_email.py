@@ -11,8 +11,8 @@ from refund_worker.domain.refund import FINAL
 from refund_worker.store.tables import attempts, events, legs, refund_objects, refunds
 
 ERASED = "[erased]"
-# The fields of a processor's event that have the address.
-FIELDS = ("instructions_email", "email_sent_to")
+# The fields of a processor's event that have the address; the last one has that of a payee (PayPal's payouts).
+FIELDS = ("instructions_email", "email_sent_to", "receiver")
 _FIELD = re.compile(rf'("(?:{"|".join(FIELDS)})"\s*:\s*)"[^"\\]*(?:\\.[^"\\]*)*"')
 
 

@@ -33,6 +33,20 @@ def told(world: PayoutWorld, object_id: str, leg_id: str | None, event_id: str =
     return outcome(world, event_id)
 
 
+def test_processed_event_keeps_no_address_of_a_payee(make_world: Make) -> None:
+    """A destination is stored sealed: PayPal's events about its payouts name it in clear."""
+    world = with_events(make_world)
+    item = {"payout_item": {"receiver": "ann@example.com", "sender_item_id": "po_1-1:1"}, "transaction_id": "TR1"}
+    body = json.dumps({"id": "WH-1", "resource": item})
+    with world.database.write() as connection:
+        inbox.insert_event(connection, "stripe", "WH-1", "PAYMENT.PAYOUTS-ITEM.SUCCEEDED", body, world.now)
+    webhook_inbox.process_inbox(world.context)
+    with world.database.read() as connection:
+        stored = connection.execute(select(tables.inbox.c.body)).scalar_one()
+    assert json.loads(stored)["resource"]["payout_item"]["receiver"] == "[erased]"
+    assert json.loads(stored)["resource"]["transaction_id"] == "TR1"
+
+
 def outcome(world: PayoutWorld, event_id: str = "evt_1") -> str | None:
     """Return how the event ended, None if it waits."""
     with world.database.read() as connection:
