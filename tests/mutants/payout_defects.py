@@ -1705,4 +1705,11 @@ PAYOUT_DEFECTS = (
         "    if False:\n",
         (WITHDRAWALS + "refund_says_which_payout_is_held_and_why",),
     ),
+    Defect(
+        "payouts: a log line does not say which payout it is about",
+        "src/refund_worker/logs.py",
+        '    "payout_id",\n',
+        "",
+        ("tests/test_log_fields.py",),
+    ),
 )
