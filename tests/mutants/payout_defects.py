@@ -15,6 +15,7 @@ RETURNS = "tests/engine/payouts/test_returns.py::test_"
 RESOLVED = "tests/engine/payouts/test_resolved_by_a_person.py::test_"
 DOUBTFUL = "tests/engine/payouts/test_doubtful_objects.py::test_"
 EVENTS = "tests/engine/payouts/test_transfer_events.py::test_"
+LEFT_OUT = "tests/engine/payouts/test_what_logs_leave_out.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 KEYS = "tests/engine/payouts/test_destinations_key.py::test_"
 LOCKS = "tests/engine/payouts/test_lock_order.py::test_"
@@ -1711,5 +1712,19 @@ PAYOUT_DEFECTS = (
         '    "payout_id",\n',
         "",
         ("tests/test_log_fields.py",),
+    ),
+    Defect(
+        "payouts: the log names the compliance code of a payout that ended",
+        ENGINE + "payouts/apply.py",
+        '"status": str(d.after.status), "code": code}',
+        '"status": str(d.after.status), "code": d.after.failure_code}',
+        (LEFT_OUT + "compliance_code_is_in_no_log_line",),
+    ),
+    Defect(
+        "payouts: the log names the compliance code of a refusal",
+        ENGINE + "refunds/safe_call.py",
+        "    return outcome, REFUSED_BY_PROCESSOR if is_of_compliance(code) else code\n",
+        "    return outcome, code\n",
+        (LEFT_OUT + "compliance_refusal_is_in_no_log_line",),
     ),
 )

@@ -104,9 +104,11 @@ def _is_open_no_more(decision: PayoutDecision) -> bool:
 def _note_ends(decisions: Iterable[PayoutDecision]) -> None:
     for d in decisions:
         if d.before is not None and d.before.status != d.after.status and d.after.status in PAYOUT_ENDS:
-            fields = {"payout_id": d.after.payout_id, "status": str(d.after.status), "code": d.after.failure_code}
+            # Logs and metrics go to others than the operators, who alone know the code of a compliance outcome.
+            code = failure_code_of(d.after)
+            fields = {"payout_id": d.after.payout_id, "status": str(d.after.status), "code": code}
             log.info("payout ended", extra=fields)
-            count(PAYOUTS_ENDED, d.after.status, failure_code_of(d.after))
+            count(PAYOUTS_ENDED, d.after.status, code)
 
 
 def _raise_alarms(decisions: Iterable[PayoutDecision]) -> None:

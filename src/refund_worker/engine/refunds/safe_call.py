@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from typing import TypeVar
 
 from refund_worker.alarms import Alarm, raise_alarm
+from refund_worker.domain.payouts.payee import REFUSED_BY_PROCESSOR
 from refund_worker.domain.payouts.transfers import TransferAnswered
 from refund_worker.domain.processor_replies import (
     Answered,
@@ -18,6 +19,7 @@ from refund_worker.domain.processor_replies import (
     Unanswered,
 )
 from refund_worker.engine.context import Context
+from refund_worker.engine.views.payout_texts import is_of_compliance
 from refund_worker.metrics import ATTEMPTS, CALL_SECONDS, count, observe
 from refund_worker.tracing import describe, span
 
@@ -56,11 +58,15 @@ async def call_safely(context: Context, processor: str, name: str, call: Awaitab
 
 
 def outcome_of(answer: object) -> tuple[str, str | None]:
-    """Return the class of an answer, such as `not_sent`, and its code: the processor's, or its refund's status."""
+    """Return the class of an answer, such as `not_sent`, and its code: the processor's, or its object's status.
+
+    They are for logs, metrics and traces, which say of a compliance outcome only that the processor refused.
+    """
     outcome = re.sub("(?<=[a-z])(?=[A-Z])", "_", type(answer).__name__).lower()
     if isinstance(answer, Answered | TransferAnswered):
         return outcome, answer.object.status
-    return outcome, getattr(answer, "code", None)
+    code = getattr(answer, "code", None)
+    return outcome, REFUSED_BY_PROCESSOR if is_of_compliance(code) else code
 
 
 def _log_answer(name: str, answer: object, fields: dict[str, object]) -> None:
