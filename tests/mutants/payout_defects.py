@@ -15,6 +15,7 @@ RETURNS = "tests/engine/payouts/test_returns.py::test_"
 RESOLVED = "tests/engine/payouts/test_resolved_by_a_person.py::test_"
 DOUBTFUL = "tests/engine/payouts/test_doubtful_objects.py::test_"
 EVENTS = "tests/engine/payouts/test_transfer_events.py::test_"
+MASKED = "tests/engine/payouts/test_destinations_masked.py::test_"
 LEFT_OUT = "tests/engine/payouts/test_what_logs_leave_out.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
 KEYS = "tests/engine/payouts/test_destinations_key.py::test_"
@@ -817,7 +818,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: an event does not name the object of a call whose answer was lost",
         ENGINE + "processor_sync/transfer_events.py",
-        "    if leg is None or leg.processor != processor or not sent:\n",
+        "    if payout is None or leg is None or leg.processor != processor or not sent:\n",
         "    if True:\n",
         (EVENTS + "event_alone_resolves_an_unknown_outcome",),
     ),
@@ -1726,5 +1727,61 @@ PAYOUT_DEFECTS = (
         "    return outcome, REFUSED_BY_PROCESSOR if is_of_compliance(code) else code\n",
         "    return outcome, code\n",
         (LEFT_OUT + "compliance_refusal_is_in_no_log_line",),
+    ),
+    Defect(
+        "payouts: a processor's text about a payout shows the destination whole",
+        ENGINE + "payouts/route_calls.py",
+        "    return await call_safely(context, processor, name, masked())\n",
+        "    return await call_safely(context, processor, name, call)\n",
+        (MASKED + "no_answer_shows_the_destination_whole",),
+    ),
+    Defect(
+        "payouts: the destination of a payout is recognized by its form alone",
+        ENGINE + "payouts/route_calls.py",
+        "partial(mask_in, destination=_opened(context, destination_box))",
+        "mask_in",
+        (MASKED + "no_kind_of_destination_is_shown_whole",),
+    ),
+    Defect(
+        "payouts: an id of a connected account is masked only where it is the destination",
+        PAYOUTS + "destination.py",
+        "    text = _ACCOUNT.sub(lambda found: masked_account(found.group()), text)\n",
+        "",
+        (DESTINATIONS + "account_and_iban_in_a_text_are_masked",),
+    ),
+    Defect(
+        "payouts: a text with what looks like an IBAN loses it",
+        PAYOUTS + "destination.py",
+        "    return _masked_iban(number) if is_valid_iban(number) else found.group()\n",
+        "    return _masked_iban(number)\n",
+        (DESTINATIONS + "text_without_a_destination_stays",),
+    ),
+    Defect(
+        "payouts: a question of a person shows the destination whole",
+        ENGINE + "processor_sync/sync_payout.py",
+        'return await call_route(context, call.processor, "fetch", asked, payout.destination_box)',
+        "return await asked",
+        (MASKED + "question_of_a_person_shows_it_masked",),
+    ),
+    Defect(
+        "payouts: an answer about an event shows the destination whole",
+        ENGINE + "processor_sync/transfer_events.py",
+        'return await call_route(context, item.processor, "fetch", asked, item.destination_box)',
+        "return await asked",
+        (MASKED + "answer_about_an_event_shows_it_masked",),
+    ),
+    Defect(
+        "payouts: the verdict on a payee shows the destination whole",
+        ENGINE + "payees/refresh.py",
+        "        return with_texts(reply, partial(mask_in, destination=destination))",
+        "        return reply",
+        (MASKED + "verdict_on_a_payee_shows_it_masked",),
+    ),
+    Defect(
+        "payouts: the timeline shows the account whose transfer stands whole",
+        PAYOUTS + "actions.py",
+        "object_id=leg.undoes, account=shown)",
+        "object_id=leg.undoes, account=account)",
+        (MASKED + "timeline_masks_the_account_whose_transfer_stands",),
     ),
 )

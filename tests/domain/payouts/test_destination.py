@@ -6,7 +6,13 @@ from collections.abc import Callable
 
 import pytest
 
-from refund_worker.domain.payouts.destination import BadDestination, DestinationKind, is_valid_iban, read_destination
+from refund_worker.domain.payouts.destination import (
+    BadDestination,
+    DestinationKind,
+    is_valid_iban,
+    mask_in,
+    read_destination,
+)
 from refund_worker.engine.intake.schemas import ConnectSchema, parse_schema
 from refund_worker.errors import InvalidRequest
 
@@ -114,3 +120,31 @@ def test_payees_and_payments_take_the_same_connected_accounts(account: str) -> N
 
     of_payee = takes(lambda: read_destination({"kind": "stripe_account", "account": account}))
     assert of_payee == takes(lambda: parse_schema(ConnectSchema, {"account": account}))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("No such destination: 'acct_1AbCdEfGhIj'", "No such destination: 'acct_•••• GhIj'"),
+        ("acct_1AbCdEfGhIj, acct_2xyz!", "acct_•••• GhIj, acct_•••• yz!"),
+        (f"IBAN={IBAN}.", "IBAN=DE•• •••• 3000."),
+        ("to DE89 3704 0044 0532 0130 00, closed", "to DE•• •••• 3000, closed"),
+    ],
+)
+def test_account_and_iban_in_a_text_are_masked(text: str, shown: str) -> None:
+    assert mask_in(text) == shown
+    assert mask_in(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["balance_insufficient", "account_closed", "tr_1AbCdEfGhIj", "PO12ABCDEFGHIJKLMNOP", "HTTP 402 error", ""],
+)
+def test_text_without_a_destination_stays(text: str) -> None:
+    for destination in (None, *(read_destination(fields) for fields in GOOD)):
+        assert mask_in(text, destination) == text
+
+
+def test_number_of_another_length_is_no_destination() -> None:
+    destination = read_destination({"kind": "bank", "account": "1234", "routing": "021000021", "holder": "M"})
+    assert mask_in("12345 of 1234, not po_1234 or 91234", destination) == "12345 of •••• 34, not po_1234 or 91234"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from refund_worker.domain.decision_builder import ANSWER_MISMATCH, MANUAL_PREFIX
 from refund_worker.domain.payouts.builder import PayoutBuilder
 from refund_worker.domain.payouts.decision import PayoutDecision, PayoutPolicy
+from refund_worker.domain.payouts.destination import masked_account
 from refund_worker.domain.payouts.machine import (
     PayoutAction,
     PayoutOutcome,
@@ -189,7 +190,8 @@ def _note_manual_return(builder: PayoutBuilder, reason: str) -> None:
 
 def _note_transfer_stands(builder: PayoutBuilder, leg: PayoutLeg) -> None:
     account = builder.payout.connected_account
-    builder.record_event("transfer_stands", leg=leg, object_id=leg.undoes, account=account)
+    shown = None if account is None else masked_account(account)  # viewers read the timeline too
+    builder.record_event("transfer_stands", leg=leg, object_id=leg.undoes, account=shown)
 
 
 def _check_named_object(payout: Payout, reference: str) -> None:

@@ -1,13 +1,13 @@
 """Destinations of a payee's money. A destination is checked for syntax here; only its processor knows if it works.
 
-Neither accounts nor numbers are shown whole: `masked` is for pages, logs and lists. `as_fields` is the whole
-destination, for the processor and for admins only.
+Neither accounts nor numbers are shown whole: `masked` is for pages, logs and lists, and `mask_in` for texts of
+processors, which may repeat a destination. `as_fields` is the whole destination, for the processor and for admins only.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -36,6 +36,7 @@ _EMAIL = re.compile(r"[^@\s<>,;\"]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,188}[A-Za
 _PAYER = re.compile(r"[A-Z0-9]{13}")
 _IBAN = re.compile(r"[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}")
 _BIC = re.compile(r"[A-Z]{6}[A-Z0-9]{2}(?:[A-Z0-9]{3})?")
+_IBAN_IN_TEXT = re.compile(r"\b[A-Z]{2}[0-9]{2}(?:[A-Z0-9]{11,30}|(?: [A-Z0-9]{4}){2,7}(?: [A-Z0-9]{1,3})?)\b")
 _NUMBER = re.compile(r"[0-9A-Za-z]{4,34}")
 _ROUTING = re.compile(r"[0-9A-Za-z-]{3,20}")
 
@@ -78,12 +79,11 @@ class Destination:
         """
         match self.kind:
             case DestinationKind.STRIPE_ACCOUNT:
-                prefix, _, number = (self.account or "").partition("_")
-                return f"Stripe account {prefix}_{_tail(number)}"
+                return f"Stripe account {masked_account(self.account or '')}"
             case DestinationKind.PAYPAL:
                 return f"PayPal {_masked_email(self.email) if self.email else _tail(self.payer_id or '')}"
             case DestinationKind.BANK if self.iban:
-                return f"bank {self.iban[:2]}•• {_tail(self.iban)}"
+                return f"bank {_masked_iban(self.iban)}"
             case DestinationKind.BANK:
                 return f"bank account {_tail(self.account_number or '')}"
             case _:
@@ -202,6 +202,54 @@ def _matching(given: Mapping[str, str], name: str, form: re.Pattern[str], messag
     if not form.fullmatch(value):
         raise BadDestination(name, message)
     return value
+
+
+def masked_account(account: str) -> str:
+    """Return the id of a connected account without a number that can be used.
+
+    >>> masked_account("acct_1AbCdEfGhIj")
+    'acct_•••• GhIj'
+    """
+    prefix, _, number = account.partition("_")
+    return f"{prefix}_{_tail(number)}"
+
+
+def mask_in(text: str, destination: Destination | None = None) -> str:
+    """Return a text with what names a destination masked, for texts that a processor wrote.
+
+    `destination` is the one that the text may repeat. Ids of connected accounts and IBANs are masked in any case.
+
+    >>> mask_in("No such destination: 'acct_1AbCdEfGhIj'")
+    "No such destination: 'acct_•••• GhIj'"
+    """
+    for value, shown in _numbers_of(destination):
+        if value.casefold() in text.casefold():
+            whole = rf"(?<!\w){re.escape(value)}(?!\w)"
+            text = re.sub(whole, lambda _, instead=shown: instead, text, flags=re.IGNORECASE)  # type: ignore[misc]
+    text = _ACCOUNT.sub(lambda found: masked_account(found.group()), text)
+    return _IBAN_IN_TEXT.sub(_without_iban, text)
+
+
+def _numbers_of(destination: Destination | None) -> Iterator[tuple[str, str]]:
+    """Yield (value, mask) of what a destination can be recognized by. Accounts and IBANs are recognized by their form.
+
+    A number of a bank, an e-mail address and an id of PayPal have no form of their own.
+    """
+    if destination is not None:
+        if destination.email is not None:
+            yield destination.email, _masked_email(destination.email)
+        for number in (destination.payer_id, destination.account_number, destination.iban):
+            if number is not None:
+                yield number, _tail(number)
+
+
+def _without_iban(found: re.Match[str]) -> str:
+    number = found.group().replace(" ", "")
+    return _masked_iban(number) if is_valid_iban(number) else found.group()
+
+
+def _masked_iban(iban: str) -> str:
+    return f"{iban[:2]}•• {_tail(iban)}"
 
 
 def _tail(number: str) -> str:

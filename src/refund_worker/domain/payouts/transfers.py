@@ -7,9 +7,11 @@ to have failed may have moved money. Replies about calls that moved nothing are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any, Final, TypeVar
 
 from refund_worker.domain.payouts.destination import Destination
 from refund_worker.domain.processor_replies import (
@@ -170,3 +172,20 @@ TransferReply = TransferAnswered | _NotDone
 TransfersReply = TransfersFound | NotListed | Busy | NotSent | Unanswered | Denied | Misconfigured
 PayeeReply = PayeeRead | PayeeUnreadable | Busy | NotSent | Unanswered | Denied | Misconfigured
 PayoutAnswer = TransferReply | TransfersReply | PayeeReply
+
+# The fields of replies and transfer objects in which a processor's own words may stand.
+_TEXTS: Final = frozenset({"code", "failure_code", "message", "reason", "status"})
+A = TypeVar("A")
+
+
+def with_texts(reply: A, change: Callable[[str], str]) -> A:
+    """Return a reply with each text in it that may be a processor's own as `change` returns it."""
+    told: Any = reply
+    if isinstance(told, TransferAnswered):
+        told = replace(told, object=with_texts(told.object, change))
+    elif isinstance(told, TransfersFound):
+        told = replace(told, objects=tuple(with_texts(each, change) for each in told.objects))
+    names = [field.name for field in fields(told) if field.name in _TEXTS]
+    texts = {name: change(text) for name in names if (text := getattr(told, name)) is not None}
+    changed: A = replace(told, **texts)
+    return changed

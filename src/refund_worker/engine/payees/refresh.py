@@ -6,13 +6,15 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from sqlalchemy import Connection
 
 from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.decision import SYSTEM, Event
+from refund_worker.domain.payouts.destination import mask_in
 from refund_worker.domain.payouts.payee import Payee, PayeeStatus
-from refund_worker.domain.payouts.transfers import PayeeRead, PayeeReply, PayeeUnreadable
+from refund_worker.domain.payouts.transfers import PayeeRead, PayeeReply, PayeeUnreadable, with_texts
 from refund_worker.domain.processor_replies import Answer, Unanswered
 from refund_worker.engine.context import Context
 from refund_worker.engine.payees.payees import open_destination
@@ -61,7 +63,8 @@ async def _ask(context: Context, payee: Payee) -> PayeeReply:
         return Unanswered(error.message)
     await context.limiter.acquire(payee.processor)
     try:
-        return await context.routes[payee.processor].read_payee(destination)
+        reply = await context.routes[payee.processor].read_payee(destination)
+        return with_texts(reply, partial(mask_in, destination=destination))  # the reason is shown to viewers
     except Exception as error:  # noqa: BLE001 - an alarm, and a reply that decides nothing
         told = "the %s adapter raised an exception"
         raise_alarm(log, Alarm.ADAPTER_FAILED, told, payee.processor, error=error, processor=payee.processor)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Connection
 
@@ -34,10 +34,10 @@ from refund_worker.engine.payouts.locking import facts_of, lock_payouts
 from refund_worker.engine.payouts.orders import order_of_leg, request_of_attempt
 from refund_worker.engine.payouts.quarantine import postpone_unreadable, quarantine_payouts, readable_again
 from refund_worker.engine.payouts.replies import record_transfer_replies
+from refund_worker.engine.payouts.route_calls import call_route
 from refund_worker.engine.refunds.payment_facts import reading_slot
 from refund_worker.engine.refunds.process import LEASE_SHARE, has_slot
 from refund_worker.engine.refunds.quarantine import run_or_error
-from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.refunds.send_gate import KillSwitch, send_blocks
 from refund_worker.errors import DestinationsKeyMissing
 from refund_worker.logs import log_fields
@@ -51,9 +51,13 @@ NAMES = {SendTransfer: "payout", FindTransfer: "find_payout", FetchTransfer: "fe
 
 @dataclass(frozen=True, slots=True)
 class PayoutQuestion:
-    """One call to make. `key` and `body` are those of the leg's attempt; `since` is its first send (epoch seconds)."""
+    """One call to make. `key` and `body` are those of the leg's attempt; `since` is its first send (epoch seconds).
+
+    `destination_box` is the payout's sealed destination.
+    """
 
     payout_id: str
+    destination_box: str = field(repr=False)
     call: TransferCall
     key: str = ""
     body: str = ""
@@ -216,14 +220,14 @@ class _Freezer:
                 body = request_of_attempt(context, payout.payout_id, frozen.body)
             begun.append((call, leg, frozen.body if frozen else context.box.seal(body)))
             since = frozen.first_sent_at if frozen else leg.first_sent_at or 0.0
-            return PayoutQuestion(payout.payout_id, call, call.key, body, since)
+            return PayoutQuestion(payout.payout_id, payout.destination_box, call, call.key, body, since)
         # The question is about the last attempt that was sent; a list reaches back to the first send of all.
         last = its.get(leg.attempt) or (its[max(its)] if its else None)
         if last is None:
-            return PayoutQuestion(payout.payout_id, call)
+            return PayoutQuestion(payout.payout_id, payout.destination_box, call)
         since = min(each.first_sent_at for each in its.values())
         body = request_of_attempt(context, payout.payout_id, last.body)
-        return PayoutQuestion(payout.payout_id, call, last.key, body, since)
+        return PayoutQuestion(payout.payout_id, payout.destination_box, call, last.key, body, since)
 
 
 def _body(context: Context, payout: Payout, leg: PayoutLeg, installation: str) -> str:
@@ -269,4 +273,4 @@ async def _ask(context: Context, question: PayoutQuestion, began: float, switch:
         case CancelTransfer(object_id=object_id):
             call = route.cancel(object_id, question.body)
     with log_fields(payout_id=question.payout_id, leg_id=question.call.leg_id):
-        return await call_safely(context, name, NAMES[type(question.call)], call)
+        return await call_route(context, name, NAMES[type(question.call)], call, question.destination_box)

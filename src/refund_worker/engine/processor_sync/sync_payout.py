@@ -14,10 +14,10 @@ from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, TO_BE_SE
 from refund_worker.engine.context import Context, Limiter
 from refund_worker.engine.payouts.orders import request_of_attempt
 from refund_worker.engine.payouts.replies import record_transfer_replies
+from refund_worker.engine.payouts.route_calls import call_route
 from refund_worker.engine.processor_sync.live_lookup import SECONDS_MAX
 from refund_worker.engine.processor_sync.sync_refund import NO_ANSWERS, Access, why_no_answer
 from refund_worker.engine.refunds.circuit import stop_denied
-from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.engine.views.payout_objects import find_payout
 from refund_worker.errors import NotAtProcessor, ProcessorUnavailable
 from refund_worker.logs import log_fields
@@ -59,7 +59,7 @@ def sync_payout(
         for question in _questions(context, leg, frozen.get(leg.leg_id, {}))
         if _can_be_asked(context, question.call)
     ]
-    answers = asyncio.run(_ask_all(context, access, payout_id, questions, seconds)) if questions else []
+    answers = asyncio.run(_ask_all(context, access, payout, questions, seconds)) if questions else []
     pairs = list(zip(questions, answers, strict=True))
     replies = [
         TransferReplied(payout_id, question.call.leg_id, question.call, answer, asked_at)
@@ -112,11 +112,11 @@ def _check_ended_legs(payout: Payout, pairs: Sequence[tuple[_Question, PayoutAns
 
 
 async def _ask_all(
-    context: Context, access: Access, payout_id: str, questions: Sequence[_Question], seconds: float
+    context: Context, access: Access, payout: Payout, questions: Sequence[_Question], seconds: float
 ) -> list[PayoutAnswer]:
     routes, limiter = access.make_routes(), access.make_limiter()
     try:
-        asked = (_ask(context, routes.get(q.call.processor), limiter, payout_id, q, seconds) for q in questions)
+        asked = (_ask(context, routes.get(q.call.processor), limiter, payout, q, seconds) for q in questions)
         return list(await asyncio.gather(*asked))
     finally:
         await limiter.close()
@@ -125,7 +125,7 @@ async def _ask_all(
 
 
 async def _ask(
-    context: Context, route: PayoutRoute | None, limiter: Limiter, payout_id: str, question: _Question, seconds: float
+    context: Context, route: PayoutRoute | None, limiter: Limiter, payout: Payout, question: _Question, seconds: float
 ) -> PayoutAnswer:
     call = question.call
     if route is None:
@@ -133,11 +133,11 @@ async def _ask(
     try:
         async with asyncio.timeout(seconds):
             await limiter.acquire(call.processor)
-            with log_fields(payout_id=payout_id, leg_id=call.leg_id):
+            with log_fields(payout_id=payout.payout_id, leg_id=call.leg_id):
                 if isinstance(call, FetchTransfer):
                     asked = route.fetch(call.object_id, question.body)
-                    return await call_safely(context, call.processor, "fetch", asked)
+                    return await call_route(context, call.processor, "fetch", asked, payout.destination_box)
                 found = route.find(question.key, question.body, question.since)
-                return await call_safely(context, call.processor, "find_payout", found)
+                return await call_route(context, call.processor, "find_payout", found, payout.destination_box)
     except TimeoutError:
         return Unanswered(f"no answer within {seconds:g} s")

@@ -23,8 +23,8 @@ from refund_worker.domain.refund import LegStatus
 from refund_worker.engine.context import Context
 from refund_worker.engine.payouts.orders import request_of_attempt
 from refund_worker.engine.payouts.replies import record_transfer_replies
+from refund_worker.engine.payouts.route_calls import call_route
 from refund_worker.engine.refunds.payment_facts import reading_slot
-from refund_worker.engine.refunds.safe_call import call_safely
 from refund_worker.errors import DestinationsKeyMissing
 from refund_worker.logs import log_fields
 from refund_worker.processors.base import is_plain_id
@@ -46,13 +46,17 @@ EventName = tuple[str, str]  # (processor, event_id)
 
 @dataclass(frozen=True, slots=True)
 class NewObject:
-    """An object of the leg that is not in our records. `sealed` is the leg's last frozen request."""
+    """An object of the leg that is not in our records. `sealed` is the leg's last frozen request.
+
+    `destination_box` is the payout's sealed destination.
+    """
 
     payout_id: str
     leg_id: str
     processor: str
     object_id: str
     sealed: str = field(repr=False)
+    destination_box: str = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -128,13 +132,14 @@ def _find_new_object(connection: Connection, context: Context, processor: str, h
         return False
     sent = attempts.frozen_attempts(connection, [hint.leg_id]).get(hint.leg_id, {})
     ids = [payout_id for payout_id, _ in attempts.payouts_of_legs(connection, [hint.leg_id]).values()]
-    legs = [leg for payout in payouts.load(connection, ids) for leg in payout.legs]
-    leg = next((leg for leg in legs if leg.leg_id == hint.leg_id), None)
-    if leg is None or leg.processor != processor or not sent:
+    known = [(payout, leg) for payout in payouts.load(connection, ids) for leg in payout.legs]
+    payout, leg = next(((payout, leg) for payout, leg in known if leg.leg_id == hint.leg_id), (None, None))
+    if payout is None or leg is None or leg.processor != processor or not sent:
         return False
     if leg.status is LegStatus.SENDING:
         return True
-    return NewObject(leg.payout_id, leg.leg_id, processor, hint.object_id, sent[max(sent)].body)
+    sealed = sent[max(sent)].body
+    return NewObject(leg.payout_id, leg.leg_id, processor, hint.object_id, sealed, payout.destination_box)
 
 
 def _read_new_objects(
@@ -182,6 +187,7 @@ async def _fetch_all(context: Context, wanted: Sequence[NewObject]) -> list[Tran
             return NotSent(f"the request of {item.leg_id} cannot be opened: {error}", attempted=False)
         await context.limiter.acquire(reading_slot(item.processor))
         with log_fields(payout_id=item.payout_id, leg_id=item.leg_id):
-            return await call_safely(context, item.processor, "fetch", route.fetch(item.object_id, body))
+            asked = route.fetch(item.object_id, body)
+            return await call_route(context, item.processor, "fetch", asked, item.destination_box)
 
     return list(await asyncio.gather(*(fetch(item) for item in wanted)))

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from refund_worker.domain.payouts.destination import Destination
 from refund_worker.domain.payouts.transfers import (
@@ -24,6 +24,7 @@ from refund_worker.domain.payouts.transfers import (
     TransferInstruction,
     TransferReply,
     TransfersReply,
+    with_texts,
 )
 from refund_worker.domain.processor_replies import (
     AlreadyRefunded,
@@ -49,8 +50,6 @@ from refund_worker.redaction import HIDDEN
 
 PATH: Final = "/v1/payments/payouts"
 KEY_LENGTH_MAX: Final = 1_000
-# The fields of replies and transfer objects in which PayPal's own words may stand.
-_TEXTS: Final = frozenset({"code", "failure_code", "message", "reason", "status"})
 
 
 class PayPalPayouts:
@@ -231,10 +230,4 @@ def _lost(error: Exception, stage: Stage) -> TransferReply:
 
 def _without_receiver(reply: TransferReply, frozen: FrozenPayout) -> TransferReply:
     """Return a reply none of whose texts repeats the payee's address, as PayPal's own texts may."""
-    hide = partial(re.compile(re.escape(frozen.receiver), re.IGNORECASE).sub, HIDDEN)
-    told = reply.object if isinstance(reply, TransferAnswered) else reply
-    names = [field.name for field in fields(told) if field.name in _TEXTS]
-    texts: dict[str, Any] = {name: hide(text) for name in names if (text := getattr(told, name)) is not None}
-    if isinstance(reply, TransferAnswered):
-        return replace(reply, object=replace(reply.object, **texts))
-    return replace(reply, **texts)
+    return with_texts(reply, partial(re.compile(re.escape(frozen.receiver), re.IGNORECASE).sub, HIDDEN))
