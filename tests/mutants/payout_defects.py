@@ -15,6 +15,7 @@ RETURNS = "tests/engine/payouts/test_returns.py::test_"
 RESOLVED = "tests/engine/payouts/test_resolved_by_a_person.py::test_"
 DOUBTFUL = "tests/engine/payouts/test_doubtful_objects.py::test_"
 EVENTS = "tests/engine/payouts/test_transfer_events.py::test_"
+ACCOUNTS = "tests/web/test_processor_accounts.py::test_"
 MASKED = "tests/engine/payouts/test_destinations_masked.py::test_"
 LEFT_OUT = "tests/engine/payouts/test_what_logs_leave_out.py::test_"
 FOUND = "tests/engine/payouts/test_found_by_simulation.py::test_"
@@ -1783,5 +1784,26 @@ PAYOUT_DEFECTS = (
         "object_id=leg.undoes, account=shown)",
         "object_id=leg.undoes, account=account)",
         (MASKED + "timeline_masks_the_account_whose_transfer_stands",),
+    ),
+    Defect(
+        "payouts: the log shows the payee's account of an event whole",
+        "src/refund_worker/web/webhooks.py",
+        '"processor": shown})',
+        '"processor": whose})',
+        (ACCOUNTS + "event_of_a_payee_shows_its_account_masked",),
+    ),
+    Defect(
+        "payouts: the page of webhooks shows the payee's account of an event whole",
+        "src/refund_worker/web/console/webhooks.py",
+        '"processor": (shown := shown_processor(',
+        '"": (shown := shown_processor(',
+        (ACCOUNTS + "event_of_a_payee_shows_its_account_masked",),
+    ),
+    Defect(
+        "payouts: the connected account of a payment is masked in the log",
+        ENGINE + "processor_sync/transfer_events.py",
+        "    return mask_in(processor) if is_about_payouts else processor\n",
+        "    return mask_in(processor)\n",
+        (ACCOUNTS + "event_of_a_payment_names_its_connected_account",),
     ),
 )

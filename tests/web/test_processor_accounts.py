@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from sqlalchemy import text
 from tests.support.migrated import migrated_sqlite_url, sqlite_template
 from tests.web.client import AT, Web, settings_for
+from tests.web.console.visitor import visitor
 
 from refund_worker.store.processors import paused_processors
 
@@ -165,7 +167,7 @@ def test_events_of_each_account_have_their_own_address(web: Web) -> None:
         assert web.call("POST", f"/webhooks/{name}", key=None, content=b"{}").status_code == status, name
 
 
-def deliver(web: Web, to: str, secret: str, **event: str) -> int:
+def deliver(web: Web, to: str, secret: str, **event: Any) -> int:
     """Send an event that this secret signed to the address of the account `to`, and return the status of the answer."""
     body = json.dumps({"id": "evt_1", "type": "refund.updated", "data": {"object": {"id": "re_1"}}} | event).encode()
     at = int(time.time())
@@ -193,3 +195,32 @@ def test_event_of_a_connected_account_belongs_to_its_platform(web: Web) -> None:
     assert deliver(web, "stripe:old", "whsec_2", account="acct_1") == 200
     assert deliver(web, "stripe:old", "whsec_2", id="evt_2", account="stripe/acct_1") == 200  # no account's id
     assert stored_at(web) == ["stripe:old", "stripe:old/acct_1"]
+
+
+PAYEE = "acct_1AbcDEFghiJKLmno"
+OF_PAYOUTS = {
+    "payout.paid": {"id": "po_1", "object": "payout"},
+    "transfer.reversed": {"id": "tr_1", "object": "transfer"},
+    "account.updated": {"id": PAYEE, "object": "account"},
+}
+
+
+@pytest.mark.parametrize("kind", OF_PAYOUTS)
+def test_event_of_a_payee_shows_its_account_masked(web: Web, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="refund_worker")
+    assert deliver(web, "stripe", "whsec_1", type=kind, account=PAYEE, data={"object": OF_PAYOUTS[kind]}) == 200
+    assert stored_at(web) == [f"stripe/{PAYEE}"]
+    (line,) = [vars(record) for record in caplog.records if "stored an event" in record.getMessage()]
+    assert (line["event_id"], line["processor"]) == ("evt_1", "stripe/acct_•••• Lmno")
+    assert [record for record in caplog.records if PAYEE in str(vars(record))] == []
+    page = visitor(web, "operator").get("/webhooks").text
+    assert PAYEE not in page
+    assert "acct_•••• Lmno" in page
+
+
+def test_event_of_a_payment_names_its_connected_account(web: Web, caplog: pytest.LogCaptureFixture) -> None:
+    """It took the payment: it is no destination, and its refunds are searched for by it."""
+    caplog.set_level(logging.INFO, logger="refund_worker")
+    assert deliver(web, "stripe", "whsec_1", account=PAYEE) == 200
+    (line,) = [vars(record) for record in caplog.records if "stored an event" in record.getMessage()]
+    assert line["processor"] == f"stripe/{PAYEE}"

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from refund_worker.alarms import Condition, warn_of
 from refund_worker.domain.account_names import connected_name
 from refund_worker.engine.context import Context
+from refund_worker.engine.processor_sync.transfer_events import shown_processor
 from refund_worker.errors import NotFound
 from refund_worker.metrics import WEBHOOKS_REFUSED, WEBHOOKS_STORED, count
 from refund_worker.processors import registry
@@ -115,7 +116,8 @@ def _take(context: Context, account: Account, webhooks: Webhooks, headers: Mappi
         whose = account.name if connected is None else connected_name(account.name, connected)
         if _store(context, whose, event_id, kind, part):
             count(WEBHOOKS_STORED, account.name)
-            log.info("stored an event of kind %s", kind, extra={"event_id": event_id, "processor": whose})
+            shown = shown_processor(context, whose, kind, part.decode("utf-8"))
+            log.info("stored an event of kind %s", kind, extra={"event_id": event_id, "processor": shown})
 
 
 def _note_refused(processor: str, error: InvalidEvent) -> None:

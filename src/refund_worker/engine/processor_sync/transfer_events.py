@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.alarms import Alarm, raise_alarm
-from refund_worker.domain.account_names import platform_of
+from refund_worker.domain.account_names import connected_of, platform_of
 from refund_worker.domain.payouts.decision import TransferReplied
+from refund_worker.domain.payouts.destination import mask_in
 from refund_worker.domain.payouts.transfers import TransferAnswered, TransferReply
 from refund_worker.domain.processor_replies import Busy, Denied, NotSent, Unanswered
 from refund_worker.domain.refund import LegStatus
@@ -76,9 +77,24 @@ def transfer_hint_of(context: Context, row: RowMapping) -> TransferHint | None:
         hint = entry.payouts.transfer_hint(row["kind"], row["body"])
     except Exception as error:  # noqa: BLE001 - an alarm; the event ends as one that cannot be read
         told = "event %s of %s cannot be read"
-        raise_alarm(log, Alarm.WEBHOOK_UNREADABLE, told, row["event_id"], row["processor"], error=error)
+        raise_alarm(log, Alarm.WEBHOOK_UNREADABLE, told, row["event_id"], mask_in(row["processor"]), error=error)
         return None
     return hint if hint is not None and is_plain_id(hint.object_id) else None
+
+
+def shown_processor(context: Context, processor: str, kind: str, body: str) -> str:
+    """Return the account of an event as it may be shown: of one about payouts, the payee's account is masked.
+
+    The connected account of any other event took a payment: it is not a payee's destination.
+    """
+    entry = context.accounts.entry_of(processor)
+    if entry is None or entry.payouts is None or connected_of(processor) is None:
+        return processor
+    try:
+        is_about_payouts = entry.payouts.transfer_hint(kind, body) is not None
+    except Exception:  # noqa: BLE001 - `transfer_hint_of` raises the alarm
+        is_about_payouts = True
+    return mask_in(processor) if is_about_payouts else processor
 
 
 def process_transfer_events(

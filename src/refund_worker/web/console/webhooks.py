@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy import RowMapping
 
 from refund_worker.engine.processor_sync import payment_events, webhook_inbox
+from refund_worker.engine.processor_sync.transfer_events import shown_processor
 from refund_worker.engine.views.api_objects import Json
 from refund_worker.engine.views.refused_webhooks import refused_webhooks
 from refund_worker.errors import InvalidRequest
@@ -52,9 +53,10 @@ def webhooks(page: ThePage, status: ShortText = "", type: ShortText = "") -> HTM
     found = [
         dict(row)
         | {
+            "processor": (shown := shown_processor(page.context, row["processor"], row["kind"], row["body"])),
             "refund_id": refunds.get((row["processor"], row["event_id"])),
             "tried": row["tries"] + bool(row["taken_at"]),
-            "wait": None if row["taken_at"] else _why_waiting(row, circuits, base, now),
+            "wait": None if row["taken_at"] else _why_waiting(row, shown, circuits, base, now),
         }
         for row in rows
     ]
@@ -65,13 +67,13 @@ def webhooks(page: ThePage, status: ShortText = "", type: ShortText = "") -> HTM
 
 
 def _why_waiting(
-    row: RowMapping, circuits: Collection[str], wait_seconds: float, now: float
+    row: RowMapping, shown: str, circuits: Collection[str], wait_seconds: float, now: float
 ) -> tuple[str, float | None]:
-    """Return why an event waits, and the time of its next try if that is still to come."""
+    """Return why an event waits, and the time of its next try if that is still to come. `shown` is its account."""
     if row["processor"] in circuits:
-        return f"the circuit of {row['processor']} is open", None
+        return f"the circuit of {shown} is open", None
     if not row["tries"]:
         return "not processed yet", None
-    why = f"{row['processor']} did not return this refund: it does not know it, or it did not answer"
+    why = f"{shown} did not return this refund: it does not know it, or it did not answer"
     at = inbox.next_try_at(row, wait_seconds)
     return why, at if at > now else None
