@@ -8,7 +8,7 @@ from tests.simulation.plan import HOUR
 from tests.simulation.watched import Row
 from tests.simulation.wiring import Wiring
 
-UNKNOWN_LEG = "rf_000099-1"
+UNKNOWN_LEG = "rf_999999-1"  # no schedule makes so many ids
 # The later states of a dispute.
 COURSES = (["lost"], ["won"], ["under_review", "lost"], ["under_review", "won"], ["prevented"], ["lost", "reinstated"])
 
