@@ -34,7 +34,58 @@ FUNDS = "tests/engine/payouts/test_payout_funds.py::test_"
 RUN_MESSAGES = "tests/engine/notifications/test_run_messages.py::test_"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
 
+TEXTS = "tests/engine/views/test_payout_texts.py::test_"
+
 PAYOUT_DEFECTS = (
+    Defect(
+        "payouts: the text says that it was paid to paid by a person",
+        ENGINE + "views/payout_texts.py",
+        "        if payout.destination_masked == MASKED_MANUAL:\n",
+        "        if False:\n",
+        (TEXTS + "manual_route_reads_as_a_sentence",),
+    ),
+    Defect(
+        "payouts: a payout that ended is still said to be paid by a person",
+        ENGINE + "views/payout_texts.py",
+        '        found = self.code[key] if explains else self.detail["ended"]\n',
+        "        found = self.code[key]\n",
+        (TEXTS + "ended_payout_promises_nothing_more",),
+    ),
+    Defect(
+        "payouts: earnings that were clawed back are said to be on the balance",
+        ENGINE + "views/payout_texts.py",
+        "        if payout.status in PAYOUT_UNPAID_ENDS and key != CLAWED_BACK:\n",
+        "        if payout.status in PAYOUT_UNPAID_ENDS:\n",
+        (TEXTS + "clawed_back_amount_is_not_said_to_be_on_the_balance",),
+    ),
+    Defect(
+        "payouts: the amount of a withdrawal is said to be on the payee's balance",
+        ENGINE + "views/payout_texts.py",
+        "    return key if payout.source is PayoutSource.EARNINGS else",
+        "    return key if True else",
+        (TEXTS + "withdrawal_goes_back_to_credits_and_to_no_balance",),
+    ),
+    Defect(
+        "payouts: a payout that a person paid in another way is said to have reached its destination",
+        ENGINE + "views/payout_texts.py",
+        "        if _reference(payout) and not _is_paid_by_a_person(payout):\n",
+        "        if False:\n",
+        (TEXTS + "paid_in_another_way_is_said_once_and_nothing_against_it",),
+    ),
+    Defect(
+        "payouts: a wait that ends today names only the day",
+        ENGINE + "views/payout_texts.py",
+        "%Y-%m-%d %H:%M} UTC",
+        "%Y-%m-%d}",
+        (TEXTS + "wait_names_day_and_time",),
+    ),
+    Defect(
+        "payouts: a refund whose payout has ended is said to be paid by a person",
+        ENGINE + "views/payout_texts.py",
+        "PayoutSource.WITHDRAWAL) if has_ended else self.code[key]",
+        "PayoutSource.WITHDRAWAL) if False else self.code[key]",
+        ("tests/engine/views/test_leg_texts.py::test_ended_payout_of_a_refund_promises_nothing_more",),
+    ),
     Defect(
         "payouts: a preview in another currency shows the payee's figures",
         ENGINE + "payouts/preview.py",
@@ -1683,7 +1734,7 @@ PAYOUT_DEFECTS = (
     Defect(
         "payouts: a code of a payout speaks of the account that the customer paid from",
         ENGINE + "views/leg_texts.py",
-        "payout_texts_in_force().about(code) if leg.processor == PAYOUT else None",
+        "texts.about(code, has_ended=has_ended) if leg.processor == PAYOUT else None",
         "None",
         ("tests/engine/views/test_leg_texts.py::test_code_of_a_payout_speaks_of_the_payees_account",),
     ),

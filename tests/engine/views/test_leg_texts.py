@@ -159,6 +159,17 @@ def test_code_of_a_payout_speaks_of_the_payees_account() -> None:
     assert CODE_MESSAGES["payee_not_payable"].staff in of_a_refund
 
 
+@pytest.mark.parametrize("code", ["manual_payout", "outcome_unknown", "balance_insufficient", "canceled"])
+def test_ended_payout_of_a_refund_promises_nothing_more(code: str) -> None:
+    customer, staff = texts_of(replace(PAID_OUT, status=LegStatus.FAILED, failure_code=code))
+    for promise in ("It is paid by", "We send it", "We have to check", "ask for it again"):
+        assert promise not in customer
+    assert "pay it, then resolve" not in staff
+    assert customer == customer.strip()
+    waits, _ = texts_of(replace(PAID_OUT, status=LegStatus.BLOCKED, attention_code="manual_payout"))
+    assert "It is paid by a person." in waits
+
+
 def test_german_is_complete() -> None:
     found = read_messages(str(GERMAN))
     assert found["status"].keys() == STATUS_MESSAGES.keys()

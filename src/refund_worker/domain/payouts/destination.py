@@ -31,6 +31,7 @@ class DestinationKind(StrEnum):
 
 TEXT_MAX: Final = 500
 SHOWN_DIGITS: Final = 4
+MASKED_MANUAL: Final = "paid by a person"  # in place of a masked destination: only its person knows the way
 _ACCOUNT = re.compile(CONNECTED_ID)
 _EMAIL = re.compile(r"[^@\s<>,;\"]{1,64}@[A-Za-z0-9](?:[A-Za-z0-9.-]{0,188}[A-Za-z0-9])?\.[A-Za-z]{2,30}")
 _PAYER = re.compile(r"[A-Z0-9]{13}")
@@ -87,7 +88,7 @@ class Destination:
             case DestinationKind.BANK:
                 return f"bank account {_tail(self.account_number or '')}"
             case _:
-                return "paid by a person"
+                return MASKED_MANUAL
 
 
 # Field → its name in the API.

@@ -58,7 +58,7 @@ class LegTexts:
         """Return the texts for the customer and for staff. `replacements` are the legs that replace a failed one."""
         values = self._values(leg, replacements)
         parts = list(self._parts(leg, replacements))
-        customer = " ".join(part.customer.format_map(values) for part in parts)
+        customer = " ".join(part.customer.format_map(values) for part in parts if part.customer)
         return Message(customer, " ".join(part.staff.format_map(values) for part in parts))
 
     def _parts(self, leg: Leg, replacements: Sequence[Leg]) -> Iterator[Message]:
@@ -78,7 +78,8 @@ class LegTexts:
 
     def _about(self, leg: Leg, code: str) -> Message:
         """Return the message about a code. The same code of a payout speaks of the payee's account."""
-        of_payout = payout_texts_in_force().about(code) if leg.processor == PAYOUT else None
+        has_ended, texts = leg.status in UNPAID_FINAL, payout_texts_in_force()
+        of_payout = texts.about(code, has_ended=has_ended) if leg.processor == PAYOUT else None
         return of_payout or self.code.get(code_with_entry(code), self.code[OTHER_CODE])
 
     def _values(self, leg: Leg, replacements: Sequence[Leg]) -> dict[str, str]:
@@ -89,6 +90,7 @@ class LegTexts:
             "amount": money(leg.amount_minor, leg.currency),
             "credits": f"{leg.reversed_credits:,}",  # only texts about returned credits have it
             "payment": leg.payment_id,
+            "code": _code(leg) or "",  # only texts about payouts have it
             "payee": to_payee.processor_payment_id if to_payee else "",
             "payout": payout_id_of(leg) or "",
             "processor": leg.processor,

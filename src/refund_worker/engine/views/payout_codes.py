@@ -32,7 +32,8 @@ def _of_the_payee(title: str, cause: str, advice: str = _PAYEES_ACT) -> Explanat
 
 _UNREGISTERED = _of_the_payee(
     "The payee has no account under this address",
-    "The processor has no account of the payee's under the address, and the payee did not open one in time.",
+    "The processor has no account of the payee's under the address. A payout there waits until the payee opens one, "
+    "is called off, or comes back when the time for that is over.",
 )
 _UNCONFIRMED = _of_the_payee(
     "The payee's account is not confirmed",

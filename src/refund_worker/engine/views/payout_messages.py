@@ -1,7 +1,7 @@
 """The texts about a payout for the payee and for staff: one table, in English. A deployment replaces it by a file.
 
-A text is put together from parts: the payout's status, what holds it, who must act until when, and what its failure
-code means. `customer` is the payee here. Of a compliance outcome no detail is shown.
+A text is put together from parts: the payout's status, where its amount went, what holds it, who must act until when,
+and what its failure code means. `customer` is the payee here. Of a compliance outcome no detail is shown.
 """
 
 from __future__ import annotations
@@ -58,20 +58,20 @@ PAYOUT_STATUS_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "{amount} to {destination} is paid, and the time in which it could come back is over.",
         ),
         "failed": Message(
-            "Your payout of {amount} could not be paid. The amount is back on your balance.",
-            "{amount} to {destination} could not be paid over {processor}. The amount is back on the payee's balance.",
+            "Your payout of {amount} could not be paid.",
+            "{amount} to {destination} could not be paid over {processor}.",
         ),
         "returned": Message(
-            "Your payout of {amount} came back to us. The amount is back on your balance.",
-            "{amount} to {destination} came back from {processor}. The amount is back on the payee's balance.",
+            "Your payout of {amount} came back to us.",
+            "{amount} to {destination} came back from {processor}.",
         ),
         "canceled": Message(
-            "Your payout of {amount} was canceled. The amount is back on your balance.",
-            "{amount} to {destination} was canceled. The amount is back on the payee's balance.",
+            "Your payout of {amount} was canceled.",
+            "{amount} to {destination} was canceled.",
         ),
         "rejected": Message(
-            "Your payout of {amount} was not approved. The amount is back on your balance.",
-            "{amount} to {destination} was rejected. The amount is back on the payee's balance.",
+            "Your payout of {amount} was not approved.",
+            "{amount} to {destination} was rejected.",
         ),
     }
 )
@@ -97,7 +97,7 @@ PAYOUT_HOLD_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "The destination is new or was changed. Nothing is sent there before {hold_until}.",
         ),
         "another_payout": Message(
-            "It is sent after your payout before it has arrived.",
+            "It is sent once your earlier payout has arrived.",
             "Another payout to the payee in this currency is open: one is sent at a time.",
         ),
         "interval": Message(
@@ -114,6 +114,20 @@ PAYOUT_HOLD_MESSAGES: Mapping[str, Message] = MappingProxyType(
 # Further facts about the payout; each follows the text of the status.
 PAYOUT_DETAIL_MESSAGES: Mapping[str, Message] = MappingProxyType(
     {
+        # In place of a destination, where a person pays and chooses the way.
+        "destination_manual": Message("the place that you named", "the place that the payee named"),
+        "given_back": Message(
+            "The amount is back on your balance.",
+            "The amount is back on the payee's balance.",
+        ),
+        "given_back_withdrawal": Message(
+            "The amount goes back to your credits, or is paid in another way.",
+            "It was to pay the refund {refund}: there the amount goes back to the customer's credits, or another way.",
+        ),
+        "ended": Message(
+            "You can ask for it again.",
+            "It ended with the code {code}: `refund-worker explain {code}` says more.",
+        ),
         "collect": Message(
             "Please accept the money with the payment provider.",
             "The payee must accept the money there.",
@@ -126,8 +140,12 @@ PAYOUT_DETAIL_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "It is being canceled.",
             "A person asked to cancel it. {processor} is asked, and its answer decides.",
         ),
+        "by_a_person": Message(
+            "It was paid by a person.",
+            "A person paid it ({reference}).",
+        ),
         "manually": Message(
-            "It was paid in another way.",
+            "Your payout of {amount} was paid in another way.",
             "A person paid it in another way ({reference}).",
         ),
         "expected": Message(
@@ -140,7 +158,13 @@ PAYOUT_DETAIL_MESSAGES: Mapping[str, Message] = MappingProxyType(
         ),
         "lost": Message(
             "The whole amount is back on your balance.",
-            "{lost} less came back than was sent. That is a loss of ours: the payee has the whole amount back.",
+            "{lost} less came back than was sent. That is a loss of ours: the whole amount is back on the payee's "
+            "balance.",
+        ),
+        "lost_withdrawal": Message(
+            "The whole amount goes back to your credits, or is paid in another way.",
+            "{lost} less came back than was sent. That is a loss of ours: it was to pay the refund {refund}, and there "
+            "the whole amount goes back to the customer's credits, or another way.",
         ),
     }
 )
@@ -151,7 +175,7 @@ PAYOUT_CODE_MESSAGES: Mapping[str, Message] = MappingProxyType(
         "payee_unregistered": Message(
             "You have no account with the payment provider under this address. Please open one, or name another "
             "account for your payouts.",
-            "The payee has no account there under this address, and did not open one in time.",
+            "The payee has no account there under this address.",
         ),
         "payee_unconfirmed": Message(
             "Please confirm your address or your identity with the payment provider.",
@@ -170,16 +194,16 @@ PAYOUT_CODE_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "The payee's account does not take this currency.",
         ),
         "payee_refused": Message(
-            "You did not accept the money, so it came back to us.",
+            "The money was not accepted, or was given back.",
             "The payee did not accept the money, or gave it back.",
         ),
         "destination_changed": Message(
-            "You changed where your money goes. Please ask for the payout again.",
+            "Where your money goes was changed. Please ask for the payout again.",
             "The destination was changed before anything was sent. A new payout goes to the new one.",
         ),
         "earnings_clawed_back": Message(
-            "Customers got their money back for what you had earned, so less can be paid out than was asked for.",
-            "Its earnings were clawed back before anything was sent, and too little was left to pay.",
+            "Customers got their money back for what you had earned, so too little is left to be paid out.",
+            "Its earnings were clawed back before anything was sent, and too little is left on the balance to pay.",
         ),
         "refused_by_processor": Message(
             "We cannot pay to this account.",

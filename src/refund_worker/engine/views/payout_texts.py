@@ -11,9 +11,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
+from refund_worker.domain.payouts.destination import MASKED_MANUAL
+from refund_worker.domain.payouts.next_step import CLAWED_BACK, DESTINATION_CHANGED, PAID_BY_A_PERSON
+from refund_worker.domain.payouts.objects import PAID_TWICE
 from refund_worker.domain.payouts.payee import REFUSED_BY_PROCESSOR
-from refund_worker.domain.payouts.payout import PAYOUT_PAID, Payout, PayoutStatus
+from refund_worker.domain.payouts.payout import PAYOUT_PAID, PAYOUT_UNPAID_ENDS, Payout, PayoutSource, PayoutStatus
 from refund_worker.domain.payouts.transfers import Fault
+from refund_worker.domain.refund import LegStatus
 from refund_worker.engine.views.failure_codes import CODES_OF_GROUPS
 from refund_worker.engine.views.leg_messages import Message
 from refund_worker.engine.views.money_format import money
@@ -41,6 +45,17 @@ _EXPLAINS_CODE = (
     PayoutStatus.RETURNED,
     PayoutStatus.CANCELED,
 )
+# The texts of these codes say why a payout ended. All others say what it waits for, which is over at its end.
+_EXPLAINS_END = frozenset(
+    {
+        *(key for key in PAYOUT_CODE_MESSAGES if key.startswith("payee_")),
+        REFUSED_BY_PROCESSOR,
+        DESTINATION_CHANGED,
+        CLAWED_BACK,
+        "payout_failed",
+        "canceled",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +79,38 @@ class PayoutTexts:
         """Return the texts for the payee (`customer`) and for staff."""
         word = reported or Reported()
         values, parts = _values(payout, word), list(self._parts(payout, word))
-        payee = " ".join(part.customer.format_map(values) for part in parts)
-        return Message(payee, " ".join(part.staff.format_map(values) for part in parts))
+        place = Message(payout.destination_masked, payout.destination_masked)
+        if payout.destination_masked == MASKED_MANUAL:
+            place = self.detail["destination_manual"]
+        of_payee, of_staff = values | {"destination": place.customer}, values | {"destination": place.staff}
+        payee = " ".join(part.customer.format_map(of_payee) for part in parts if part.customer)
+        return Message(payee, " ".join(part.staff.format_map(of_staff) for part in parts))
 
     def of_hold(self, code: str, until: float | None, processor: str) -> Message:
         """Return the texts about a reason to wait alone. `until` is in epoch seconds."""
         found = self.hold[code]
-        values = {"hold_until": _day(until), "processor": processor}
+        values = {"hold_until": _minute(until), "processor": processor}
         return Message(found.customer.format_map(values), found.staff.format_map(values))
 
-    def about(self, code: str) -> Message | None:
-        """Return the message about a failure code of a payout, or None for a code that only refunds have."""
+    def about(self, code: str, *, has_ended: bool) -> Message | None:
+        """Return the message about a payout's failure code in a refund, or None for a code that only refunds have.
+
+        The customer is not asked to request the payout again: the refund decides what follows.
+        """
         key = _key_of_code(code)
-        return None if key is None else self.code[key]
+        if key is None:
+            return None
+        return self._at_end(key, PayoutSource.WITHDRAWAL) if has_ended else self.code[key]
 
     def _parts(self, payout: Payout, word: Reported) -> Iterator[Message]:
-        yield self.status[payout.status]
+        key = code_key(payout) if payout.status in _EXPLAINS_CODE else None
+        yield self._status(payout, key)
+        if payout.status in PAYOUT_UNPAID_ENDS and key != CLAWED_BACK:
+            yield self.detail[_where_the_amount_went(payout)]
         if payout.status is PayoutStatus.HELD and payout.hold_code in self.hold:
             yield self.hold[payout.hold_code or ""]
         elif payout.status is PayoutStatus.QUEUED and payout.hold_until is not None:
             yield self.hold["paused"]
-        key = code_key(payout) if payout.status in _EXPLAINS_CODE else None
         if payout.status is PayoutStatus.RECIPIENT_ACTION:
             yield self.code[key] if key in _PAYEES_PART else self.detail["collect"]
             if any(leg.canceling for leg in payout.legs):
@@ -92,19 +118,57 @@ class PayoutTexts:
             elif payout.act_by is not None:
                 yield self.detail["act_by"]
         elif key is not None:
-            yield self.code[key]
-        if payout.lost_minor:
-            yield self.detail["lost"]
-        if _reference(payout):
-            yield self.detail["manually"]
+            yield from self._cause(payout, key)
+        if _is_paid_by_a_person(payout):
+            yield self.detail["by_a_person"]
         elif payout.status is PayoutStatus.PENDING and word.arrives_at is not None:
             yield self.detail["expected"]
-        elif payout.status in PAYOUT_PAID and word.trace:
+        elif payout.status in PAYOUT_PAID and word.trace and not _reference(payout):
             yield self.detail["trace"]
 
+    def _status(self, payout: Payout, key: str | None) -> Message:
+        """Return the message about the status. To the payee, a payout that a person pays or has paid is not delayed."""
+        found = self.status[payout.status]
+        if _reference(payout) and not _is_paid_by_a_person(payout):
+            manually = self.detail["manually"]
+            return Message(manually.customer, f"{found.staff} {manually.staff}")
+        if payout.status is PayoutStatus.NEEDS_ATTENTION:
+            if payout.forward_legs[-1].status is LegStatus.SUCCEEDED and key == PAID_TWICE:
+                return Message(self.status[PayoutStatus.PAID].customer, found.staff)
+            if key == PAID_BY_A_PERSON:
+                return Message(self.status[PayoutStatus.QUEUED].customer, found.staff)
+        return found
 
+    def _cause(self, payout: Payout, key: str) -> Iterator[Message]:
+        """Yield what the failure code means. One that says what the payout waits for is over at its end."""
+        if payout.status is PayoutStatus.NEEDS_ATTENTION:
+            yield self.code[key]
+        elif payout.status is PayoutStatus.RETURNING:
+            if key in _EXPLAINS_END and key not in _ASKS_AGAIN:
+                yield self.code[key]
+        else:
+            is_called_off = payout.status is PayoutStatus.CANCELED and key == _NOT_ACCEPTED
+            yield self._at_end("canceled" if is_called_off else key, payout.source)
+
+    def _at_end(self, key: str, source: PayoutSource) -> Message:
+        explains = key in _EXPLAINS_END
+        found = self.code[key] if explains else self.detail["ended"]
+        # The payee cannot ask for the payout of a withdrawal: its refund decides what follows.
+        hides = source is PayoutSource.WITHDRAWAL and (not explains or key in _ASKS_AGAIN)
+        return Message("", found.staff) if hides else found
+
+
+_NOT_ACCEPTED = "payee_refused"
+# The codes whose text for the payee is to ask for the payout again.
+_ASKS_AGAIN = frozenset({DESTINATION_CHANGED, "canceled"})
 # The codes that say what the payee must do.
-_PAYEES_PART = frozenset(key for key in PAYOUT_CODE_MESSAGES if key.startswith("payee_"))
+_PAYEES_PART = frozenset(key for key in PAYOUT_CODE_MESSAGES if key.startswith("payee_") and key != _NOT_ACCEPTED)
+
+
+def _where_the_amount_went(payout: Payout) -> str:
+    """Return the key of the detail: to the payee's balance, or to the refund for a withdrawal."""
+    key = "lost" if payout.lost_minor else "given_back"
+    return key if payout.source is PayoutSource.EARNINGS else f"{key}_withdrawal"
 
 
 def code_key(payout: Payout) -> str | None:
@@ -143,10 +207,10 @@ def is_of_compliance(code: str | None) -> bool:
 def _values(payout: Payout, word: Reported) -> dict[str, str]:
     return {
         "amount": money(payout.amount_minor, payout.currency),
-        "destination": payout.destination_masked,
         "processor": payout.processor,
-        "hold_until": _day(payout.hold_until),
-        "act_by": _day(payout.act_by),
+        "refund": payout.refund_id or "",
+        "hold_until": _minute(payout.hold_until),
+        "act_by": _minute(payout.act_by),
         "settles_at": _day(payout.settles_at),
         "arrives_at": _day(word.arrives_at),
         "trace": word.trace or "",
@@ -160,6 +224,16 @@ def _reference(payout: Payout) -> str:
     """Return the reference of a manual payment that pays the payout, or an empty text."""
     last = payout.forward_legs[-1].object_id or "" if payout.forward_legs else ""
     return last.removeprefix(MANUAL_PREFIX) if last.startswith(MANUAL_PREFIX) else ""
+
+
+def _is_paid_by_a_person(payout: Payout) -> bool:
+    """Return True if a person paid it on a route on which a person pays: the step keeps the code of its wait."""
+    return bool(_reference(payout)) and payout.forward_legs[-1].failure_code == PAID_BY_A_PERSON
+
+
+def _minute(at: float | None) -> str:
+    """Return day and time. A wait can end on the day on which the text is read."""
+    return "" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _day(at: float | None) -> str:

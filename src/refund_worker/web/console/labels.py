@@ -183,7 +183,7 @@ RESOLVE_TEXTS: Mapping[str, ResolveTexts] = {
         "sent. The amount cannot go back to the balance until the answer is known.",
         "ends as paid; enter the reference of your payment below",
         "Back to the balance",
-        "ends as failed; the amount is back on the payee's balance",
+        "ends as failed; the amount goes back to the payee's balance, or to the refund that it was to pay",
     ),
 }
 
