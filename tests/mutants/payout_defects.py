@@ -38,6 +38,20 @@ TEXTS = "tests/engine/views/test_payout_texts.py::test_"
 
 PAYOUT_DEFECTS = (
     Defect(
+        "payouts: a payout that is sent again shows the failure of its last try",
+        PAYOUTS + "builder.py",
+        "        if not worst and self.payout.status not in PAYOUT_UNPAID_ENDS:\n",
+        "        if False:\n",
+        (FUNDS + "payout_that_goes_on_shows_no_old_failure",),
+    ),
+    Defect(
+        "payouts: a leg that is sent again shows the code of its last try",
+        ENGINE + "views/payout_objects.py",
+        "(leg.failure_code if leg.status in UNPAID_FINAL else None)",
+        "leg.failure_code",
+        (FUNDS + "payout_that_goes_on_shows_no_old_failure",),
+    ),
+    Defect(
         "payouts: the text says that it was paid to paid by a person",
         ENGINE + "views/payout_texts.py",
         "        if payout.destination_masked == MASKED_MANUAL:\n",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from tests.support.engine_world import POLICY, withdrawal
 from tests.support.payees import payout_accounts
 from tests.support.payout_runs import approve, begin, drive, start
 from tests.support.payout_world import DAY, TWO_STEPS, PayoutWorld
 
+from refund_worker import api_schema
 from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.limits import Limits
@@ -24,11 +26,12 @@ from refund_worker.engine.payouts.drive_runs import drive_piece
 from refund_worker.engine.processor_sync.funds import read_balance
 from refund_worker.engine.refunds.process import process_due
 from refund_worker.engine.views.funds import funds_sentence, funds_view
+from refund_worker.engine.views.payout_objects import show_payout
 from refund_worker.processors.accounts import Accounts
 from refund_worker.store import funds
 from refund_worker.store.funds import Fund
 from refund_worker.store.payouts.payouts import is_payout_id
-from refund_worker.store.tables import events, payout_legs
+from refund_worker.store.tables import events, outbox, payout_legs
 
 Make = Callable[..., PayoutWorld]
 NOTHING = {"queued": 0, "approved": 0, "blocked": 0, "awaiting_approval": 0}
@@ -158,6 +161,33 @@ def test_blocked_payout_goes_on_once_the_balance_suffices(make_world: Make) -> N
     world.settle()
     assert world.payout(payout_id).status == "pending"
     assert [name for name, _ in world.route.calls][:2] == ["find", "send"], "asked before the new attempt"
+
+
+def shown(world: PayoutWorld, payout_id: str) -> api_schema.Payout:
+    """Return the payout as the API shows it."""
+    with world.database.read() as connection:
+        return show_payout(connection, world.payout(payout_id))
+
+
+@pytest.mark.parametrize("by_a_person", [True, False])
+def test_payout_that_goes_on_shows_no_old_failure(make_world: Make, *, by_a_person: bool) -> None:
+    world, payout_id = blocked(make_world)
+    assert shown(world, payout_id)["failure_message"] is not None
+    world.context = replace(world.context, notify=True)
+    world.route.script = ["pending"]
+    if by_a_person:
+        world.act_on(payout_id, "retry")
+        going_on = shown(world, payout_id)
+        assert (going_on["status"], going_on["failure_code"], going_on["failure_message"]) == ("sending", None, None)
+        assert going_on["legs"][0]["failure_code"] is None
+    world.settle(POLICY.retry_max_seconds, step=POLICY.retry_max_seconds)
+    going_on = shown(world, payout_id)
+    assert (going_on["status"], going_on["failure_code"], going_on["failure_message"]) == ("pending", None, None)
+    assert (going_on["fault"], going_on["legs"][0]["failure_code"]) == (None, None)
+    with world.database.read() as connection:
+        bodies = connection.execute(select(outbox.c.body).where(outbox.c.payout_id == payout_id)).scalars().all()
+    (pending,) = [body for body in bodies if json.loads(body)["type"] == "payout.pending"]
+    assert "balance_insufficient" not in pending
 
 
 def test_balance_that_does_not_rise_ends_the_early_tries(make_world: Make) -> None:

@@ -43,7 +43,14 @@ from refund_worker.domain.payouts.payout import (
 from refund_worker.domain.payouts.postings import Payment, give_back, paid_by, payment, take_off
 from refund_worker.domain.payouts.transfers import Fault, Step
 from refund_worker.domain.refund import Doubt, LegStatus
-from refund_worker.domain.state_machine import ACTIVE, AWAITING_ANSWER, LegOutcome, next_leg_status
+from refund_worker.domain.state_machine import (
+    ACTIVE,
+    AWAITING_ANSWER,
+    TO_BE_SENT,
+    UNPAID_FINAL,
+    LegOutcome,
+    next_leg_status,
+)
 from refund_worker.domain.timing import CLOCK_SLACK_SECONDS, at_most
 
 # Why a person decides about an object whose answer may be false for once, and right the next time.
@@ -380,13 +387,22 @@ class PayoutBuilder:
         return next((leg.attention_code for leg in self.payout.legs if leg.attention_code), None)
 
     def _failure(self, name: str) -> str | None:
-        """Return the failure of the first leg that needs a person, else of the first leg that failed."""
+        """Return the failure of the first leg that needs a person, else of the first leg that failed.
+
+        The failure of an earlier try is over once the leg is sent again. One that no leg has explains only an end.
+        """
         if self.payout.status in PAYOUT_PAID:
             return None
         worst = sorted(
-            (leg for leg in self.payout.legs if leg.failure_code or leg.attention_code),
+            (
+                leg
+                for leg in self.payout.legs
+                if leg.attention_code or (leg.failure_code and leg.status in UNPAID_FINAL)
+            ),
             key=lambda leg: leg.attention_code is None,
         )
+        if not worst and self.payout.status not in PAYOUT_UNPAID_ENDS:
+            return None
         if not worst:
             return self.payout.failure_code if name == "failure_code" else self.payout.failure_message
         if name == "failure_code":
@@ -396,7 +412,12 @@ class PayoutBuilder:
     def _fault(self) -> Fault | None:
         if self.payout.status in PAYOUT_PAID:
             return None
-        return next((leg.fault for leg in self.payout.legs if leg.fault is not None), None)
+        return next((leg.fault for leg in self.payout.legs if leg.fault is not None and not _is_sent_again(leg)), None)
+
+
+def _is_sent_again(leg: PayoutLeg) -> bool:
+    """Return True if the leg is on its way to be sent, so that what it failed by before is over."""
+    return leg.attention_code is None and leg.status in (*TO_BE_SENT, *AWAITING_ANSWER)
 
 
 def _keeps_transfer(leg: PayoutLeg) -> bool:
