@@ -118,13 +118,22 @@ def settled(client: Client, keys: list[str]) -> dict[str, Any]:
     raise AssertionError(found)
 
 
+def requested(client: Client, key: str) -> Any:
+    """The payout under this key, once it was accepted."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while (found := next(client.payouts(idempotency_key=key), None)) is None:
+        assert time.monotonic() < deadline, key
+        time.sleep(0.2)
+    return found
+
+
 def test_every_block_of_code_is_run() -> None:
     """A new `sh` or `python` block needs its place in the tests below."""
     counts = {page.name: Counter(kind for kind, _ in blocks if kind) for page, blocks in BLOCKS.items()}
     assert counts == {
         "README.md": {"sh": 1, "python": 1},
         "quickstart.md": {"sh": 4},
-        "api.md": {"python": 5},
+        "api.md": {"python": 7},
     }
 
 
@@ -139,8 +148,8 @@ def test_the_first_hour_goes_as_the_pages_say(walk: Walk) -> None:
     twice = walk.shell(f"{helper}\n{block(QUICKSTART, 'sh', 'the same request again')}")
     assert re.findall(r'"code":"(\w+)"', twice) == ["idempotency_key_reused", "exceeds_refundable"]
     walk.shell(f"{helper}\n{block(QUICKSTART, 'sh', 'leo')}")
-    walk.python(block(API, "python", "send_task"))
-    walk.python(block(API, "python", "Session(engine)"))
+    walk.python(block(API, "python", 'request_refund",'))
+    walk.python(block(API, "python", "    request_refund("))
     assert walk.python(block(API, "python", "ApiError")) == ""
     walk.shell(block(README, "sh", "curl"))
     walk.python(block(README, "python", "Session(engine)"))
@@ -165,6 +174,12 @@ def test_the_first_hour_goes_as_the_pages_say(walk: Walk) -> None:
         assert '"id":"' + found["ticket-2"]["id"] in twice
         assert next(client.refunds(idempotency_key="ticket-3"), None) is None
         assert client.customer("mia")["balance"] == 500 - 120 + 60 - 200 - 40 - 40 - 50 - 10 - 10
+        walk.python(block(API, "python", 'request_payout",'))
+        first = requested(client, "payout-1")
+        said = walk.python(block(API, "python", " request_payout("))
+        second = requested(client, "payout-2")
+        assert (first["payee_id"], first["amount_minor"], first["description"]) == ("performer-ana", 1000, "November")
+        assert (second["id"], second["amount_minor"], second["description"]) == (said.strip(), 3000, "")
     assert re.search(r"agrees +yes", walk.shell(block(QUICKSTART, "sh", "reconcile")))
 
     deadline = time.monotonic() + SECONDS_MAX

@@ -38,6 +38,13 @@ TEXTS = "tests/engine/views/test_payout_texts.py::test_"
 
 PAYOUT_DEFECTS = (
     Defect(
+        "payouts: a request in Python needs an amount",
+        PAYOUTS + "payout.py",
+        "    amount_minor: int | None = None\n    description",
+        "    amount_minor: int | None\n    description",
+        ("tests/engine/intake/test_python_api_of_payouts.py::test_without_an_amount_all_that_is_payable_is_paid",),
+    ),
+    Defect(
         "payouts: a payout that is sent again shows the failure of its last try",
         PAYOUTS + "builder.py",
         "        if not worst and self.payout.status not in PAYOUT_UNPAID_ENDS:\n",

@@ -48,6 +48,16 @@ def test_commit_makes_it_and_a_rollback_does_not(world: PayoutWorld, engine: Eng
     assert world.payout(payout_id).status == "pending"
 
 
+def test_without_an_amount_all_that_is_payable_is_paid(world: PayoutWorld, engine: Engine) -> None:
+    """Amount and description may be missing, as over HTTP."""
+    request = PayoutRequest(idempotency_key="k", payee_id="p", currency="USD")
+    with Session(engine) as session, session.begin():
+        payout_id = request_payout(session, request, settings=Settings()).payout_id
+    payout = world.payout(payout_id)
+    assert (payout.amount_minor, payout.description) == (5_000, "")
+    assert world.balance().payable_minor == 0
+
+
 def test_same_request_again_is_the_same_payout(world: PayoutWorld, engine: Engine) -> None:
     for _ in range(2):
         with Session(engine) as session, session.begin():

@@ -147,9 +147,9 @@ class PayoutRequest:
 
     idempotency_key: str
     payee_id: str
-    amount_minor: int | None
     currency: str
-    description: str
+    amount_minor: int | None = None
+    description: str = ""
     client: str = "default"
     actor: str = "unknown"
     requested_by: str | None = None
