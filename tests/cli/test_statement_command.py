@@ -150,3 +150,17 @@ def test_processor_without_balance_transactions_is_not_readable(october: Cli) ->
     assert "the balance transactions of stripe are not readable: its access is not set up here" in ran.err
     assert "stripe: not readable" in ran.out
     assert "not readable" not in october("statement", "--month", MONTH, "--ledger-only").out
+
+
+def test_output_names_what_is_compared_and_what_is_not(october: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A payout leaves the same account, and no sum of the comparison has it."""
+    with Sandbox() as sandbox:
+        monkeypatch.setenv("REFUND_WORKER_STRIPE_API_KEY", "sk_test_statement")
+        monkeypatch.setenv("REFUND_WORKER_STRIPE_API_BASE", sandbox.url)
+        sandbox.register_payment("ch_x", 1_000, "USD", created=int(BEGIN + 5 * DAY))
+        ran = october("statement", "--month", MONTH)
+    assert "refunds and disputes" in ran.out
+    assert "payouts are not compared" in ran.out
+    assert "everything" not in ran.out
+    explained = " ".join(october("statement", "--help").out.split())
+    assert "Payouts are not compared here" in explained

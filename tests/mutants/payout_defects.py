@@ -45,6 +45,13 @@ PAYOUT_DEFECTS = (
         ("tests/engine/intake/test_python_api_of_payouts.py::test_without_an_amount_all_that_is_payable_is_paid",),
     ),
     Defect(
+        "payouts: the comparison of refunds and disputes is called everything",
+        "src/refund_worker/cli/statement.py",
+        'COMPARED = "refunds and disputes"',
+        'COMPARED = "everything"',
+        ("tests/cli/test_statement_command.py::test_output_names_what_is_compared_and_what_is_not",),
+    ),
+    Defect(
         "payouts: a payout that is sent again shows the failure of its last try",
         PAYOUTS + "builder.py",
         "        if not worst and self.payout.status not in PAYOUT_UNPAID_ENDS:\n",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 EXIT_DISAGREES = 5
 FIGURES = ("currency", "figure", "opening_minor", "movement_minor", "closing_minor")
 SUMS = ("currency", "kind", "objects", "ledger_minor", "processor_minor")
+COMPARED = "refunds and disputes"  # the only movements of an account that both sides of the comparison have
 SHOWN = 50  # of the objects that differ, in a table
 PROGRESS_SECONDS = 5.0
 
@@ -48,12 +49,13 @@ def add_to(app: typer.Typer) -> None:
         ledger_only: Annotated[bool, typer.Option("--ledger-only", help="ask no processor")] = False,
         output: Annotated[Form, typer.Option("-o", "--output", help="table, json, or csv for a file")] = Form.TABLE,
     ) -> None:
-        """Show the accepted, paid and taken money of a month by currency, and compare it with the processors' records.
+        """Show the refunds and disputes of a month by currency, and compare them with the processors' records.
 
         Each figure has an opening, a movement and a closing, in minor units. Accepted money is paid, in flight, or not
         paid any more. The ledger's refunds and disputes of the month are compared with the balance transactions of each
-        processor account, object by object. Exit 5 if the figures do not add up, or ledger and processor disagree. A
-        month that is not over is marked.
+        processor account, object by object. Payouts are not compared here: what they took from an account is in no
+        figure of the comparison. `payees statement` shows the payouts of a payee. Exit 5 if the figures do not add up,
+        or ledger and processor disagree. A month that is not over is marked.
         """
         from refund_worker.engine.sums.statement import make_statement
 
@@ -107,8 +109,9 @@ def _show(comparison: Comparison) -> None:
     print(f"\n{name}: {comparison.state.replace('_', ' ')}" + (f" ({comparison.reason})" if comparison.reason else ""))
     if not shown["totals"]:
         return
-    everything = [each | {"kind": "everything"} for each in shown["totals"]]
-    _print(SUMS, [*everything, *(each | {"kind": each["kind"].replace("_", " ")} for each in shown["sums"])])
+    whole = [each | {"kind": COMPARED} for each in shown["totals"]]
+    _print(SUMS, [*whole, *(each | {"kind": each["kind"].replace("_", " ")} for each in shown["sums"])])
+    print("payouts are not compared")
     if not shown["differences"]:
         return
     print()
