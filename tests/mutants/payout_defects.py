@@ -38,6 +38,13 @@ TEXTS = "tests/engine/views/test_payout_texts.py::test_"
 
 PAYOUT_DEFECTS = (
     Defect(
+        "payouts: a manual payment that came back is said to be paid",
+        ENGINE + "views/payout_texts.py",
+        "    if payout.status in PAYOUT_UNPAID_ENDS:\n        return",
+        "    if False:\n        return",
+        (TEXTS + "manual_payment_that_came_back_is_not_said_to_be_paid",),
+    ),
+    Defect(
         "payouts: a request in Python needs an amount",
         PAYOUTS + "payout.py",
         "    amount_minor: int | None = None\n    description",

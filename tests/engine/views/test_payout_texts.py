@@ -244,6 +244,15 @@ def test_paid_in_another_way_is_said_once_and_nothing_against_it(status: PayoutS
     assert "A person paid it in another way (4711)." in text.staff
 
 
+def test_manual_payment_that_came_back_is_not_said_to_be_paid() -> None:
+    back = paid_with(PAYOUT, "4711", PayoutStatus.RETURNED)
+    for returned in (back, replace(back, failure_code="manual_payment_returned")):
+        text = PayoutTexts().of(returned)
+        assert "came back to us. The amount is back on your balance." in text.customer
+        assert "was paid in another way." not in text.customer
+        assert text.customer.count("came back") == 1
+
+
 def test_payment_that_came_twice_is_not_delayed() -> None:
     twice = replace(
         PAYOUT,

@@ -233,7 +233,7 @@ PAYOUT_CODE_MESSAGES: Mapping[str, Message] = MappingProxyType(
             "The transfer was undone at the processor while the payout from it may have been paid. Compare both there.",
         ),
         "manual_payment_returned": Message(
-            "The money came back to us.",
+            "It had been paid in another way.",
             "A person recorded that the money of the manual payment came back.",
         ),
         "paid_after_rejection": Message(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from refund_worker.domain.decision_builder import MANUAL_PREFIX
+from refund_worker.domain.payouts.actions import MANUAL_PAYMENT_RETURNED
 from refund_worker.domain.payouts.destination import MASKED_MANUAL
 from refund_worker.domain.payouts.next_step import CLAWED_BACK, DESTINATION_CHANGED, PAID_BY_A_PERSON
 from refund_worker.domain.payouts.objects import PAID_TWICE
@@ -52,6 +53,7 @@ _EXPLAINS_END = frozenset(
         REFUSED_BY_PROCESSOR,
         DESTINATION_CHANGED,
         CLAWED_BACK,
+        MANUAL_PAYMENT_RETURNED,
         "payout_failed",
         "canceled",
     }
@@ -221,7 +223,9 @@ def _values(payout: Payout, word: Reported) -> dict[str, str]:
 
 
 def _reference(payout: Payout) -> str:
-    """Return the reference of a manual payment that pays the payout, or an empty text."""
+    """Return the reference of a manual payment that pays the payout, or an empty text: also if it came back."""
+    if payout.status in PAYOUT_UNPAID_ENDS:
+        return ""
     last = payout.forward_legs[-1].object_id or "" if payout.forward_legs else ""
     return last.removeprefix(MANUAL_PREFIX) if last.startswith(MANUAL_PREFIX) else ""
 
