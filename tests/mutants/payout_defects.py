@@ -31,6 +31,7 @@ COMPLIANCE_MESSAGES = (
 )
 DESTINATIONS = "tests/domain/payouts/test_destination.py::test_"
 FUNDS = "tests/engine/payouts/test_payout_funds.py::test_"
+ERASED = "tests/engine/audit/test_erase_payees.py::test_"
 RUN_MESSAGES = "tests/engine/notifications/test_run_messages.py::test_"
 MEETING = "tests/interleavings/test_payout_interleavings.py::test_no_preemption_changes_the_money_of_a_payee"
 
@@ -1891,5 +1892,68 @@ PAYOUT_DEFECTS = (
         "    return mask_in(processor) if is_about_payouts else processor\n",
         "    return mask_in(processor)\n",
         (ACCOUNTS + "event_of_a_payment_names_its_connected_account",),
+    ),
+    Defect(
+        "erasure: a payout to the customer is nothing under way",
+        ENGINE + "audit/erase_customer.py",
+        "in payout_erasures.open_payouts(connection, scope.ids):",
+        "in ():",
+        (ERASED + "a_payout_under_way_refuses_the_erasure_and_is_named",),
+    ),
+    Defect(
+        "erasure: a file with payments of others under way is erased",
+        ENGINE + "audit/erase_customer.py",
+        "in payout_erasures.files_with_open_payments(connection, scope.ids):",
+        "in ():",
+        (ERASED + "a_bank_file_is_erased_once_all_in_it_are_paid",),
+    ),
+    Defect(
+        "erasure: a person's pause and its end make an erased payee payable",
+        ENGINE + "audit/erase_payees.py",
+        "        destination_failure=CUSTOMER_ERASED,\n",
+        "        destination_failure=None,\n",
+        (ERASED + "nothing_is_paid_to_an_erased_payee_before_a_new_place",),
+    ),
+    Defect(
+        "erasure: the destination stays in the frozen requests of payouts",
+        STORE + "payouts/erasures.py",
+        "ERASED_TEXT if value in secrets else without_addresses(value)",
+        "without_addresses(value)",
+        (ERASED + "no_text_or_destination_is_left_and_amounts_stay",),
+    ),
+    Defect(
+        "erasure: texts of events about payees stay",
+        STORE + "erasures.py",
+        ", t.seq.in_(_about_payees(scope)))",
+        ")",
+        (ERASED + "no_text_or_destination_is_left_and_amounts_stay",),
+    ),
+    Defect(
+        "erasure: a sealed event about a payout cannot be erased",
+        ENGINE + "audit/seals.py",
+        '        if audit.is_about_payees(row["kind"]):\n',
+        "        if False:\n",
+        (ERASED + "no_text_or_destination_is_left_and_amounts_stay",),
+    ),
+    Defect(
+        "erasure: the connected account that a transfer is undone with is lost",
+        STORE + "payouts/erasures.py",
+        'if row["connected_account"] is None and row',
+        "if row",
+        (ERASED + "the_connected_account_of_a_payout_stays",),
+    ),
+    Defect(
+        "erasure: an erased earning is another one than the same body again",
+        ENGINE + "payees/earnings.py",
+        "in (record, _erased_record(connection, record)):",
+        "== record:",
+        (ERASED + "keys_of_erased_payouts_and_earnings_still_replay",),
+    ),
+    Defect(
+        "erasure: events of others on the payee's account are erased",
+        STORE + "erasures.py",
+        ' if row["kind"].startswith("account.") else scope.named',
+        "",
+        (ERASED + "the_connected_account_of_a_payout_stays",),
     ),
 )

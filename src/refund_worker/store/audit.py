@@ -80,6 +80,11 @@ ABOUT_CUSTOMERS = (
     "payment_closed",
     "shortfall_decided",
 )
+# The same for events about payouts and payees: those that can have a text of a person or a processor. Events about runs
+# of payouts have texts of our own staff.
+ABOUT_PAYEES = ("retry_requested", "manual_payment_linked", "late_transfer_found", "unknown_status")
+_BEGIN_ABOUT_PAYEES = ("payee_", "payout_", "leg_")
+_ABOUT_RUNS = "payout_run_"
 # Kind of the event that a second person approved the refund.
 APPROVED = f"refund_{RefundOutcome.APPROVED}"
 # After an event with one of these statuses, nothing is sent until a later event releases the refund.
@@ -89,6 +94,14 @@ _RELEASED_BY = (APPROVED, "posted_after_all")
 # The key in an event's detail by which a refund is marked as unapproved: nothing is ever sent for it.
 _UNAPPROVED = '"unapproved":'
 _SENT = f"leg_{LegOutcome.SENT}"
+
+
+def is_about_payees(kind: str) -> bool:
+    """Return True for the kind of an event without a refund whose texts can be erased with those of a payee."""
+    begins = kind.startswith(_BEGIN_ABOUT_PAYEES) and not kind.startswith(_ABOUT_RUNS)
+    return begins or kind in ABOUT_PAYEES
+
+
 _TABLES = {table.name: table for table in (ledger_transactions, ledger_entries, events, snapshots, erasures)}
 _NUMBERED = (*_TABLES.values(), audit_seals, audit_checks)
 

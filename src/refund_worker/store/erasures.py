@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, Table, and_, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, Table, and_, or_, select, tuple_, update
 
+from refund_worker.domain.payouts.payout import PAYOUT_OPEN
 from refund_worker.domain.refund import FINAL
+from refund_worker.sealing import Box
 from refund_worker.store import audit
 from refund_worker.store.tables import (
     attempts,
     claims,
+    earnings,
+    event_subjects,
     events,
     fraud_warnings,
     inbox,
@@ -26,13 +30,19 @@ from refund_worker.store.tables import (
     ledger_transactions,
     legs,
     outbox,
+    payee_entries,
+    payees,
     payment_refs,
     payments,
+    payout_attempts,
+    payout_legs,
+    payouts,
     reconciliation_differences,
     refund_batch_rows,
     refund_objects,
     refunds,
     refused_requests,
+    transfer_objects,
 )
 
 PAGE = 200
@@ -49,10 +59,14 @@ _SYSTEM = frozenset({"system", "refund-worker"})
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The customer: all ids (`accounts.ids_of`), the surviving one first, and every id of their objects elsewhere."""
+    """The customer: all ids (`accounts.ids_of`), the surviving one first, and every id of their objects elsewhere.
+
+    `box` opens and seals what is stored of destinations.
+    """
 
     ids: tuple[str, ...]
-    named: frozenset[str] = frozenset()
+    named: frozenset[str]
+    box: Box
 
     @property
     def customer_id(self) -> str:
@@ -63,6 +77,32 @@ class Scope:
     def refunds(self) -> ColumnElement[bool]:
         """Return the condition of the customer's finished refunds."""
         return and_(refunds.c.customer_id == self.customer_id, refunds.c.status.in_(sorted(FINAL)))
+
+    @property
+    def payouts(self) -> ColumnElement[bool]:
+        """Return the condition of the customer's payouts that are paid or have ended."""
+        return and_(are_payouts_of(self.ids), payouts.c.status.not_in(PAYOUT_OPEN))
+
+
+def payees_of(ids: Sequence[str]) -> Select[str]:
+    """Return the query for the ids of the payees of the customer with these ids."""
+    return select(payees.c.payee_id).where(payees.c.customer_id.in_(ids))
+
+
+def ids_of_payees(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Return the ids of these payees, sorted."""
+    return [row[0] for row in connection.execute(payees_of(ids).order_by(payees.c.payee_id))]
+
+
+def are_payouts_of(ids: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition of the payouts to the customer's payees, and of those that their refunds asked for."""
+    its_refunds = select(refunds.c.refund_id).where(refunds.c.customer_id == ids[0])
+    return or_(payouts.c.payee_id.in_(payees_of(ids)), payouts.c.refund_id.in_(its_refunds))
+
+
+def payouts_of(ids: Sequence[str]) -> Select[str]:
+    """Return the query for the ids of these payouts."""
+    return select(payouts.c.payout_id).where(are_payouts_of(ids))
 
 
 def without_addresses(text: str | None) -> str | None:
@@ -94,7 +134,7 @@ def _json_without_texts(body: str) -> str:
 
 
 def names_of(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
-    """Return the ids of the customer's payments, refunds, refund objects and claims, here and at their processors."""
+    """Return the ids of the customer's payments, refunds, claims and payouts, and of their objects at processors."""
     its = select(payments.c.payment_id).where(payments.c.customer_id == ids[0])
     its_refunds = select(refunds.c.refund_id).where(refunds.c.customer_id == ids[0])
     its_legs = select(legs.c.leg_id).where(legs.c.refund_id.in_(its_refunds))
@@ -109,8 +149,24 @@ def names_of(connection: Connection, ids: Sequence[str]) -> frozenset[str]:
         select(claims.c.claim_id).where(claims.c.customer_id == ids[0]),
         select(fraud_warnings.c.object_id).where(fraud_warnings.c.payment_id.in_(its)),
         select(fraud_warnings.c.fraud_warning_id).where(fraud_warnings.c.payment_id.in_(its)),
+        *_names_of_payouts(ids),
     )
-    return frozenset(ids) | {name for query in queries for name in connection.execute(query).scalars()}
+    refs = select(transfer_objects.c.refs).where(transfer_objects.c.leg_id.in_(legs_of_payouts(ids)))
+    found = {name for query in queries for name in connection.execute(query).scalars()}
+    return frozenset(ids) | found | {name for names in connection.execute(refs).scalars() for name in names}
+
+
+def legs_of_payouts(ids: Sequence[str]) -> Select[str]:
+    """Return the query for the ids of the legs of the customer's payouts."""
+    return select(payout_legs.c.leg_id).where(payout_legs.c.payout_id.in_(payouts_of(ids)))
+
+
+def _names_of_payouts(ids: Sequence[str]) -> Iterator[Select[str]]:
+    its_legs = legs_of_payouts(ids)
+    yield payouts_of(ids)
+    yield its_legs
+    yield select(payout_attempts.c.key).where(payout_attempts.c.leg_id.in_(its_legs))
+    yield select(transfer_objects.c.object_id).where(transfer_objects.c.leg_id.in_(its_legs))
 
 
 def mentions(body: str, names: Collection[str]) -> bool:
@@ -134,7 +190,7 @@ def _strings(value: Any) -> list[str]:
 Change = Callable[[RowMapping], Mapping[str, Any]]
 
 
-def _page(
+def change_page(
     connection: Connection, table: Table, after: tuple[Any, ...] | None, which: ColumnElement[bool], change: Change
 ) -> tuple[Any, ...] | None:
     """Change the next `PAGE` rows by their key; return the last key if there are more."""
@@ -162,6 +218,10 @@ def _its_legs(scope: Scope) -> Any:
     return select(legs.c.leg_id).where(legs.c.refund_id.in_(_its_refunds(scope)))
 
 
+def _its_payouts(scope: Scope) -> Any:
+    return select(payouts.c.payout_id).where(scope.payouts)
+
+
 def erase_refunds(connection: Connection, scope: Scope, after: After) -> After:
     """Erase reason, note, metadata, and the texts of the request."""
 
@@ -177,13 +237,13 @@ def erase_refunds(connection: Connection, scope: Scope, after: After) -> After:
             "failure_message": without_addresses(row["failure_message"]),
         }
 
-    return _page(connection, refunds, after, scope.refunds, change)
+    return change_page(connection, refunds, after, scope.refunds, change)
 
 
 def erase_legs(connection: Connection, scope: Scope, after: After) -> After:
     """Erase addresses in the messages about legs."""
     its = legs.c.refund_id.in_(_its_refunds(scope))
-    return _page(
+    return change_page(
         connection, legs, after, its, lambda row: {"failure_message": without_addresses(row["failure_message"])}
     )
 
@@ -197,7 +257,7 @@ def erase_attempts(connection: Connection, scope: Scope, after: After) -> After:
             "outcome_message": without_addresses(row["outcome_message"]),
         }
 
-    return _page(connection, attempts, after, attempts.c.leg_id.in_(_its_legs(scope)), change)
+    return change_page(connection, attempts, after, attempts.c.leg_id.in_(_its_legs(scope)), change)
 
 
 def _json_without_texts_but_codes(body: str) -> str:
@@ -212,13 +272,14 @@ def _json_without_texts_but_codes(body: str) -> str:
 def erase_objects(connection: Connection, scope: Scope, after: After) -> After:
     """Erase the address that the processor wrote to."""
     its = refund_objects.c.leg_id.in_(_its_legs(scope))
-    return _page(connection, refund_objects, after, its, lambda _row: {"emailed_to": None})
+    return change_page(connection, refund_objects, after, its, lambda _row: {"emailed_to": None})
 
 
 def erase_acts(connection: Connection, scope: Scope, after: After) -> After:
-    """Erase the texts of acts under an idempotency key: corrections, and actions on refunds."""
+    """Erase the texts of acts under an idempotency key: corrections, and actions on refunds and payouts."""
     entries = select(ledger_transactions.c.transaction_id).where(ledger_transactions.c.customer_id.in_(scope.ids))
-    which = or_(keyed_acts.c.result_id.in_(_its_refunds(scope)), keyed_acts.c.result_id.in_(entries))
+    results = (_its_refunds(scope), entries, _its_payouts(scope))
+    which = or_(*(keyed_acts.c.result_id.in_(its) for its in results))
 
     def change(row: RowMapping) -> dict[str, Any]:
         body = json.loads(row["body"])
@@ -227,7 +288,7 @@ def erase_acts(connection: Connection, scope: Scope, after: After) -> After:
         kept = {name: value for name, value in body.items() if name not in _TEXTS}
         return {"body": json.dumps(kept | {ERASED: True})}
 
-    return _page(connection, keyed_acts, after, which, change)
+    return change_page(connection, keyed_acts, after, which, change)
 
 
 def erase_messages(connection: Connection, scope: Scope, after: After) -> After:
@@ -237,13 +298,23 @@ def erase_messages(connection: Connection, scope: Scope, after: After) -> After:
         return {"body": _message_without_texts(row), "last_error": without_addresses(row["last_error"])}
 
     its_claims = select(claims.c.claim_id).where(claims.c.customer_id == scope.customer_id)
+    its_earnings = select(earnings.c.earning_id).where(earnings.c.payee_id.in_(payees_of(scope.ids)))
+    about_payees = or_(outbox.c.payout_id.in_(_its_payouts(scope)), outbox.c.earning_id.in_(its_earnings))
     which = or_(outbox.c.refund_id.in_(_its_refunds(scope)), outbox.c.claim_id.in_(its_claims))
-    return _page(connection, outbox, after, which, change)
+    which = or_(which, about_payees)
+    return change_page(connection, outbox, after, which, change)
 
 
 def _message_without_texts(row: RowMapping) -> str:
-    """Return the body of a notification without texts. The reason of a dispute stays if it is a code."""
+    """Return the body of a notification without texts. The reason of a dispute stays if it is a code.
+
+    A payout's has a masked destination, also within the texts for the payee and for us.
+    """
     body = _json_without_texts(row["body"])
+    if row["payout_id"] is not None:
+        value = json.loads(body)
+        value["data"] |= dict.fromkeys(("destination", "payee_text", "staff_text"), ERASED)
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     reason = json.loads(row["body"])["data"].get("reason") if row["claim_id"] else None
     if reason is None or not _CODE.fullmatch(reason):
         return body
@@ -255,7 +326,7 @@ def _message_without_texts(row: RowMapping) -> str:
 def erase_batch_rows(connection: Connection, scope: Scope, after: After) -> After:
     """Erase the messages of rows of batches."""
     which = and_(refund_batch_rows.c.refund_id.in_(_its_refunds(scope)), refund_batch_rows.c.message.is_not(None))
-    return _page(connection, refund_batch_rows, after, which, lambda _row: {"message": None})
+    return change_page(connection, refund_batch_rows, after, which, lambda _row: {"message": None})
 
 
 def erase_refused(connection: Connection, scope: Scope, after: After) -> After:
@@ -266,14 +337,19 @@ def erase_refused(connection: Connection, scope: Scope, after: After) -> After:
             return {}
         return {"body": _json_without_texts(row["body"]), "message": without_addresses(row["message"])}
 
-    return _page(connection, refused_requests, after, refused_requests.c.seq > 0, change)
+    return change_page(connection, refused_requests, after, refused_requests.c.seq > 0, change)
 
 
 def erase_inbox(connection: Connection, scope: Scope, after: After) -> After:
     """Overwrite the processed webhook events about the customer's objects; their ids stay."""
 
+    its_payouts = payouts.c.payout_id.in_(_its_payouts(scope)) & payouts.c.connected_account.is_not(None)
+    its_accounts = frozenset(connection.execute(select(payouts.c.connected_account).where(its_payouts)).scalars())
+
     def change(row: RowMapping) -> dict[str, Any]:
-        if not mentions(row["body"], scope.named):
+        # An account may have objects of others: only events about the account itself are the payee's.
+        named = scope.named | its_accounts if row["kind"].startswith("account.") else scope.named
+        if not mentions(row["body"], named):
             return {}
         try:
             told = json.loads(row["body"])
@@ -283,7 +359,7 @@ def erase_inbox(connection: Connection, scope: Scope, after: After) -> After:
         event = {"id": row["event_id"], "type": row["kind"], "data": {"object": {"id": about}}, ERASED: True}
         return {"body": json.dumps(event)}
 
-    return _page(connection, inbox, after, inbox.c.taken_at.is_not(None), change)
+    return change_page(connection, inbox, after, inbox.c.taken_at.is_not(None), change)
 
 
 def erase_claims(connection: Connection, scope: Scope, after: After) -> After:
@@ -293,13 +369,13 @@ def erase_claims(connection: Connection, scope: Scope, after: After) -> After:
         is_code = row["kind"] == "dispute" and _CODE.fullmatch(row["reason"] or "")
         return {} if is_code or not row["reason"] else {"reason": ""}
 
-    return _page(connection, claims, after, claims.c.customer_id == scope.customer_id, change)
+    return change_page(connection, claims, after, claims.c.customer_id == scope.customer_id, change)
 
 
 def erase_differences(connection: Connection, scope: Scope, after: After) -> After:
     """Erase the reasons of decisions about differences of a reconciliation."""
     which = and_(reconciliation_differences.c.customer_id.in_(scope.ids), reconciliation_differences.c.reason != "")
-    return _page(connection, reconciliation_differences, after, which, lambda _row: {"reason": ""})
+    return change_page(connection, reconciliation_differences, after, which, lambda _row: {"reason": ""})
 
 
 PIECES = (
@@ -324,18 +400,30 @@ def sealed_rows(connection: Connection, table: str, scope: Scope, after: int) ->
     if table == "events":
         t = events.c
         about = and_(t.refund_id.is_(None), t.kind.in_(audit.ABOUT_CUSTOMERS))
-        query = select(events).where(or_(t.refund_id.in_(_its_refunds(scope)), about), t.seq > after)
+        which = or_(t.refund_id.in_(_its_refunds(scope)), about, t.seq.in_(_about_payees(scope)))
+        query = select(events).where(which, t.seq > after)
     else:
         t = ledger_transactions.c
-        query = select(ledger_transactions).where(t.customer_id.in_(scope.ids), t.seq > after)
+        entries = select(payee_entries.c.transaction_id).where(payee_entries.c.payee_id.in_(payees_of(scope.ids)))
+        which = or_(t.customer_id.in_(scope.ids), t.transaction_id.in_(entries))
+        query = select(ledger_transactions).where(which, t.seq > after)
     return list(connection.execute(query.order_by(t.seq).limit(PAGE)).mappings())
+
+
+def _about_payees(scope: Scope) -> Select[int]:
+    subject = event_subjects.c.subject_id
+    which = or_(subject.in_(payees_of(scope.ids)), subject.in_(_its_payouts(scope)))
+    return select(event_subjects.c.seq).where(which)
 
 
 def has_texts(table: str, row: RowMapping, scope: Scope) -> bool:
     """Return True if the row has a text that people wrote, or an address, about this customer."""
     if table == "ledger_transactions":
         return bool(row["description"]) and row["kind"] != "purchase"
-    if row["refund_id"] is None and not mentions(row["detail"], scope.named):
+    if row["refund_id"] is None and row["kind"] not in audit.ABOUT_CUSTOMERS:
+        if not audit.is_about_payees(row["kind"]):
+            return False
+    elif row["refund_id"] is None and not mentions(row["detail"], scope.named):
         return False
     reason, detail = row["reason"] or "", json.loads(row["detail"])
     # A person's text can be one word, which looks like a code.

@@ -91,6 +91,10 @@ class Destination:
                 return MASKED_MANUAL
 
 
+# The destination of a payee who was erased. No route sends money to it.
+ERASED_TEXT: Final = "erased"
+ERASED_DESTINATION: Final = Destination(kind=DestinationKind.MANUAL, text=ERASED_TEXT)
+
 # Field → its name in the API.
 _OUTSIDE: Final[Mapping[str, str]] = {
     "account": "account",

@@ -9,6 +9,7 @@ from refund_worker.domain.payouts.destination import Destination, DestinationKin
 from refund_worker.domain.payouts.transfers import Method, PayeeState
 
 REFUSED_BY_PROCESSOR = "refused_by_processor"  # all that is said of a destination after a compliance outcome
+CUSTOMER_ERASED = "customer_erased"  # the destination was erased with the customer: nothing is paid before a new one
 
 
 class PayeeStatus(StrEnum):
@@ -26,9 +27,9 @@ class Payee:
 
     `destination_box` is the sealed destination; `destination_id` changes with it. `destination_ref` is the
     processor's id of it, if that is no secret, such as a connected account. `destination_failure` is the code of
-    the payout that failed there for a fault of the payee's. `verdict` is the processor's last one, with its reason, the
-    payee's missing parts and until when they must be there. `blocked_by` names a payout whose money a person must
-    decide about first.
+    the payout that failed there for a fault of the payee's, or says that it was erased. `verdict` is the processor's
+    last one, with its reason, the payee's missing parts and until when they must be there. `blocked_by` names a payout
+    whose money a person must decide about first.
     """
 
     payee_id: str

@@ -10,12 +10,15 @@ from collections.abc import Iterator
 from sqlalchemy import Connection
 
 from refund_worker.domain.decision import Event
+from refund_worker.engine.audit.erase_payees import erase_destinations
 from refund_worker.engine.audit.seals import erasure_of
 from refund_worker.engine.context import Context
 from refund_worker.errors import Conflict, InvalidRequest, NotFound
 from refund_worker.store import accounts, audit, erasures, locks, timeline
 from refund_worker.store.erasures import Scope
 from refund_worker.store.locks import Lock
+from refund_worker.store.payouts import erasures as payout_erasures
+from refund_worker.store.payouts import payees
 from refund_worker.store.reporting import customer_rows
 
 ERASED = "customer_erased"
@@ -27,10 +30,11 @@ def erase_customer(context: Context, customer_id: str, *, reason: str, actor: st
     """Erase the texts of a customer and of those merged into them; return the id of the account.
 
     Run it again to erase what came later. Raises `NotFound` for an unknown customer, `Conflict` while anything of the
-    customer is under way, naming it.
+    customer is under way, naming it, and `DestinationsKeyMissing` if a payout was sealed with a key that is not here.
     """
-    scope = context.database.run(lambda connection: _begin(connection, customer_id))
-    for piece in erasures.PIECES:
+    scope = context.database.run(lambda connection: _begin(connection, context, customer_id, actor))
+    # Payouts first: a key that is not set here refuses before anything else is erased.
+    for piece in (*payout_erasures.PIECES, *erasures.PIECES):
         after: tuple[object, ...] | None = None
         while True:
             after = context.database.run(lambda c, p=piece, a=after: p(c, scope, a))  # type: ignore[misc]
@@ -44,16 +48,19 @@ def erase_customer(context: Context, customer_id: str, *, reason: str, actor: st
     return scope.customer_id
 
 
-def _begin(connection: Connection, customer_id: str) -> Scope:
+def _begin(connection: Connection, context: Context, customer_id: str, actor: str) -> Scope:
+    """Return the scope, with the payees' destinations erased: under their locks no payout to one begins meanwhile."""
     account = accounts.lock_customer(connection, customer_id)
     if account is None:
         raise NotFound(f"customer {customer_id} is not known")
     ids = tuple(accounts.ids_of(connection, account.customer_id))
-    scope = Scope(ids, erasures.names_of(connection, ids))
+    its_payees = payees.load(connection, erasures.ids_of_payees(connection, ids), lock=True)
+    scope = Scope(ids, erasures.names_of(connection, ids), context.box)
     under_way = list(_under_way(connection, scope))
     if under_way:
         more = f" and {len(under_way) - NAMED_MAX} more" if len(under_way) > NAMED_MAX else ""
         raise Conflict(f"still under way: {', '.join(under_way[:NAMED_MAX])}{more}. Erase when they have ended")
+    erase_destinations(connection, context, its_payees.values(), context.clock(connection), actor=actor)
     return scope
 
 
@@ -62,6 +69,10 @@ def _under_way(connection: Connection, scope: Scope) -> Iterator[str]:
         yield f"refund {refund_id} ({status})"
     for claim_id, kind in customer_rows.open_claims(connection, scope.customer_id):
         yield f"{kind.replace('_', ' ')} {claim_id}"
+    for payout_id, status in payout_erasures.open_payouts(connection, scope.ids):
+        yield f"payout {payout_id} ({status})"
+    for file_id in payout_erasures.files_with_open_payments(connection, scope.ids):
+        yield f"bank file {file_id}, by payments in it"
     for event_id, body in customer_rows.waiting_events(connection):
         if erasures.mentions(body, scope.named):
             yield f"webhook event {event_id}"

@@ -91,12 +91,14 @@ def erasure_of(connection: Connection, table: str, seq: int, *, actor: str, at: 
 def _is_erasable(table: str, form: int, row: Mapping[str, Any]) -> bool:
     """Return True if the row's texts may be erased.
 
-    Other lines without a refund are about users, their links and roles, and switches; they contain no text of a
-    customer. In form 1, an erased approval would no longer show who gave it.
+    Lines without a refund are about customers, payees and payouts, or about users, their links and roles, and switches.
+    The latter contain no text of a customer. In form 1, an erased approval would no longer show who gave it.
     """
     if table != "events":
         return True
     if row["refund_id"] is None:
+        if audit.is_about_payees(row["kind"]):
+            return form != 1
         return form != 1 and row["kind"] in audit.ABOUT_CUSTOMERS
     return bool(form != 1 or row["kind"] != audit.APPROVED)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, RowMapping
 
 from refund_worker.domain.ledger import EntryKind
-from refund_worker.domain.payouts.earnings import Earning, EarningRecord, earned
+from refund_worker.domain.payouts.earnings import Earning, EarningRecord, earned, earning_posting_id
 from refund_worker.domain.payouts.payee import BalanceDelta, Payee
 from refund_worker.engine.context import Context
 from refund_worker.engine.idempotency import run_again_once
@@ -23,6 +23,7 @@ from refund_worker.errors import (
 )
 from refund_worker.store import accounts
 from refund_worker.store import ledger as ledger_store
+from refund_worker.store.ledger import is_erased
 from refund_worker.store.payouts import earnings, payees
 
 
@@ -67,12 +68,19 @@ def _record(
             made = record.earning(now, context.policy.earnings_hold_seconds)
             known[record.earning_id] = new[record.earning_id] = made
             answers.append(StoredEarning(made, new=True))
-        elif stored.record == record:
+        elif stored.record in (record, _erased_record(connection, record)):
             answers.append(StoredEarning(stored, new=False))
         else:
             answers.append(AlreadyRecorded(f"earning {record.earning_id} is already recorded with another body"))
     changed = _store(connection, context, list(new.values()), actor, now)
     return [_as_it_is(answer, changed) for answer in answers]
+
+
+def _erased_record(connection: Connection, record: EarningRecord) -> EarningRecord:
+    """Return the record as it is stored if its description was erased: that cannot be compared any more."""
+    entry_id = earning_posting_id(record.earning_id)
+    row = ledger_store.transactions_by_id(connection, [entry_id]).get(entry_id)
+    return replace(record, description="") if row is not None and is_erased(row) else record
 
 
 def _store(

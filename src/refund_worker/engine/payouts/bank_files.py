@@ -48,6 +48,7 @@ from refund_worker.processors.bank_file.route import BankFilePayouts
 from refund_worker.store.installation import installation_id
 from refund_worker.store.payouts import attempts, bank_files, payees, payouts
 from refund_worker.store.payouts.bank_files import StoredFile
+from refund_worker.store.payouts.erasures import NO_CONTENT
 
 PAIN001, CSV = "pain.001", "csv"
 FORMATS = (PAIN001, CSV)
@@ -263,13 +264,19 @@ def changed_since(context: Context, file_id: str) -> tuple[str, ...]:
 
 
 def content_of(context: Context, file_id: str) -> tuple[StoredFile, bytes]:
-    """Return a file and its bytes, always the same. Raises `NotFound` and `DestinationsKeyMissing`."""
+    """Return a file and its bytes, always the same, until a customer who is paid by it is erased.
+
+    Raises `NotFound`, also for erased contents, and `DestinationsKeyMissing`.
+    """
     with context.database.read() as connection:
         found = bank_files.load(connection, file_id)
     if found is None:
         raise NotFound(f"file {file_id} is not known")
     file, sealed = found
-    return file, base64.b64decode(open_sealed(context.box, sealed, f"file {file_id}"))
+    content = open_sealed(context.box, sealed, f"file {file_id}")
+    if content == NO_CONTENT:
+        raise NotFound(f"the contents of file {file_id} were erased with a customer whom it paid")
+    return file, base64.b64decode(content)
 
 
 def import_answer(context: Context, processor: str, content: bytes) -> AnswerResult:

@@ -109,7 +109,8 @@ def erase_the_texts(
 ) -> JSONResponse:
     """Overwrite the texts and e-mail addresses of a customer wherever they are stored; ids and amounts stay.
 
-    409 while a refund, a dispute or a refund made elsewhere is under way. Repeating it erases what came later.
+    So are the destinations of their payees: nothing is paid to them until they have new ones. 409 while a refund, a
+    payout, a dispute or a refund made elsewhere is under way. Repeating it erases what came later.
     """
     erase_customer(context, caller, customer_id, reason=body.reason)
     with context.database.read() as connection:
