@@ -1956,4 +1956,18 @@ PAYOUT_DEFECTS = (
         "",
         (ERASED + "the_connected_account_of_a_payout_stays",),
     ),
+    Defect(
+        "export: a customer's payouts are missing",
+        STORE + "reporting/customer_rows.py",
+        "        (payouts, payouts.c.payout_id.in_(its_payouts)),\n",
+        "",
+        (ERASED + "an_export_has_the_payouts_and_no_whole_destination",),
+    ),
+    Defect(
+        "export: the destination stands in the frozen requests of payouts",
+        STORE + "reporting/customer_rows.py",
+        '{"payout_attempts": frozenset({"body"})}',
+        "{}",
+        (ERASED + "an_export_has_the_payouts_and_no_whole_destination",),
+    ),
 )

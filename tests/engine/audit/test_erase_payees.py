@@ -27,6 +27,7 @@ from refund_worker.engine.payees.payees import pause_payee, record_payee, resume
 from refund_worker.engine.payouts.actions import perform_payout_action
 from refund_worker.engine.payouts.bank_files import CSV, content_of, export_file
 from refund_worker.engine.payouts.destination_changes import change_payee
+from refund_worker.engine.views.customer_export import export_customer
 from refund_worker.engine.views.payout_objects import payout_views
 from refund_worker.errors import AlreadyRecorded, Conflict, DestinationsKeyMissing, KeyReused, NotFound
 from refund_worker.processors.accounts import Accounts
@@ -294,3 +295,23 @@ def test_a_bank_file_is_erased_once_all_in_it_are_paid(migrated_url: str) -> Non
     answer(world, f"{reference(world, ids[0])},returned,AC04,2026-11-09,,")
     assert world.payout(ids[0]).status is PayoutStatus.RETURNED, "the bank's answers are still taken"
     world.close()
+
+
+def test_an_export_has_the_payouts_and_no_whole_destination(world: PayoutWorld) -> None:
+    payout_id = with_texts(world)
+    other = paid(world, "k-t", payee_id="tim-p", description="Tim's October")
+    whole = "".join(export_customer(world.context, "sue"))
+    data = json.loads(whole)["data"]
+    assert payout_id in {row["payout_id"] for row in data["payouts"]}
+    legs = {row["leg_id"] for row in data["payout_legs"]}
+    assert {row["leg_id"] for row in data["payout_attempts"]} == legs
+    assert {row["leg_id"] for row in data["transfer_objects"]} == {f"{payout_id}-1"}
+    kinds = {row["kind"] for row in data["ledger_transactions"]}
+    assert kinds >= {"earning", "payee_withdrawal"}
+    assert {row["kind"] for row in data["events"]} >= {"payee_recorded", "payout_accepted", "payout_paid"}
+    assert {row["type"] for row in data["outbox"]} >= {"payout.paid"}
+    assert len(data["keyed_acts"]) == 1
+    assert {row["event_id"] for row in data["inbox"]} == {"evt_1"}
+    assert {row["row_id"] for row in data["snapshots"] if row["table_name"] == "payees"} == {"sue-p", "sue-m"}
+    assert (other in whole, "tim-p" in whole, "Elm Street" in whole) == (False, False, False)
+    assert not any("body" in row for row in data["payout_attempts"])

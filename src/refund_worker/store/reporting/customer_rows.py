@@ -12,13 +12,14 @@ from refund_worker.domain.claims.claim import Phase
 from refund_worker.domain.refund import NON_FINAL
 from refund_worker.store import audit
 from refund_worker.store.database import Database
-from refund_worker.store.erasures import mentions, names_of
+from refund_worker.store.erasures import legs_of_payouts, mentions, names_of, payees_of, payouts_of
 from refund_worker.store.tables import (
     attempts,
     claim_refs,
     claims,
     customers,
     earnings,
+    event_subjects,
     events,
     fraud_warning_refs,
     fraud_warnings,
@@ -34,6 +35,10 @@ from refund_worker.store.tables import (
     payment_aliases,
     payment_refs,
     payments,
+    payout_attempts,
+    payout_legs,
+    payout_run_rows,
+    payouts,
     reconciliation_differences,
     refund_batch_rows,
     refund_objects,
@@ -42,11 +47,14 @@ from refund_worker.store.tables import (
     repeated_requests,
     snapshots,
     transaction_rooms,
+    transfer_objects,
 )
 
 PAGE = 500
 # Columns of the program's own work, which say nothing about the customer, and whole destinations, which are for admins.
 _OMITTED = frozenset({"salt", "lease_token", "lease_until", "destination_box", "destination_hash"})
+# The frozen requests of payouts are sealed as the destinations in them are.
+_OMITTED_OF = {"payout_attempts": frozenset({"body"})}
 
 
 def open_refunds(connection: Connection, customer_id: str) -> list[tuple[str, str]]:
@@ -83,7 +91,7 @@ def rows_of(database: Database, ids: Sequence[str]) -> Iterator[tuple[str, dict[
         after: tuple[Any, ...] | None = None
         while True:
             rows = _page(database, table, which, after)
-            yield from ((table.name, _shown(row)) for row in rows if fits(row))
+            yield from ((table.name, _shown(table.name, row)) for row in rows if fits(row))
             if len(rows) < PAGE:
                 break
             after = tuple(rows[-1][key.name] for key in table.primary_key.columns)
@@ -100,8 +108,9 @@ def _page(
         return [dict(row) for row in connection.execute(query).mappings()]
 
 
-def _shown(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in _OMITTED}
+def _shown(table: str, row: dict[str, Any]) -> dict[str, Any]:
+    omitted = _OMITTED | _OMITTED_OF.get(table, frozenset())
+    return {name: value for name, value in row.items() if name not in omitted}
 
 
 Part = tuple[Table, ColumnElement[bool], Callable[[dict[str, Any]], bool]]
@@ -112,8 +121,11 @@ def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
     its_payments = select(payments.c.payment_id).where(payments.c.customer_id == own)
     its_refunds = select(refunds.c.refund_id).where(refunds.c.customer_id == own)
     its_legs = select(legs.c.leg_id).where(legs.c.refund_id.in_(its_refunds))
-    entries = select(ledger_transactions.c.transaction_id).where(ledger_transactions.c.customer_id.in_(every))
-    its_payees = select(payees.c.payee_id).where(payees.c.customer_id.in_(every))
+    its_payees, its_payouts = payees_of(every), payouts_of(every)
+    of_payees = select(payee_entries.c.transaction_id).where(payee_entries.c.payee_id.in_(its_payees))
+    t = ledger_transactions.c
+    postings = or_(t.customer_id.in_(every), t.transaction_id.in_(of_payees))
+    entries = select(t.transaction_id).where(postings)
     its_earnings = select(earnings.c.earning_id).where(earnings.c.payee_id.in_(its_payees))
     its_claims = select(claims.c.claim_id).where(claims.c.customer_id == own)
     its_warnings = select(fraud_warnings.c.fraud_warning_id).where(fraud_warnings.c.payment_id.in_(its_payments))
@@ -122,34 +134,55 @@ def _parts(ids: Sequence[str], names: frozenset[str]) -> list[Part]:
         outbox.c.claim_id.in_(its_claims),
         outbox.c.fraud_warning_id.in_(its_warnings),
         outbox.c.earning_id.in_(its_earnings),
+        outbox.c.payout_id.in_(its_payouts),
     )
-    results = or_(keyed_acts.c.result_id.in_(its_refunds), keyed_acts.c.result_id.in_(entries))
+    results = or_(*(keyed_acts.c.result_id.in_(its) for its in (its_refunds, entries, its_payouts)))
     whole: list[tuple[Table, ColumnElement[bool]]] = [
         (customers, customers.c.customer_id.in_(every)),
         (payments, payments.c.customer_id == own),
         (payment_refs, payment_refs.c.payment_id.in_(its_payments)),
         (payment_aliases, payment_aliases.c.payment_id.in_(its_payments)),
-        (ledger_transactions, ledger_transactions.c.customer_id.in_(every)),
+        (ledger_transactions, postings),
         (ledger_entries, ledger_entries.c.transaction_id.in_(entries)),
         (transaction_rooms, transaction_rooms.c.customer_id == own),
         (refunds, refunds.c.customer_id == own),
         (legs, legs.c.refund_id.in_(its_refunds)),
         (attempts, attempts.c.leg_id.in_(its_legs)),
         (refund_objects, refund_objects.c.leg_id.in_(its_legs)),
-        (events, events.c.refund_id.in_(its_refunds)),
+        (events, or_(events.c.refund_id.in_(its_refunds), events.c.seq.in_(_events_about_payees(every)))),
         (claims, claims.c.customer_id == own),
         (claim_refs, claim_refs.c.claim_id.in_(its_claims)),
         (fraud_warnings, fraud_warnings.c.payment_id.in_(its_payments)),
         (fraud_warning_refs, fraud_warning_refs.c.fraud_warning_id.in_(its_warnings)),
-        *((table, table.c.payee_id.in_(its_payees)) for table in (payees, payee_balances, earnings, payee_entries)),
+        *_parts_of_payees(every),
         (keyed_acts, results),
         (outbox, about),
         (refund_batch_rows, refund_batch_rows.c.refund_id.in_(its_refunds)),
         (reconciliation_differences, reconciliation_differences.c.customer_id.in_(every)),
         (repeated_requests, repeated_requests.c.customer_id.in_(every)),
-        (snapshots, _snapshots_of({payments: its_payments, refunds: its_refunds, legs: its_legs})),
+        (snapshots, _snapshots_of({payees: its_payees, payments: its_payments, refunds: its_refunds, legs: its_legs})),
     ]
     return _with_mentions(whole, every, names)
+
+
+def _events_about_payees(ids: Sequence[str]) -> Select[int]:
+    subject = event_subjects.c.subject_id
+    which = or_(subject.in_(payees_of(ids)), subject.in_(payouts_of(ids)))
+    return select(event_subjects.c.seq).where(which)
+
+
+def _parts_of_payees(ids: Sequence[str]) -> list[tuple[Table, ColumnElement[bool]]]:
+    """Return the parts about the customer's payees and their payouts, those of their refunds included."""
+    its_payees, its_payouts, its_legs = payees_of(ids), payouts_of(ids), legs_of_payouts(ids)
+    return [
+        *((table, table.c.payee_id.in_(its_payees)) for table in (payees, payee_balances, earnings, payee_entries)),
+        (payouts, payouts.c.payout_id.in_(its_payouts)),
+        (payout_legs, payout_legs.c.payout_id.in_(its_payouts)),
+        (payout_attempts, payout_attempts.c.leg_id.in_(its_legs)),
+        (transfer_objects, transfer_objects.c.leg_id.in_(its_legs)),
+        (payout_run_rows, payout_run_rows.c.payee_id.in_(its_payees)),
+        (event_subjects, event_subjects.c.seq.in_(_events_about_payees(ids))),
+    ]
 
 
 def _with_mentions(
