@@ -128,7 +128,7 @@ def test_no_text_or_destination_is_left_and_amounts_stay(world: PayoutWorld, sea
     if sealed:
         seal(world)
     tables = {row.partition(":")[0] for row in left(world)}
-    assert tables >= {"payees", "earnings", "payouts", "payout_attempts", "ledger_transactions", "outbox", "inbox"}
+    assert tables >= {"payees", "earnings", "payouts", "payout_attempts", "ledger_transactions", "outbox"}
     assert tables >= {"events", "keyed_acts"}
     before, accounts = world.balance("sue-p"), world.accounts()
     erase(world)
