@@ -220,6 +220,17 @@ class TestActs:
         assert "Resolved." in decide(person, payout_id, "resolve", **typed)
         assert shop.get(f"/v1/payouts/{payout_id}")["status"] == status
 
+    def test_manual_payment_can_only_have_come_back(self, shop: PayoutShop) -> None:
+        payout_id = stuck(shop)
+        shop.act(payout_id, "resolve", body={"outcome": "paid_manually", "reference": "bank 7"})
+        person = visitor(shop.web, "operator")
+        page = person.get(f"/payouts/{payout_id}").text
+        assert 'value="reverse"' in page
+        assert 'value="paid_manually"' not in page
+        assert "--outcome paid_manually" not in page
+        assert "Resolved." in decide(person, payout_id, "resolve", outcome="reverse")
+        assert shop.get(f"/v1/payouts/{payout_id}")["status"] == "returned"
+
     @pytest.mark.parametrize(
         "typed", [{"outcome": ""}, {"outcome": "paid_manually"}, {"outcome": "reverse", "reason": ""}]
     )

@@ -182,9 +182,13 @@ def _note_manual_return(builder: PayoutBuilder, reason: str) -> None:
     """Give the amount of a manual payment back to the balance: a person says that its money came back."""
     last = builder.payout.forward_legs[-1]
     builder.record_event(MANUAL_PAYMENT_RETURNED, leg=last, reference=last.manual_reference)
-    code = MANUAL_PAYMENT_RETURNED
     builder.transition_leg(
-        last, LegOutcome.ABANDONED, reason=reason, failure_code=code, failure_message=reason, next_at=None
+        last,
+        LegOutcome.ABANDONED,
+        reason=reason,
+        failure_code=MANUAL_PAYMENT_RETURNED,
+        failure_message=None,
+        next_at=None,
     )
 
 
