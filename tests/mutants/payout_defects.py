@@ -68,7 +68,7 @@ PAYOUT_DEFECTS = (
     ),
     Defect(
         "payouts: a leg that is sent again shows the code of its last try",
-        ENGINE + "views/payout_objects.py",
+        PAYOUTS + "machine.py",
         "(leg.failure_code if leg.status in UNPAID_FINAL else None)",
         "leg.failure_code",
         (FUNDS + "payout_that_goes_on_shows_no_old_failure",),
@@ -1945,8 +1945,8 @@ PAYOUT_DEFECTS = (
     Defect(
         "erasure: an erased earning is another one than the same body again",
         ENGINE + "payees/earnings.py",
-        "in (record, _erased_record(connection, record)):",
-        "== record:",
+        " or stored.record == _erased_record(connection, record):",
+        ":",
         (ERASED + "keys_of_erased_payouts_and_earnings_still_replay",),
     ),
     Defect(

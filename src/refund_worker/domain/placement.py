@@ -52,10 +52,8 @@ def _within_limits(most: int, own: Sequence[RefundablePayment], allocation: str,
     """Return how many of `most` credits can be placed so that each payout to the payee is within the limits."""
 
     def amounts(credits: int) -> list[int]:
-        over_payments = placeable_credits(credits, own, allocation)
-        shares = allocate(over_payments, own, allocation)
-        rest = allocate(credits - over_payments, _to_payee(payee, shares), allocation)
-        return [share.amount_minor for share in rest]
+        shares, rest = _over_payments(credits, own, allocation)
+        return [share.amount_minor for share in allocate(rest, _to_payee(payee, shares), allocation)]
 
     if (limit := payee.maximum_minor) is not None:
         # The more credits, the larger the payouts: the first number of credits with one that is too large is searched.
@@ -97,18 +95,25 @@ def place(
     """
     currency = _currency_of(request, credits, _with_payee(payments, payee))
     own = _in_currency(payments, currency)
-    over_payments = placeable_credits(credits, own, allocation)
-    shares = allocate(over_payments, own, allocation)
-    if rest := credits - over_payments:
+    shares, rest = _over_payments(credits, own, allocation)
+    if rest:
         if payee is None or payee.currency != currency:
             what = "some of the customer's payments can be refunded only as a whole"
-            raise NoRefundablePayment(f"{what}: of {credits} credits, the payments can take {over_payments}")
+            raise NoRefundablePayment(f"{what}: of {credits} credits, the payments can take {credits - rest}")
         to_payee = allocate(rest, _to_payee(payee, shares), allocation)
         _check_limits(payee, to_payee)
         shares += to_payee
     if not any(share.amount_minor for share in shares):
         raise AmountTooSmall(f"{credits} credits are worth less than the smallest unit of money")
     return shares
+
+
+def _over_payments(
+    credits: int, own: Sequence[RefundablePayment], allocation: str
+) -> tuple[tuple[Allocation, ...], int]:
+    """Return the shares of the payments themselves, and the credits that they cannot take."""
+    taken = placeable_credits(credits, own, allocation)
+    return allocate(taken, own, allocation), credits - taken
 
 
 def _check_limits(payee: RequestedPayee, shares: Sequence[Allocation]) -> None:

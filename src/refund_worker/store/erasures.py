@@ -218,7 +218,8 @@ def _its_legs(scope: Scope) -> Any:
     return select(legs.c.leg_id).where(legs.c.refund_id.in_(_its_refunds(scope)))
 
 
-def _its_payouts(scope: Scope) -> Any:
+def its_payouts(scope: Scope) -> Select[str]:
+    """Return the query for the ids of the customer's payouts that are paid or have ended."""
     return select(payouts.c.payout_id).where(scope.payouts)
 
 
@@ -278,7 +279,7 @@ def erase_objects(connection: Connection, scope: Scope, after: After) -> After:
 def erase_acts(connection: Connection, scope: Scope, after: After) -> After:
     """Erase the texts of acts under an idempotency key: corrections, and actions on refunds and payouts."""
     entries = select(ledger_transactions.c.transaction_id).where(ledger_transactions.c.customer_id.in_(scope.ids))
-    results = (_its_refunds(scope), entries, _its_payouts(scope))
+    results = (_its_refunds(scope), entries, its_payouts(scope))
     which = or_(*(keyed_acts.c.result_id.in_(its) for its in results))
 
     def change(row: RowMapping) -> dict[str, Any]:
@@ -299,7 +300,7 @@ def erase_messages(connection: Connection, scope: Scope, after: After) -> After:
 
     its_claims = select(claims.c.claim_id).where(claims.c.customer_id == scope.customer_id)
     its_earnings = select(earnings.c.earning_id).where(earnings.c.payee_id.in_(payees_of(scope.ids)))
-    about_payees = or_(outbox.c.payout_id.in_(_its_payouts(scope)), outbox.c.earning_id.in_(its_earnings))
+    about_payees = or_(outbox.c.payout_id.in_(its_payouts(scope)), outbox.c.earning_id.in_(its_earnings))
     which = or_(outbox.c.refund_id.in_(_its_refunds(scope)), outbox.c.claim_id.in_(its_claims))
     which = or_(which, about_payees)
     return change_page(connection, outbox, after, which, change)
@@ -343,8 +344,9 @@ def erase_refused(connection: Connection, scope: Scope, after: After) -> After:
 def erase_inbox(connection: Connection, scope: Scope, after: After) -> After:
     """Overwrite the processed webhook events about the customer's objects; their ids stay."""
 
-    its_payouts = payouts.c.payout_id.in_(_its_payouts(scope)) & payouts.c.connected_account.is_not(None)
-    its_accounts = frozenset(connection.execute(select(payouts.c.connected_account).where(its_payouts)).scalars())
+    account = payouts.c.connected_account
+    query = select(account).where(scope.payouts, account.is_not(None))
+    its_accounts = frozenset(connection.execute(query).scalars())
 
     def change(row: RowMapping) -> dict[str, Any]:
         # An account may have objects of others: only events about the account itself are the payee's.
@@ -412,7 +414,7 @@ def sealed_rows(connection: Connection, table: str, scope: Scope, after: int) ->
 
 def _about_payees(scope: Scope) -> Select[int]:
     subject = event_subjects.c.subject_id
-    which = or_(subject.in_(payees_of(scope.ids)), subject.in_(_its_payouts(scope)))
+    which = or_(subject.in_(payees_of(scope.ids)), subject.in_(its_payouts(scope)))
     return select(event_subjects.c.seq).where(which)
 
 

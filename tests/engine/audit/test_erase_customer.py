@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
-from tests.engine.audit.test_hash_chain import findings, seal, tamper
+from tests.engine.audit.test_hash_chain import end_after_kills, findings, seal, tamper
 from tests.engine.claims.claim_worlds import dispute
-from tests.support.engine_world import START, Died, World, credit_refund, withdrawal
+from tests.support.engine_world import START, World, credit_refund, withdrawal
 
 from refund_worker.domain.claims.claim import ClaimKind, ShortfallRule
 from refund_worker.domain.decision import Event
@@ -168,16 +168,7 @@ def test_an_unread_webhook_event_is_under_way(world: World) -> None:
 
 def test_an_erasure_that_was_killed_anywhere_is_finished_by_the_next(world: World) -> None:
     seal(world)
-    for number in range(1, 40, 3):
-        world.database.dies_after = number
-        try:
-            erase(world)
-        except Died:
-            assert findings(world) == [], f"after transaction {number}"
-            continue
-        break
-    assert number > 10
-    world.database.dies_after = 0
+    assert end_after_kills(world, lambda: erase(world), 40) > 10
     assert left(world) == []
     with world.database.read() as connection:
         assert accounts.erased_at(connection, "c") == world.now

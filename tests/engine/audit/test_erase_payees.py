@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select, text
-from tests.engine.audit.test_hash_chain import findings, seal
+from tests.engine.audit.test_hash_chain import end_after_kills, findings, seal
 from tests.engine.payouts.test_bank_files import answer, bank_world, reference
-from tests.support.engine_world import START, Died
+from tests.support.engine_world import START
 from tests.support.payees import KEY, OTHER_KEY, a_payee, an_earning, payout_accounts
 from tests.support.payout_world import PayoutWorld
 
@@ -186,16 +186,7 @@ def test_nothing_is_paid_to_an_erased_payee_before_a_new_place(world: PayoutWorl
 def test_an_erasure_of_payees_killed_anywhere_is_finished(world: PayoutWorld) -> None:
     with_texts(world)
     seal(world)
-    for number in range(1, 60, 3):
-        world.database.dies_after = number
-        try:
-            erase(world)
-        except Died:
-            assert findings(world) == [], f"after transaction {number}"
-            continue
-        break
-    world.database.dies_after = 0
-    assert number > 10
+    assert end_after_kills(world, lambda: erase(world), 60) > 10
     assert (left(world), findings(world)) == ([], [])
     changed = payee(world)
     erase(world)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tests.support.engine_world import START, World
+from tests.support.engine_world import START, Died, World
 
 from refund_worker.domain.decision import Event
 from refund_worker.engine.audit.hash_chain import ROWS_PER_SEAL, Finding, Report, Sealer, verify, write_anchor
@@ -66,6 +66,23 @@ def note_something(world: World) -> None:
 def findings(world: World, anchor: Path | None = None) -> list[Finding]:
     """Verify the chain and return what does not agree."""
     return list(verify(world.context, anchor).findings)
+
+
+def end_after_kills(world: World, act: Callable[[], object], most: int) -> int:
+    """Let the act die after its 1st, 4th, … transaction, below `most`, until it ends; return the last number.
+
+    The chain must verify after each death.
+    """
+    for number in range(1, most, 3):
+        world.database.dies_after = number
+        try:
+            act()
+        except Died:
+            assert findings(world) == [], f"after transaction {number}"
+            continue
+        break
+    world.database.dies_after = 0
+    return number
 
 
 def count(world: World, table: str) -> int:

@@ -20,6 +20,7 @@ from refund_worker.domain.payouts.decision import (
 from refund_worker.domain.payouts.machine import (
     PayoutOutcome,
     combined_outcome,
+    failure_that_stands,
     has_object_that_may_pay,
     is_failed_in_doubt,
     is_on_its_way,
@@ -47,7 +48,6 @@ from refund_worker.domain.state_machine import (
     ACTIVE,
     AWAITING_ANSWER,
     TO_BE_SENT,
-    UNPAID_FINAL,
     LegOutcome,
     next_leg_status,
 )
@@ -394,11 +394,7 @@ class PayoutBuilder:
         if self.payout.status in PAYOUT_PAID:
             return None
         worst = sorted(
-            (
-                leg
-                for leg in self.payout.legs
-                if leg.attention_code or (leg.failure_code and leg.status in UNPAID_FINAL)
-            ),
+            (leg for leg in self.payout.legs if failure_that_stands(leg)),
             key=lambda leg: leg.attention_code is None,
         )
         if not worst and self.payout.status not in PAYOUT_UNPAID_ENDS:
@@ -406,7 +402,7 @@ class PayoutBuilder:
         if not worst:
             return self.payout.failure_code if name == "failure_code" else self.payout.failure_message
         if name == "failure_code":
-            return worst[0].attention_code or worst[0].failure_code
+            return failure_that_stands(worst[0])
         return worst[0].failure_message
 
     def _fault(self) -> Fault | None:

@@ -187,7 +187,7 @@ def is_unsent(payout: Payout) -> bool:
     is not among them: the person decides.
     """
     return payout.ledger_posted and all(
-        leg.status in (*TO_BE_SENT, LegStatus.BLOCKED)
+        leg.status in TO_BE_SENT
         and not leg.unanswered
         and not has_object_that_may_pay(leg)
         and (leg.attention_code is None or leg.next_at is not None)
@@ -224,6 +224,11 @@ def is_still_asked(payout: Payout) -> bool:
 def has_object_that_may_pay(leg: PayoutLeg) -> bool:
     """Return True if an object of the leg has paid or may still pay. One whose status is not known may."""
     return bool(leg.unknown_objects) or any(known.state in LIVE_OBJECT_STATES for known in leg.objects)
+
+
+def failure_that_stands(leg: PayoutLeg) -> str | None:
+    """Return the code by which the leg needs a person, or else ended. That of an earlier try is over."""
+    return leg.attention_code or (leg.failure_code if leg.status in UNPAID_FINAL else None)
 
 
 def is_failed_in_doubt(leg: PayoutLeg) -> bool:

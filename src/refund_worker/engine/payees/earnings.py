@@ -68,7 +68,7 @@ def _record(
             made = record.earning(now, context.policy.earnings_hold_seconds)
             known[record.earning_id] = new[record.earning_id] = made
             answers.append(StoredEarning(made, new=True))
-        elif stored.record in (record, _erased_record(connection, record)):
+        elif stored.record == record or stored.record == _erased_record(connection, record):
             answers.append(StoredEarning(stored, new=False))
         else:
             answers.append(AlreadyRecorded(f"earning {record.earning_id} is already recorded with another body"))

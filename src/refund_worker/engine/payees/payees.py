@@ -26,8 +26,8 @@ from refund_worker.sealing import Box
 from refund_worker.store import accounts, timeline
 from refund_worker.store.payouts import payees, payouts
 from refund_worker.store.payouts.payees import DestinationNames
+from refund_worker.store.payouts.sealed import KEY_SETTING, open_sealed
 
-KEY_SETTING = "REFUND_WORKER_DESTINATIONS_KEY"
 # Called with the changed payee and the names of what differs, in the transaction that changes who gets the money, or
 # where: it cancels what is unsent.
 CancelUnsent = Callable[[Connection, Payee, frozenset[str], str], None]
@@ -185,15 +185,6 @@ def open_destination(box: Box, payee: Payee) -> Destination:
     """Return the payee's destination. Raises `DestinationsKeyMissing` if it was sealed with a key that is not here."""
     fields: Mapping[str, str] = json.loads(open_sealed(box, payee.destination_box, f"payee {payee.payee_id}"))
     return read_destination(fields)
-
-
-def open_sealed(box: Box, sealed: str, whose: str) -> str:
-    """Return what was sealed; `whose` names the owner for people. Raises `DestinationsKeyMissing`: see above."""
-    try:
-        return box.open(sealed)
-    except ValueError:
-        told = f"the destination of {whose} was sealed with a key that {KEY_SETTING} does not hold"
-        raise DestinationsKeyMissing(told) from None
 
 
 def load_payee(connection: Connection, payee_id: str, *, lock: bool = False) -> Payee:

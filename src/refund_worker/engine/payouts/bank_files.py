@@ -26,7 +26,6 @@ from refund_worker.domain.payouts.payout import Payout, PayoutLeg, changed_desti
 from refund_worker.domain.payouts.transfers import TransferAnswered, TransferObject
 from refund_worker.domain.refund import OBJECT_RANK
 from refund_worker.engine.context import Context
-from refund_worker.engine.payees.payees import open_sealed
 from refund_worker.engine.payouts.apply import apply_payouts
 from refund_worker.engine.payouts.locking import lock_payouts
 from refund_worker.engine.payouts.orders import order_of_leg
@@ -49,6 +48,7 @@ from refund_worker.store.installation import installation_id
 from refund_worker.store.payouts import attempts, bank_files, payees, payouts
 from refund_worker.store.payouts.bank_files import StoredFile
 from refund_worker.store.payouts.erasures import NO_CONTENT
+from refund_worker.store.payouts.sealed import open_sealed
 
 PAIN001, CSV = "pain.001", "csv"
 FORMATS = (PAIN001, CSV)

@@ -8,7 +8,7 @@ from refund_worker.domain.payouts.destination import read_destination
 from refund_worker.domain.payouts.payout import Payout, PayoutLeg
 from refund_worker.domain.payouts.transfers import TransferInstruction
 from refund_worker.engine.context import Context
-from refund_worker.engine.payees.payees import open_sealed
+from refund_worker.store.payouts.sealed import open_sealed
 
 
 def order_of_leg(context: Context, payout: Payout, leg: PayoutLeg, installation: str, key: str) -> TransferInstruction:

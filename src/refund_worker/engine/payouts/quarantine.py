@@ -13,12 +13,12 @@ from refund_worker.alarms import Alarm, raise_alarm
 from refund_worker.domain.decision import SYSTEM, Event
 from refund_worker.domain.payouts.payout import Payout
 from refund_worker.engine.context import Context
-from refund_worker.engine.payees.payees import KEY_SETTING
 from refund_worker.engine.refunds.quarantine import BROKE, SYSTEMIC_FAILURES_MIN
 from refund_worker.errors import DestinationsKeyMissing
 from refund_worker.store import timeline
 from refund_worker.store.database import after_commit
 from refund_worker.store.payouts import payouts
+from refund_worker.store.payouts.sealed import KEY_SETTING
 
 KEY_MISSING = DestinationsKeyMissing.code
 

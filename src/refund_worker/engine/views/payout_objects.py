@@ -13,10 +13,9 @@ from sqlalchemy import Connection, RowMapping
 
 from refund_worker import api_schema
 from refund_worker.domain.payouts.acceptance import ACCEPTED
-from refund_worker.domain.payouts.machine import available_payout_actions
+from refund_worker.domain.payouts.machine import available_payout_actions, failure_that_stands
 from refund_worker.domain.payouts.payout import PAYOUT_OPEN, Payout, PayoutLeg, PayoutStatus, changed_destination
 from refund_worker.domain.payouts.transfers import Fault
-from refund_worker.domain.state_machine import UNPAID_FINAL
 from refund_worker.engine.views.api_objects import event_view
 from refund_worker.engine.views.cursors import unknown_cursor
 from refund_worker.engine.views.leg_messages import Message
@@ -97,8 +96,6 @@ def _fields(
 
 
 def _leg_view(leg: PayoutLeg, reported: RowMapping | None, *, hides: bool) -> api_schema.PayoutLeg:
-    # The code of an earlier try stays stored, and is over once the leg is sent again.
-    failure_code = leg.attention_code or (leg.failure_code if leg.status in UNPAID_FINAL else None)
     return {
         "leg_id": leg.leg_id,
         "step": leg.step.value,
@@ -107,7 +104,7 @@ def _leg_view(leg: PayoutLeg, reported: RowMapping | None, *, hides: bool) -> ap
         "currency": leg.currency,
         "object_id": leg.object_id,
         "attempts": leg.attempts,
-        "failure_code": None if hides else failure_code,
+        "failure_code": None if hides else failure_that_stands(leg),
         "processor_status": None if reported is None or hides else reported["status"],
         "arrives_at": None if reported is None else _time(reported["arrives_at"]),
         "fee_minor": None if reported is None else reported["fee_minor"],

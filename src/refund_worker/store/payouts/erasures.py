@@ -16,17 +16,18 @@ from sqlalchemy import Connection, RowMapping, Select, select
 from refund_worker.domain.payouts.destination import ERASED_DESTINATION, ERASED_TEXT
 from refund_worker.domain.payouts.payout import PAYOUT_OPEN
 from refund_worker.domain.state_machine import LegOutcome
-from refund_worker.errors import DestinationsKeyMissing
 from refund_worker.sealing import Box
 from refund_worker.store.erasures import (
     After,
     Scope,
     are_payouts_of,
     change_page,
+    its_payouts,
     payees_of,
     payouts_of,
     without_addresses,
 )
+from refund_worker.store.payouts.sealed import open_sealed
 from refund_worker.store.tables import (
     bank_files,
     earnings,
@@ -79,7 +80,7 @@ def erase_attempts(connection: Connection, scope: Scope, after: After) -> After:
 
     Raises `DestinationsKeyMissing` if a request was sealed with a key that is not here.
     """
-    its_legs = select(payout_legs.c.leg_id).where(payout_legs.c.payout_id.in_(_its_payouts(scope)))
+    its_legs = select(payout_legs.c.leg_id).where(payout_legs.c.payout_id.in_(its_payouts(scope)))
 
     def change(row: RowMapping) -> dict[str, Any]:
         frozen = _opened(scope.box, row["body"], row["leg_id"])
@@ -91,11 +92,7 @@ def erase_attempts(connection: Connection, scope: Scope, after: After) -> After:
 
 
 def _opened(box: Box, sealed: str, whose: str) -> Any:
-    try:
-        opened = box.open(sealed)
-    except ValueError:
-        told = f"the destination of {whose} was sealed with a key that is not set here: erase where it is set"
-        raise DestinationsKeyMissing(told) from None
+    opened = open_sealed(box, sealed, whose)
     try:
         return json.loads(opened)
     except ValueError:
@@ -151,7 +148,7 @@ def erase_payouts(connection: Connection, scope: Scope, after: After) -> After:
 
 def erase_legs(connection: Connection, scope: Scope, after: After) -> After:
     """Erase addresses in the messages about legs."""
-    its = payout_legs.c.payout_id.in_(_its_payouts(scope))
+    its = payout_legs.c.payout_id.in_(its_payouts(scope))
     return change_page(
         connection, payout_legs, after, its, lambda row: {"failure_message": without_addresses(row["failure_message"])}
     )
@@ -166,7 +163,7 @@ def erase_earnings(connection: Connection, scope: Scope, after: After) -> After:
 def erase_files(connection: Connection, scope: Scope, after: After) -> After:
     """Erase the whole contents of files with a payment to the customer. A file with a payout under way stays."""
     held = files_with_open_payments(connection, scope.ids)
-    ids = [file_id for file_id in _files_of(connection, _its_payouts(scope)) if file_id not in held]
+    ids = [file_id for file_id in _files_of(connection, its_payouts(scope)) if file_id not in held]
     emptied = set(_emptied(connection, scope, ids))
 
     def change(row: RowMapping) -> dict[str, Any]:
@@ -183,10 +180,6 @@ def _emptied(connection: Connection, scope: Scope, ids: Collection[str]) -> Iter
                 yield file_id
         except ValueError:  # of another key: it cannot be read here, and is overwritten
             continue
-
-
-def _its_payouts(scope: Scope) -> Select[str]:
-    return select(payouts.c.payout_id).where(scope.payouts)
 
 
 # The frozen requests come first: they are compared with the payouts' destinations.
