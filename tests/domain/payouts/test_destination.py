@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
@@ -13,6 +15,8 @@ from refund_worker.domain.payouts.destination import (
     mask_in,
     read_destination,
 )
+from refund_worker.domain.payouts.transfers import Step, TransferObject, TransfersFound, with_texts
+from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.intake.schemas import ConnectSchema, parse_schema
 from refund_worker.errors import InvalidRequest
 
@@ -148,3 +152,23 @@ def test_text_without_a_destination_stays(text: str) -> None:
 def test_number_of_another_length_is_no_destination() -> None:
     destination = read_destination({"kind": "bank", "account": "1234", "routing": "021000021", "holder": "M"})
     assert mask_in("12345 of 1234, not po_1234 or 91234", destination) == "12345 of •••• 34, not po_1234 or 91234"
+
+
+def test_texts_of_all_found_objects_are_changed() -> None:
+    one = TransferObject(
+        object_id="tr_1",
+        step=Step.TRANSFER,
+        status="failed",
+        state=ObjectState.FAILED,
+        amount_minor=5,
+        currency="USD",
+        leg_id=None,
+        attempt=None,
+        created_at=datetime(2026, 11, 1, tzinfo=UTC),
+        failure_code="no acct_1AbCdEfGhIj",
+    )
+    found = with_texts(TransfersFound((one, replace(one, object_id="tr_2"))), mask_in)
+    assert [(each.object_id, each.failure_code) for each in found.objects] == [
+        ("tr_1", "no acct_•••• GhIj"),
+        ("tr_2", "no acct_•••• GhIj"),
+    ]

@@ -8,10 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from tests.engine.audit.test_hash_chain import end_after_kills, findings, seal
 from tests.engine.payouts.test_bank_files import answer, bank_world, reference
-from tests.support.engine_world import START
+from tests.support.engine_world import START, withdrawal
 from tests.support.payees import KEY, OTHER_KEY, a_payee, an_earning, payout_accounts
 from tests.support.payout_world import PayoutWorld
 
@@ -33,7 +33,7 @@ from refund_worker.errors import AlreadyRecorded, Conflict, DestinationsKeyMissi
 from refund_worker.processors.accounts import Accounts
 from refund_worker.sealing import Box
 from refund_worker.store import inbox
-from refund_worker.store.tables import metadata
+from refund_worker.store.tables import metadata, payouts
 
 MAIL = "sue@example.org"
 PAYPAL = Destination(kind=DestinationKind.PAYPAL, email=MAIL)
@@ -181,6 +181,18 @@ def test_nothing_is_paid_to_an_erased_payee_before_a_new_place(world: PayoutWorl
     assert paid(world, "k3", 700)
     erase(world)
     assert payee(world).status is PayeeStatus.INCOMPLETE
+
+
+def test_payout_of_the_customers_refund_to_another_is_erased(world: PayoutWorld) -> None:
+    """The payee belongs to somebody else by now, who stays."""
+    refund_id = world.request(withdrawal(10, "w", customer_id="sue")).refund_id
+    world.work()
+    payout_id = paid(world, payee_id="tim-p")
+    with world.database.write() as connection:
+        connection.execute(update(payouts).where(payouts.c.payout_id == payout_id).values(refund_id=refund_id))
+    erase(world)
+    assert left(world) == []
+    assert payee(world, "tim-p").destination_failure is None
 
 
 def test_an_erasure_of_payees_killed_anywhere_is_finished(world: PayoutWorld) -> None:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import select, update
-from tests.processors.bank_file.bank_documents import report
+from tests.processors.bank_file.bank_documents import report, status_of
 from tests.support.payout_world import DAY, PayoutWorld
 
 from refund_worker.domain.payouts.decision import PayoutPolicy
@@ -33,6 +33,7 @@ from refund_worker.engine.payouts.destination_changes import change_payee
 from refund_worker.errors import ActionNotAllowed, InvalidRequest, NotFound, UnreadableFile
 from refund_worker.processors.accounts import Accounts, default_accounts
 from refund_worker.processors.bank_file.entry import ENTRY
+from refund_worker.processors.bank_file.payments import message_id
 from refund_worker.sealing import Box
 from refund_worker.store import timeline
 from refund_worker.store.payouts.attempts import objects_of
@@ -229,6 +230,31 @@ def test_old_answer_about_a_returned_payment_is_no_news(make_world: Make) -> Non
     before = world.events(payout_id)
     answer(world, paid)
     assert (world.events(payout_id), world.payout(payout_id).status) == (before, "returned")
+
+
+def test_amount_of_a_return_says_that_it_had_been_paid(make_world: Make) -> None:
+    """The files come in the wrong order: the payment is not contradicted by the older one."""
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    named = reference(world, payout_id)
+    answer(world, f"{named},returned,AC04,2026-11-09,2400,EUR")
+    before = world.payout(payout_id).status
+    answer(world, f"{named},paid,,2026-11-03,,")
+    assert (world.payout(payout_id).status, world.balance("b1", "EUR").payable_minor) == (before, 10_000)
+    assert "paid_after_rejection" not in world.events(payout_id)
+
+
+def test_word_on_a_payment_counts_before_that_on_its_file(make_world: Make) -> None:
+    world = bank_world(make_world)
+    first, second = ask(world, "b1", "k1"), ask(world, "b2", "k2")
+    made = export_file(world.context, ACCOUNT, form=PAIN001, actor="ann").file
+    assert made is not None
+    refused = status_of(reference(world, first), "RJCT", "AC04")
+    whole = report(message_id(made.file_id), [refused], group="<GrpSts>ACSC</GrpSts>")
+    assert import_answer(world.context, ACCOUNT, whole).applied == 2
+    assert (world.payout(first).status, world.payout(first).times_paid) == ("failed", 0)
+    assert world.payout(second).status == "paid"
 
 
 def test_payout_that_no_file_carries_yet_is_canceled(make_world: Make) -> None:

@@ -18,6 +18,7 @@ from refund_worker.domain.account_names import PAYOUT
 from refund_worker.domain.decision_builder import BLOCKED_TRIES
 from refund_worker.domain.limits import Limits
 from refund_worker.domain.payouts.runs import RunStatus
+from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.domain.processor_replies import BalanceRead, Blocked, Refused
 from refund_worker.domain.refund import ObjectState
 from refund_worker.engine.context import Batches
@@ -188,6 +189,21 @@ def test_payout_that_goes_on_shows_no_old_failure(make_world: Make, *, by_a_pers
         bodies = connection.execute(select(outbox.c.body).where(outbox.c.payout_id == payout_id)).scalars().all()
     (pending,) = [body for body in bodies if json.loads(body)["type"] == "payout.pending"]
     assert "balance_insufficient" not in pending
+
+
+def test_payout_that_a_person_retries_shows_no_old_fault(make_world: Make) -> None:
+    world = make_world()
+    world.earn("e1", 700)
+    payout_id = world.ask()
+    world.settle()
+    failed = world.route.set(
+        f"{payout_id}-1:1", ObjectState.FAILED, failure_code="could_not_process", fault=Fault.PROCESSOR
+    )
+    world.report(payout_id, failed)
+    assert shown(world, payout_id)["fault"] == "processor"
+    world.act_on(payout_id, "retry")
+    again = shown(world, payout_id)
+    assert (again["status"], again["failure_code"], again["fault"]) == ("sending", None, None)
 
 
 def test_balance_that_does_not_rise_ends_the_early_tries(make_world: Make) -> None:
