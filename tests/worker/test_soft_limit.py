@@ -192,7 +192,8 @@ def test_round_that_took_too_long_raises_an_alarm(
     runtime.open()
     statement_that_takes_too_long.append("SELECT")
     app.tasks[ADVANCE_DUE].run()
-    assert [record.alarm for record in caplog.records] == [Alarm.ROUND_INTERRUPTED]  # type: ignore[attr-defined]
+    alarms = [record.alarm for record in caplog.records if hasattr(record, "alarm")]
+    assert alarms == [Alarm.ROUND_INTERRUPTED]
 
 
 def test_request_that_took_too_long_comes_again(

@@ -21,6 +21,8 @@ import aiohttp
 from aiohttp import web
 from tests.processors.adyen.book import RECEIVED, Answer, Book, Refusal, as_body
 
+from refund_worker.processors.local_server.closing import close_server
+
 API_KEY = "test_adyen_api_key"
 SLOW_SECONDS = 1.0
 DELIVERY_SECONDS = 10.0
@@ -127,11 +129,7 @@ class AdyenServer:
         self.url = f"http://{host}:{port}"
         self._ready.set()
         self._loop.run_forever()
-        for task in self._tasks:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*self._tasks, return_exceptions=True))
-        self._loop.run_until_complete(runner.cleanup())
-        self._loop.close()
+        close_server(runner, self._loop)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         def begin() -> None:

@@ -37,6 +37,8 @@ from aiohttp import web
 from tests.processors.braintree import xml_text
 from tests.processors.braintree.book import KEY_SECONDS, Book, Declined, Key, Refusal, Transaction
 
+from refund_worker.processors.local_server.closing import close_server
+
 MERCHANT, PUBLIC, PRIVATE = "test_merchant", "test_public_key", "test_private_key"
 API_VERSION = "6"
 PAGE_SIZE = 3
@@ -107,8 +109,7 @@ class BraintreeServer:
         self.url = f"http://{host}:{port}"
         self._ready.set()
         self._loop.run_forever()
-        self._loop.run_until_complete(runner.cleanup())
-        self._loop.close()
+        close_server(runner, self._loop)
 
     async def _show(self, request: web.Request) -> web.StreamResponse:
         return await self._answer(request, "get", lambda: self.book.transactions[request.match_info["id"]])

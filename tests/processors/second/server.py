@@ -19,6 +19,8 @@ from typing import Any, NoReturn, Self
 
 from aiohttp import web
 
+from refund_worker.processors.local_server.closing import close_server
+
 TOKEN = "test_acmepay_token"
 LAG_SECONDS = 120.0
 KEY_SECONDS = 3_600.0
@@ -153,8 +155,7 @@ class AcmePayServer:
         self.url = f"http://{host}:{port}"
         self._ready.set()
         self._loop.run_forever()
-        self._loop.run_until_complete(runner.cleanup())
-        self._loop.close()
+        close_server(runner, self._loop)
 
     async def _create(self, request: web.Request) -> web.StreamResponse:
         _check_token(request)

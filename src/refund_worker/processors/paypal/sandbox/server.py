@@ -21,6 +21,7 @@ try:
 except ImportError as error:
     raise ImportError("aiohttp is not installed: install the extra refund-worker[sandbox]") from error
 
+from refund_worker.processors.local_server.closing import close_server
 from refund_worker.processors.local_server.journal import Journal
 from refund_worker.processors.paypal.sandbox.book import Book, Refund, Refusal
 from refund_worker.processors.paypal.sandbox.control import Control
@@ -185,18 +186,14 @@ class PayPalServer:
             self._loop.run_until_complete(web.TCPSite(runner, "127.0.0.1", self._port).start())
         except OSError as error:
             self._failed = error
+            close_server(runner, self._loop)
             self._ready.set()
             return
         host, port = runner.addresses[0][:2]
         self.url = f"http://{host}:{port}"
         self._ready.set()
         self._loop.run_forever()
-        self._loop.run_until_complete(runner.cleanup())
-        left = asyncio.all_tasks(self._loop)  # events on their way, and answers that never come
-        for task in left:
-            task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        self._loop.close()
+        close_server(runner, self._loop)  # with events on their way, and answers that never come
 
     @web.middleware
     async def _recorded(
