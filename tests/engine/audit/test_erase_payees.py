@@ -184,7 +184,7 @@ def test_nothing_is_paid_to_an_erased_payee_before_a_new_place(world: PayoutWorl
 
 
 def test_payout_of_the_customers_refund_to_another_is_erased(world: PayoutWorld) -> None:
-    """The payee belongs to somebody else by now, who stays."""
+    """The payee belongs to another customer now, and is not erased."""
     refund_id = world.request(withdrawal(10, "w", customer_id="sue")).refund_id
     world.work()
     payout_id = paid(world, payee_id="tim-p")
