@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 from refund_worker.domain.processor_calls import RefundInstruction
+from refund_worker.processors.local_server.closing import cancel_other_tasks
 from refund_worker.processors.stripe.adapter import StripeProcessor
 
 T = TypeVar("T")
@@ -195,7 +196,5 @@ class Bench:
             await adapter.close()
         for listener in self._listeners:
             listener.close()
-        handlers = asyncio.all_tasks() - {asyncio.current_task()}
-        for handler in handlers:
-            handler.cancel()
-        await asyncio.wait_for(asyncio.gather(*handlers, return_exceptions=True), 5)
+        async with asyncio.timeout(5):
+            await cancel_other_tasks()

@@ -79,10 +79,10 @@ def end_after_kills(world: World, act: Callable[[], object], most: int) -> int:
             act()
         except Died:
             assert findings(world) == [], f"after transaction {number}"
-            continue
-        break
-    world.database.dies_after = 0
-    return number
+        else:
+            world.database.dies_after = 0
+            return number
+    raise AssertionError(f"it still died after transaction {number}")
 
 
 def count(world: World, table: str) -> int:

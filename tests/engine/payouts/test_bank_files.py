@@ -97,6 +97,14 @@ def reference(world: PayoutWorld, payout_id: str) -> str:
     return found
 
 
+def exported(make_world: Make) -> tuple[PayoutWorld, str]:
+    """Return a world and the id of its payout, which a file for the bank carries."""
+    world = bank_world(make_world)
+    payout_id = ask(world, "b1", "k1")
+    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    return world, payout_id
+
+
 @pytest.mark.parametrize("form", [PAIN001, CSV])
 def test_each_payout_is_in_one_file_with_the_same_bytes(make_world: Make, form: str) -> None:
     world = bank_world(make_world)
@@ -140,9 +148,7 @@ def test_answer_pays_rejects_and_returns(make_world: Make) -> None:
 @pytest.mark.parametrize("first", ["rejected", "returned"])
 def test_amount_that_a_later_file_tells_is_posted_once(make_world: Make, first: str) -> None:
     """The bank's answer says that the payment failed. Its statement, later, has the amount that came back."""
-    world = bank_world(make_world)
-    payout_id = ask(world, "b1", "k1")
-    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    world, payout_id = exported(make_world)
     answer(world, f"{reference(world, payout_id)},{first},AC04,2026-11-02,,")
     ended = world.payout(payout_id)
     assert ended.lost_minor == 0
@@ -161,9 +167,7 @@ def test_amount_that_a_later_file_tells_is_posted_once(make_world: Make, first: 
 
 @pytest.mark.parametrize(("first", "second"), [(2_400, 2_300), (2_500, 2_400), (2_400, 2_500)])
 def test_second_amount_of_the_same_return_is_a_persons(make_world: Make, first: int, second: int) -> None:
-    world = bank_world(make_world)
-    payout_id = ask(world, "b1", "k1")
-    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    world, payout_id = exported(make_world)
     for amount_minor in (first, first, second):
         answer(world, f"{reference(world, payout_id)},returned,AC04,2026-11-09,{amount_minor},EUR")
     assert (world.payout(payout_id).lost_minor, world.balance("b1", "EUR").payable_minor) == (2_500 - first, 10_000)
@@ -206,9 +210,7 @@ def test_payment_reported_after_its_rejection_is_a_persons(make_world: Make, rep
 
 def test_answer_about_an_earlier_file_is_its_payments(make_world: Make) -> None:
     """The bank had no money of ours, so the next file carries the payment again. It pays both."""
-    world = bank_world(make_world)
-    payout_id = ask(world, "b1", "k1")
-    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    world, payout_id = exported(make_world)
     first = reference(world, payout_id)
     answer(world, f"{first},rejected,AM04,2026-11-02,,")
     world.act_on(payout_id, PayoutAction.RETRY)
@@ -221,9 +223,7 @@ def test_answer_about_an_earlier_file_is_its_payments(make_world: Make) -> None:
 
 
 def test_old_answer_about_a_returned_payment_is_no_news(make_world: Make) -> None:
-    world = bank_world(make_world)
-    payout_id = ask(world, "b1", "k1")
-    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    world, payout_id = exported(make_world)
     paid = f"{reference(world, payout_id)},paid,,2026-11-03,,"
     answer(world, paid)
     answer(world, f"{reference(world, payout_id)},returned,AC04,2026-11-09,,")
@@ -234,9 +234,7 @@ def test_old_answer_about_a_returned_payment_is_no_news(make_world: Make) -> Non
 
 def test_amount_of_a_return_says_that_it_had_been_paid(make_world: Make) -> None:
     """The files come in the wrong order: the payment is not contradicted by the older one."""
-    world = bank_world(make_world)
-    payout_id = ask(world, "b1", "k1")
-    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    world, payout_id = exported(make_world)
     named = reference(world, payout_id)
     answer(world, f"{named},returned,AC04,2026-11-09,2400,EUR")
     before = world.payout(payout_id).status
@@ -269,17 +267,13 @@ def test_payout_that_no_file_carries_yet_is_canceled(make_world: Make) -> None:
 
 
 def test_payout_that_a_file_carries_is_not_canceled(make_world: Make) -> None:
-    world = bank_world(make_world)
-    payout_id = ask(world, "b1", "k1")
-    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    world, payout_id = exported(make_world)
     with pytest.raises(ActionNotAllowed):
         world.act_on(payout_id, PayoutAction.CANCEL)
 
 
 def test_whole_amount_that_a_later_file_tells_is_no_loss(make_world: Make) -> None:
-    world = bank_world(make_world)
-    payout_id = ask(world, "b1", "k1")
-    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    world, payout_id = exported(make_world)
     answer(world, f"{reference(world, payout_id)},rejected,AC04,2026-11-02,,")
     answer(world, f"{reference(world, payout_id)},returned,,2026-11-09,2500,EUR")
     assert world.payout(payout_id).lost_minor == 0
@@ -288,9 +282,7 @@ def test_whole_amount_that_a_later_file_tells_is_no_loss(make_world: Make) -> No
 
 @pytest.mark.parametrize("first", ["paid", "returned"])
 def test_payment_and_its_return_in_one_answer_are_a_return(make_world: Make, first: str) -> None:
-    world = bank_world(make_world)
-    payout_id = ask(world, "b1", "k1")
-    export_file(world.context, ACCOUNT, form=PAIN001, actor="ann")
+    world, payout_id = exported(make_world)
     told = reference(world, payout_id)
     lines = [f"{told},paid,,2026-11-02,,", f"{told},returned,AC04,2026-11-04,2400,EUR"]
     result = answer(world, *(lines if first == "paid" else reversed(lines)))

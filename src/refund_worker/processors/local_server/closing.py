@@ -16,12 +16,13 @@ def close_server(runner: AppRunner, loop: asyncio.AbstractEventLoop) -> None:
     when it collects a task that a closed loop left pending, which may be much later.
     """
     loop.run_until_complete(runner.cleanup())
-    loop.run_until_complete(_cancel_the_rest())
+    loop.run_until_complete(cancel_other_tasks())
     loop.close()
 
 
-async def _cancel_the_rest() -> None:
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
+async def cancel_other_tasks() -> None:
+    """Cancel every task of the running loop but the current one, and wait until they have ended."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
         task.cancel()
-    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.gather(*others, return_exceptions=True)
