@@ -593,6 +593,13 @@ PAYOUT_DEFECTS = (
         (PAGES + "test_payout_pages.py::TestOne::test_of_a_compliance_outcome_only_operators_see_the_code",),
     ),
     Defect(
+        "payouts: the console offers to pay a settled payout manually once more",
+        WEB + "console/templates/_history.html",
+        'item.status in ("paid", "settled")',
+        'item.status == "paid"',
+        (PAGES + "test_payout_pages.py::TestActs::test_manual_payment_can_only_have_come_back",),
+    ),
+    Defect(
         "payouts: an act on the console's page ignores what changed meanwhile",
         WEB + "console/payouts.py",
         '        version=whole(form, "version", "Version"),\n',

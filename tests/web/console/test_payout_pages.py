@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import update
 from tests.web.client import Web
 from tests.web.console.visitor import Visitor, text_of, visitor
 from tests.web.payout_shop import PAYEE, PayoutShop, use_context
@@ -13,6 +14,7 @@ from tests.web.test_payouts_over_http import ended
 from refund_worker.domain.payouts.transfers import Fault
 from refund_worker.domain.refund import ObjectState
 from refund_worker.sealing import Box
+from refund_worker.store.tables import payouts
 
 
 @pytest.fixture
@@ -220,9 +222,12 @@ class TestActs:
         assert "Resolved." in decide(person, payout_id, "resolve", **typed)
         assert shop.get(f"/v1/payouts/{payout_id}")["status"] == status
 
-    def test_manual_payment_can_only_have_come_back(self, shop: PayoutShop) -> None:
+    @pytest.mark.parametrize("paid", ["paid", "settled"])
+    def test_manual_payment_can_only_have_come_back(self, shop: PayoutShop, paid: str) -> None:
         payout_id = stuck(shop)
         shop.act(payout_id, "resolve", body={"outcome": "paid_manually", "reference": "bank 7"})
+        with shop.web.context.database.write() as connection:
+            connection.execute(update(payouts).values(status=paid))
         person = visitor(shop.web, "operator")
         page = person.get(f"/payouts/{payout_id}").text
         assert 'value="reverse"' in page
