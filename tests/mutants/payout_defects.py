@@ -593,6 +593,20 @@ PAYOUT_DEFECTS = (
         (PAGES + "test_payout_pages.py::TestOne::test_of_a_compliance_outcome_only_operators_see_the_code",),
     ),
     Defect(
+        "payouts: the console shows the command to give a payout in doubt back",
+        WEB + "console/templates/_history.html",
+        '([] if in_doubt else [["--outcome reverse"]])',
+        '[["--outcome reverse"]]',
+        (PAGES + "test_payout_pages.py::TestActs::test_missing_answer_offers_no_way_back_to_the_balance",),
+    ),
+    Defect(
+        "erasure: events about the connected accounts of other customers are erased",
+        STORE + "erasures.py",
+        "select(account).where(scope.payouts, account.is_not(None))",
+        "select(account).where(account.is_not(None))",
+        (ERASED + "the_connected_account_of_a_payout_stays",),
+    ),
+    Defect(
         "payouts: the console offers to pay a settled payout manually once more",
         WEB + "console/templates/_history.html",
         'item.status in ("paid", "settled")',

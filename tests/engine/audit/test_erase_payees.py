@@ -232,17 +232,22 @@ def test_a_payout_that_comes_back_after_the_erasure_is_given_back(world: PayoutW
 
 
 def test_the_connected_account_of_a_payout_stays(world: PayoutWorld) -> None:
-    record = a_payee("sue-c", customer_id="sue", destination=CONNECTED)
-    record_payee(world.context, record, actor="shop")
-    record_earnings(world.context, [an_earning("e-c", 500, payee_id="sue-c", **SPEND)], actor="shop")
+    tims = replace(CONNECTED, account="acct_1Tim")
+    for payee_id, customer_id, destination in (("sue-c", "sue", CONNECTED), ("tim-c", "tim", tims)):
+        record_payee(world.context, a_payee(payee_id, customer_id=customer_id, destination=destination), actor="shop")
+        record_earnings(world.context, [an_earning(f"e-{payee_id}", 500, payee_id=payee_id, **SPEND)], actor="shop")
     world.now += 60 * 86_400
     payout_id = paid(world, payee_id="sue-c")
+    paid(world, "k-t", payee_id="tim-c")
     with world.database.write() as connection:
         mine = {"account": "acct_1Sue", "data": {"object": {"id": "acct_1Sue", "email": MAIL}}}
         others = {"account": "acct_1Sue", "data": {"object": {"id": "ch_9", "description": "of another"}}}
         inbox.insert_event(connection, "stripe", "evt_1", "account.updated", json.dumps(mine), START)
         inbox.insert_event(connection, "stripe", "evt_2", "charge.updated", json.dumps(others), START)
-        inbox.mark_processed(connection, [("stripe", event_id, "taken") for event_id in ("evt_1", "evt_2")], START)
+        about_tim = {"account": "acct_1Tim", "data": {"object": {"id": "acct_1Tim", "email": "tim@example.org"}}}
+        inbox.insert_event(connection, "stripe", "evt_3", "account.updated", json.dumps(about_tim), START)
+        read = [("stripe", event_id, "taken") for event_id in ("evt_1", "evt_2", "evt_3")]
+        inbox.mark_processed(connection, read, START)
     erase(world)
     assert payee(world, "sue-c").destination_ref is None
     payout = world.payout(payout_id)
@@ -251,6 +256,7 @@ def test_the_connected_account_of_a_payout_stays(world: PayoutWorld) -> None:
     with world.database.read() as connection:
         bodies = dict(connection.execute(text("SELECT event_id, body FROM inbox")).all())
     assert (MAIL in bodies["evt_1"], "of another" in bodies["evt_2"]) == (False, True)
+    assert "tim@example.org" in bodies["evt_3"]
 
 
 def test_an_erasure_needs_the_key_of_the_destinations(world: PayoutWorld) -> None:

@@ -504,6 +504,7 @@ def test_return_of_a_manual_payment_is_recorded_once(make_world: Make) -> None:
     world.act_on(payout_id, "resolve")
     payout = world.payout(payout_id)
     assert (payout.status, payout.failure_code, payout.return_count) == ("returned", "manual_payment_returned", 1)
+    assert payout.failure_message is None  # the timeline has the person's reason
     assert (world.balance().payable_minor, world.balance().paid_minor) == (5_000, 0)
     assert not {MANUAL, CONNECTED} & world.accounts().keys()
     with pytest.raises(ActionNotAllowed):

@@ -250,8 +250,12 @@ class TestActs:
         payout_id = shop.ask(amount_minor=500).json()["id"]
         shop.work()
         assert shop.get(f"/v1/payouts/{payout_id}")["legs"][0]["status"] == "unknown"
+        with shop.web.context.database.write() as connection:
+            connection.execute(update(payouts).values(status="needs_attention"))
         shown = text_of(visitor(shop.web, "operator").get(f"/payouts/{payout_id}"))
         assert "Back to the balance" not in shown
+        assert "--outcome paid_manually" in shown
+        assert "--outcome reverse" not in shown
 
     def test_form_that_is_sent_twice_acts_once(self, shop: PayoutShop) -> None:
         payout_id = shop.ask().json()["id"]
